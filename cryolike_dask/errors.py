@@ -22,4 +22,4 @@ class OutputError(CryolikeError, OSError):
 
 
 class ConversionError(CryolikeError, RuntimeError):
-    """The conversion started and could not finish. What is complete stays; running again with `skip_exist=True` goes on from there."""
+    """The conversion started and could not finish. What is complete stays; `skip_exist=True` goes on from there."""

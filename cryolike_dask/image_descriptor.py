@@ -172,7 +172,7 @@ class ImageDescriptor:
             raise InputError(
                 f"The parameter file {file} does not exist. Write one with `cryolike-dask params {file} ...`."
             ) from None
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, SyntaxError) as error:
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile, RuntimeError, SyntaxError) as error:
             raise InputError(
                 f"{file} is not a readable params .npz file ({error}). Write one with `cryolike-dask params`."
             ) from error

@@ -124,6 +124,6 @@ def fingerprint(content: Any) -> str:
 
 def _is_whole(value: Any) -> bool:
     try:
-        return int(value) == value
+        return bool(int(value) == value)
     except (TypeError, ValueError, OverflowError):
         return False
