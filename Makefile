@@ -1,0 +1,51 @@
+# Everything a fresh machine needs: Python 3.11 or newer, make, and a package index that pip can reach.
+#   make demo    a small particle set, converted on a local Dask cluster
+#   make test    all tests
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+DEMO   ?= demo
+ARGS   ?=
+
+TORCH     := $(shell sed -n '/^torch==/p' constraints.txt)
+DEV_TOOLS := mypy pandas-stubs ruff scipy-stubs types-PyYAML
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint format bench clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+env: $(STAMP) ## Make the environment in .venv, if it is not up to date
+
+# torch comes first and alone, so that no other requirement chooses another build of it.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is too old: Python 3.11 or newer is needed. Name one: make PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]' $(DEV_TOOLS)
+	@touch $@
+
+demo: env ## Write demo particles, convert them on a local Dask cluster, verify (DEMO=folder)
+	$(BIN)/cryolike-dask demo $(DEMO) $(ARGS)
+
+test: env ## Run all tests (ARGS="tests/cli -x" to choose)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: env ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: env ## Rewrite the sources in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: env ## Run the benchmarks
+	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
+
+clean: ## Remove the environment, the demo and all caches
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
