@@ -50,7 +50,8 @@ def _refuse_collapsing_names(recorded: Sequence[str], directory: str, table: str
     for path in recorded:
         earlier = first.setdefault(os.path.basename(path), path)
         if _absolute(earlier) != _absolute(path):
+            name = os.path.basename(path)
             raise InputError(
-                f"{table} names both {earlier} and {path}: in the folder {directory} they would be one file, "
-                f"{os.path.basename(path)}. Leave the folder out so that the recorded paths are used, or give the files different names."
+                f"{table} names both {earlier} and {path}: in the folder {directory} they would be one file, {name}. Leave the "
+                "folder out so that the recorded paths are used, or give the files different names."
             )
