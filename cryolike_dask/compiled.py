@@ -1,0 +1,239 @@
+"""Compiled loops of the CPU transform, one image at a time in cache, none holding Python's global lock.
+
+The interpolation loop is written in LLVM's vector types, because the loop vectoriser leaves a plain one twenty times slower: one
+polar point is w loads of w complex numbers, each row scaled by its weight and added up in registers. LLVM maps the vectors onto
+whatever the processor has (SSE, AVX2, AVX-512, NEON).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit
+from numba.core import types
+from numba.extending import intrinsic
+
+from cryolike_dask.polar_interpolation import WIDTH
+
+OK, CONSTANT, NOT_FINITE = 0, 1, 2
+"""What `centre` says of an image."""
+
+# Sums may be reordered and fused, which vectorises them; NaN and infinity must stay visible.
+_REORDER = {"reassoc", "contract", "nsz"}
+
+
+@njit(nogil=True, cache=True, fastmath=_REORDER)
+def _sum(image: Any) -> float:
+    total = 0.0
+    for i in range(image.shape[0]):
+        part = 0.0
+        for j in range(image.shape[1]):
+            part += np.float64(image[i, j])
+        total += part
+    return total
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _extremes(image: Any) -> tuple[Any, Any]:
+    low = image[0, 0]
+    high = image[0, 0]
+    for i in range(image.shape[0]):
+        for j in range(image.shape[1]):
+            value = image[i, j]
+            low = value if value < low else low
+            high = value if value > high else high
+    return low, high
+
+
+@njit(nogil=True, cache=True, fastmath=_REORDER)
+def centre(image: Any, physical: Any, padded: Any, scale_x: Any, scale_y: Any) -> int:
+    """Centre one image and lay it out for the first FFT.
+
+    Args:
+        image: (n_x, n_y) pixels.
+        physical: (n_x, n_y) float32, receives (image - mean) / max|image - mean|, the mean taken in float64.
+        padded: (n_x, fine_y), receives the same times scale_x scale_y, the image's middle column at column 0 (wrapping); the
+            columns that no pixel reaches are left alone and must be zero.
+
+    Returns:
+        OK, CONSTANT or NOT_FINITE; unless OK the outputs are untouched.
+    """
+    n_x, n_y = image.shape
+    mean = _sum(image) / (n_x * n_y)
+    if not np.isfinite(mean):
+        return NOT_FINITE
+    low, high = _extremes(image)
+    if low == high:
+        return CONSTANT
+    scale = 1.0 / max(np.float64(high) - mean, mean - np.float64(low))
+    half = n_y // 2
+    shift = padded.shape[1] - half
+    for i in range(n_x):
+        row_scale = scale_x[i]
+        for j in range(half):
+            value = (np.float64(image[i, j]) - mean) * scale
+            physical[i, j] = value
+            padded[i, j + shift] = value * row_scale * scale_y[j]
+        for j in range(half, n_y):
+            value = (np.float64(image[i, j]) - mean) * scale
+            physical[i, j] = value
+            padded[i, j - half] = value * row_scale * scale_y[j]
+    return OK
+
+
+@njit(nogil=True, cache=True)
+def lay_out_rows(spectrum: Any, rows: Any, margin: int) -> None:
+    """Turn the row FFTs of one image into the rows of its half spectrum, ready for the second FFT.
+
+    Args:
+        spectrum: (n_x, fine_y / 2 + 1) complex, the real FFTs of the padded rows.
+        rows: (n_spectrum_rows, fine_x) complex; row r receives ky = r - margin, the image's middle row at column 0 (wrapping).
+            Rows below 0 and above the highest frequency are conjugates: along x the data are still real-space rows. The columns
+            that no image row reaches are left alone and must be zero.
+    """
+    n_x, n_y = spectrum.shape
+    highest = n_y - 1
+    half = n_x // 2
+    shift = rows.shape[1] - half
+    block = 16
+    for first in range(0, n_x, block):
+        last = min(first + block, n_x)
+        for r in range(rows.shape[0]):
+            ky = r - margin
+            mirrored = ky < 0 or ky > highest
+            if ky < 0:
+                ky = -ky
+            elif ky > highest:
+                ky = 2 * highest - ky
+            for x in range(first, last):
+                value = spectrum[x, ky]
+                target = x - half if x >= half else x + shift
+                rows[r, target] = np.conj(value) if mirrored else value
+
+
+@intrinsic
+def _interpolate_point(typing: Any, grid: Any, start: Any, stride: Any, weights: Any, point: Any, values: Any) -> tuple[Any, Any]:
+    """values[point] = sum over rows r, columns c of weights_y[r] weights_x[c] grid[start + r stride + c], complex as pairs."""
+    w = WIDTH["single" if grid.dtype == types.float32 else "double"]
+    signature = types.void(grid, start, stride, weights, point, values)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        grid_data, weight_data, value_data = (
+            context.make_array(kind)(context, builder, arguments[i]).data for i, kind in ((0, grid), (3, weights), (5, values))
+        )
+        number = ir.FloatType() if grid.dtype == types.float32 else ir.DoubleType()
+        align = 4 if grid.dtype == types.float32 else 8
+        int32, int64 = ir.IntType(32), ir.IntType(64)
+        row_type, weight_type = ir.VectorType(number, 2 * w), ir.VectorType(number, w)
+
+        def load(pointer: Any, kind: Any) -> Any:
+            loaded = builder.load(builder.bitcast(pointer, kind.as_pointer()))
+            loaded.align = align
+            return loaded
+
+        def shuffle(vector: Any, lanes: list[int]) -> Any:
+            return builder.shuffle_vector(
+                vector, ir.Constant(vector.type, ir.Undefined), ir.Constant(ir.VectorType(int32, len(lanes)), lanes)
+            )
+
+        # A point's weights lie together, y then x: one or two cache lines.
+        first_weight = builder.gep(weight_data, [builder.mul(arguments[4], int64(2 * w))])
+        weights_y = load(first_weight, weight_type)
+        weights_x = load(builder.gep(first_weight, [int64(w)]), weight_type)
+        row = builder.gep(grid_data, [arguments[1]])
+        total = None
+        for r in range(w):
+            scaled = builder.fmul(shuffle(weights_y, [r] * (2 * w)), load(row, row_type), flags=("contract",))
+            total = scaled if total is None else builder.fadd(scaled, total, flags=("contract",))
+            row = builder.gep(row, [arguments[2]])
+        total = builder.fmul(total, shuffle(weights_x, [lane // 2 for lane in range(2 * w)]))
+        lanes = 2 * w
+        while lanes > 2:
+            lanes //= 2
+            total = builder.fadd(shuffle(total, list(range(lanes))), shuffle(total, list(range(lanes, 2 * lanes))))
+        target = builder.gep(value_data, [builder.mul(arguments[4], int64(2))])
+        stored = builder.store(total, builder.bitcast(target, ir.VectorType(number, 2).as_pointer()))
+        stored.align = align
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@njit(nogil=True, cache=True)
+def interpolate(grid: Any, start: Any, stride: int, weights: Any, values: Any) -> None:
+    """Interpolate one half spectrum at all points. Complex values are pairs of numbers; the footprint has WIDTH points an axis.
+
+    Args:
+        grid: the half spectrum, flat, float32 or float64.
+        start: (n_points,) int32 place of the first number of each footprint.
+        stride: numbers from one row of the half spectrum to the next.
+        weights: (n_points, 2 w) of the same type, y then x.
+        values: (2 n_points,) receives the result.
+    """
+    for point in range(start.shape[0]):
+        _interpolate_point(grid, np.int64(start[point]), stride, weights, np.int64(point), values)
+
+
+@njit(nogil=True, cache=True, fastmath=_REORDER)
+def normalise(half: Any, shell_weights: Any, conjugate: Any, fourier: Any, power: Any) -> None:
+    """Scale the computed half to unit norm and write the whole polar image. Complex values are pairs of numbers here.
+
+    Args:
+        half: (n_shells, 2 n_angles).
+        shell_weights: (n_shells,) float64 integration weight of one point on a shell.
+        conjugate: (n_angles,) whether the value is stored conjugated.
+        fourier: (n_shells, 2 n_inplanes), receives the result; n_inplanes is n_angles or twice that.
+        power: (n_shells,) float64, receives the mean of |F|^2 over the in-planes.
+    """
+    n_shells, n_numbers = half.shape
+    n_angles = n_numbers // 2
+    times = fourier.shape[1] // n_numbers
+    norm = 0.0
+    for s in range(n_shells):
+        total = 0.0
+        for j in range(n_numbers):
+            total += np.float64(half[s, j]) ** 2
+        power[s] = total / n_angles
+        norm += shell_weights[s] * total * times
+    factor = half.dtype.type(1.0 / np.sqrt(norm))
+    for s in range(n_shells):
+        power[s] /= norm
+        for j in range(n_angles):
+            real = half[s, 2 * j] * factor
+            imaginary = half[s, 2 * j + 1] * factor
+            if times == 2:
+                fourier[s, 2 * j] = real
+                fourier[s, 2 * j + 1] = imaginary
+                fourier[s, n_numbers + 2 * j] = real
+                fourier[s, n_numbers + 2 * j + 1] = -imaginary
+            else:
+                fourier[s, 2 * j] = real
+                fourier[s, 2 * j + 1] = -imaginary if conjugate[j] else imaginary
+
+
+@njit(nogil=True, cache=True, fastmath=_REORDER)
+def downsample_mean(image: Any, factor: int, small: Any) -> None:
+    """small (n // f, m // f) receives the means of the f x f blocks of image (n, m); a trailing remainder is dropped."""
+    for i in range(small.shape[0]):
+        for j in range(small.shape[1]):
+            total = 0.0
+            for a in range(factor):
+                for b in range(factor):
+                    total += np.float64(image[i * factor + a, j * factor + b])
+            small[i, j] = total / (factor * factor)
+
+
+@njit(nogil=True, cache=True)
+def downsample_max(image: Any, factor: int, small: Any) -> None:
+    """small (n // f, m // f) receives the maxima of the f x f blocks of image (n, m); NaN wins, so that it stays visible."""
+    for i in range(small.shape[0]):
+        for j in range(small.shape[1]):
+            highest = image[i * factor, j * factor]
+            for a in range(factor):
+                for b in range(factor):
+                    value = image[i * factor + a, j * factor + b]
+                    if value > highest or value != value:
+                        highest = value
+            small[i, j] = highest
