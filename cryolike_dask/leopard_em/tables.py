@@ -1,0 +1,231 @@
+"""Leopard-EM's tables of particles: their columns, and reading and writing them as CSV."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import os
+import tempfile
+import warnings
+from collections.abc import Collection, Hashable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.leopard_em.columns import COLUMNS, FORMAT_PAGE_COLUMNS, LATER_COLUMNS
+
+# Beyond this a whole number in float64 is no longer exact, nor a position in any micrograph.
+_LARGEST_WHOLE = 2.0**53
+
+
+def read_match_template_dataframe(path: str | Path) -> pd.DataFrame:
+    """Read a match-template or refined table, also an older one.
+
+    Columns are found by name; an unnamed index column is dropped. What the file lacks stays absent, except that a table without the
+    columns of Leopard-EM's format page is refused.
+
+    Args:
+        path: CSV file, `~` allowed.
+
+    Returns:
+        One row a particle, known columns first, in the file format's order. Indices, positions and counts are int64; scores,
+        angles and relative_defocus float32; other numbers float64; empty cells NaN.
+
+    Raises:
+        InputError: the file is missing or no CSV table, lacks a column, or holds a cell that is not a number where one belongs.
+    """
+    cells = read_cells(path)
+    require_columns(cells, FORMAT_PAGE_COLUMNS, path)
+    return _in_order(cells, path)
+
+
+def write_match_template_dataframe(df: pd.DataFrame, path: str | Path) -> None:
+    """Write a match-template or refined table as Leopard-EM does.
+
+    An unnamed index column, then all 39 columns, and the refined ones that are present beside the columns they refine. Columns
+    unknown to Leopard-EM follow at the end.
+
+    What older tables lack is filled in: particle_index with the row, counted from 0, refined_pixel_size with pixel_size; the
+    Zernikes and mag_matrix stay empty.
+
+    Args:
+        df: table as `match_template_results_to_dataframe` or `read_match_template_dataframe` returns it.
+        path: CSV file to write; replaced only when the new one is complete.
+
+    Raises:
+        InputError: a column is missing or a cell is not a number where one belongs.
+        OutputError: the file cannot be written.
+    """
+    require_columns(df, FORMAT_PAGE_COLUMNS, path)
+    complete = df.reset_index(drop=True)
+    filled: dict[str, Any] = {"particle_index": np.arange(len(df)), "refined_pixel_size": complete["pixel_size"]}
+    for name in LATER_COLUMNS:
+        if name not in complete:
+            complete[name] = filled.get(name)
+    write_text(path, _in_order(complete, path).to_csv())
+
+
+def read_cells(path: str | Path, columns: Collection[str] | None = None) -> pd.DataFrame:
+    """The cells of a CSV table, with numbers as the file has them.
+
+    Args:
+        path: CSV file, `~` allowed.
+        columns: read only those of these columns that are there; None for all.
+
+    Raises:
+        InputError: the file is missing, is not a CSV table, or names a column twice.
+    """
+    file = Path(path).expanduser()
+    names = _header(file)
+    wanted = [k for k, name in enumerate(names) if name and not name.startswith("Unnamed:") and (not columns or name in columns)]
+    if not wanted:
+        return pd.DataFrame(index=range(0))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(
+                file,
+                header=0,
+                names=[name or f"Unnamed: {k}" for k, name in enumerate(names)],
+                usecols=wanted,
+                index_col=False,
+                dtype={name: str for name in names if COLUMNS.get(name) is str},
+                encoding="utf-8-sig",
+                float_precision="round_trip",
+                low_memory=False,
+            )
+    except (ValueError, pd.errors.ParserWarning) as error:
+        raise InputError(f"{file} is not a readable CSV table: {str(error).strip()}. Write the table again.") from error
+
+
+def require_columns(df: pd.DataFrame, names: Iterable[str], path: str | Path) -> None:
+    """Refuse a table without these columns, naming those that look like them."""
+    missing = [name for name in names if name not in df]
+    if not missing:
+        return
+    alike = {str(column).lower(): str(column) for column in df}
+    hints = []
+    for name in missing:
+        close = difflib.get_close_matches(name.lower(), alike, n=1, cutoff=0.8)
+        if close and alike[close[0]] not in COLUMNS:
+            hints.append(f"is {alike[close[0]]} meant to be {name}?")
+    has = f"It has {', '.join(map(str, df.columns))}." if len(df.columns) else "It has no named column."
+    raise InputError(
+        f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}. {has} "
+        f"{' '.join(hint[0].upper() + hint[1:] for hint in hints) or 'Give a match-template or refined table of Leopard-EM.'}"
+    )
+
+
+def numbers(df: pd.DataFrame, name: str, path: str | Path, *, advice: str = "Correct the table.") -> npt.NDArray[np.float64]:
+    """A column as (n,) float64.
+
+    Raises:
+        InputError: a cell is empty, infinite or not a number: file and row (counted from 1) are named.
+    """
+    values = _parsed(df, name, path)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        cell = df[name].iloc[bad[0]]
+        shown = "empty or not a number" if pd.isna(cell) else f"{cell}, which is not finite"
+        raise InputError(f"{path}, row {bad[0] + 1}{_others(bad)}: {name} is {shown}. {advice}")
+    return values
+
+
+def whole_numbers(df: pd.DataFrame, name: str, path: str | Path, *, advice: str = "Correct the table.") -> npt.NDArray[np.int64]:
+    """A column as (n,) int64.
+
+    Raises:
+        InputError: a cell is not a whole number: file and row (counted from 1) are named.
+    """
+    if df[name].dtype.kind == "i":
+        return df[name].to_numpy(dtype=np.int64)
+    values = numbers(df, name, path, advice=advice)
+    bad = np.flatnonzero((values != np.floor(values)) | (np.abs(values) > _LARGEST_WHOLE))
+    if len(bad):
+        raise InputError(f"{path}, row {bad[0] + 1}{_others(bad)}: {name} is {values[bad[0]]:g}, not a whole number. {advice}")
+    return values.astype(np.int64)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file so that it is there complete or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    file = Path(path).expanduser()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False, encoding="utf-8") as partial:
+            try:
+                partial.write(text)
+                partial.close()
+                # A temporary file is readable by its owner only; the result has the permissions of any new file.
+                os.chmod(partial.name, 0o666 & ~_umask())
+                os.replace(partial.name, file)
+            except OSError:
+                Path(partial.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise OutputError(f"{file} cannot be written: {error.strerror or error}. Choose another place, or make room.") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _in_order(df: pd.DataFrame, path: str | Path) -> pd.DataFrame:
+    """The same table with the known columns first, in the format's order and types."""
+    columns: dict[Hashable, Any] = {}
+    for name in (*(name for name in COLUMNS if name in df), *(name for name in df if name not in COLUMNS)):
+        kind = COLUMNS.get(str(name), str)
+        if kind is str:
+            columns[name] = df[name].to_numpy()
+        elif kind is np.int64:
+            columns[name] = whole_numbers(df, str(name), path)
+        else:
+            columns[name] = _parsed(df, str(name), path).astype(kind)
+    return pd.DataFrame(columns, index=range(len(df)))
+
+
+def _parsed(df: pd.DataFrame, name: str, path: str | Path) -> npt.NDArray[np.float64]:
+    """A column as float64, empty cells as NaN, text refused."""
+    column = df[name]
+    if column.dtype.kind in "iuf":
+        return column.to_numpy(dtype=np.float64)
+    values = pd.to_numeric(column.astype(object).map(str, na_action="ignore"), errors="coerce").to_numpy(dtype=np.float64)
+    bad = np.flatnonzero(np.isnan(values) & column.notna().to_numpy())
+    if len(bad):
+        raise InputError(
+            f"{path}, row {bad[0] + 1}{_others(bad)}: {name} is {column.iloc[bad[0]]!r}, not a number. Correct the table."
+        )
+    return values
+
+
+def _others(bad: npt.NDArray[np.int64]) -> str:
+    return "" if len(bad) == 1 else f" (and {len(bad) - 1} more rows)"
+
+
+def _header(file: Path) -> list[str]:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            names = [name.strip() for name in next(csv.reader(stream), [])]
+    except FileNotFoundError:
+        raise InputError(f"The table {file} does not exist. Check the path.") from None
+    except OSError as error:
+        raise InputError(f"The table {file} cannot be read: {error.strerror or error}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{file} is not a CSV table: {error}. Give a match-template or refined table of Leopard-EM.") from error
+    if not any(names):
+        raise InputError(f"{file} is empty. Give a match-template or refined table of Leopard-EM.")
+    if names[0].startswith("version https://git-lfs"):
+        raise InputError(f"{file} is a Git LFS pointer, not the table itself. Fetch it with `git lfs pull`.")
+    repeated = sorted({name for name in names if name and names.count(name) > 1})
+    if repeated:
+        raise InputError(f"{file} has more than one column named {', '.join(repeated)}. Keep one of them.")
+    return names
