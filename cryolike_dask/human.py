@@ -1,0 +1,49 @@
+"""Sizes, rates and times as a person writes them. Values that are not finite become 'unknown'."""
+
+from __future__ import annotations
+
+import math
+
+
+def human_bytes(n: float) -> str:
+    """1536 -> '1.5 kB'; decimal units, as disks and file browsers count."""
+    if not math.isfinite(n):
+        return "unknown"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(n) < 999.5:
+            return f"{n:.0f} {unit}" if unit == "B" or abs(n) >= 99.5 else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:,.1f} PB"
+
+
+def human_seconds(seconds: float) -> str:
+    """75 -> '1 min 15 s'."""
+    if not math.isfinite(seconds) or seconds < 0:
+        return "unknown"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} days {whole % 86400 // 3600} h"
+
+
+def rate(amount: float, seconds: float) -> float:
+    """Amount a second; NaN before any time has passed."""
+    return amount / seconds if seconds > 0 else math.nan
+
+
+def human_count(n: float) -> str:
+    """12345.6 -> '12,346'; small numbers keep a digit."""
+    if not math.isfinite(n):
+        return "unknown"
+    return f"{n:,.0f}" if n >= 9.95 or n == round(n) else f"{n:.1f}"
+
+
+def plural(n: int, noun: str) -> str:
+    """'1 image', '2 images'."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
