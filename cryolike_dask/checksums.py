@@ -1,0 +1,76 @@
+"""CRC-32 of stacks written in any order.
+
+A zip archive, and so a `.pt` file, carries the CRC-32 of its data. Images are written as they come, so each one's CRC is taken
+alone and the stack's is put together afterwards: CRC is linear over GF(2), and appending L bytes to a message multiplies its
+CRC by a fixed 32 x 32 bit matrix (Adler, zlib's crc32_combine).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from isal import isal_zlib
+
+_POLYNOMIAL = 0xEDB88320
+
+
+def crc32(data: Any, start: int = 0) -> int:
+    """CRC-32 of a contiguous buffer, going on from `start`, at memory speed."""
+    return int(isal_zlib.crc32(data, start))
+
+
+def combine_equal_lengths(crcs: Iterable[int], length: int) -> int:
+    """The CRC-32 of blocks of `length` bytes each, one after the other, from the blocks' own CRCs."""
+    tables = _append_tables(length)
+    total = 0
+    for crc in crcs:
+        total = (
+            tables[0][total & 255]
+            ^ tables[1][(total >> 8) & 255]
+            ^ tables[2][(total >> 16) & 255]
+            ^ tables[3][total >> 24]
+            ^ int(crc)
+        )
+    return total
+
+
+@lru_cache(maxsize=16)
+def _append_tables(length: int) -> list[list[int]]:
+    """For each byte of a CRC and each value of it, its contribution after `length` more bytes."""
+    operator = _identity()
+    square = _one_zero_bit()
+    bits = 8 * length
+    while bits:
+        if bits & 1:
+            operator = _multiply(square, operator)
+        square = _multiply(square, square)
+        bits >>= 1
+    return [[_apply(operator, value << (8 * byte)) for value in range(256)] for byte in range(4)]
+
+
+def _identity() -> npt.NDArray[np.uint32]:
+    return (np.uint32(1) << np.arange(32, dtype=np.uint32)).astype(np.uint32)
+
+
+def _one_zero_bit() -> npt.NDArray[np.uint32]:
+    """The matrix, column i the image of bit i, of shifting one zero bit through the CRC register."""
+    columns = np.zeros(32, dtype=np.uint32)
+    columns[0] = _POLYNOMIAL
+    columns[1:] = np.uint32(1) << np.arange(31, dtype=np.uint32)
+    return columns
+
+
+def _multiply(left: npt.NDArray[np.uint32], right: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    return np.array([_apply(left, int(column)) for column in right], dtype=np.uint32)
+
+
+def _apply(matrix: npt.NDArray[np.uint32], vector: int) -> int:
+    result = 0
+    for bit in range(32):
+        if vector >> bit & 1:
+            result ^= int(matrix[bit])
+    return result

@@ -1,0 +1,175 @@
+"""One stack on disk: names, metadata, staging and publishing, loading.
+
+A stack comes to be in three steps, each of which may be cut short by a crash without harm:
+
+1. *partial*: its files are being filled under hidden names that no other attempt uses;
+2. *staged*: they are complete, under hidden names that a later run recognises;
+3. *published*: they are durable and have their final names, the `.npz` last. A stack with an `.npz` is complete.
+
+All names of a file are in one directory, so that each step is one atomic rename.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cryolike_dask.errors import InputError
+
+PARTIAL, STAGED = ".partial", ".staged"
+
+
+@dataclass(frozen=True)
+class StackPaths:
+    """The final names of stack COUNTER below an output folder."""
+
+    folder: Path
+    counter: int
+
+    @property
+    def fourier(self) -> Path:
+        return self.folder / "fft" / f"particles_fourier_stack_{self.counter:06d}.pt"
+
+    @property
+    def physical(self) -> Path:
+        return self.folder / "phys" / f"particles_phys_stack_{self.counter:06d}.pt"
+
+    @property
+    def metadata(self) -> Path:
+        return self.folder / "fft" / f"particles_fourier_stack_{self.counter:06d}.npz"
+
+    @property
+    def plots(self) -> tuple[Path, Path, Path]:
+        """Pictures of the images, of their transforms, and of the power spectrum."""
+        plots, counter = self.folder / "plots", f"{self.counter:06d}.png"
+        return (
+            plots / f"particles_phys_stack_{counter}",
+            plots / f"particles_fourier_stack_{counter}",
+            plots / f"power_spectrum_stack_{counter}",
+        )
+
+    def data(self, save_phys: bool) -> tuple[Path, ...]:
+        """The files of a complete stack in the order in which they are published."""
+        return (self.physical, self.fourier, self.metadata) if save_phys else (self.fourier, self.metadata)
+
+
+def partial_name(final: Path, attempt: str) -> Path:
+    return final.with_name(f".{final.name}.{attempt}{PARTIAL}")
+
+
+def staged_name(final: Path) -> Path:
+    return final.with_name(f".{final.name}{STAGED}")
+
+
+def publish(finals: Iterable[Path]) -> None:
+    """Make a staged stack durable and visible, in this order. Doing it again, or after a crash in the middle, is harmless.
+
+    Raises:
+        FileNotFoundError: a file is neither staged nor published.
+    """
+    finals = tuple(finals)
+    for final in finals:
+        staged = staged_name(final)
+        if staged.exists():
+            _sync(staged)
+    for final in finals:
+        staged = staged_name(final)
+        try:
+            os.replace(staged, final)
+        except FileNotFoundError:
+            if not final.exists():
+                raise
+        # The name must be durable before the next one appears: the .npz promises all others.
+        _sync(final.parent)
+
+
+def write_metadata(path: Path, values: Mapping[str, Any]) -> int:
+    """Write an `.npz` that loads without pickle. Returns its size in bytes."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **values)
+    with path.open("wb") as file:
+        file.write(buffer.getvalue())
+    return buffer.getbuffer().nbytes
+
+
+def read_metadata(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a stack's `.npz`.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist. `cryolike-dask info {path.parent.parent}` lists the stacks there are.") from None
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged ({error}). `cryolike-dask verify {path.parent.parent}` lists what else is.") from error
+
+
+@dataclass(frozen=True)
+class LoadedStack:
+    """A stack read back.
+
+    Args:
+        fourier: (n, n_shells, n_inplanes) complex tensor, memory-mapped.
+        physical: (n, n_x, n_y) float32 tensor, memory-mapped; None if it was not saved.
+        metadata: the arrays of the `.npz`.
+    """
+
+    fourier: torch.Tensor
+    physical: torch.Tensor | None
+    metadata: dict[str, np.ndarray]
+
+
+def load_stack(folder: str | Path, counter: int) -> LoadedStack:
+    """Read stack COUNTER of an output folder, its tensors memory-mapped.
+
+    Raises:
+        InputError: there is no such stack, or it is damaged.
+    """
+    paths = StackPaths(Path(folder).expanduser(), counter)
+    metadata = read_metadata(paths.metadata)
+    physical = load_tensor(paths.physical) if paths.physical.exists() else None
+    return LoadedStack(load_tensor(paths.fourier), physical, metadata)
+
+
+def load_tensor(path: Path) -> torch.Tensor:
+    """A tensor of a `.pt` file, memory-mapped; no other object is ever unpickled.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        tensor = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist, though its stack should be complete.") from None
+    except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged ({error}).") from error
+    if not isinstance(tensor, torch.Tensor):
+        raise InputError(f"{path} holds a {type(tensor).__name__}, not a tensor.")
+    return tensor
+
+
+def published_counters(folder: Path) -> list[int]:
+    """Counters of the stacks that are visible, ascending."""
+    prefix, suffix = "particles_fourier_stack_", ".npz"
+    names = (p.name for p in (folder / "fft").glob(f"{prefix}*{suffix}"))
+    digits = (name[len(prefix) : -len(suffix)] for name in names)
+    return sorted(int(text) for text in digits if text.isdigit())
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
