@@ -17,6 +17,7 @@ import pandas as pd
 
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.leopard_em.columns import COLUMNS, FORMAT_PAGE_COLUMNS, LATER_COLUMNS
+from cryolike_dask.sniff import foreign_content
 
 # Beyond this a whole number in float64 is no longer exact, nor a position in any micrograph.
 _LARGEST_WHOLE = 2.0**53
@@ -213,6 +214,10 @@ def _others(bad: npt.NDArray[np.int64]) -> str:
 
 def _header(file: Path) -> list[str]:
     try:
+        with file.open("rb") as binary:
+            foreign = foreign_content(binary.read(256))
+        if foreign:
+            raise InputError(f"{file} is {foreign}.")
         with file.open(encoding="utf-8-sig", newline="") as stream:
             names = [name.strip() for name in next(csv.reader(stream), [])]
     except FileNotFoundError:
@@ -221,10 +226,6 @@ def _header(file: Path) -> list[str]:
         raise InputError(f"The table {file} cannot be read: {error.strerror or error}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{file} is not a CSV table: {error}. Give a match-template or refined table of Leopard-EM.") from error
-    if not any(names):
-        raise InputError(f"{file} is empty. Give a match-template or refined table of Leopard-EM.")
-    if names[0].startswith("version https://git-lfs"):
-        raise InputError(f"{file} is a Git LFS pointer, not the table itself. Fetch it with `git lfs pull`.")
     repeated = sorted({name for name in names if name and names.count(name) > 1})
     if repeated:
         raise InputError(f"{file} has more than one column named {', '.join(repeated)}. Keep one of them.")

@@ -245,8 +245,7 @@ def _differing_pixel_sizes(table: _Table, rows: npt.NDArray[np.void]) -> list[st
 def _unused_aberrations(table: _Table) -> list[str]:
     notes = []
     for name in _ABERRATIONS:
-        stated = np.flatnonzero(table.cells[name].notna()) if name in table.cells else ()
-        if len(stated):
+        if name in table.cells and len(stated := np.flatnonzero(table.cells[name].notna())):
             notes.append(f"{table.path}, row {stated[0] + 1}: {name} is recorded, but a CTF of CryoLike has no place for it.")
     return notes
 

@@ -1,0 +1,240 @@
+"""Picking: from the statistics maps of a template match to a table of particles."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.leopard_em.columns import COLUMNS, MATCH_COLUMNS
+from cryolike_dask.leopard_em.maps import FloatMap, MatchTemplateMaps
+from cryolike_dask.leopard_em.search import MatchTemplateSearch
+
+logger = logging.getLogger(__name__)
+
+PickOn = Literal["scaled_mip", "mip"]
+
+_MASK_RADIUS = 5.0
+# More candidates than this mean that the cutoff lies in the noise.
+_MOST_CANDIDATES = 2_000_000
+_PIXELS_AT_ONCE = 1 << 22
+
+
+def gaussian_noise_z_score_cutoff(n_pixels: int, total_projections: int, false_positives: float = 1.0) -> float:
+    """The score that white noise exceeds `false_positives` times in a whole search: sqrt(2) erfcinv(2 fp / (pixels * projections)).
+
+    Args:
+        n_pixels: pixels of the 'valid' map.
+        total_projections: orientations times defocus values searched.
+        false_positives: expected false picks in the micrograph.
+
+    Raises:
+        InputError: a number is not positive, or more false picks are asked for than there are correlations.
+    """
+    from scipy.special import erfcinv
+
+    for name, value in (("n_pixels", n_pixels), ("total_projections", total_projections), ("false_positives", false_positives)):
+        if not (math.isfinite(value) and value > 0):
+            raise InputError(f"{name} is {value!r}: it must be a positive number.")
+    share = 2.0 * false_positives / (float(n_pixels) * float(total_projections))
+    if share >= 2:
+        raise InputError(f"false_positives is {false_positives:g}, more than the {n_pixels * total_projections:,} correlations.")
+    return math.sqrt(2.0) * float(erfcinv(share))
+
+
+def match_template_results_to_dataframe(
+    search: str | Path | MatchTemplateSearch,
+    *,
+    total_projections: int | None = None,
+    false_positives: float = 1.0,
+    z_score_cutoff: float | None = None,
+    mask_radius: float = _MASK_RADIUS,
+    pick_on: PickOn = "scaled_mip",
+    template_size: int | None = None,
+) -> pd.DataFrame:
+    """Pick the particles of one micrograph from the maps of its search.
+
+    Positions strictly above the cutoff are taken, strongest first, and each suppresses weaker ones closer than `mask_radius`.
+
+    Args:
+        search: Leopard-EM's match YAML, or a `MatchTemplateSearch` with explicit paths.
+        total_projections: orientations times defocus values searched, which Leopard-EM does not store; gives the cutoff.
+        false_positives: expected false picks in the micrograph, for the cutoff.
+        z_score_cutoff: the cutoff itself, instead of the two.
+        mask_radius: pixels; of two picks closer than this the stronger stays.
+        pick_on: the map to pick on, 'scaled_mip' or 'mip'.
+        template_size: edge length of the template in pixels; None to find out from the maps or the template volume.
+
+    Returns:
+        The 39-column match-template table, possibly without rows. `total_correlations` is 0 if `total_projections` is not given.
+        `attrs` hold 'z_score_cutoff' and 'warnings', a list of what a user should know, which is logged too.
+
+    Raises:
+        InputError: neither total_projections nor z_score_cutoff is given, an option is out of range, or a file is missing, damaged
+            or does not fit the others.
+    """
+    if not isinstance(search, MatchTemplateSearch):
+        search = MatchTemplateSearch.from_yaml(search)
+    _check_options(search, total_projections, z_score_cutoff, mask_radius, pick_on)
+    all_maps = MatchTemplateMaps.read(search.maps)
+    size = search.template_size(all_maps.shape) if template_size is None else template_size
+    maps = all_maps.cropped_to_valid(size, search.micrograph_shape())
+    scores = getattr(maps, pick_on)
+    if z_score_cutoff is not None:
+        cutoff = float(z_score_cutoff)
+    else:
+        cutoff = gaussian_noise_z_score_cutoff(scores.size, int(total_projections or 0), false_positives)
+    rows, columns, not_finite = _above(scores, cutoff)
+    picked = find_peaks(scores, rows, columns, mask_radius)
+    table = _table(search, maps, rows[picked], columns[picked], size, int(total_projections or 0))
+    warnings = [f"{search.source}: {line}" for line in _warnings(maps, search.maps[pick_on], not_finite, len(table), cutoff)]
+    for line in warnings:
+        logger.warning(line)
+    logger.info("%s: %d particles above %.4f", search.source, len(table), cutoff)
+    table.attrs.update({"z_score_cutoff": cutoff, "warnings": warnings})
+    return table
+
+
+def find_peaks(
+    scores: FloatMap, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp], mask_radius: float
+) -> npt.NDArray[np.intp]:
+    """Which candidates stay when the stronger suppress the weaker around them.
+
+    Args:
+        scores: (H, W) map.
+        rows, columns: (k,) candidates.
+        mask_radius: pixels; a candidate closer than this to a stronger one that stays is dropped.
+
+    Returns:
+        Positions among the candidates, strongest first; of equal scores the one that comes first in the map is the stronger.
+    """
+    from scipy.spatial import cKDTree
+
+    order = np.argsort(-scores[rows, columns], kind="stable")
+    if not len(order) or mask_radius <= 0:
+        return order
+    points = np.stack([rows[order], columns[order]], axis=1).astype(np.float64)
+    tree = cKDTree(points)
+    # The tree's radius is inclusive and the mask's is not.
+    reach = np.nextafter(mask_radius, 0.0)
+    stays = np.ones(len(points), dtype=bool)
+    for k in range(len(points)):
+        if stays[k]:
+            stays[tree.query_ball_point(points[k], reach)] = False
+            stays[k] = True
+    return order[stays]
+
+
+def _check_options(
+    search: MatchTemplateSearch, total_projections: Any, z_score_cutoff: Any, mask_radius: float, pick_on: str
+) -> None:
+    if total_projections is None and z_score_cutoff is None:
+        raise InputError(
+            f"{search.source}: the cutoff needs the number of projections that were searched, and Leopard-EM does not store it. "
+            "Give total_projections (orientations times defocus values), or give z_score_cutoff itself."
+        )
+    if total_projections is not None and not (_is_whole(total_projections) and total_projections > 0):
+        raise InputError(
+            f"total_projections is {total_projections!r}: give orientations times defocus values, a whole number above 0."
+        )
+    if z_score_cutoff is not None and not math.isfinite(z_score_cutoff):
+        raise InputError(f"z_score_cutoff is {z_score_cutoff!r}: give a finite number.")
+    if not (math.isfinite(mask_radius) and mask_radius >= 0):
+        raise InputError(f"mask_radius is {mask_radius!r}: give a distance in pixels, 0 or more.")
+    if pick_on not in get_args(PickOn):
+        raise InputError(f"pick_on is {pick_on!r}: choose one of {', '.join(map(repr, get_args(PickOn)))}.")
+
+
+def _above(scores: FloatMap, cutoff: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], int]:
+    """Rows and columns of the finite scores strictly above the cutoff, in map order, and how many scores are not finite."""
+    rows_at_once = max(1, _PIXELS_AT_ONCE // scores.shape[1])
+    # The cutoff is float64: the pass over the map is in float32 and a little wide, and the few that are left decide in float64.
+    coarse = np.nextafter(np.float32(cutoff), np.float32(-np.inf))
+    found, not_finite, n_found = [], 0, 0
+    for first in range(0, scores.shape[0], rows_at_once):
+        block = scores[first : first + rows_at_once]
+        # 'Not below' also catches what is not a number.
+        rows, columns = np.nonzero(~(block <= coarse))
+        values = block[rows, columns].astype(np.float64)
+        finite = np.isfinite(values)
+        not_finite += int(np.count_nonzero(~finite))
+        above = finite & (values > cutoff)
+        found.append((rows[above] + first, columns[above]))
+        n_found += len(found[-1][0])
+        if n_found > _MOST_CANDIDATES:
+            raise InputError(
+                f"More than {_MOST_CANDIDATES:,} positions are above the cutoff {cutoff:.4g}: it lies within the noise. Give a "
+                "higher z_score_cutoff, or fewer false_positives."
+            )
+    return np.concatenate([rows for rows, _ in found]), np.concatenate([columns for _, columns in found]), not_finite
+
+
+def _warnings(maps: MatchTemplateMaps, scores_path: str, not_finite: int, n_picks: int, cutoff: float) -> list[str]:
+    lines = []
+    disagreement = maps.disagreement()
+    if disagreement:
+        lines.append(disagreement)
+    if not_finite:
+        lines.append(f"{not_finite:,} scores of {scores_path} are not finite numbers; no particle is picked there.")
+    if not n_picks:
+        lines.append(f"no score is above the cutoff {cutoff:.4f}, so the table has no particle.")
+    return lines
+
+
+def _table(
+    search: MatchTemplateSearch,
+    maps: MatchTemplateMaps,
+    rows: npt.NDArray[np.intp],
+    columns: npt.NDArray[np.intp],
+    template_size: int,
+    total_projections: int,
+) -> pd.DataFrame:
+    optics, n = search.optics, len(rows)
+    half = template_size // 2
+    values: dict[str, Any] = {
+        "particle_index": np.arange(n),
+        "mip": maps.mip[rows, columns],
+        "scaled_mip": maps.scaled_mip[rows, columns],
+        "correlation_mean": maps.correlation_average[rows, columns],
+        "correlation_variance": maps.correlation_variance[rows, columns],
+        "total_correlations": total_projections,
+        "pos_x": columns,
+        "pos_y": rows,
+        "pos_x_img": columns + half,
+        "pos_y_img": rows + half,
+        "pos_x_img_angstrom": (columns + half) * optics.pixel_size,
+        "pos_y_img_angstrom": (rows + half) * optics.pixel_size,
+        "phi": maps.orientation_phi[rows, columns],
+        "theta": maps.orientation_theta[rows, columns],
+        "psi": maps.orientation_psi[rows, columns],
+        "relative_defocus": maps.relative_defocus[rows, columns],
+        "refined_pixel_size": optics.pixel_size,
+        "micrograph_path": search.micrograph_path,
+        "template_path": search.template_path,
+        "psi_path": search.maps["orientation_psi"],
+        "theta_path": search.maps["orientation_theta"],
+        "phi_path": search.maps["orientation_phi"],
+        "defocus_path": search.maps["relative_defocus"],
+    }
+    for name in ("mip", "scaled_mip", "correlation_average", "correlation_variance"):
+        values[f"{name}_path"] = search.maps[name]
+    for name in MATCH_COLUMNS:
+        if name not in values:
+            values[name] = getattr(optics, name)
+    return pd.DataFrame({name: _column(values[name], n, COLUMNS[name]) for name in MATCH_COLUMNS}, index=range(n))
+
+
+def _column(value: Any, n: int, kind: type) -> Any:
+    if kind is not str:
+        return np.broadcast_to(np.asarray(value, dtype=kind), n)
+    return np.array([None if value is None else str(value)] * n, dtype=object)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -1,0 +1,172 @@
+"""One 2D template match: its micrograph, template, optics and where its statistics maps are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.leopard_em.maps import MAP_NAMES
+from cryolike_dask.mrc_header import read_header
+
+
+@dataclass(frozen=True)
+class MatchOptics:
+    """How the micrograph was taken.
+
+    Args:
+        pixel_size: Angstrom.
+        voltage: kV.
+        spherical_aberration: mm.
+        amplitude_contrast_ratio: fraction.
+        defocus_u, defocus_v: Angstrom.
+        astigmatism_angle, phase_shift: degrees.
+        ctf_B_factor: square Angstrom.
+        even_zernikes, odd_zernikes, mag_matrix: carried along into the table as they are; None if not stated.
+    """
+
+    pixel_size: float
+    voltage: float
+    spherical_aberration: float
+    amplitude_contrast_ratio: float
+    defocus_u: float
+    defocus_v: float
+    astigmatism_angle: float
+    phase_shift: float = 0.0
+    ctf_B_factor: float = 0.0  # noqa: N815 - the name that Leopard-EM's files have
+    even_zernikes: Any = None
+    odd_zernikes: Any = None
+    mag_matrix: Any = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> MatchOptics:
+        """Optics from the keys of an `optics_group`; other keys are left alone.
+
+        Raises:
+            InputError: a value is missing or not a finite number.
+        """
+        numbers: dict[str, Any] = {}
+        for name in _OPTICS_NUMBERS:
+            if values.get(name) is None and name in _OPTICS_REQUIRED:
+                raise InputError(f"optics_group has no {name}.")
+            if values.get(name) is not None:
+                numbers[name] = _number(f"optics_group: {name}", values[name])
+        for name in ("pixel_size", "voltage"):
+            if numbers[name] <= 0:
+                raise InputError(f"optics_group: {name} is {numbers[name]:g}; it must be above 0.")
+        for name in _OPTICS_PASSED_ON:
+            numbers[name] = values.get(name)
+        return cls(**numbers)
+
+
+_OPTICS_PASSED_ON = ("even_zernikes", "odd_zernikes", "mag_matrix")
+_OPTICS_NUMBERS = tuple(entry.name for entry in fields(MatchOptics) if entry.name not in _OPTICS_PASSED_ON)
+_OPTICS_REQUIRED = tuple(name for name in _OPTICS_NUMBERS if name not in ("phase_shift", "ctf_B_factor"))
+
+
+@dataclass(frozen=True)
+class MatchTemplateSearch:
+    """Where one search's inputs and results are. Paths go into the table as they are given.
+
+    Args:
+        micrograph_path: the searched micrograph.
+        template_path: the template volume.
+        maps: file of each of the eight statistics maps, by the map's name.
+        optics: of the micrograph.
+        source: what to call this search in messages: the path of its configuration.
+    """
+
+    micrograph_path: str
+    template_path: str
+    maps: Mapping[str, str]
+    optics: MatchOptics
+    source: str = field(default="the search", compare=False)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> MatchTemplateSearch:
+        """Read the configuration that Leopard-EM's match-template program was run with.
+
+        Used are `micrograph_path`, `template_volume_path`, `optics_group` and the paths of `match_template_result`, which, like
+        Leopard-EM, are taken relative to the working directory.
+
+        Raises:
+            InputError: the file is missing, is not YAML, or lacks one of these.
+        """
+        file = Path(path).expanduser()
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"The configuration {file} does not exist. Check the path.") from None
+        except OSError as error:
+            raise InputError(f"The configuration {file} cannot be read: {error.strerror or error}.") from error
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(f"{file} is not a YAML file: {' '.join(str(error).split())}.") from error
+        try:
+            return cls(
+                micrograph_path=_text(content, "micrograph_path"),
+                template_path=_text(content, "template_volume_path"),
+                maps={name: _text(_section(content, "match_template_result"), f"{name}_path") for name in MAP_NAMES},
+                optics=MatchOptics.from_dict(_section(content, "optics_group")),
+                source=str(file),
+            )
+        except InputError as error:
+            raise InputError(f"{file}: {error} Give the configuration of Leopard-EM's match-template program.") from error
+
+    def micrograph_shape(self) -> tuple[int, int]:
+        """(rows, columns) of the micrograph, from its header.
+
+        Raises:
+            InputError: the micrograph is missing or damaged.
+        """
+        file = read_header(str(Path(self.micrograph_path).expanduser()))
+        return (file.n_rows, file.n_columns)
+
+    def template_size(self, map_shape: tuple[int, int]) -> int:
+        """Edge length of the template in pixels: what 'valid' maps lack of the micrograph, otherwise the template's own header.
+
+        Raises:
+            InputError: the maps do not fit the micrograph, or 'same' maps come without the template.
+        """
+        shape = self.micrograph_shape()
+        rows, columns = (shape[axis] - map_shape[axis] + 1 for axis in (0, 1))
+        if rows != columns or rows < 1:
+            raise InputError(
+                f"{self.source}: the statistics maps have {map_shape[0]} x {map_shape[1]} pixels and the micrograph "
+                f"{self.micrograph_path} has {shape[0]} x {shape[1]}: no square template makes such maps. Give the micrograph that "
+                "was searched."
+            )
+        if rows > 1:
+            return rows
+        try:
+            return read_header(str(Path(self.template_path).expanduser())).n_columns
+        except InputError as error:
+            raise InputError(f"{self.source}: the size of the template is not known ({error}) Give template_size.") from error
+
+
+def _section(content: Any, name: str) -> Mapping[str, Any]:
+    section = content.get(name) if isinstance(content, Mapping) else None
+    if not isinstance(section, Mapping):
+        raise InputError(f"There is no section {name}.")
+    return section
+
+
+def _text(section: Any, name: str) -> str:
+    value = section.get(name) if isinstance(section, Mapping) else None
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{name} is not given.")
+    return value
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise InputError(f"{name} is {value!r}, not a finite number.")
+    return number
