@@ -1,0 +1,98 @@
+"""Arrays of tiles for pictures: images brought to a small size, coloured, and laid side by side."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+Bytes = npt.NDArray[np.uint8]
+
+GAP = 4  # pixels between tiles
+
+
+def columns_for(n: int) -> int:
+    """Tiles in a row of a montage that is at least as wide as high."""
+    return max(1, math.ceil(math.sqrt(n)))
+
+
+def block_means(images: FloatArray, factor: int) -> FloatArray:
+    """Means over blocks of factor x factor; a trailing remainder is dropped.
+
+    Args:
+        images: (k, rows, columns).
+
+    Returns:
+        (k, rows // factor, columns // factor)
+    """
+    if factor == 1:
+        return images
+    rows, columns = images.shape[1] // factor, images.shape[2] // factor
+    blocks = images[:, : rows * factor, : columns * factor].reshape(len(images), rows, factor, columns, factor)
+    return np.asarray(blocks.mean(axis=(2, 4)))
+
+
+def colour(values: FloatArray, limits: tuple[float, float], colours: Bytes) -> Bytes:
+    """Values as colours; NaN is white.
+
+    Args:
+        values: any shape.
+        limits: the values of the first and the last colour; what lies outside takes the nearest.
+        colours: (256, 3) red, green, blue.
+
+    Returns:
+        values.shape + (3,)
+    """
+    low, high = limits
+    level = np.clip((values - low) * (255.0 / (high - low)), 0, 255)
+    white = np.isnan(level)
+    level[white] = 0
+    picture: Bytes = colours[level.astype(np.uint8)]
+    picture[white] = 255
+    return picture
+
+
+def lay_out(tiles: Bytes, columns: int, zoom: int) -> Bytes:
+    """Tiles side by side with white gaps, each pixel enlarged to zoom x zoom.
+
+    Args:
+        tiles: (k, rows, columns of a tile, 3).
+
+    Returns:
+        (height, width, 3)
+    """
+    large = tiles.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    k, height, width, _ = large.shape
+    shape = (math.ceil(k / columns) * (height + GAP) - GAP, min(k, columns) * (width + GAP) - GAP, 3)
+    canvas = np.full(shape, 255, dtype=np.uint8)
+    for number, tile in enumerate(large):
+        top, left = (number // columns) * (height + GAP), (number % columns) * (width + GAP)
+        canvas[top : top + height, left : left + width] = tile
+    return canvas
+
+
+@lru_cache(maxsize=8)
+def polar_lookup(radii: tuple[float, ...], n_inplanes: int, size: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """Which polar sample lies nearest to each pixel of a disc.
+
+    Axis 0 of the picture is the axis of angle 0, as rows are x in CryoLike: the picture is the transform of the image as displayed.
+
+    Args:
+        radii: (n_shells,) ascending.
+        n_inplanes: equally spaced angles from 0.
+        size: edge of the picture; the outermost shell touches its edge.
+
+    Returns:
+        (size, size) positions in the flattened (n_shells, n_inplanes), and whether the pixel lies in the disc.
+    """
+    position = (np.arange(size) - (size - 1) / 2) / ((size - 1) / 2)
+    k_rows, k_columns = position[:, None] * radii[-1], position[None, :] * radii[-1]
+    radius = np.hypot(k_rows, k_columns)
+    midpoints = (np.array(radii[1:]) + np.array(radii[:-1])) / 2
+    shell = np.searchsorted(midpoints, radius)
+    angle = np.rint(np.arctan2(k_columns, k_rows) * (n_inplanes / (2 * np.pi))).astype(np.intp) % n_inplanes
+    return shell * n_inplanes + angle, radius <= radii[-1] * (1 + 1e-9)
