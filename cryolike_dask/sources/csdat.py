@@ -1,0 +1,74 @@
+"""CryoSPARC's compressed table format (CSDAT), read through the optional `cryosparc-tools` package.
+
+That package decodes with native code which damaged files can crash, so it runs in a process of its own: this file, as a script.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.errors import InputError
+
+MAGIC = b"\x95CSDAT"
+_LARGEST_HEADER = 16 << 20
+_SECONDS_AT_MOST = 600
+
+
+def read_csdat(path: str, wanted: Collection[str]) -> tuple[tuple[str, ...], npt.NDArray[np.void]]:
+    """The names of all columns, and the wanted ones that are there, as a structured array.
+
+    Raises:
+        InputError: `cryosparc-tools` is not installed, or the file is damaged.
+    """
+    length, names = _header(path)
+    if importlib.util.find_spec("cryosparc") is None:
+        raise InputError(
+            f"{path} is in CryoSPARC's compressed table format, which needs one more package: "
+            "`pip install cryolike-dask[cryosparc]`. Or export the particles again in the uncompressed format."
+        )
+    present = [name for name in names if name in wanted]
+    command = [sys.executable, "-P", "-W", "ignore", __file__, path, *present]
+    try:
+        decoder = subprocess.run(command, capture_output=True, timeout=_SECONDS_AT_MOST, check=False)
+        rows: Any = np.load(io.BytesIO(decoder.stdout), allow_pickle=False) if decoder.returncode == 0 else None
+    except (subprocess.TimeoutExpired, ValueError, EOFError) as error:
+        raise InputError(f"{path} is damaged: its rows cannot be decoded ({error}). Copy or export it again.") from error
+    if rows is None or len(rows) != length:
+        reason = decoder.stderr.decode(errors="replace").strip().rpartition("\n")[2] or f"exit status {decoder.returncode}"
+        raise InputError(f"{path} is damaged: its {length} rows cannot be decoded ({reason}). Copy or export it again.")
+    return names, rows
+
+
+def _header(path: str) -> tuple[int, tuple[str, ...]]:
+    try:
+        with open(path, "rb") as file:
+            file.seek(len(MAGIC))
+            n_bytes = int.from_bytes(file.read(4), "little")
+            header = json.loads(file.read(min(n_bytes, _LARGEST_HEADER)))
+        length, names = header["length"], tuple(str(column[0]) for column in header["dtype"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise InputError(f"The header of {path} is damaged ({error}). Copy or export it again.") from error
+    if not isinstance(length, int) or length < 0:
+        raise InputError(f"The header of {path} is damaged: it announces {length!r} rows. Copy or export it again.")
+    return length, names
+
+
+def _decode(path: str, fields: list[str]) -> None:
+    from cryosparc.dataset import Dataset
+
+    # The package adds a uid of its own invention to a table that has none, so only the fields asked for go on.
+    records = Dataset.load(path, fields=fields).to_records(fixed=True)
+    np.save(sys.stdout.buffer, np.asarray(records)[fields], allow_pickle=False)
+
+
+if __name__ == "__main__":
+    _decode(sys.argv[1], sys.argv[2:])
