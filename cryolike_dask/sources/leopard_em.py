@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.leopard_em.refined import columns_in_force
 from cryolike_dask.leopard_em.tables import numbers, read_cells, require_columns, whole_numbers
 from cryolike_dask.particles import BoxCut, EdgeMode, ParticleTable, Source, new_rows
 from cryolike_dask.sources.paths import resolve_image_paths
@@ -84,11 +85,11 @@ def particles_from_leopard_em(
         raise InputError(f"edge is {edge!r}: choose one of {', '.join(map(repr, get_args(EdgeMode)))}.")
     if template_size is not None and not (_is_whole(template_size) and template_size > 0):
         raise InputError(f"template_size is {template_size!r}: give the template's edge length in pixels, a positive whole number.")
-    tables = [_read(path, use_refined) for path in _paths(dataframe_files)]
+    tables = [_read(path) for path in _paths(dataframe_files)]
     named = " and ".join(table.path for table in tables)
     recorded = list(dict.fromkeys(name for table in tables for name in table.micrographs))
     resolved = dict(zip(recorded, resolve_image_paths(recorded, folder_micrographs, named), strict=True))
-    return ParticleTable.concatenate([_particles(table, cut, template_size, resolved) for table in tables])
+    return ParticleTable.concatenate([_particles(table, cut, template_size, use_refined, resolved) for table in tables])
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,11 @@ class _Table:
         return values
 
 
-def _read(path: str, use_refined: bool) -> _Table:
+def _read(path: str) -> _Table:
     cells = read_cells(path, {*_REQUIRED, *_OPTIONAL, *_ABERRATIONS, *(f"refined_{name}" for name in _REQUIRED)})
     require_columns(cells, _REQUIRED, path)
     if not len(cells):
         raise InputError(f"{path} holds no particle. Leave it out, or pick with a lower cutoff.")
-    if not use_refined:
-        cells = cells.drop(columns=[name for name in cells if str(name).startswith("refined_")])
     absent = np.flatnonzero(cells["micrograph_path"].fillna("").str.strip() == "")
     if len(absent):
         raise InputError(f"{path}, row {absent[0] + 1}: micrograph_path is empty. Name the micrograph of this particle.")
@@ -141,9 +140,9 @@ def _read(path: str, use_refined: bool) -> _Table:
     return _Table(path, cells, codes, tuple(map(str, names)))
 
 
-def _particles(table: _Table, cut: BoxCut, template_size: int | None, resolved: dict[str, str]) -> ParticleTable:
+def _particles(table: _Table, cut: BoxCut, template_size: int | None, use_refined: bool, resolved: dict[str, str]) -> ParticleTable:
     cells = table.cells
-    notes: list[str] = []
+    column, notes = columns_in_force(cells, table.path, use_refined=use_refined)
     rows = new_rows(len(cells))
     files: dict[str, int] = {}
     place = np.array([files.setdefault(resolved[name], len(files)) for name in table.micrographs], dtype=np.int32)
@@ -152,10 +151,10 @@ def _particles(table: _Table, cut: BoxCut, template_size: int | None, resolved: 
     rows["index"] = table.positions("particle_index") if "particle_index" in cells else rows["row"]
     # The box shares its centre with the template, so the corner moves by half of what the box is larger.
     shift = (cut.size - _template_sizes(table, template_size, notes)) // 2
-    rows["left"] = table.positions(_refined(table, "pos_x")) - shift
-    rows["top"] = table.positions(_refined(table, "pos_y")) - shift
+    rows["left"] = table.positions(column["pos_x"]) - shift
+    rows["top"] = table.positions(column["pos_y"]) - shift
 
-    relative = table.numbers(_finite_refined(table, "relative_defocus", notes))
+    relative = table.numbers(column["relative_defocus"])
     rows["defocus_u"] = table.numbers("defocus_u") + relative
     rows["defocus_v"] = table.numbers("defocus_v") + relative
     rows["defocus_angle"] = np.radians(table.numbers("astigmatism_angle"))
@@ -164,10 +163,10 @@ def _particles(table: _Table, cut: BoxCut, template_size: int | None, resolved: 
     rows["voltage"] = table.positive("voltage")
     rows["amplitude_contrast"] = table.numbers("amplitude_contrast_ratio")
     rows["b_factor"] = table.numbers("ctf_B_factor")
-    rows["pixel_size"] = table.positive(_finite_refined(table, "pixel_size", notes))
-    refined = all(f"refined_{name}" in cells for name in ("phi", "theta", "psi"))
-    for name, column in (("phi", "angle_rotation"), ("theta", "angle_tilt"), ("psi", "angle_psi")):
-        rows[column] = np.radians(table.numbers(f"refined_{name}" if refined else name))
+    rows["pixel_size"] = table.positive(column["pixel_size"])
+    rows["angle_rotation"] = np.radians(table.numbers(column["phi"]))
+    rows["angle_tilt"] = np.radians(table.numbers(column["theta"]))
+    rows["angle_psi"] = np.radians(table.numbers(column["psi"]))
 
     groups = _number_optics_groups(rows)
     notes += _differing_pixel_sizes(table, rows) + _unused_aberrations(table)
@@ -205,23 +204,6 @@ def _template_sizes(table: _Table, given: int | None, notes: list[str]) -> Any:
             f"correct the table."
         )
     return 2 * half
-
-
-def _refined(table: _Table, name: str) -> str:
-    return f"refined_{name}" if f"refined_{name}" in table.cells else name
-
-
-def _finite_refined(table: _Table, name: str, notes: list[str]) -> str:
-    """The refined column when every row has a finite value, otherwise the one before refinement."""
-    refined = f"refined_{name}"
-    if refined not in table.cells:
-        return name
-    values = pd.to_numeric(table.cells[refined], errors="coerce").to_numpy(dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(values))
-    if not len(bad):
-        return refined
-    notes.append(f"{table.path}, row {bad[0] + 1}: {refined} is not a finite number, so {name} is used for all rows of this table.")
-    return name
 
 
 def _number_optics_groups(rows: npt.NDArray[np.void]) -> tuple[str, ...]:

@@ -1,0 +1,46 @@
+"""Which columns of a table are in force: the refined ones where they can be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+_POSITIONS = ("pos_x", "pos_y", "pos_x_img", "pos_y_img")
+_ANGLES = ("phi", "theta", "psi")
+_WHERE_FINITE = ("relative_defocus", "pixel_size")
+
+
+def columns_in_force(df: pd.DataFrame, path: str | Path, *, use_refined: bool = True) -> tuple[dict[str, str], list[str]]:
+    """The column to read for each quantity that a refinement can change.
+
+    Refined positions count where their column is there; refined angles where all three are; the refined relative defocus and pixel
+    size where they are finite in every row.
+
+    Args:
+        df: table of particles.
+        path: what to call it in messages.
+        use_refined: False for the columns before refinement.
+
+    Returns:
+        Column by quantity, such as {'pos_x': 'refined_pos_x', ...}, and what a user should know.
+    """
+    columns = {name: name for name in (*_POSITIONS, *_ANGLES, *_WHERE_FINITE)}
+    notes: list[str] = []
+    if not use_refined:
+        return columns, notes
+    columns |= {name: f"refined_{name}" for name in _POSITIONS if f"refined_{name}" in df}
+    if all(f"refined_{name}" in df for name in _ANGLES):
+        columns |= {name: f"refined_{name}" for name in _ANGLES}
+    for name in _WHERE_FINITE:
+        refined = f"refined_{name}"
+        if refined not in df:
+            continue
+        values = pd.to_numeric(df[refined], errors="coerce").to_numpy(dtype=np.float64)
+        bad = np.flatnonzero(~np.isfinite(values))
+        if len(bad):
+            notes.append(f"{path}, row {bad[0] + 1}: {refined} is not a finite number, so {name} is used for the whole table.")
+        else:
+            columns[name] = refined
+    return columns, notes
