@@ -14,6 +14,7 @@ import pandas as pd
 from cryolike_dask.errors import InputError
 from cryolike_dask.mrc import read_header
 from cryolike_dask.particles import ParticleTable, Source
+from cryolike_dask.sources.paths import resolve_image_paths
 from cryolike_dask.sources.star_columns import COLUMNS, describe_particles
 from cryolike_dask.sources.star_tables import StarTable, read_star_tables
 from cryolike_dask.sources.star_text import decode
@@ -108,8 +109,8 @@ def _pair(mrc_file: Path, star_file: Path, defocus_angle_is_degree: bool, phase_
     n_rows = len(particles)
     if mrc_file.exists() and (n_images := read_header(mrc_file).n_images) != n_rows:
         raise InputError(
-            f"{star_file} has {n_rows:,} rows and {mrc_file} has {n_images:,} images, but row i must describe image i. Check that the "
-            "two lists are in the same order and that both files are complete."
+            f"{star_file} has {n_rows:,} rows and {mrc_file} has {n_images:,} images, but row i must describe image i. Check that "
+            "the two lists are in the same order and that both files are complete."
         )
     description.rows["index"] = np.arange(n_rows)
     return ParticleTable(
@@ -125,60 +126,36 @@ def _images(particles: StarTable, folder_mrc: str | Path) -> tuple[tuple[str, ..
     """Image files, and for each particle the position of its file among them and its index in it, counted from 0."""
     if "ImageName" not in particles:
         raise InputError(
-            f"{particles.path}: rlnImageName is missing in 'data_{particles.block}', so rows cannot be matched with images. Give an "
-            "indexed STAR file, or convert it paired with its MRC file."
+            f"{particles.path}: rlnImageName is missing in 'data_{particles.block}', so rows cannot be matched with images. Give "
+            "an indexed STAR file, or convert it paired with its MRC file."
         )
     names = particles.text("ImageName")
-    parts = [name.partition("@") for name in names]
-    bad = np.flatnonzero(
-        [not (path and number.isdecimal() and number.isascii() and len(number) <= _MOST_DIGITS) for number, _, path in parts]
-    )
+    numbers = [name.partition("@")[0] for name in names]
+    recorded, paths = pd.factorize(np.array([name.partition("@")[2] for name in names], dtype=object))
+    in_range = [number.isdecimal() and number.isascii() and len(number) <= _MOST_DIGITS for number in numbers]
+    bad = np.flatnonzero(~np.array(in_range) | np.array([not path for path in paths])[recorded])
     if len(bad):
         raise InputError(_about_image_name(particles, bad, decode(names[bad[0]])))
-    index = np.fromiter((int(number) for number, _, _ in parts), np.int64, len(parts)) - 1
+    index = np.fromiter(map(int, numbers), np.int64, len(numbers)) - 1
     bad = np.flatnonzero(index < 0)
     if len(bad):
         raise InputError(
-            f"{particles.path}: rlnImageName is {decode(names[bad[0]])} in {particles.where(bad)} of 'data_{particles.block}', but images "
-            "are counted from 1: there is no image 0. Correct the numbers, or write the file anew."
+            f"{particles.path}: rlnImageName is {decode(names[bad[0]])} in {particles.where(bad)} of 'data_{particles.block}', but "
+            "images are counted from 1: there is no image 0. Correct the numbers, or write the file anew."
         )
-    codes, recorded = pd.factorize(np.array([path for _, _, path in parts], dtype=object))
-    paths = [_FORMAT_SUFFIX.sub("", decode(path)) for path in recorded]
-    first_rows = np.unique(codes, return_index=True)[1]
-    resolved = [_resolve(particles, path, folder_mrc, row) for path, row in zip(paths, first_rows, strict=True)]
+    plain = [os.path.expanduser(_FORMAT_SUFFIX.sub("", decode(path))) for path in paths]
     files: dict[str, int] = {}
-    kept: list[str] = []
-    position = np.empty(len(paths), np.int64)
-    for i, (path, image_file) in enumerate(zip(paths, resolved, strict=True)):
-        position[i] = files.setdefault(image_file, len(files))
-        if position[i] == len(kept):
-            kept.append(path)
-        elif os.path.normpath(kept[position[i]]) != os.path.normpath(path):
-            raise InputError(
-                f"{particles.path}: {kept[position[i]]} and {path} (first in {particles.where(first_rows[i])} of 'data_{particles.block}') "
-                f"would both be {image_file}. Give no folder, so that the recorded paths are used, or rename the files."
-            )
-    return tuple(files), position[codes], index
-
-
-def _resolve(particles: StarTable, recorded: str, folder_mrc: str | Path, row: int) -> str:
-    """The absolute path of an image file."""
-    if str(folder_mrc) == "":
-        return str(_absolute(recorded))
-    name = Path(recorded).name
-    if not name:
-        raise InputError(
-            f"{particles.path}: rlnImageName names no file but {recorded!r} in {particles.where(row)}. Correct the row."
-        )
-    return str(_absolute(folder_mrc) / name)
+    resolved = resolve_image_paths(plain, folder_mrc, particles.path)
+    position = np.array([files.setdefault(file, len(files)) for file in resolved])
+    return tuple(files), position[recorded], index
 
 
 def _about_image_name(particles: StarTable, bad: npt.NDArray[np.intp], name: str) -> str:
     where = f"{particles.path}: rlnImageName is {name} in {particles.where(bad)} of 'data_{particles.block}'"
     if "@" not in name and any(column in particles.columns for column in _TOMOGRAPHY):
-        return f"{where}: these are particles of RELION's tomography, which are no single images. Only single-particle sets can be converted."
+        return f"{where}: these are particles of a tomography project, not single images. Give a single-particle STAR file."
     if "@" not in name:
-        return f"{where}, without the number of the image before '@' (as in 000001@stack.mrcs). Write the file anew, or add the numbers."
+        return f"{where}, without the number of the image before '@' (as in 000001@stack.mrcs). Add the numbers."
     return f"{where}, which is not NUMBER@FILE (as in 000001@stack.mrcs, counted from 1). Correct these rows."
 
 

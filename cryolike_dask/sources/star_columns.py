@@ -78,8 +78,8 @@ class _Columns:
         if len(different):
             row = different[0]
             raise InputError(
-                f"{self.particles.path}: rln{column} is {values[row]:g} for the particle but {of_group[row]:g} for its optics group in "
-                f"{self.where(different)}. Remove the column from one of the two tables."
+                f"{self.particles.path}: rln{column} is {values[row]:g} for the particle but {of_group[row]:g} for its optics group "
+                f"in {self.where(different)}. Remove the column from one of the two tables."
             )
         return values
 
@@ -191,8 +191,8 @@ def _pixel_size(columns: _Columns, warnings: list[str]) -> npt.NDArray[np.float6
         bad = np.flatnonzero(size <= 0)
         if len(bad):
             raise InputError(
-                f"{path}: rlnImagePixelSize must be positive, but is {size[bad[0]]:g} in {columns.where(bad)}. Correct it, or remove "
-                "the column and give the pixel size yourself."
+                f"{path}: rlnImagePixelSize must be positive, but is {size[bad[0]]:g} in {columns.where(bad)}. Correct it, or "
+                "remove the column and give the pixel size yourself."
             )
         return size
     unknown = np.full(len(columns.particles), np.nan)
@@ -206,14 +206,14 @@ def _pixel_size(columns: _Columns, warnings: list[str]) -> npt.NDArray[np.float6
         if len(bad):
             row = bad[0]
             warnings.append(
-                f"{path}: rlnDetectorPixelSize {detector[row]:g} and rlnMagnification {magnification[row]:g} give no believable pixel size "
-                f"in {columns.where(bad)}: the table is taken to state none there."
+                f"{path}: rlnDetectorPixelSize {detector[row]:g} and rlnMagnification {magnification[row]:g} give no believable "
+                f"pixel size in {columns.where(bad)}: the table is taken to state none there."
             )
         return np.where(believable, size, unknown)
     if "MicrographPixelSize" in columns:
         warnings.append(
-            f"{path}: rlnMicrographPixelSize is not used, as it is wrong for images that were binned; the table states no pixel size "
-            "of the images (rlnImagePixelSize)."
+            f"{path}: rlnMicrographPixelSize is not used, as it is wrong for images that were binned; the table states no pixel "
+            "size of the images (rlnImagePixelSize)."
         )
     return unknown
 

@@ -52,7 +52,11 @@ class StarTable:
         return named + (f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else "")
 
     def text(self, column: str) -> list[str]:
-        """The values of a text column."""
+        """The values of a text column, still plain text that `decode` undoes.
+
+        Raises:
+            InputError: a value is missing.
+        """
         values = self.frame[column]
         if values.isna().any():
             rows = np.flatnonzero(values.isna().to_numpy())
@@ -71,7 +75,7 @@ class StarTable:
             values = pd.to_numeric(series, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
-            shown = ", ".join(f"{series.iloc[row]!s}" for row in bad[:_SHOWN])
+            shown = ", ".join(repr(decode(str(series.iloc[row]))) for row in bad[:_SHOWN])
             raise InputError(
                 f"{self.path}: rln{column} must be a finite number in every row of 'data_{self.block}', but is {shown} in "
                 f"{self.where(bad)}. Correct or remove these rows{'' if len(bad) < len(series) else ', or the column'}."
@@ -80,7 +84,7 @@ class StarTable:
 
     def similar(self, column: str) -> str | None:
         """The column, as the file names it, whose name comes closest to one that is missing; None if none comes close."""
-        plain = {name.removeprefix("rln").lower(): name for name in self.columns if name.removeprefix("rln") not in self}
+        plain = {_plain_name(name).lower(): name for name in self.columns if _plain_name(name) not in self}
         return next((plain[name] for name in difflib.get_close_matches(column.lower(), plain, n=1, cutoff=0.8)), None)
 
 
@@ -100,31 +104,61 @@ def read_star_tables(path: Path, columns: Collection[str]) -> tuple[StarTable, S
     Raises:
         InputError: the file cannot be read, is damaged, or has no single particle table.
     """
+    with tempfile.TemporaryDirectory(prefix="cryolike-dask-") as folder:
+        copy = Path(folder) / "plain.star"
+        chosen, warnings = _write_plain_copy(path, copy, columns)
+        try:
+            frames = starfile.read(copy, always_dict=True, parse_as_string=list(_TEXT_COLUMNS))
+        except (ValueError, TypeError, LookupError) as error:
+            raise InputError(f"{path} cannot be read as STAR: {error}. Write it anew with the program that made it.") from error
+    tables = {}
+    for key, (block, positions) in chosen.items():
+        frame = frames.get(key)
+        names = [_plain_name(block.columns[i]) for i in positions]
+        if not isinstance(frame, pd.DataFrame) or list(frame.columns) != names or len(frame) != len(block.rows):
+            raise InputError(
+                f"{path}: the {len(block.rows):,} rows of 'data_{block.name}' (line {block.line}) cannot be read as STAR. Write the "
+                "file anew with the program that made it."
+            )
+        tables[key] = StarTable(path, block.name, frame, tuple(decode(name) for name in block.columns), block.rows)
+    return tables["particles"], tables.get("optics"), warnings
+
+
+def _write_plain_copy(
+    path: Path, copy: Path, columns: Collection[str]
+) -> tuple[dict[str, tuple[StarBlock, list[int]]], tuple[str, ...]]:
+    """Write the wanted columns of both tables; return the blocks with the positions of these columns, and warnings."""
     text = StarText(path)
     blocks = {block.name: block for block in text.blocks()}
     chosen = {"particles": _particle_block(path, blocks)}
     if "optics" in blocks:
         chosen["optics"] = blocks["optics"]
-    for block in chosen.values():
+    found = {}
+    for key, block in chosen.items():
         if not len(block.rows):
-            raise InputError(f"{path}: block 'data_{block.name}' on line {block.line} has no rows. Check how the file was written.")
-    found = {
-        key: [i for i, name in enumerate(block.columns) if name.removeprefix("rln") in columns] for key, block in chosen.items()
-    }
-    for key, positions in found.items():
+            raise InputError(f"{path}: block 'data_{block.name}' on line {block.line} has no rows. Check how it was written.")
+        positions = [i for i, name in enumerate(block.columns) if _plain_name(name) in columns]
         if not positions:
-            block = chosen[key]
             raise InputError(
-                f"{path}: block 'data_{block.name}' on line {block.line} has none of the columns of a particle set; it has "
-                f"{', '.join(block.columns[:20]) or 'no column'}. Give the STAR file of extracted particles."
+                f"{path}: block 'data_{block.name}' on line {block.line} has none of the columns of a particle set, but "
+                f"{', '.join(block.columns[:20])}. Give the STAR file of extracted particles."
             )
-    frames = _read_plain_copy(path, text, chosen, found)
-    warnings = () if text.ends_with_newline else (f"{path} does not end with a line break: its last row may have been cut off.",)
-    tables = {
-        key: StarTable(path, block.name, frames[key], tuple(decode(name) for name in block.columns), block.rows)
-        for key, block in chosen.items()
-    }
-    return tables["particles"], tables.get("optics"), warnings
+        found[key] = (block, positions)
+    try:
+        with copy.open("wb") as file:
+            for key, (block, positions) in found.items():
+                names = "".join(f"_{_plain_name(block.columns[i])}\n" for i in positions)
+                file.write(f"data_{key}\n\nloop_\n{names}".encode())
+                file.writelines(text.cut(block, positions))
+                file.write(b"\n")
+    except OSError as error:
+        raise InputError(f"A temporary copy of {path} cannot be written: {error}. Make room there, or set TMPDIR.") from error
+    complete = () if text.ends_with_newline else (f"{path} does not end with a line break: its last row may have been cut off.",)
+    return found, complete
+
+
+def _plain_name(column: str) -> str:
+    return column.removeprefix("rln")
 
 
 def _particle_block(path: Path, blocks: dict[str, StarBlock]) -> StarBlock:
@@ -139,29 +173,3 @@ def _particle_block(path: Path, blocks: dict[str, StarBlock]) -> StarBlock:
     raise InputError(
         f"{path}: no single block holds the particles; the file has {names}. Name the particle block 'data_particles'."
     )
-
-
-def _read_plain_copy(
-    path: Path, text: StarText, chosen: dict[str, StarBlock], found: dict[str, list[int]]
-) -> dict[str, pd.DataFrame]:
-    with tempfile.TemporaryDirectory(prefix="cryolike-dask-") as folder:
-        copy = Path(folder) / "plain.star"
-        with copy.open("wb") as file:
-            for key, block in chosen.items():
-                names = "".join(f"_{block.columns[i].removeprefix('rln')}\n" for i in found[key])
-                file.write(f"data_{key}\n\nloop_\n{names}".encode())
-                file.writelines(text.cut(block, found[key]))
-                file.write(b"\n")
-        try:
-            frames = starfile.read(copy, always_dict=True, parse_as_string=list(_TEXT_COLUMNS))
-        except (ValueError, TypeError, LookupError) as error:
-            raise InputError(f"{path} cannot be read as STAR: {error}. Write it anew with the program that made it.") from error
-    for key, block in chosen.items():
-        frame = frames.get(key)
-        names_expected = [block.columns[i].removeprefix("rln") for i in found[key]]
-        if not isinstance(frame, pd.DataFrame) or list(frame.columns) != names_expected or len(frame) != len(block.rows):
-            raise InputError(
-                f"{path}: the {len(block.rows):,} rows of 'data_{block.name}' (line {block.line}) cannot be read as STAR. "
-                "Write the file anew with the program that made it."
-            )
-    return {key: frames[key] for key in chosen}

@@ -18,14 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.sniff import foreign_content
 
 _STEP = 1 << 24  # bytes looked at in one go: bounds the temporary arrays
-_SPACE, _TAB, _NEWLINE, _RETURN = b" \t\n\r"
-_ENCODED = b" '\"#"
-_CODES = b"\x01\x02\x03\x04"
-_HASH = b"\x04"
-_ENCODE = bytes.maketrans(_ENCODED, _CODES)
-_DECODE = str.maketrans(_CODES.decode(), _ENCODED.decode())
+_SPACE, _TAB, _NEWLINE, _DELETE = b" \t\n\x7f"
+_FOREIGN = {
+    b"\x1f\x8b": "compressed: decompress it with gunzip first",
+    b"BZh": "compressed: decompress it with bunzip2 first",
+    b"\x93NUMPY": "a cryoSPARC table (.cs), not a STAR file: convert it as such",
+}
+_HASH, _EMPTY = b"\x01", b"\x02"
+_ENCODE = bytes.maketrans(b"# \t'\"", b"\x01\x03\x04\x05\x06")
+_DECODE = str.maketrans({1: "#", 2: "", 3: " ", 4: "\t", 5: "'", 6: '"'})
 _TOKEN = re.compile(rb"""[ \t]*(?:"([^"]*)"(?=[ \t]|$)|'([^']*)'(?=[ \t]|$)|(\#.*)|([^ \t"'#][^ \t]*))[ \t]*""")
 
 
@@ -56,8 +60,8 @@ def decode(value: str) -> str:
 class StarText:
     """A STAR file as plain text: comments and quotation marks gone, one value between two blanks.
 
-    A blank, '#' or quotation mark that belongs to a value is replaced by a control character, which `decode` undoes. Lines keep
-    their numbers.
+    A blank, '#' or quotation mark that belongs to a value is replaced by a control character, and so is an empty value; `decode`
+    undoes it. Lines keep their numbers.
 
     Args:
         path: the STAR file.
@@ -72,16 +76,17 @@ class StarText:
         self.ends_with_newline = content.endswith(b"\n")
         self._text = self._plain(content if self.ends_with_newline else content + b"\n")
         self._bytes = np.frombuffer(self._text, dtype=np.uint8)
-        ends = _positions(self._bytes, bytes([_NEWLINE]))
+        ends = _positions(self._bytes, _NEWLINE)
         self._starts = np.concatenate([np.zeros(1, np.int64), ends + 1])
         n_lines = len(ends)
         self._tokens = np.zeros(n_lines, np.int32)
         self._first = np.zeros(n_lines, np.uint8)
         for first, last in self._spans(0, n_lines):
-            buffer, tokens, bounds = self._tokens_of(first, last)
+            buffer, values, _ = self._values(first, last)
+            bounds = np.searchsorted(values, self._starts[first : last + 1] - self._starts[first])
             self._tokens[first:last] = np.diff(bounds)
             filled = np.flatnonzero(np.diff(bounds))
-            self._first[first + filled] = buffer[tokens[bounds[filled]]]
+            self._first[first + filled] = buffer[values[bounds[filled]]]
 
     def blocks(self) -> tuple[StarBlock, ...]:
         """The blocks in the order of the file.
@@ -112,17 +117,15 @@ class StarText:
             yield b"\t".join(block.values[column] for column in columns) + b"\n"
         elif len(block.rows):
             for first, last in self._spans(int(block.rows[0]) - 1, int(block.rows[-1])):
-                buffer, starts, _ = self._tokens_of(first, last)
-                ends = _token_ends(buffer, starts)
+                buffer, starts, ends = self._values(first, last)
                 starts = starts.reshape(-1, len(block.columns))[:, columns]
                 ends = ends.reshape(-1, len(block.columns))[:, columns]
                 buffer = buffer.copy()
                 buffer[ends[:, :-1]] = _TAB
                 buffer[ends[:, -1]] = _NEWLINE
-                edges = np.zeros(len(buffer) + 1, np.int8)
-                edges[starts] += 1
-                edges[ends + 1] -= 1  # the separator stays with its value
-                yield buffer[np.cumsum(edges[:-1], dtype=np.int8).view(bool)].tobytes()
+                edges = np.stack([starts, ends + 1], axis=-1).ravel()  # what follows a value stays with it
+                kept = np.arange(len(edges)) % 2 == 1
+                yield buffer[: edges[-1]][np.repeat(kept, np.diff(edges, prepend=0))].tobytes()
 
     def _block(self, header: int, end: int) -> StarBlock:
         words = self._line(header).split()
@@ -167,8 +170,8 @@ class StarText:
             more = f" ({len(wrong) - 1} more such rows follow)" if len(wrong) > 1 else ""
             self._refuse(
                 i,
-                f"(row {row} of 'data_{name}') has {self._tokens[i]} values where {len(columns)} columns are named{more}. The row is "
-                "damaged, or a value with a blank is not quoted: mend the row or get the file anew",
+                f"(row {row} of 'data_{name}') has {self._tokens[i]} values where {len(columns)} columns are named{more}. The row "
+                "is damaged, or a value with a blank is not quoted: mend the row or get the file anew",
             )
         return StarBlock(name, header + 1, tuple(columns), rows + 1)
 
@@ -194,19 +197,20 @@ class StarText:
             yield first, next_line
             first = next_line
 
-    def _tokens_of(self, first: int, last: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The bytes of some lines, where their values start, and which of these is the first of each line."""
+    def _values(self, first: int, last: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """The bytes of some lines, and where in them each value starts and ends."""
         buffer = self._bytes[self._starts[first] : self._starts[last]]
-        inside = ~_is_blank(buffer)
-        inside[1:] &= ~inside[:-1]
-        tokens = np.flatnonzero(inside)
-        return buffer, tokens, np.searchsorted(tokens, self._starts[first : last + 1] - self._starts[first])
+        blank = (buffer == _SPACE) | (buffer == _TAB) | (buffer == _NEWLINE)
+        edges = np.flatnonzero(blank[1:] != blank[:-1]) + 1
+        if not blank[0]:
+            edges = np.concatenate([np.zeros(1, np.intp), edges])
+        return buffer, edges[::2], edges[1::2]  # the last byte is a newline: each value has an end
 
     def _plain(self, content: bytes) -> bytes:
         """The content with comments and quotation marks resolved, line by line, where there are any."""
         buffer = np.frombuffer(content, dtype=np.uint8)
-        ends = _positions(buffer, bytes([_NEWLINE]))
-        lines = np.unique(np.searchsorted(ends, _positions(buffer, b"'\"#")))
+        ends = _positions(buffer, _NEWLINE)
+        lines = np.unique(np.searchsorted(ends, _positions(buffer, *b"'\"#")))
         pieces: list[memoryview | bytes] = []
         view, done = memoryview(content), 0
         for i in lines.tolist():
@@ -229,15 +233,13 @@ class StarText:
                 if line.startswith(b"_"):  # the number of a column
                     values.append(value.replace(b" ", b"").translate(_ENCODE))
                 break
-            if not value.strip(b" \t"):
-                self._refuse(i, "has an empty value. Fill it in, or get the file anew")
-            values.append(value.replace(b"\t", b" ").translate(_ENCODE))
+            values.append(value.translate(_ENCODE) or _EMPTY)
             at = match.end()
         return b"\t".join(values)
 
 
 def _read(path: Path) -> bytes:
-    """The content of a file that can be STAR: text in UTF-8, without a byte-order mark, and nothing well known."""
+    """The content of a file that can be STAR: UTF-8 text, its line breaks made uniform and its byte-order mark removed."""
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the STAR file in it.")
     try:
@@ -246,59 +248,49 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path} does not exist: check the path of the STAR file.") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    start = content[:512].lstrip().lower()
-    known = {
-        b"version https://git-lfs": "a Git LFS pointer, not the file itself: fetch it with 'git lfs pull'",
-        b"<": "a web page, not a STAR file: download the file itself",
-        b"\x1f\x8b": "compressed: decompress it with gunzip first",
-        b"bzh": "compressed: decompress it with bunzip2 first",
-        b"\x93numpy": "a cryoSPARC table (.cs), not a STAR file: convert it as such",
-    }
-    if not start:
-        raise InputError(f"{path} is empty: get the STAR file anew.")
-    for magic, what in known.items():
-        if start.startswith(magic):
+    if (what := foreign_content(content[:512])) is not None:
+        raise InputError(f"{path} is {what}.")
+    for magic, what in _FOREIGN.items():
+        if content.startswith(magic):
             raise InputError(f"{path} is {what}.")
-    try:
-        content.decode("utf-8") if not content.isascii() else None
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}: line {line} holds the byte 0x{content[error.start]:02X}, which is not UTF-8 text. Convert the file, for example "
-            "with 'iconv -f latin1 -t utf-8', and rename the files that it names alike."
-        ) from error
-    control = bytes(code for code in range(32) if code not in (_TAB, _NEWLINE, _RETURN)) + b"\x7f"
-    content = content.replace(b"\r\n", b"\n")
-    strange = _positions(np.frombuffer(content, np.uint8), control + b"\r")
-    if len(strange):
-        line = content.count(b"\n", 0, int(strange[0])) + 1
-        raise InputError(
-            f"{path}: line {line} holds the control character 0x{content[strange[0]]:02X}: the file is damaged or no text."
-        )
+    content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
+    if not content.isascii():
+        _refuse_other_encodings(path, content)
+    for start in range(0, len(content), _STEP):
+        part = np.frombuffer(content, np.uint8)[start : start + _STEP]
+        strange = np.flatnonzero(((part < _SPACE) & (part != _NEWLINE) & (part != _TAB)) | (part == _DELETE))
+        if len(strange):
+            at = start + int(strange[0])
+            line = content.count(b"\n", 0, at) + 1
+            raise InputError(
+                f"{path}: line {line} holds the control character 0x{content[at]:02X}: it is damaged, or no text file."
+            )
     return content
 
 
-def _positions(buffer: npt.NDArray[np.uint8], wanted: bytes) -> npt.NDArray[np.int64]:
+def _refuse_other_encodings(path: Path, content: bytes) -> None:
+    try:
+        blank = re.search(r"[^\S \t\n]", content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}: line {line} holds the byte 0x{content[error.start]:02X}, which is not UTF-8 text. Convert the file, for "
+            "example with `iconv -f latin1 -t utf-8`, and rename the image files it names to match."
+        ) from error
+    if blank is not None:
+        line = blank.string.count("\n", 0, blank.start()) + 1
+        raise InputError(
+            f"{path}: line {line} holds U+{ord(blank.group()):04X}, a character that looks like a blank and is none. Replace it."
+        )
+
+
+def _positions(buffer: npt.NDArray[np.uint8], *wanted: int) -> npt.NDArray[np.int64]:
     """Where any of these bytes stand."""
-    table = np.zeros(256, bool)
-    table[list(wanted)] = True
-    single = wanted[0] if len(wanted) == 1 else None
-    parts = [
-        np.flatnonzero(part == single if single is not None else table[part]) + start
-        for start in range(0, len(buffer), _STEP)
-        for part in (buffer[start : start + _STEP],)
-    ]
-    return np.concatenate([np.zeros(0, np.int64), *parts])
-
-
-def _is_blank(buffer: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    return (buffer == _SPACE) | (buffer == _TAB) | (buffer == _NEWLINE)
-
-
-def _token_ends(buffer: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The blank after each value: one for each start, as the buffer ends with a newline."""
-    blank = _is_blank(buffer)
-    blank[1:] &= ~blank[:-1]
-    ends = np.flatnonzero(blank)
-    return ends[1:] if len(ends) > len(starts) else ends
+    parts = [np.zeros(0, np.int64)]
+    for start in range(0, len(buffer), _STEP):
+        part = buffer[start : start + _STEP]
+        hits = part == wanted[0]
+        for code in wanted[1:]:
+            hits |= part == code
+        parts.append(np.flatnonzero(hits) + start)
+    return np.concatenate(parts)
