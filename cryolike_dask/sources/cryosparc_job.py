@@ -242,8 +242,8 @@ def _refuse_ambiguous(
         in_file = int(np.searchsorted(first, image, side="right")) - 1
         path = batches.files[in_file].path
         raise InputError(
-            f"Image {image - int(first[in_file])} (counted from 0) of {path} belongs to {times[image]} particles of {table.path}, by "
-            f"the uids in {other.path}: it must be one. Copy the job's tables again."
+            f"Image {image - int(first[in_file])} (counted from 0) of {path} belongs to {times[image]} particles of {table.path}, "
+            f"by the uids in {other.path}: it must be one. Copy the job's tables again."
         )
 
 
@@ -255,8 +255,8 @@ def _refuse_skipping(table: CsTable, other: CsTable, batches: _Batches, file: np
     if np.any(unused):
         row = int(np.flatnonzero(unused)[0])
         raise InputError(
-            f"{table.path}, particle {row + 1} has no image in {batches.folder}, by its uid in {other.path}, though later particles "
-            "have. Copy the missing image files or the job's tables again."
+            f"{table.path}, particle {row + 1} has no image in {batches.folder}, by its uid in {other.path}, though later "
+            "particles have. Copy the missing image files or the job's tables again."
         )
 
 

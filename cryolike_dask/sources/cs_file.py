@@ -173,8 +173,8 @@ def _read_npy(path: str, wanted: Collection[str]) -> tuple[tuple[str, ...], npt.
         raise InputError(f"{path} is a numpy array without named columns, not a CryoSPARC table. Give a .cs file.")
     if stored.offset + stored.nbytes != size:
         raise InputError(
-            f"{path} is damaged: its header ({stored.offset} bytes) announces {len(stored)} rows of {stored.dtype.itemsize} bytes, and "
-            f"the file has {size} bytes. Copy it again from where it came from."
+            f"{path} is damaged: its header ({stored.offset} bytes) announces {len(stored)} rows of {stored.dtype.itemsize} bytes, "
+            f"and the file has {size} bytes. Copy it again from where it came from."
         )
     if len({kind for name in names if (kind := stored.dtype[name].base.str[0]) in "<>"}) > 1:
         raise InputError(f"{path} is damaged: its columns have different byte orders. Copy it again from where it came from.")
