@@ -78,8 +78,8 @@ class _Columns:
         if len(different):
             row = different[0]
             raise InputError(
-                f"{self.particles.path}: rln{column} is {values[row]:g} for the particle but {of_group[row]:g} for its optics group "
-                f"in {self.where(different)}. Remove the column from one of the two tables."
+                f"{self.particles.path}: rln{column} is {values[row]:g} for the particle but {of_group[row]:g} for its optics "
+                f"group in {self.where(different)}. Remove the column from one of the two tables."
             )
         return values
 

@@ -117,8 +117,8 @@ def read_star_tables(path: Path, columns: Collection[str]) -> tuple[StarTable, S
         names = [_plain_name(block.columns[i]) for i in positions]
         if not isinstance(frame, pd.DataFrame) or list(frame.columns) != names or len(frame) != len(block.rows):
             raise InputError(
-                f"{path}: the {len(block.rows):,} rows of 'data_{block.name}' (line {block.line}) cannot be read as STAR. Write the "
-                "file anew with the program that made it."
+                f"{path}: the {len(block.rows):,} rows of 'data_{block.name}' (line {block.line}) cannot be read as STAR. Write "
+                "the file anew with the program that made it."
             )
         tables[key] = StarTable(path, block.name, frame, tuple(decode(name) for name in block.columns), block.rows)
     return tables["particles"], tables.get("optics"), warnings
@@ -136,7 +136,7 @@ def _write_plain_copy(
     found = {}
     for key, block in chosen.items():
         if not len(block.rows):
-            raise InputError(f"{path}: block 'data_{block.name}' on line {block.line} has no rows. Check how it was written.")
+            raise InputError(f"{path}: block 'data_{block.name}' on line {block.line} has no rows. Write it anew.")
         positions = [i for i, name in enumerate(block.columns) if _plain_name(name) in columns]
         if not positions:
             raise InputError(

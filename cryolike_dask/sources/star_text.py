@@ -115,9 +115,11 @@ class StarText:
         """The rows of a block with these columns only (ascending positions), in pieces of whole lines."""
         if block.values is not None:
             yield b"\t".join(block.values[column] for column in columns) + b"\n"
-        elif len(block.rows):
+        else:
             for first, last in self._spans(int(block.rows[0]) - 1, int(block.rows[-1])):
                 buffer, starts, ends = self._values(first, last)
+                if not len(starts):  # blank lines only
+                    continue
                 starts = starts.reshape(-1, len(block.columns))[:, columns]
                 ends = ends.reshape(-1, len(block.columns))[:, columns]
                 buffer = buffer.copy()
@@ -135,7 +137,7 @@ class StarText:
         content = header + 1 + np.flatnonzero(self._tokens[header + 1 : end])
         if not len(content):
             return StarBlock(name, header + 1, (), np.zeros(0, np.int64))
-        if self._line(int(content[0])).startswith(b"loop_"):
+        if self._line(int(content[0])) == b"loop_":
             return self._loop(name, header, content)
         columns, values = [], []
         for i in content.tolist():
