@@ -76,7 +76,7 @@ def pick(
 @click.option("--z-score-cutoff", type=float, help="The cutoff, if it was given when picking.")
 @click.option("--false-positives", type=float, default=1.0, show_default=True, help="As it was when picking.")
 @click.option("--no-refined", is_flag=True, help="Draw the positions before refinement.")
-def plot_picks_command(
+def plot_picks(
     table: Path,
     out: Path | None,
     micrographs: tuple[str, ...],
@@ -90,9 +90,9 @@ def plot_picks_command(
 
     A table of several micrographs makes a picture of each, whose name ends with the micrograph's.
     """
-    from cryolike_dask.leopard_em.plots import picked_micrographs, plot_picks
+    from cryolike_dask.leopard_em import plots
 
-    wanted = micrographs or picked_micrographs(table)
+    wanted = micrographs or plots.picked_micrographs(table)
     target = out or table.with_suffix(".png")
     stems = [Path(name).stem for name in wanted]
     for number, name in enumerate(wanted):
@@ -101,7 +101,7 @@ def plot_picks_command(
             # Micrographs of different folders may have one name.
             again = f"_{number}" if stems.count(stems[number]) > 1 else ""
             file = target.with_name(f"{target.stem}_{stems[number]}{again}{target.suffix or '.png'}")
-        plot_picks(
+        plots.plot_picks(
             table,
             file,
             micrograph=name,
