@@ -15,6 +15,7 @@ from cryolike_dask.errors import InputError
 
 DAMAGED = "is a damaged archive"
 ENDS_EARLY = "ends too early"
+TOO_LONG = "has more data than its header announces"
 _Stream: TypeAlias = gzip.GzipFile | bz2.BZ2File
 
 
@@ -50,7 +51,8 @@ class CompressedBytes:
     Args:
         descriptor: the open file.
         compression: 'gz' or 'bz2'.
-        data_end: position after the last byte that counts; who reads up to it has the checksum of the archive verified.
+        data_end: position after the last byte that counts; who reads up to it has the checksum of the archive verified and learns
+            that nothing more comes.
     """
 
     def __init__(self, descriptor: int, compression: str, data_end: int) -> None:
@@ -73,7 +75,8 @@ class CompressedBytes:
                     return got, ENDS_EARLY
                 got += more
             if position + got == self._data_end:
-                self._stream.read(1)
+                more = len(self._stream.read(1))
+                return (got, "") if not more else (got - 1, TOO_LONG)
         except EOFError:
             return min(got, len(buffer) - 1), ENDS_EARLY
         except (OSError, zlib.error) as error:

@@ -61,7 +61,7 @@ def read_header(path: str | os.PathLike[str]) -> ImageFile:
 
     Raises:
         InputError: the file is missing, is something else (Git LFS pointer, HTML page, empty), has a header that makes no sense or
-            a data type that holds no real images, or is shorter than its header says. The length of a compressed file shows only
+            a data type that holds no real images, or is not as long as its header says. The length of a compressed file shows only
             when its images are read.
     """
     try:
@@ -158,13 +158,26 @@ def _parse(path: str, start: bytes, compression: str, found: os.stat_result) -> 
         size=found.st_size,
         mtime_ns=found.st_mtime_ns,
     )
-    complete = max(0, (file.size - file.data_offset) // file.image_bytes)
-    if not compression and complete < n_images:
-        raise InputError(
-            f"{path} is too short: its header announces {n_images} images of {n_rows} x {n_columns}, and image {complete + 1} "
-            f"(counted from 1) is missing or cut off after {file.size} bytes. Copy the file again from where it came from."
-        )
+    if not compression:
+        _compare_size(file)
     return file
+
+
+def _compare_size(file: ImageFile) -> None:
+    announced = f"{file.n_images} images of {file.n_rows} x {file.n_columns} ({file.dtype})"
+    end = file.data_offset + file.n_images * file.image_bytes
+    if file.size < end:
+        complete = max(0, (file.size - file.data_offset) // file.image_bytes)
+        raise InputError(
+            f"{file.path} is too short: its header announces {announced}, and image {complete + 1} (counted from 1) is missing or "
+            f"cut off after {file.size} bytes. Copy the file again from where it came from."
+        )
+    if file.size > end:
+        # Reading on would give shifted images where it is the extended header whose length is announced wrong.
+        raise InputError(
+            f"{file.path} is too long: its header announces {announced} after {file.data_offset} bytes, {end} in all, and it has "
+            f"{file.size}. Write it again; if you are sure that the rest does not count, cut it off with `truncate -s {end}`."
+        )
 
 
 def _byte_order(path: str, header: bytes) -> str:
