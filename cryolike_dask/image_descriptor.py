@@ -263,10 +263,10 @@ def _array_or_none(npy: bytes) -> Any:
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = reader(stream)
         if dtype.hasobject and shape == ():
-            opcodes = [(op.name, argument) for op, argument, _ in pickletools.genops(stream.read())]
-            names = [name for name, _ in opcodes]
+            names = [op.name for op, _, _ in pickletools.genops(stream.read()) if op.name not in ("MEMOIZE", "BINPUT", "PUT")]
+            # The array's content is a list; `[None]` is the only one that is understood.
             start = names.index("EMPTY_LIST") if "EMPTY_LIST" in names else -1
-            if start >= 0 and names[start + 1] == "NONE" and names[start + 2] == "APPEND":
+            if start >= 0 and names[start + 1 : start + 3] == ["NONE", "APPEND"]:
                 return None
         raise ValueError("it holds a Python object, which is never unpickled from a file") from None
 

@@ -103,10 +103,9 @@ class ParticleTable:
         return replace(self, rows=self.rows[selection])
 
     def where(self, position: int) -> str:
-        """How to name the row at this position in a message: table, row counted from 1, file and index."""
+        """How to name the row at this position in a message."""
         row = self.rows[position]
-        table = self.sources[row["source"]].table
-        return f"{table}, particle {int(row['row']) + 1} (image {int(row['index'])}, counted from 0, of {self.files[row['file']]})"
+        return describe_particle(row, self.sources[row["source"]], self.files[row["file"]])
 
     @staticmethod
     def concatenate(tables: Sequence[ParticleTable]) -> ParticleTable:
@@ -143,6 +142,12 @@ class ParticleTable:
             f"<table><caption>ParticleTable: {len(self):,} particles</caption><tr><th>image files</th><td>{files:,}</td></tr>"
             f"<tr><th>from</th><td>{sources}</td></tr><tr><th>defocus U</th><td>{span}</td></tr></table>"
         )
+
+
+def describe_particle(row: Any, source: Source, file: str) -> str:
+    """How to name a particle in a message: table, row counted from 1, and the image."""
+    image = "a box" if source.boxes else f"image {int(row['index'])}, counted from 0,"
+    return f"{source.table}, particle {int(row['row']) + 1} ({image} of {file})"
 
 
 def new_rows(n: int) -> npt.NDArray[np.void]:

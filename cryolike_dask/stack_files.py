@@ -91,6 +91,13 @@ def publish(finals: Iterable[Path]) -> None:
         _sync(final.parent)
 
 
+def withdraw(finals: Iterable[Path]) -> None:
+    """Take a published stack back to staged, its metadata first."""
+    for final in reversed(tuple(finals)):
+        if final.exists():
+            os.replace(final, staged_name(final))
+
+
 def write_metadata(path: Path, values: Mapping[str, Any]) -> int:
     """Write an `.npz` that loads without pickle. Returns its size in bytes."""
     buffer = io.BytesIO()

@@ -58,7 +58,11 @@ class TransformedImages:
 
 
 class Transform(Protocol):
-    """Turns images as they lie on disk, (k, rows, columns), into `results`."""
+    """Turns images as they lie on disk, (k, rows, columns) float32, into `results`."""
+
+    @property
+    def n_together(self) -> int:
+        """Images that are worked on together; calls with fewer waste some of the device."""
 
     def __call__(self, images: npt.NDArray[Any], results: TransformedImages) -> None: ...
 

@@ -1,0 +1,206 @@
+"""A conversion: planned at once, run when asked."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryolike_dask.convert_stack import output_error
+from cryolike_dask.errors import OutputError
+from cryolike_dask.execution.clients import open_lane
+from cryolike_dask.execution.drive import Outcome, drive, raise_failures
+from cryolike_dask.execution.lanes import Lane, SerialLane
+from cryolike_dask.execution.receipts import StackReceipt
+from cryolike_dask.human import human_bytes, plural
+from cryolike_dask.image_descriptor import ImageDescriptor
+from cryolike_dask.manifest import begin_manifest, complete_manifest
+from cryolike_dask.particles import ParticleTable
+from cryolike_dask.plan import make_plan
+from cryolike_dask.plan_store import store_plan
+from cryolike_dask.progress import NoProgress, Progress, StackProgress
+from cryolike_dask.report import ConversionReport, StackRecord
+from cryolike_dask.run_folder import RunFolder, acquire, prepare
+from cryolike_dask.settings import ConversionSettings, output_folder
+from cryolike_dask.stack_files import StackPaths, published_counters, withdraw
+from cryolike_dask.stack_plots import missing_plots
+from cryolike_dask.stack_writer import completed_receipt, remove_leftovers
+from cryolike_dask.star_export import write_particles_star
+
+logger = logging.getLogger(__name__)
+
+
+class Conversion:
+    """Particles on their way to Fourier-polar stacks.
+
+    Making one plans the whole run: image headers are read and everything that tables and headers tell is checked. Nothing is
+    written before `run`.
+
+    Args:
+        particles: what to convert, in the order of the metadata.
+        params: image descriptor, or the path of a params `.npz`. It is not changed.
+        folder_output: where stacks go; '' is the current directory.
+        options: fields of `ConversionSettings`, such as batch_size.
+
+    Raises:
+        InputError: inputs or settings are wrong.
+    """
+
+    def __init__(
+        self, particles: ParticleTable, params: ImageDescriptor | str | Path, *, folder_output: str | Path = "", **options: Any
+    ) -> None:
+        self.settings = ConversionSettings.from_options(options)
+        self.folder = output_folder(folder_output)
+        self.plan = make_plan(particles, ImageDescriptor.ensure(params), self.settings)
+
+    def run(self, client: Any = None, progress: Progress | None = None) -> ConversionReport:
+        """Convert everything and wait for it.
+
+        Args:
+            client: None (the current Dask client if there is one, else threads on all cores of this machine), a
+                `distributed.Client`, a Cluster, or a scheduler's address. Only what is opened here is closed here.
+            progress: told about each stack.
+
+        Raises:
+            OutputError: the output folder holds something already, is locked, full or not writable.
+            ConversionError: stacks could not be made; the others are complete.
+        """
+        return self._run(open_lane(client), progress)
+
+    def run_serially(self, progress: Progress | None = None) -> ConversionReport:
+        """The same in this thread, one stack after the other. Simple and slow: what other ways of running are compared with."""
+        return self._run(_serial_lane(), progress)
+
+    def _run(self, lane: AbstractContextManager[Lane], progress: Progress | None) -> ConversionReport:
+        began = time.perf_counter()
+        progress = progress or NoProgress()
+        error: BaseException | None = None
+        run = acquire(self.folder)
+        try:
+            outcome = self._convert(run, lane, progress)
+            raise_failures(outcome, self.plan.n_stacks - len(outcome.published))
+            return self._report(outcome, time.perf_counter() - began)
+        except BaseException as failure:
+            error = failure
+            if isinstance(failure, OSError) and not isinstance(failure, OutputError):
+                raise output_error(failure, self.folder) from failure
+            raise
+        finally:
+            run.release()
+            progress.finish(error)
+
+    def _convert(self, run: RunFolder, lane: AbstractContextManager[Lane], progress: Progress) -> Outcome:
+        plan, settings, folder = self.plan, self.settings, self.folder
+        prepare(run, plan)
+        store_plan(plan, run.hidden)
+        kept = self._published_before() if settings.skip_exist else {}
+        begin_manifest(folder, plan)
+        plan.descriptor.save(folder / "params.npz")
+        todo = range(len(kept), plan.n_stacks)
+        progress.start(len(todo), plan.n_images - sum(receipt.n_images for receipt in kept.values()))
+
+        def tell(receipt: StackReceipt) -> None:
+            progress.stack_done(
+                StackProgress(
+                    counter=receipt.counter,
+                    n_images=receipt.n_images,
+                    read_seconds=receipt.read_seconds,
+                    compute_seconds=receipt.compute_seconds,
+                    write_seconds=receipt.write_seconds,
+                    n_bytes=receipt.n_bytes,
+                )
+            )
+
+        outcome = Outcome()
+        complete = False
+        try:
+            with lane as opened:
+                outcome = drive(opened, str(folder), run.token, todo, self._unplotted(kept), tell, run.heartbeat)
+            outcome.published |= kept
+            complete = len(outcome.published) == plan.n_stacks
+        finally:
+            # After a failure complete stacks that wait for an earlier one stay, staged; all else goes.
+            remove_leftovers(folder, keep=lambda path: not complete and path.name.endswith(".staged"))
+        complete_manifest(folder, plan, outcome.published.values(), complete)
+        if complete:
+            self._export_star()
+        return outcome
+
+    def _published_before(self) -> dict[int, StackReceipt]:
+        """Receipts of the leading stacks that an interrupted run left complete and visible."""
+        kept: dict[int, StackReceipt] = {}
+        for counter in range(self.plan.n_stacks):
+            paths = StackPaths(self.folder, counter)
+            if not paths.metadata.exists():
+                break
+            receipt = completed_receipt(self.plan.stack(counter), self.folder)
+            if receipt is None:
+                break
+            kept[counter] = receipt
+        # A visible stack behind the first one that must be made again would break the order; it is published again in its turn.
+        for counter in reversed([c for c in published_counters(self.folder) if c >= len(kept)]):
+            withdraw(StackPaths(self.folder, counter).data(self.settings.save_phys))
+        if kept:
+            logger.info("%s of an interrupted run are complete and kept.", plural(len(kept), "stack"))
+        return kept
+
+    def _unplotted(self, kept: dict[int, StackReceipt]) -> list[int] | None:
+        if not self.settings.flag_plots:
+            return None
+        return [counter for counter in kept if missing_plots(self.folder, counter, self.settings.save_phys)]
+
+    def _export_star(self) -> None:
+        plan = self.plan
+        sizes = plan.stack_sizes()
+        stack_of_row = np.repeat(np.arange(plan.n_stacks), sizes)
+        position = np.arange(plan.n_images) - np.repeat(plan.bounds[:, 0], sizes)
+        source_pixel_size = plan.descriptor.pixel_size[0] / self.settings.downsample_factor
+        write_particles_star(
+            self.folder / "particles.star", plan.table, stack_of_row, position, source_pixel_size, self._source_box()
+        )
+
+    def _source_box(self) -> int:
+        row = self.plan.table.rows[0]
+        cut = self.plan.table.sources[row["source"]].boxes
+        file = self.plan.files[row["file"]]
+        return cut.size if cut else file.n_columns if file else 0
+
+    def _report(self, outcome: Outcome, seconds: float) -> ConversionReport:
+        receipts = [outcome.published[counter] for counter in sorted(outcome.published)]
+        records = []
+        for receipt in receipts:
+            paths = StackPaths(self.folder, receipt.counter)
+            physical = paths.physical if self.settings.save_phys else None
+            records.append(StackRecord(receipt.counter, receipt.n_images, paths.fourier, paths.metadata, physical))
+        return ConversionReport(
+            folder=self.folder,
+            stacks=tuple(records),
+            n_images=sum(receipt.n_images for receipt in receipts),
+            seconds=seconds,
+            n_bytes=sum(receipt.n_bytes for receipt in receipts),
+            warnings=(*self.plan.warnings, *(line for receipt in receipts for line in receipt.warnings), *outcome.warnings),
+            skipped=self.plan.table.skipped,
+            n_kept=sum(receipt.kept for receipt in receipts),
+            seconds_by_step={
+                "read": sum(receipt.read_seconds for receipt in receipts),
+                "compute": sum(receipt.compute_seconds for receipt in receipts),
+                "write": sum(receipt.write_seconds for receipt in receipts),
+            },
+        )
+
+    def __repr__(self) -> str:
+        plan = self.plan
+        return (
+            f"<Conversion of {plural(plan.n_images, 'image')} to {plural(plan.n_stacks, 'stack')} "
+            f"({human_bytes(plan.n_images * plan.image_bytes)}) in {self.folder}>"
+        )
+
+
+@contextmanager
+def _serial_lane() -> Iterator[Lane]:
+    yield SerialLane()

@@ -1,0 +1,67 @@
+"""Where a conversion runs: what the `client` argument means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.execution.lanes import ClusterLane, Lane, ThreadLane
+
+
+@contextmanager
+def open_lane(client: Any) -> Iterator[Lane]:
+    """The lane for a `client` argument. Only what was opened here is closed here.
+
+    Args:
+        client: None for the current `distributed.Client` if there is one and else threads of this process on all its cores; a
+            Client; a Cluster; or the address of a scheduler.
+
+    Raises:
+        InputError: it is none of these, or the scheduler does not answer.
+    """
+    if client is None:
+        client = _current_client()
+    if client is None:
+        lane: Lane = ThreadLane()
+        try:
+            yield lane
+        finally:
+            lane.close()
+        return
+    with _as_client(client) as connected:
+        lane = ClusterLane(connected)
+        try:
+            yield lane
+        finally:
+            lane.close()
+
+
+def _current_client() -> Any:
+    try:
+        from distributed import get_client
+
+        # A worker's own client inside a task, else the latest one of this process.
+        return get_client(timeout=1)
+    except (ImportError, ValueError):
+        return None
+
+
+@contextmanager
+def _as_client(client: Any) -> Iterator[Any]:
+    from distributed import Client
+
+    if isinstance(client, Client):
+        if client.asynchronous:
+            raise InputError("client is asynchronous: use `await conversion.run_async(client)` with it.")
+        yield client
+    elif isinstance(client, str) or hasattr(client, "scheduler_address"):
+        try:
+            connected = Client(client, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"No Dask scheduler answers at {client!r} ({error}). Check the address.") from error
+        with connected:
+            yield connected
+    else:
+        raise InputError(f"client is a {type(client).__name__}: give a distributed Client, a Cluster, or a scheduler's address.")

@@ -1,0 +1,186 @@
+"""Ways of running tasks: in this thread, in threads of this process, or on a Dask cluster.
+
+A lane takes tasks and hands back what became of them. It knows nothing of stacks' order: that is `drive`'s work.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+Kind = Literal["convert", "publish", "plot"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a task: a value, or an error.
+
+    Args:
+        kind: of the task.
+        counters: the stacks it was about.
+        value: what it returned.
+        error: what it raised, or what befell the worker.
+        lost: the task was lost with its worker, through no fault of its own that is known; another try may help.
+    """
+
+    kind: Kind
+    counters: tuple[int, ...]
+    value: Any = None
+    error: BaseException | None = None
+    lost: bool = False
+
+
+class Lane(Protocol):
+    """Runs tasks."""
+
+    @property
+    def window(self) -> int:
+        """How many conversions should be under way at a time."""
+
+    def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...]) -> None:
+        """Start `task(folder, token, counter or counters)`."""
+
+    def wait(self, seconds: float) -> list[Done]:
+        """Tasks that ended, waiting for at least one of them up to this long."""
+
+    def close(self) -> None:
+        """Drop what has not begun, and wait for what has."""
+
+
+class SerialLane:
+    """One task after the other in the calling thread: the oracle for the other lanes."""
+
+    window = 1
+
+    def __init__(self) -> None:
+        self._done: list[Done] = []
+
+    def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...]) -> None:
+        """See `Lane`."""
+        try:
+            self._done.append(Done(kind, counters, task(folder, token, _subject(kind, counters))))
+        except Exception as error:  # noqa: BLE001  # whatever a task raises is the driver's to judge
+            self._done.append(Done(kind, counters, error=error))
+
+    def wait(self, seconds: float) -> list[Done]:
+        """See `Lane`."""
+        done, self._done = self._done, []
+        return done
+
+    def close(self) -> None:
+        """See `Lane`."""
+
+
+class ThreadLane:
+    """Threads of this process. The work holds Python's lock for a small part of its time only.
+
+    Args:
+        n_threads: stacks converted at a time; all cores that this process may use if not given.
+    """
+
+    def __init__(self, n_threads: int | None = None) -> None:
+        n_threads = n_threads or available_cores()
+        self.window = 2 * n_threads
+        self._workers = concurrent.futures.ThreadPoolExecutor(n_threads, thread_name_prefix="cryolike-convert")
+        # Publishing waits for the disk; it must not take a converting thread's place.
+        self._publisher = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="cryolike-publish")
+        self._running: dict[concurrent.futures.Future[Any], tuple[Kind, tuple[int, ...]]] = {}
+
+    def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...]) -> None:
+        """See `Lane`."""
+        pool = self._publisher if kind == "publish" else self._workers
+        self._running[pool.submit(task, folder, token, _subject(kind, counters))] = (kind, counters)
+
+    def wait(self, seconds: float) -> list[Done]:
+        """See `Lane`."""
+        finished, _ = concurrent.futures.wait(self._running, seconds, concurrent.futures.FIRST_COMPLETED)
+        done = []
+        for future in finished:
+            kind, counters = self._running.pop(future)
+            error = future.exception()
+            done.append(Done(kind, counters, None if error else future.result(), error))
+        return done
+
+    def close(self) -> None:
+        """See `Lane`."""
+        self._workers.shutdown(cancel_futures=True)
+        self._publisher.shutdown(cancel_futures=True)
+
+
+class ClusterLane:
+    """Workers of a Dask cluster.
+
+    Args:
+        client: a synchronous `distributed.Client`; it is not closed here.
+    """
+
+    def __init__(self, client: Any) -> None:
+        import distributed
+
+        self._distributed = distributed
+        self._client = client
+        self._running: dict[Any, tuple[Kind, tuple[int, ...]]] = {}
+        self._attempt = 0
+
+    @property
+    def window(self) -> int:
+        """Twice the threads of the cluster as it is now, which may grow and shrink."""
+        # Beyond a window the scheduler would hold the whole run, and tasks with resources are never queued by it.
+        return 2 * max(1, sum(self._client.nthreads().values()))
+
+    def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...]) -> None:
+        """See `Lane`."""
+        self._attempt += 1
+        # A digit behind the first dash-separated words makes the dashboard show one group a kind of task.
+        key = f"{task.__name__.removesuffix('_task').replace('_', '-')}-{self._attempt}-{token}-{counters[0]:06d}"
+        future = self._client.submit(
+            task,
+            folder,
+            token,
+            _subject(kind, counters),
+            key=key,
+            pure=False,
+            # What is nearly finished goes first: staged stacks become visible, and pictures wait.
+            priority={"publish": 10, "convert": 0, "plot": -10}[kind],
+        )
+        self._running[future] = (kind, counters)
+
+    def wait(self, seconds: float) -> list[Done]:
+        """See `Lane`."""
+        try:
+            finished = self._distributed.wait(list(self._running), timeout=seconds, return_when="FIRST_COMPLETED").done
+        except TimeoutError:
+            return []
+        return [self._outcome(future) for future in finished]
+
+    def _outcome(self, future: Any) -> Done:
+        kind, counters = self._running.pop(future)
+        try:
+            error = None if future.status == "finished" else future.exception()
+            value = future.result() if error is None else None
+        except Exception as failure:  # noqa: BLE001  # the cluster itself failed; the driver decides
+            error, value = failure, None
+        finally:
+            # Released at once: what the client holds, a dying worker makes the scheduler compute again.
+            future.release()
+        lost = isinstance(error, (self._distributed.KilledWorker, concurrent.futures.CancelledError))
+        return Done(kind, counters, value, error, lost)
+
+    def close(self) -> None:
+        """See `Lane`."""
+        self._client.cancel(list(self._running))
+        self._running.clear()
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def _subject(kind: Kind, counters: tuple[int, ...]) -> int | tuple[int, ...]:
+    return counters if kind == "publish" else counters[0]

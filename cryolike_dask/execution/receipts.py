@@ -1,0 +1,31 @@
+"""What a worker tells of a stack. Small on purpose: tensors never travel through the scheduler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StackReceipt:
+    """One stack, staged or published.
+
+    Args:
+        counter: its number.
+        n_images: images in it.
+        n_bytes: bytes of its files.
+        fourier_crc32, phys_crc32: of the tensors' bytes; the latter -1 where no physical images are saved.
+        read_seconds, compute_seconds, write_seconds: where its time went.
+        warnings: bad images that were written as zeros.
+        kept: it was there already, from an interrupted run.
+    """
+
+    counter: int
+    n_images: int
+    n_bytes: int
+    fourier_crc32: int
+    phys_crc32: int
+    read_seconds: float = 0.0
+    compute_seconds: float = 0.0
+    write_seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+    kept: bool = False

@@ -1,0 +1,54 @@
+"""The tasks of a conversion, as workers run them: a folder, a token and stack numbers in, small receipts out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryolike_dask.convert_stack import Cancelled, convert_stack, output_error
+from cryolike_dask.errors import OutputError
+from cryolike_dask.execution.receipts import StackReceipt
+from cryolike_dask.plan_store import StoredPlan, load_plan
+from cryolike_dask.run_folder import CONVERSION, is_current
+from cryolike_dask.stack_files import StackPaths, publish
+
+
+def convert_stack_task(folder: str, token: str, counter: int) -> StackReceipt:
+    """Make and stage one stack."""
+    path = Path(folder)
+    return convert_stack(_plan(path, token).stack(counter), path, cancelled=lambda: not is_current(path, token))
+
+
+def publish_stacks_task(folder: str, token: str, counters: Sequence[int]) -> None:
+    """Make staged stacks durable and visible, in this order.
+
+    Raises:
+        OutputError: the file system refuses.
+    """
+    path = Path(folder)
+    save_phys = _plan(path, token).settings.save_phys
+    try:
+        for counter in counters:
+            publish(StackPaths(path, counter).data(save_phys))
+    except OSError as error:
+        raise output_error(error, path) from error
+
+
+def plot_stack_task(folder: str, token: str, counter: int) -> None:
+    """Draw the pictures of one published stack."""
+    from cryolike_dask.stack_plots import plot_stack
+
+    if is_current(Path(folder), token):
+        plot_stack(Path(folder), counter)
+
+
+def _plan(folder: Path, token: str) -> StoredPlan:
+    try:
+        return load_plan(folder / CONVERSION, token)
+    except FileNotFoundError:
+        if folder.exists():
+            raise Cancelled(f"The run in {folder} is over.") from None
+        raise OutputError(
+            f"{folder} does not exist on this worker. The output folder must be on a file system that all workers share, under the "
+            "same path."
+        ) from None

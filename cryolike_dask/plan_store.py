@@ -1,0 +1,110 @@
+"""A plan on disk, so that tasks carry a folder and a number instead of a table.
+
+The rows lie in one `.npy` file that workers memory-map; the rest is JSON. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.grids import stack_descriptor
+from cryolike_dask.image_descriptor import ImageDescriptor
+from cryolike_dask.mrc_header import ImageFile
+from cryolike_dask.particles import BoxCut, Source
+from cryolike_dask.plan import Plan, StackPlan
+from cryolike_dask.settings import ConversionSettings
+
+
+def store_plan(plan: Plan, folder: Path) -> None:
+    """Write the plan into an existing folder.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    np.save(folder / "rows.npy", plan.table.rows)
+    content = {
+        "files": [None if file is None else asdict(file) for file in plan.files],
+        "sources": [asdict(source) for source in plan.table.sources],
+        "descriptor": plan.descriptor.to_dict(),
+        "settings": asdict(plan.settings),
+        "fingerprint": plan.fingerprint,
+        "bounds": plan.bounds.tolist(),
+        "pixel_size": plan.pixel_size.tolist(),
+        "file_offsets": plan.file_offsets.tolist(),
+    }
+    # The last file of the plan: where it is, the rest is too.
+    partial = folder / "plan.json.partial"
+    partial.write_text(json.dumps(content), encoding="utf-8", errors="surrogateescape")
+    partial.replace(folder / "plan.json")
+
+
+@dataclass(frozen=True)
+class StoredPlan:
+    """A plan read back. `stack` reads only that stack's rows."""
+
+    rows: npt.NDArray[np.void]
+    files: tuple[ImageFile | None, ...]
+    sources: tuple[Source, ...]
+    descriptor: ImageDescriptor
+    settings: ConversionSettings
+    fingerprint: str
+    bounds: tuple[tuple[int, int], ...]
+    pixel_size: tuple[float, ...]
+    file_offsets: tuple[int, ...]
+
+    def stack(self, counter: int) -> StackPlan:
+        """What a worker needs for this stack."""
+        first, last = self.bounds[counter]
+        rows = np.array(self.rows[first:last])
+        files: dict[int, ImageFile] = {}
+        for position in np.unique(rows["file"]).tolist():
+            file = self.files[position]
+            assert file is not None  # a planned particle's file was found
+            files[position] = file
+        return StackPlan(
+            counter=counter,
+            rows=rows,
+            files=files,
+            sources=self.sources,
+            descriptor=stack_descriptor(self.descriptor, self.pixel_size[counter]),
+            settings=self.settings,
+            fingerprint=self.fingerprint,
+            file_offset=self.file_offsets[counter] if self.file_offsets else None,
+        )
+
+
+@lru_cache(maxsize=2)
+def load_plan(folder: Path, token: str) -> StoredPlan:
+    """The plan in this folder; each process reads it once a run.
+
+    Args:
+        folder: where `store_plan` wrote it.
+        token: of the run, so that a later run in the same folder is not taken for this one.
+
+    Raises:
+        FileNotFoundError: there is none, or none any more.
+    """
+    content: dict[str, Any] = json.loads((folder / "plan.json").read_text(encoding="utf-8", errors="surrogateescape"))
+    return StoredPlan(
+        rows=np.load(folder / "rows.npy", mmap_mode="r", allow_pickle=False),
+        files=tuple(None if file is None else ImageFile(**file) for file in content["files"]),
+        sources=tuple(_source(source) for source in content["sources"]),
+        descriptor=ImageDescriptor.from_dict(content["descriptor"]),
+        settings=ConversionSettings(**content["settings"]),
+        fingerprint=content["fingerprint"],
+        bounds=tuple((first, last) for first, last in content["bounds"]),
+        pixel_size=tuple(content["pixel_size"]),
+        file_offsets=tuple(content["file_offsets"]),
+    )
+
+
+def _source(content: dict[str, Any]) -> Source:
+    boxes = content.pop("boxes")
+    return Source(boxes=None if boxes is None else BoxCut(**boxes), **(content | {"notes": tuple(content["notes"])}))

@@ -1,0 +1,84 @@
+"""What a conversion returns."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cryolike_dask.human import human_bytes, human_seconds, plural
+
+
+@dataclass(frozen=True)
+class StackRecord:
+    """One stack that is complete.
+
+    Args:
+        counter: its number.
+        n_images: images in it.
+        fourier, metadata: its `.pt` and `.npz`.
+        physical: the `.pt` of its images in real space; None if not saved.
+    """
+
+    counter: int
+    n_images: int
+    fourier: Path
+    metadata: Path
+    physical: Path | None
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """The result of a conversion.
+
+    Args:
+        folder: output folder.
+        stacks: all complete stacks in counter order, those kept from an interrupted run included.
+        n_images: images in them.
+        seconds: from start to end of this run.
+        n_bytes: bytes of the stacks.
+        warnings: what the user should know.
+        skipped: one line for each particle that was left out.
+        n_kept: stacks that were there already.
+        seconds_by_step: seconds of all workers spent to 'read', 'compute' and 'write'.
+    """
+
+    folder: Path
+    stacks: tuple[StackRecord, ...]
+    n_images: int
+    seconds: float
+    n_bytes: int
+    warnings: tuple[str, ...]
+    skipped: tuple[str, ...]
+    n_kept: int
+    seconds_by_step: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as numbers and text, for JSON."""
+        return {
+            **asdict(self),
+            "folder": str(self.folder),
+            "stacks": [{key: str(v) if isinstance(v, Path) else v for key, v in asdict(stack).items()} for stack in self.stacks],
+        }
+
+    def __str__(self) -> str:
+        kept = f" ({self.n_kept:,} of them were there already)" if self.n_kept else ""
+        return (
+            f"{plural(self.n_images, 'image')} in {plural(len(self.stacks), 'stack')}{kept}, {human_bytes(self.n_bytes)}, "
+            f"{human_seconds(self.seconds)}, in {self.folder}"
+        )
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = {
+            "folder": escape(str(self.folder)),
+            "images": f"{self.n_images:,}",
+            "stacks": f"{len(self.stacks):,}" + (f" ({self.n_kept:,} kept)" if self.n_kept else ""),
+            "written": human_bytes(self.n_bytes),
+            "time": human_seconds(self.seconds),
+            "skipped particles": f"{len(self.skipped):,}",
+            "warnings": "<br>".join(escape(line) for line in self.warnings) or "none",
+        }
+        cells = "".join(f"<tr><th style='text-align:left'>{key}</th><td>{value}</td></tr>" for key, value in rows.items())
+        return f"<table><caption>ConversionReport</caption>{cells}</table>"

@@ -1,0 +1,138 @@
+"""Where a stack's images go: the `.pt` files and the `.npz` of one stack, from partial to staged.
+
+Also recognises a stack that an earlier run, or an earlier attempt of this one, left complete.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+import zipfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.execution.receipts import StackReceipt
+from cryolike_dask.plan import StackPlan
+from cryolike_dask.stack_files import StackPaths, partial_name, read_metadata, staged_name, write_metadata
+from cryolike_dask.stack_metadata import stack_metadata
+from cryolike_dask.tensor_file import TensorFileWriter, read_layout
+from cryolike_dask.transform import TransformedImages
+
+logger = logging.getLogger(__name__)
+
+
+class StackWriter:
+    """Writes one stack below hidden names. A context manager: leaving it without `stage` removes what was written.
+
+    Args:
+        stack: the plan of the stack.
+        folder: output folder; its `fft` and `phys` exist.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+
+    def __init__(self, stack: StackPlan, folder: Path) -> None:
+        self.stack = stack
+        self.paths = StackPaths(folder, stack.counter)
+        self.attempt = uuid.uuid4().hex[:12]
+        self._resources = ExitStack()
+        self.power = np.zeros(stack.descriptor.polar_grid.n_shells)
+        descriptor, n = stack.descriptor, len(stack)
+        grid = descriptor.polar_grid
+        try:
+            self.fourier = self._tensor(self.paths.fourier, (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)
+            self.physical = None
+            if stack.settings.save_phys:
+                self.physical = self._tensor(self.paths.physical, (n, *descriptor.n_pixels), np.dtype(np.float32))
+        except BaseException:
+            self._resources.close()
+            raise
+
+    def _tensor(self, final: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> TensorFileWriter:
+        path = partial_name(final, self.attempt)
+        self._resources.callback(path.unlink, missing_ok=True)
+        return self._resources.enter_context(TensorFileWriter(path, shape, dtype))
+
+    def __enter__(self) -> StackWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._resources.close()
+
+    def write(self, positions: npt.NDArray[np.int64], images: TransformedImages) -> None:
+        """Write transformed images at these positions of the stack."""
+        self.fourier.write(positions, images.fourier)
+        if self.physical is not None:
+            self.physical.write(positions, images.physical)
+        self.power += images.power.sum(axis=0)
+
+    def stage(self) -> StackReceipt:
+        """Complete the files and give them their staged names, the metadata last."""
+        metadata = stack_metadata(self.stack, self.power / len(self.stack))
+        fourier_crc32 = self.fourier.finish()
+        phys_crc32 = -1 if self.physical is None else self.physical.finish()
+        metadata |= {"fourier_crc32": np.int64(fourier_crc32), "phys_crc32": np.int64(phys_crc32)}
+        path = partial_name(self.paths.metadata, self.attempt)
+        self._resources.callback(path.unlink, missing_ok=True)
+        write_metadata(path, metadata)
+        n_bytes = 0
+        for final in self.paths.data(self.stack.settings.save_phys):
+            partial = partial_name(final, self.attempt)
+            n_bytes += partial.stat().st_size
+            os.replace(partial, staged_name(final))
+        return StackReceipt(self.stack.counter, len(self.stack), n_bytes, fourier_crc32, phys_crc32)
+
+
+def completed_receipt(stack: StackPlan, folder: Path) -> StackReceipt | None:
+    """The receipt of this very stack if it is complete, staged or published or cut off while being published; else None.
+
+    Complete means: the metadata are of this run, and each tensor file has the right size and carries the recorded checksum.
+    The data are not read again: they were durable before they got their name. `verify` reads them.
+    """
+    paths = StackPaths(folder, stack.counter)
+    where = {final: _present(final) for final in paths.data(stack.settings.save_phys)}
+    metadata_path = where[paths.metadata]
+    if metadata_path is None:
+        return None
+    try:
+        metadata = read_metadata(metadata_path)
+        if str(metadata["fingerprint"]) != stack.fingerprint or int(metadata["stack"]) != stack.counter:
+            return None
+        checks: list[tuple[Path, str]] = [(paths.fourier, "fourier_crc32")]
+        if stack.settings.save_phys:
+            checks.append((paths.physical, "phys_crc32"))
+        for final, key in checks:
+            path = where[final]
+            if path is None or read_layout(path).crc != int(metadata[key]):
+                return None
+    except (InputError, KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        logger.info("Stack %06d is not complete (%s); it is made again.", stack.counter, error)
+        return None
+    n_bytes = sum(path.stat().st_size for path in where.values() if path is not None)
+    crcs = int(metadata["fourier_crc32"]), int(metadata["phys_crc32"])
+    return StackReceipt(stack.counter, len(stack), n_bytes, *crcs, kept=True)
+
+
+def _present(final: Path) -> Path | None:
+    for path in (staged_name(final), final):
+        if path.exists():
+            return path
+    return None
+
+
+def remove_leftovers(folder: Path, keep: Callable[[Path], bool] = lambda _: False) -> None:
+    """Remove partial and staged files of earlier attempts, except those to `keep`."""
+    for subfolder in ("fft", "phys"):
+        for pattern in (".*.partial", ".*.staged"):
+            for path in (folder / subfolder).glob(pattern):
+                if not keep(path):
+                    path.unlink(missing_ok=True)
