@@ -16,7 +16,7 @@ from cryolike_dask.image_descriptor import ImageDescriptor
 from cryolike_dask.phantom import Phantom, euler_matrices, random_orientations, random_phantom
 
 if TYPE_CHECKING:
-    from cryolike_dask.conversion import ConversionReport
+    from cryolike_dask.report import ConversionReport
     from cryolike_dask.progress import Progress
 
 VOLTAGE = 300.0  # kV

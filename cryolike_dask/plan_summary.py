@@ -1,0 +1,90 @@
+"""What a plan will do, in a few lines, before anything is done."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryolike_dask.human import human_bytes, plural
+from cryolike_dask.plan import Plan
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """A plan in numbers.
+
+    Args:
+        folder: where stacks will go.
+        n_images, n_stacks: that will be written.
+        largest_stack: images of the largest stack.
+        n_files: image files that will be read.
+        bytes_read, bytes_written: images, metadata and pictures apart.
+        n_shells, n_inplanes: polar grid.
+        finest_resolution: Angstrom, at the rim of the polar grid.
+        pixel_size: Angstrom, of the images as written.
+        pixel_size_from: where it was found.
+        skipped: one line for each particle that is left out.
+        warnings: what the user should know.
+    """
+
+    folder: str
+    n_images: int
+    n_stacks: int
+    largest_stack: int
+    n_files: int
+    bytes_read: int
+    bytes_written: int
+    n_shells: int
+    n_inplanes: int
+    finest_resolution: float
+    pixel_size: float
+    pixel_size_from: str
+    skipped: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as numbers and text, for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        left_out = f"; {plural(len(self.skipped), 'particle')} left out" if self.skipped else ""
+        return (
+            f"{plural(self.n_images, 'image')} ({human_bytes(self.bytes_read)}) of {plural(self.n_files, 'file')}{left_out}\n"
+            f"to {plural(self.n_stacks, 'stack')} of at most {plural(self.largest_stack, 'image')} "
+            f"({human_bytes(self.bytes_written)}) in {self.folder}\n"
+            f"on {self.n_shells} shells × {self.n_inplanes} angles up to {self.finest_resolution:.3g} Å; "
+            f"pixels of {self.pixel_size:g} Å, from the {self.pixel_size_from}"
+        )
+
+
+def summarize_plan(plan: Plan, folder: Path) -> PlanSummary:
+    """The plan in numbers. Nothing is read or written."""
+    position, count = np.unique(plan.table["file"], return_counts=True)
+    files = [file for i in position if (file := plan.files[i]) is not None]
+    descriptor, grid = plan.descriptor, plan.descriptor.polar_grid
+    return PlanSummary(
+        folder=str(folder),
+        n_images=plan.n_images,
+        n_stacks=plan.n_stacks,
+        largest_stack=int(plan.stack_sizes().max()),
+        n_files=len(files),
+        bytes_read=sum(_bytes_read(plan, file.image_bytes, file.dtype, int(n)) for file, n in zip(files, count, strict=True)),
+        bytes_written=plan.n_images * plan.image_bytes,
+        n_shells=grid.n_shells,
+        n_inplanes=grid.n_inplanes,
+        finest_resolution=min(descriptor.n_pixels) * descriptor.pixel_size[0] / (2 * descriptor.radius_max),
+        pixel_size=descriptor.pixel_size[0],
+        pixel_size_from=plan.pixel_size_from,
+        skipped=plan.table.skipped,
+        warnings=plan.warnings,
+    )
+
+
+def _bytes_read(plan: Plan, image_bytes: int, dtype: str, n: int) -> int:
+    boxes = [source.boxes for source in plan.table.sources if source.boxes is not None]
+    if not boxes:
+        return n * image_bytes
+    return n * boxes[0].size ** 2 * np.dtype(dtype).itemsize
