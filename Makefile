@@ -9,7 +9,7 @@ DEMO   ?= demo
 ARGS   ?=
 
 TORCH     := $(shell sed -n '/^torch==/p' constraints.txt)
-DEV_TOOLS := mypy pandas-stubs ruff scipy-stubs types-PyYAML
+DEV_TOOLS := mypy pandas-stubs ruff scipy-stubs types-psutil types-PyYAML
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test lint format bench clean

@@ -62,7 +62,7 @@ def info(folder: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("folder", metavar="DIR")
-@click.option("--deep", is_flag=True, help="Read every image too, instead of sizes and metadata only.")
+@click.option("--deep", is_flag=True, help="Also make a sample of images again from their source and compare.")
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 @debug_option
 def verify(folder: str, deep: bool, as_json: bool) -> None:
