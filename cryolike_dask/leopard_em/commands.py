@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,6 @@ from cryolike_dask.human import plural
 
 if TYPE_CHECKING:
     from cryolike_dask.leopard_em.picking import PickOn
-
-logger = logging.getLogger(__name__)
 
 
 @click.command("pick")
@@ -62,7 +59,7 @@ def pick(
     # Columns of a table without rows have no values to take their type from.
     table = pd.concat([part for part in tables if len(part)] or tables[:1], ignore_index=True)
     (write_star if out.suffix.lower() == ".star" else write_match_template_dataframe)(table, out)
-    logger.info("%s from %s: %s", plural(len(table), "particle"), plural(len(configs), "micrograph"), out)
+    click.echo(f"{plural(len(table), 'particle')} of {plural(len(configs), 'micrograph')} written to {out}")
 
 
 @click.command("plot-picks")
@@ -111,4 +108,4 @@ def plot_picks(
             false_positives=false_positives,
             use_refined=not no_refined,
         )
-        logger.info("%s", file)
+        click.echo(f"{name} drawn in {file}")

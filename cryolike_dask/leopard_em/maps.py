@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -198,7 +199,9 @@ def write_map(path: str | Path, values: FloatMap, pixel_size: float) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
             partial = os.path.join(folder, file.name)
-            with mrcfile.new(partial) as mrc:
+            with warnings.catch_warnings(), mrcfile.new(partial) as mrc:
+                # A score without deviation is not a number; mrcfile warns about each.
+                warnings.filterwarnings("ignore", "Data array contains", RuntimeWarning)
                 mrc.set_data(np.ascontiguousarray(values, dtype=np.float32))
                 mrc.voxel_size = pixel_size
             os.replace(partial, file)

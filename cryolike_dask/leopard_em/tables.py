@@ -82,25 +82,22 @@ def read_cells(path: str | Path, columns: Collection[str] | None = None) -> pd.D
     """
     file = Path(path).expanduser()
     names = _header(file)
-    wanted = [k for k, name in enumerate(names) if name and not name.startswith("Unnamed:") and (not columns or name in columns)]
-    if not wanted:
-        return pd.DataFrame(index=range(0))
     try:
         with warnings.catch_warnings():
+            # A row longer than the header, such as one with a comma in a path, would shift or lose its cells.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
+            cells = pd.read_csv(
                 file,
                 header=0,
                 names=[name or f"Unnamed: {k}" for k, name in enumerate(names)],
-                usecols=wanted,
                 index_col=False,
                 dtype={name: str for name in names if COLUMNS.get(name) is str},
                 encoding="utf-8-sig",
-                float_precision="round_trip",
                 low_memory=False,
             )
     except (ValueError, pd.errors.ParserWarning) as error:
         raise InputError(f"{file} is not a readable CSV table: {str(error).strip()}. Write the table again.") from error
+    return cells[[name for name in cells if not str(name).startswith("Unnamed:") and (columns is None or name in columns)]]
 
 
 def require_columns(df: pd.DataFrame, names: Iterable[str], path: str | Path) -> None:

@@ -130,7 +130,9 @@ class _Table:
 
 def _read(path: str) -> _Table:
     cells = read_cells(path, {*_REQUIRED, *_OPTIONAL, *_ABERRATIONS, *(f"refined_{name}" for name in _REQUIRED)})
-    require_columns(cells, _REQUIRED, path)
+    if any(name not in cells for name in _REQUIRED):
+        # With all columns at hand the message can name those that look alike.
+        require_columns(read_cells(path), _REQUIRED, path)
     if not len(cells):
         raise InputError(f"{path} holds no particle. Leave it out, or pick with a lower cutoff.")
     absent = np.flatnonzero(cells["micrograph_path"].fillna("").str.strip() == "")
