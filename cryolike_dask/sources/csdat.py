@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Collection
@@ -54,20 +55,33 @@ def _header(path: str) -> tuple[int, tuple[str, ...]]:
             file.seek(len(MAGIC))
             n_bytes = int.from_bytes(file.read(4), "little")
             header = json.loads(file.read(min(n_bytes, _LARGEST_HEADER)))
+            file.seek(-1, os.SEEK_END)
+            last_byte = file.read(1)
         length, names = header["length"], tuple(str(column[0]) for column in header["dtype"])
+        has_text = any("O" in str(column[1]) for column in header["dtype"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise InputError(f"The header of {path} is damaged ({error}). Copy or export it again.") from error
     if not isinstance(length, int) or length < 0:
         raise InputError(f"The header of {path} is damaged: it announces {length!r} rows. Copy or export it again.")
+    if length and has_text and last_byte != b"\0":
+        # The texts come last, each with a zero byte after it, and a text that is cut off would be taken as it is.
+        raise InputError(f"{path} is damaged: its end is missing. Copy or export it again.")
     return length, names
 
 
 def _decode(path: str, fields: list[str]) -> None:
     from cryosparc.dataset import Dataset
 
-    # The package adds a uid of its own invention to a table that has none, so only the fields asked for go on.
-    records = Dataset.load(path, fields=fields).to_records(fixed=True)
-    np.save(sys.stdout.buffer, np.asarray(records)[fields], allow_pickle=False)
+    dataset = Dataset.load(path, fields=fields)
+    columns = {name: _fixed_width(np.asarray(dataset[name])) for name in fields}
+    rows = np.empty(len(dataset), dtype=[(name, column.dtype, column.shape[1:]) for name, column in columns.items()])
+    for name, column in columns.items():
+        rows[name] = column
+    np.save(sys.stdout.buffer, rows, allow_pickle=False)
+
+
+def _fixed_width(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.array([str(text).encode() for text in column]) if column.dtype == object else column
 
 
 if __name__ == "__main__":
