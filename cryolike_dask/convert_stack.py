@@ -23,7 +23,7 @@ _CHUNK_BYTES = 8 << 20
 """Results held at once on a CPU. Larger ones fall out of its caches before they are written."""
 
 
-class Cancelled(ConversionError):
+class RunOverError(ConversionError):
     """The run was stopped from outside."""
 
 
@@ -52,7 +52,7 @@ def convert_stack(stack: StackPlan, folder: str | Path, cancelled: Callable[[], 
     Raises:
         InputError: an image is bad, or a file has changed or ends early.
         OutputError: the output cannot be written, for instance because the disk is full.
-        Cancelled: `cancelled` said so.
+        RunOverError: `cancelled` said so.
     """
     folder = Path(folder)
     try:
@@ -66,7 +66,7 @@ def convert_stack(stack: StackPlan, folder: str | Path, cancelled: Callable[[], 
                 writer.write(positions, results)
                 watch.lap("write")
                 if cancelled():
-                    raise Cancelled(f"Stack {stack.counter:06d} was cancelled.")
+                    raise RunOverError(f"Stack {stack.counter:06d} was cancelled.")
             receipt = writer.stage()
             watch.lap("write")
     except OSError as error:

@@ -60,8 +60,8 @@ def _source_image(metadata: dict[str, np.ndarray], i: int, sources: list[dict[st
     with ImageFileReader(file) as reader:
         reader.read(np.array([index]), image)
     if not boxes:
-        return image[0]
+        return np.asarray(image[0])
     cut = BoxCut(**boxes)
     box = np.empty((1, cut.size, cut.size), dtype=np.float32)
     cut_boxes(image[0], metadata["top"][i : i + 1], metadata["left"][i : i + 1], cut, box)
-    return box[0]
+    return np.asarray(box[0])

@@ -16,8 +16,8 @@ from cryolike_dask.image_descriptor import ImageDescriptor
 from cryolike_dask.phantom import Phantom, euler_matrices, random_orientations, random_phantom
 
 if TYPE_CHECKING:
-    from cryolike_dask.report import ConversionReport
     from cryolike_dask.progress import Progress
+    from cryolike_dask.report import ConversionReport
 
 VOLTAGE = 300.0  # kV
 SPHERICAL_ABERRATION = 2.7  # mm

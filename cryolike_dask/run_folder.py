@@ -139,7 +139,7 @@ def _remove_if_stale(path: Path) -> None:
 
 def _is_running(pid: int, started: float) -> bool:
     try:
-        return abs(psutil.Process(pid).create_time() - started) < 1.0
+        return abs(float(psutil.Process(pid).create_time()) - started) < 1.0
     except psutil.NoSuchProcess:
         return False
 

@@ -143,7 +143,7 @@ def _central_directory_crc(file: Any, archive: zipfile.ZipFile, wanted: zipfile.
 
 
 def _write_all(file: int, data: npt.NDArray[np.uint8], offset: int) -> None:
-    view = memoryview(data).cast("B")
+    view = data.data.cast("B")
     while view:
         count = os.pwrite(file, view, offset)
         view = view[count:]

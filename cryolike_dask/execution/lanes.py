@@ -129,7 +129,7 @@ class ClusterLane:
     def window(self) -> int:
         """Twice the threads of the cluster as it is now, which may grow and shrink."""
         # Beyond a window the scheduler would hold the whole run, and tasks with resources are never queued by it.
-        return 2 * max(1, sum(self._client.nthreads().values()))
+        return 2 * max(1, int(sum(self._client.nthreads().values())))
 
     def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...]) -> None:
         """See `Lane`."""

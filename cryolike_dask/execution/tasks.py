@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cryolike_dask.convert_stack import Cancelled, convert_stack, output_error
+from cryolike_dask.convert_stack import RunOverError, convert_stack, output_error
 from cryolike_dask.errors import OutputError
 from cryolike_dask.execution.receipts import StackReceipt
 from cryolike_dask.plan_store import StoredPlan, load_plan
@@ -47,7 +47,7 @@ def _plan(folder: Path, token: str) -> StoredPlan:
         return load_plan(folder / CONVERSION, token)
     except FileNotFoundError:
         if folder.exists():
-            raise Cancelled(f"The run in {folder} is over.") from None
+            raise RunOverError(f"The run in {folder} is over.") from None
         raise OutputError(
             f"{folder} does not exist on this worker. The output folder must be on a file system that all workers share, under the "
             "same path."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tokenize
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,18 @@ from cryolike_dask.sources.csdat import read_csdat
 
 _NPY_MAGIC = b"\x93NUMPY"
 _LARGEST_HEADER = 16 << 20  # tables with many classes have headers beyond numpy's own limit of 10 kB
+_FAULTS_OF_NUMPY = (  # what np.load raises for damaged headers, which it evaluates as Python literals
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    RecursionError,
+    tokenize.TokenError,
+)
 _ROWS_AT_ONCE = 1 << 16
 _SIBLINGS_FIRST = ("restacked_particles", "downsampled_particles", "extracted_particles", "imported_particles", "passthrough")
 
@@ -156,17 +169,7 @@ def _read_npy(path: str, wanted: Collection[str]) -> tuple[tuple[str, ...], npt.
             warnings.simplefilter("ignore")  # about headers written by Python 2, which are fine, or damaged ones, which fail below
             stored = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=_LARGEST_HEADER)
         size = os.stat(path).st_size
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        SyntaxError,
-        LookupError,
-        ArithmeticError,
-        MemoryError,
-        RecursionError,
-    ) as error:
+    except _FAULTS_OF_NUMPY as error:
         raise InputError(_unreadable(path, error)) from error
     names = stored.dtype.names
     if stored.ndim != 1 or names is None:

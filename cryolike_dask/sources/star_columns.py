@@ -35,6 +35,7 @@ COLUMNS = frozenset((*_REQUIRED, *_DEFAULTS, *_VIEWING_ANGLES, *_PIXEL_SIZE, _PR
 """The columns with a meaning here, without 'rln'."""
 
 _BELIEVABLE_PIXEL = (0.2, 50.0)  # Angstrom: what detector pixel size and magnification may amount to
+_MISSPELT = 0.85  # likeness of names: rlnPhase_Shift and rlnPhaseShift, but not rlnAnglePsiFlip and rlnAnglePsi
 _ROUNDING = 1e-6  # relative: writers keep six digits
 
 
@@ -119,7 +120,12 @@ def describe_particles(
     for name, is_degree in (("defocus_angle", defocus_angle_is_degree), ("phase_shift", phase_shift_is_degree)):
         if is_degree:
             rows[name] = np.radians(rows[name])
-    warnings: list[str] = []
+    optional = (*_DEFAULTS, *_VIEWING_ANGLES, "ImagePixelSize") if geometry else tuple(_DEFAULTS)
+    warnings = [
+        f"{particles.path}: {_suggestion(particles, optics, column)}, which is not used. Rename the column if it is meant."
+        for column in optional
+        if column not in columns and _similar(particles, optics, column, _MISSPELT)
+    ]
     if geometry:
         for column, name in _VIEWING_ANGLES.items():
             if column in columns:
@@ -220,8 +226,12 @@ def _pixel_size(columns: _Columns, warnings: list[str]) -> npt.NDArray[np.float6
 
 def _suggestion(particles: StarTable, optics: StarTable | None, column: str) -> str:
     """What is missing, and a column of similar name if there is one: 'rlnDefocusU is missing; the file has rlnDefocus_U'."""
-    similar = particles.similar(column) or (optics.similar(column) if optics is not None else None)
+    similar = _similar(particles, optics, column)
     return f"rln{column} is missing" + (f"; the file has {similar}" if similar else "")
+
+
+def _similar(particles: StarTable, optics: StarTable | None, column: str, likeness: float = 0.8) -> str | None:
+    return particles.similar(column, likeness) or (optics.similar(column, likeness) if optics is not None else None)
 
 
 def _listed(numbers: pd.Index) -> str:

@@ -82,10 +82,13 @@ class StarTable:
             )
         return values
 
-    def similar(self, column: str) -> str | None:
-        """The column, as the file names it, whose name comes closest to one that is missing; None if none comes close."""
+    def similar(self, column: str, likeness: float) -> str | None:
+        """The column, as the file names it, whose name comes closest to one that is missing; None if none comes close.
+
+        A likeness of 1 is the same name, apart from capitals.
+        """
         plain = {_plain_name(name).lower(): name for name in self.columns if _plain_name(name) not in self}
-        return next((plain[name] for name in difflib.get_close_matches(column.lower(), plain, n=1, cutoff=0.8)), None)
+        return next((plain[name] for name in difflib.get_close_matches(column.lower(), plain, n=1, cutoff=likeness)), None)
 
 
 def read_star_tables(path: Path, columns: Collection[str]) -> tuple[StarTable, StarTable | None, tuple[str, ...]]:
@@ -104,13 +107,13 @@ def read_star_tables(path: Path, columns: Collection[str]) -> tuple[StarTable, S
     Raises:
         InputError: the file cannot be read, is damaged, or has no single particle table.
     """
-    with tempfile.TemporaryDirectory(prefix="cryolike-dask-") as folder:
-        copy = Path(folder) / "plain.star"
-        chosen, warnings = _write_plain_copy(path, copy, columns)
-        try:
-            frames = starfile.read(copy, always_dict=True, parse_as_string=list(_TEXT_COLUMNS))
-        except (ValueError, TypeError, LookupError) as error:
-            raise InputError(f"{path} cannot be read as STAR: {error}. Write it anew with the program that made it.") from error
+    try:
+        with tempfile.TemporaryDirectory(prefix="cryolike-dask-") as folder:
+            copy = Path(folder) / "plain.star"
+            chosen, warnings = _write_plain_copy(path, copy, columns)
+            frames = _parse(path, copy)
+    except OSError as error:
+        raise InputError(f"A temporary copy of {path} cannot be written: {error}. Make room there, or set TMPDIR.") from error
     tables = {}
     for key, (block, positions) in chosen.items():
         frame = frames.get(key)
@@ -144,17 +147,21 @@ def _write_plain_copy(
                 f"{', '.join(block.columns[:20])}. Give the STAR file of extracted particles."
             )
         found[key] = (block, positions)
-    try:
-        with copy.open("wb") as file:
-            for key, (block, positions) in found.items():
-                names = "".join(f"_{_plain_name(block.columns[i])}\n" for i in positions)
-                file.write(f"data_{key}\n\nloop_\n{names}".encode())
-                file.writelines(text.cut(block, positions))
-                file.write(b"\n")
-    except OSError as error:
-        raise InputError(f"A temporary copy of {path} cannot be written: {error}. Make room there, or set TMPDIR.") from error
+    with copy.open("wb") as file:
+        for key, (block, positions) in found.items():
+            names = "".join(f"_{_plain_name(block.columns[i])}\n" for i in positions)
+            file.write(f"data_{key}\n\nloop_\n{names}".encode())
+            file.writelines(text.cut(block, positions))
+            file.write(b"\n")
     complete = () if text.ends_with_newline else (f"{path} does not end with a line break: its last row may have been cut off.",)
     return found, complete
+
+
+def _parse(path: Path, copy: Path) -> dict[str, pd.DataFrame]:
+    try:
+        return dict(starfile.read(copy, always_dict=True, parse_as_string=list(_TEXT_COLUMNS)))
+    except (ValueError, TypeError, LookupError) as error:
+        raise InputError(f"{path} cannot be read as STAR: {error}. Write it anew with the program that made it.") from error
 
 
 def _plain_name(column: str) -> str:
