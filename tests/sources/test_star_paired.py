@@ -1,0 +1,107 @@
+"""Particles of MRC files that each have their own STAR file."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.sources.star import particles_from_paired_star_and_mrc_files
+from tests.support.star_files import OPTICS, PARTICLES, SHARED, SINGLE, loop, needs_shared, text, with_column, without_column, write
+
+PLAIN = without_column(SINGLE, "rlnImageName")
+
+
+def stack(folder: Path, name: str, n: int) -> Path:
+    with mrcfile.new(folder / name) as file:
+        file.set_data(np.zeros((n, 8, 8), np.float32))
+    return folder / name
+
+
+@needs_shared
+def test_the_reference_pairs() -> None:
+    folder = SHARED / "reference" / "particles48"
+    stars = [folder / "input" / f"{name}.star" for name in "ABC"]
+    stacks = [folder / "input" / "mrc" / f"{name}.mrcs" for name in "ABC"]
+    table = particles_from_paired_star_and_mrc_files(stacks, stars)
+    assert table.files == tuple(map(str, stacks))
+    assert [source.table for source in table.sources] == list(map(str, stars))
+    assert {source.kind for source in table.sources} == {"paired"}
+    np.testing.assert_array_equal(table["source"], [0] * 7 + [1] * 2 + [2] * 6)
+    np.testing.assert_array_equal(table["file"], table["source"])
+    np.testing.assert_array_equal(table["index"], [*range(7), *range(2), *range(6)])
+    np.testing.assert_array_equal(table["row"], table["index"])
+    with np.load(folder / "single" / "paired.npz") as reference:
+        np.testing.assert_allclose(table["defocus_u"], reference["defocusU"], rtol=1e-14)
+        np.testing.assert_allclose(table["defocus_angle"], reference["defocusAngle"], rtol=1e-14)
+        np.testing.assert_allclose(table["phase_shift"], reference["phaseShift"], rtol=1e-14)
+
+
+def test_angles_and_pixel_sizes_are_ignored(tmp_path: Path) -> None:
+    block = with_column(with_column(PLAIN, "rlnAngleRot", "12"), "rlnImagePixelSize", "0")
+    table = particles_from_paired_star_and_mrc_files([stack(tmp_path, "a.mrcs", 4)], [write(tmp_path, text(loop("", block)))])
+    assert np.isnan(table["angle_rotation"]).all()
+    assert np.isnan(table["pixel_size"]).all()
+
+
+@pytest.mark.parametrize("defocus_angle_is_degree", [True, False])
+@pytest.mark.parametrize("phase_shift_is_degree", [True, False])
+def test_units_of_the_angles(tmp_path: Path, defocus_angle_is_degree: bool, phase_shift_is_degree: bool) -> None:
+    block = with_column(with_column(PLAIN, "rlnDefocusAngle", "1.5"), "rlnPhaseShift", "0.5")
+    table = particles_from_paired_star_and_mrc_files(
+        [stack(tmp_path, "a.mrcs", 4)],
+        [write(tmp_path, text(loop("", block)))],
+        defocus_angle_is_degree=defocus_angle_is_degree,
+        phase_shift_is_degree=phase_shift_is_degree,
+    )
+    assert table["defocus_angle"][0] == (math.radians(1.5) if defocus_angle_is_degree else 1.5)
+    assert table["phase_shift"][0] == (math.radians(0.5) if phase_shift_is_degree else 0.5)
+
+
+def test_tables_with_optics_and_image_names_are_accepted(tmp_path: Path) -> None:
+    star = write(tmp_path, text(loop("optics", OPTICS), loop("particles", PARTICLES)))
+    table = particles_from_paired_star_and_mrc_files([stack(tmp_path, "a.mrcs", 4)], [star])
+    np.testing.assert_array_equal(table["voltage"], [300, 200, 200, 300])
+    np.testing.assert_array_equal(table["index"], [0, 1, 2, 3])
+    assert table.files == (str(tmp_path / "a.mrcs"),)
+
+
+def test_optics_groups_of_different_tables_stay_apart(tmp_path: Path) -> None:
+    stars = [write(tmp_path, text(loop("", with_column(PLAIN, "rlnVoltage", volts))), f"{volts}.star") for volts in ("300", "200")]
+    table = particles_from_paired_star_and_mrc_files([stack(tmp_path, "a.mrcs", 4), stack(tmp_path, "b.mrcs", 4)], stars)
+    np.testing.assert_array_equal(table["optics_group"], [0] * 4 + [1] * 4)
+    np.testing.assert_array_equal(table["voltage"], [300] * 4 + [200] * 4)
+
+
+@pytest.mark.parametrize("n_images", [3, 5])
+def test_a_count_that_differs_is_refused(tmp_path: Path, n_images: int) -> None:
+    star, images = write(tmp_path, text(loop("", PLAIN))), stack(tmp_path, "a.mrcs", n_images)
+    with pytest.raises(InputError, match=f"{star} has 4 rows and {images} has {n_images} images"):
+        particles_from_paired_star_and_mrc_files([images], [star])
+
+
+def test_missing_mrc_files_are_left_to_planning(tmp_path: Path) -> None:
+    table = particles_from_paired_star_and_mrc_files([tmp_path / "none.mrcs"], [write(tmp_path, text(loop("", PLAIN)))])
+    assert table.files == (str(tmp_path / "none.mrcs"),)
+    assert len(table) == 4
+
+
+def test_lists_that_cannot_be_paired(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="particle_file_list has 2 files and star_file_list has 1"):
+        particles_from_paired_star_and_mrc_files(["a.mrcs", "b.mrcs"], ["a.star"])
+    with pytest.raises(InputError, match="particle_file_list is empty"):
+        particles_from_paired_star_and_mrc_files([], [])
+    with pytest.raises(InputError, match="star_file_list is empty"):
+        particles_from_paired_star_and_mrc_files(["a.mrcs"], [])
+    with pytest.raises(InputError, match=r"particle_file_list is one path, a.mrcs: give a list"):
+        particles_from_paired_star_and_mrc_files("a.mrcs", ["a.star"])
+
+
+def test_a_damaged_table_of_a_pair_is_refused_by_line(tmp_path: Path) -> None:
+    star = write(tmp_path, text(loop("", with_column(PLAIN, "rlnDefocusU", ["1", "2", "None", "3"]))))
+    with pytest.raises(InputError, match=rf"{star}: rlnDefocusU .* line 13 \(row 3\)"):
+        particles_from_paired_star_and_mrc_files([stack(tmp_path, "a.mrcs", 4)], [star])
