@@ -118,7 +118,7 @@ def test_weaker_picks_closer_than_the_mask_radius_are_suppressed(tmp_path: Path)
 
 def test_suppression_is_that_of_comparing_every_pair() -> None:
     rng = np.random.default_rng(11)
-    scores = rng.normal(size=(60, 70)).astype(np.float32)
+    scores = rng.normal(size=(30, 35)).astype(np.float32)
     rows, columns = np.nonzero(scores > 0.3)
     for radius in (1.0, 2.5, 5.0, 7.3):
         order = sorted(range(len(rows)), key=lambda k: -scores[rows[k], columns[k]])
