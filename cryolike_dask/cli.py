@@ -130,7 +130,6 @@ def show_log(level: int) -> None:
     root = logging.getLogger("cryolike_dask")
     if not any(isinstance(handler, _StandardError) for handler in root.handlers):
         root.addHandler(_StandardError())
-        root.propagate = False
     context = click.get_current_context(silent=True)
     root.setLevel(logging.DEBUG if context is not None and context.meta.get(_DEBUG) else level)
 

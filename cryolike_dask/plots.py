@@ -182,10 +182,10 @@ class _Montage:
         """Circles at round resolutions on the first tile, as many as there is room for."""
         centre_x, centre_y, rim = MARGIN + self.tile / 2, self.top - self.tile / 2, self.tile / 2
         turn = np.linspace(0, 2 * np.pi, 73)
-        previous = 12.0
-        for resolution in sorted(_round_numbers(finest * 1.3, finest * 6), reverse=True):
+        previous = 8.0
+        for resolution in sorted(_round_numbers(finest * 1.2, finest * 6), reverse=True):
             radius = rim * finest / resolution
-            if radius < previous + 16:
+            if radius < previous + 14:
                 continue
             previous = radius
             self._line(centre_x + radius * np.cos(turn), centre_y + radius * np.sin(turn), color="white", linewidth=0.9)

@@ -1,7 +1,7 @@
 """Telling a person how far a conversion is: on a terminal, in a log file, in a notebook, or not at all.
 
-The conversion calls `start` once, `stack_done` for each stack in counter order, and `finish` once, whatever happened. All calls
-come from one thread of the process that runs the conversion.
+The conversion calls `start` once, `stack_done` for each stack in counter order, and `finish` once, whatever happened; where it fails
+before it starts, only `finish`. All calls come from one thread of the process that runs the conversion.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Progress(Protocol):
         """One more stack is complete."""
 
     def finish(self, error: BaseException | None) -> None:
-        """The conversion ended; with an error it stopped early."""
+        """The conversion ended; with an error it stopped early, perhaps before it started."""
 
 
 class NoProgress:
@@ -146,7 +146,8 @@ class LogProgress:
 
     def finish(self, error: BaseException | None) -> None:
         """See `Progress`."""
-        logger.log(logging.INFO if error is None else logging.ERROR, "%s", self._tally.summary(error))
+        if self._tally.n_stacks:
+            logger.log(logging.INFO if error is None else logging.ERROR, "%s", self._tally.summary(error))
 
 
 class RichProgress:
@@ -198,7 +199,8 @@ class RichProgress:
     def finish(self, error: BaseException | None) -> None:
         """See `Progress`."""
         self._bar.stop()
-        self._console.print(self._tally.summary(error), style=None if error is None else "red", highlight=False)
+        if error is not None and self._tally.n_stacks:
+            self._console.print(self._tally.summary(error), style="red", highlight=False)
 
 
 class NotebookProgress:

@@ -151,7 +151,8 @@ class ClusterLane:
     def wait(self, seconds: float) -> list[Done]:
         """See `Lane`."""
         try:
-            finished = self._distributed.wait(list(self._running), timeout=seconds, return_when="FIRST_COMPLETED").done
+            with self._client.as_current():
+                finished = self._distributed.wait(list(self._running), timeout=seconds, return_when="FIRST_COMPLETED").done
         except TimeoutError:
             return []
         return [self._outcome(future) for future in finished]

@@ -72,7 +72,7 @@ def pick(
 @click.option("--diameter", type=float, help="Diameter of the circles in pixels. Default: the template's size.")
 @click.option("--z-score-cutoff", type=float, help="The cutoff, if it was given when picking.")
 @click.option("--false-positives", type=float, default=1.0, show_default=True, help="As it was when picking.")
-@click.option("--no-refined", is_flag=True, help="Draw the positions before refinement.")
+@click.option("--unrefined", is_flag=True, help="Draw the positions before refinement.")
 def plot_picks(
     table: Path,
     out: Path | None,
@@ -81,7 +81,7 @@ def plot_picks(
     diameter: float | None,
     z_score_cutoff: float | None,
     false_positives: float,
-    no_refined: bool,
+    unrefined: bool,
 ) -> None:
     """Draw a micrograph with its picks beside the histogram of the scores.
 
@@ -106,6 +106,6 @@ def plot_picks(
             diameter=diameter,
             z_score_cutoff=z_score_cutoff,
             false_positives=false_positives,
-            use_refined=not no_refined,
+            use_refined=not unrefined,
         )
         click.echo(f"{name} drawn in {file}")
