@@ -175,7 +175,7 @@ class TorchTransform:
 
     @staticmethod
     def _store(computed: tuple[torch.Tensor, ...], results: TransformedImages, part: slice) -> None:
-        for tensor, target in zip(computed, (results.fourier, results.physical, results.power, results.status), strict=True):
+        for tensor, target in zip(computed, results.arrays, strict=True):
             torch.from_numpy(target[part]).copy_(tensor)
 
     # What follows runs on CUDA devices only.
@@ -225,8 +225,7 @@ class _Staging:
     def __init__(self, batch: int, image_shape: tuple[int, ...], descriptor: ImageDescriptor, device: str) -> None:
         self.device = device
         self.copies = torch.cuda.Stream(device)
-        kinds = TransformedImages.allocate(1, descriptor)
-        outputs = (kinds.fourier, kinds.physical, kinds.power, kinds.status)
+        outputs = TransformedImages.allocate(1, descriptor).arrays
         self.images = [torch.empty((batch, *image_shape), dtype=torch.float32, pin_memory=True) for _ in range(2)]
         self.outputs = [
             [torch.empty((batch, *o.shape[1:]), dtype=torch.from_numpy(o).dtype, pin_memory=True) for o in outputs]
@@ -257,7 +256,5 @@ class _Staging:
     def collect(self, turn: int, part: range, results: TransformedImages) -> None:
         """Wait for the results of a turn and store them."""
         self.ready[turn].synchronize()
-        for pinned, target in zip(
-            self.outputs[turn], (results.fourier, results.physical, results.power, results.status), strict=True
-        ):
+        for pinned, target in zip(self.outputs[turn], results.arrays, strict=True):
             torch.from_numpy(target[part.start : part.stop]).copy_(pinned[: len(part)])

@@ -52,9 +52,14 @@ class TransformedImages:
             status=np.zeros(n_images, dtype=np.uint8),
         )
 
+    @property
+    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        """Fourier, physical, power and status."""
+        return (self.fourier, self.physical, self.power, self.status)
+
     def first(self, n_images: int) -> TransformedImages:
         """Views of the first n images."""
-        return TransformedImages(self.fourier[:n_images], self.physical[:n_images], self.power[:n_images], self.status[:n_images])
+        return TransformedImages(*(array[:n_images] for array in self.arrays))
 
 
 class Transform(Protocol):
