@@ -82,6 +82,8 @@ def match_template_results_to_dataframe(
     if not isinstance(search, MatchTemplateSearch):
         search = MatchTemplateSearch.from_yaml(search)
     _check_options(search, total_projections, z_score_cutoff, mask_radius, pick_on)
+    if template_size is not None and not _is_whole(template_size):
+        raise InputError(f"template_size is {template_size!r}: give the template's edge length in pixels, a whole number.")
     all_maps = MatchTemplateMaps.read(search.maps)
     size = search.template_size(all_maps.shape) if template_size is None else template_size
     maps = all_maps.cropped_to_valid(size, search.micrograph_shape())

@@ -100,6 +100,9 @@ def plot_picks(
         InputError: the table, the micrograph or the map is missing or damaged, or the micrograph to draw is not clear.
         OutputError: the picture cannot be written.
     """
+    for option, value in (("diameter", diameter), ("z_score_cutoff", z_score_cutoff)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InputError(f"{option} is {value!r}: give a positive number, or leave it out.")
     cells, name = _cells(table)
     chosen = _chosen(picked_micrographs(cells), micrograph, name)
     here = cells[cells["micrograph_path"].astype(str) == chosen]
@@ -148,7 +151,7 @@ def _cutoff(
 ) -> float | None:
     if given is not None:
         return given
-    total = here["total_correlations"].iloc[0] if "total_correlations" in here else 0
+    total = float(pd.to_numeric(here["total_correlations"], errors="coerce").iloc[0]) if "total_correlations" in here else 0.0
     n_pixels = (shape[0] - template_size + 1) * (shape[1] - template_size + 1)
     if not total > 0 or n_pixels < 1:
         return None

@@ -62,7 +62,8 @@ def write_match_template_dataframe(df: pd.DataFrame, path: str | Path) -> None:
         OutputError: the file cannot be written.
     """
     require_columns(df, FORMAT_PAGE_COLUMNS, path)
-    complete = df.reset_index(drop=True)
+    # A table that pandas read without `index_col` has its old index as a column.
+    complete = df[[name for name in df if not _is_index(name)]].reset_index(drop=True)
     filled: dict[str, Any] = {"particle_index": np.arange(len(df)), "refined_pixel_size": complete["pixel_size"]}
     for name in LATER_COLUMNS:
         if name not in complete:
@@ -97,7 +98,7 @@ def read_cells(path: str | Path, columns: Collection[str] | None = None) -> pd.D
             )
     except (ValueError, pd.errors.ParserWarning) as error:
         raise InputError(f"{file} is not a readable CSV table: {str(error).strip()}. Write the table again.") from error
-    return cells[[name for name in cells if not str(name).startswith("Unnamed:") and (columns is None or name in columns)]]
+    return cells[[name for name in cells if not _is_index(name) and (columns is None or name in columns)]]
 
 
 def require_columns(df: pd.DataFrame, names: Iterable[str], path: str | Path) -> None:
@@ -203,6 +204,10 @@ def _parsed(df: pd.DataFrame, name: str, path: str | Path) -> npt.NDArray[np.flo
             f"{path}, row {bad[0] + 1}{_others(bad)}: {name} is {column.iloc[bad[0]]!r}, not a number. Correct the table."
         )
     return values
+
+
+def _is_index(name: Hashable) -> bool:
+    return str(name).startswith("Unnamed:")
 
 
 def _others(bad: npt.NDArray[np.int64]) -> str:

@@ -148,5 +148,7 @@ def test_what_cannot_be_drawn_is_named(demo: DemoMicrographs, table: Path, tmp_p
     gone = read_match_template_dataframe(table).assign(micrograph_path="gone.mrc")
     with pytest.raises(InputError, match=r"gone\.mrc does not exist"):
         plot_picks(gone, tmp_path / "picks.png")
+    with pytest.raises(InputError, match="diameter is -3"):
+        plot_picks(table, tmp_path / "picks.png", diameter=-3)
     with pytest.raises(InputError, match="holds no particle"):
         plot_picks(gone.iloc[:0], tmp_path / "picks.png")

@@ -58,6 +58,12 @@ def test_columns_of_the_user_are_kept_at_the_end(tmp_path: Path) -> None:
     assert pd.read_csv(tmp_path / "b.csv", index_col=0).columns[-1] == "note"
 
 
+@needs_reference
+def test_an_old_index_does_not_become_a_column(tmp_path: Path) -> None:
+    write_match_template_dataframe(pd.read_csv(REFERENCE / "all_results.csv"), tmp_path / "a.csv")
+    assert pd.read_csv(tmp_path / "a.csv", index_col=0).columns.tolist() == list(MATCH_COLUMNS)
+
+
 def test_a_table_without_an_index_column_is_read(tmp_path: Path) -> None:
     row = rows_of_page(1)[0]
     (tmp_path / "a.csv").write_text(",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n")
