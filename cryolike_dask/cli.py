@@ -59,6 +59,9 @@ class LazyGroup(click.Group):
         return self._lazy[cmd_name].load() if cmd_name in self._lazy else super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if not self._lazy:
+            super().format_commands(ctx, formatter)
+            return
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.summary) for name, command in self._lazy.items()])
 
@@ -135,6 +138,7 @@ def show_log(level: int) -> None:
 
 
 @click.group(
+    "cryolike",  # as `dask` lists it
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     lazy={

@@ -1,0 +1,145 @@
+"""What a user does wrong is told in one paragraph, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cryolike_dask.demo import DemoData
+from tests.cli.conftest import Cli
+
+
+def rows(data: DemoData) -> list[int]:
+    """Line numbers of the particle rows in the STAR file."""
+    return [number for number, line in enumerate(data.star_file.read_text().splitlines()) if "@mrc/" in line]
+
+
+def edit_row(data: DemoData, row: int, change: Callable[[list[str]], None]) -> None:
+    lines = data.star_file.read_text().splitlines()
+    values = lines[rows(data)[row]].split("\t")
+    change(values)
+    lines[rows(data)[row]] = "\t".join(values)
+    data.star_file.write_text("\n".join(lines) + "\n")
+
+
+def with_value(column: int, value: str) -> Callable[[list[str]], None]:
+    def change(values: list[str]) -> None:
+        values[column] = value
+
+    return change
+
+
+def remove_one_image_file(data: DemoData) -> None:
+    (data.folder_mrc / "particles_02.mrcs").unlink()
+
+
+def rename_defocus_column(data: DemoData) -> None:
+    data.star_file.write_text(data.star_file.read_text().replace("_rlnDefocusU ", "_rlnDefocus_U "))
+
+
+def number_an_image_zero(data: DemoData) -> None:
+    edit_row(data, 4, with_value(0, "000000@mrc/particles_01.mrcs"))
+
+
+def number_an_image_beyond_the_file(data: DemoData) -> None:
+    edit_row(data, 5, with_value(0, "000099@mrc/particles_01.mrcs"))
+
+
+def cut_an_image_file(data: DemoData) -> None:
+    path = data.folder_mrc / "particles_02.mrcs"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def write_nan_as_defocus(data: DemoData) -> None:
+    edit_row(data, 6, with_value(3, "nan"))
+
+
+def name_an_unknown_optics_group(data: DemoData) -> None:
+    edit_row(data, 7, with_value(9, "5"))
+
+
+def empty_the_table(data: DemoData) -> None:
+    data.star_file.write_bytes(b"")
+
+
+def empty_an_image_file(data: DemoData) -> None:
+    (data.folder_mrc / "particles_01.mrcs").write_bytes(b"")
+
+
+def remove_the_table(data: DemoData) -> None:
+    data.star_file.unlink()
+
+
+def remove_the_parameters(data: DemoData) -> None:
+    data.params_file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (remove_one_image_file, ["particles_02.mrcs"]),
+        (rename_defocus_column, ["particles.star", "DefocusU"]),
+        (number_an_image_zero, ["particles.star", "5", "particles_01.mrcs"]),
+        (number_an_image_beyond_the_file, ["particles.star", "6", "98, counted from 0", "particles_01.mrcs"]),
+        (cut_an_image_file, ["particles_02.mrcs"]),
+        (write_nan_as_defocus, ["particles.star", "7", "Defocus"]),
+        (name_an_unknown_optics_group, ["particles.star", "8", "optics group", "5"]),
+        (empty_the_table, ["particles.star", "empty"]),
+        (empty_an_image_file, ["particles_01.mrcs", "empty"]),
+        (remove_the_table, ["particles.star"]),
+        (remove_the_parameters, ["params.npz"]),
+    ],
+)
+def test_bad_input_is_told_in_one_paragraph_and_nothing_is_written(
+    damage: Callable[[DemoData], None], told: list[str], particles: DemoData, convert_star: Cli, tmp_path: Path
+) -> None:
+    damage(particles)
+    result = convert_star()
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    message = result.stderr[result.stderr.index("Error: ") :]
+    assert "\n\n" not in message.rstrip()
+    assert all(word in message for word in told), message
+    assert "Traceback" not in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_debug_shows_where_an_error_was_raised(particles: DemoData, convert_star: Cli) -> None:
+    particles.star_file.unlink()
+    result = convert_star("--debug")
+    assert result.exit_code != 0
+    assert result.exc_info is not None
+    assert "particles.star" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--batch-size", "0"], "batch_size is 0"),
+        (["--n-stacks-max", "0"], "n_stacks_max is 0"),
+        (["--downsample-factor", "-2"], "downsample_factor is -2"),
+        (["--pixel-size", "nan"], "pixel_size is nan"),
+        (["--pixel-size", "-1.5"], "pixel_size is -1.5"),
+        (["--skip-exist", "--overwrite"], "choose one"),
+        (["--workers", "2", "--scheduler", "tcp://127.0.0.1:8786"], "exclude each other"),
+        (["--scheduler-file", "/nonexistent/scheduler.json"], "/nonexistent/scheduler.json"),
+        (["--format", "hdf5"], "hdf5"),
+        (["--workers", "0"], "--workers"),
+        (["--batchsize", "8"], "--batch-size"),
+    ],
+)
+def test_options_out_of_range_are_refused(arguments: list[str], told: str, convert_star: Cli, tmp_path: Path) -> None:
+    result = convert_star(*arguments)
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unreadable_parameter_file_is_named(particles: DemoData, convert_star: Cli, tmp_path: Path) -> None:
+    particles.params_file.write_text("hello")
+    result = convert_star()
+    assert result.exit_code == 2
+    assert str(particles.params_file) in result.stderr
+    assert not (tmp_path / "out").exists()

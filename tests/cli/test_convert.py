@@ -1,0 +1,197 @@
+"""`cryolike-dask convert`, from files to files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import mrcfile
+import numpy as np
+import pandas as pd
+import pytest
+import starfile
+import torch
+
+from cryolike_dask.cli_convert import convert
+from cryolike_dask.demo import DemoData
+from cryolike_dask.settings import ConversionSettings
+from tests.cli.conftest import Cli
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+needs_data = pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="the example data are not beside the checkout")
+
+
+def fourier(folder: Path, counter: int) -> np.ndarray:
+    path = folder / "fft" / f"particles_fourier_stack_{counter:06d}.pt"
+    return np.asarray(torch.load(path, weights_only=True))
+
+
+def test_stacks_follow_the_table_and_trace_every_image(convert_star: Cli, particles: DemoData, tmp_path: Path) -> None:
+    result = convert_star("--batch-size", "5")
+    assert result.exit_code == 0, result.output
+    names = starfile.read(particles.star_file, always_dict=True)["particles"]["rlnImageName"]
+    listed = [(Path(name.split("@")[1]).name, int(name.split("@")[0]) - 1) for name in names]
+    traced = []
+    for counter, size in enumerate((5, 5, 2)):
+        with np.load(tmp_path / "out" / "fft" / f"particles_fourier_stack_{counter:06d}.npz") as metadata:
+            traced += [(Path(str(file)).name, int(index)) for file, index in zip(metadata["files"], metadata["idxs"], strict=True)]
+        images = torch.load(tmp_path / "out" / "phys" / f"particles_phys_stack_{counter:06d}.pt", weights_only=True).numpy()
+        assert len(images) == size
+        for image, (file, index) in zip(images, traced[-size:], strict=True):
+            source = mrcfile.read(particles.folder_mrc / file)[index].astype(np.float64)
+            centred = source - source.mean()
+            np.testing.assert_allclose(image, centred / abs(centred).max(), atol=1e-6)
+    assert traced == listed
+    assert "12 images in 3 stacks" in result.stdout
+
+
+def test_pictures_are_drawn_unless_they_are_not_wanted(convert_star: Cli, tmp_path: Path) -> None:
+    assert convert_star().exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "out" / "plots").iterdir()) == [
+        "particles_fourier_stack_000000.png",
+        "particles_phys_stack_000000.png",
+        "power_spectrum_stack_000000.png",
+    ]
+    assert convert_star("--overwrite", "--no-plots", "--no-phys").exit_code == 0
+    assert not list((tmp_path / "out").glob("plots/*.png"))
+    assert not list((tmp_path / "out").glob("phys/*.pt"))
+
+
+def test_existing_output_is_neither_replaced_nor_mixed(convert_star: Cli, tmp_path: Path) -> None:
+    assert convert_star("--batch-size", "5").exit_code == 0
+    before = fourier(tmp_path / "out", 2)
+    refused = convert_star("--batch-size", "5")
+    assert refused.exit_code == 2
+    assert "already holds a conversion" in refused.stderr
+    assert convert_star("--batch-size", "5", "--skip-exist").exit_code == 0
+    np.testing.assert_array_equal(fourier(tmp_path / "out", 2), before)
+    assert convert_star("--batch-size", "4", "--skip-exist").exit_code == 2
+    assert convert_star("--batch-size", "12", "--overwrite").exit_code == 0
+    assert len(list((tmp_path / "out" / "fft").glob("*.pt"))) == 1
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(convert_star: Cli, tmp_path: Path) -> None:
+    result = convert_star("--batch-size", "5", "--dry-run")
+    assert result.exit_code == 0
+    assert "12 images" in result.stdout
+    assert "3 stacks" in result.stdout
+    assert "nothing was written" in result.stdout
+    plan = json.loads(convert_star("--batch-size", "5", "--dry-run", "--json").stdout)
+    # 16 x 16 pixels give 17 shells x 32 angles of 8 bytes, and 4 bytes a pixel of the physical image.
+    assert plan["bytes_written"] == 12 * (17 * 32 * 8 + 16 * 16 * 4)
+    assert plan["bytes_read"] == 12 * 16 * 16 * 4
+    assert (plan["n_images"], plan["n_stacks"], plan["n_files"]) == (12, 3, 2)
+    assert plan["finest_resolution"] == pytest.approx(6.0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_json_report_names_every_file(convert_star: Cli) -> None:
+    report = json.loads(convert_star("--batch-size", "5", "--json").stdout)
+    assert [stack["n_images"] for stack in report["stacks"]] == [5, 5, 2]
+    assert all(Path(stack[key]).is_file() for stack in report["stacks"] for key in ("fourier", "physical", "metadata"))
+    assert report["n_bytes"] == sum(
+        Path(stack[key]).stat().st_size for stack in report["stacks"] for key in ("fourier", "physical", "metadata")
+    )
+
+
+def test_quiet_says_nothing_where_all_is_well(convert_star: Cli) -> None:
+    result = convert_star("--quiet")
+    assert result.exit_code == 0
+    assert result.output == ""
+
+
+def test_log_lines_tell_which_pixel_size_is_in_force(convert_star: Cli) -> None:
+    assert "Pixel size 3 A, taken from the table" in convert_star().stderr
+
+
+def test_a_bad_image_is_named_or_written_as_zeros(convert_star: Cli, particles: DemoData, tmp_path: Path) -> None:
+    with mrcfile.open(particles.folder_mrc / "particles_01.mrcs", mode="r+") as mrc:
+        mrc.data[2] = 7.0
+    failed = convert_star()
+    assert failed.exit_code in (1, 2)
+    assert "particles_01.mrcs" in failed.stderr
+    zeroed = convert_star("--on-bad-image", "zero", "--overwrite")
+    assert zeroed.exit_code == 0
+    assert (abs(fourier(tmp_path / "out", 0)).sum(axis=(1, 2)) == 0).sum() == 1
+
+
+def test_missing_files_can_be_left_out(convert_star: Cli, particles: DemoData) -> None:
+    kept = len(mrcfile.read(particles.folder_mrc / "particles_01.mrcs"))
+    (particles.folder_mrc / "particles_02.mrcs").unlink()
+    report = json.loads(convert_star("--on-missing", "skip", "--json").stdout)
+    assert report["n_images"] == kept
+    assert len(report["skipped"]) == 12 - kept
+
+
+def test_two_worker_processes_give_the_same_stacks(convert_star: Cli, tmp_path: Path) -> None:
+    assert convert_star("--batch-size", "5", "--no-plots").exit_code == 0
+    alone = [path.read_bytes() for path in sorted((tmp_path / "out" / "fft").glob("*.pt"))]
+    assert convert_star("--batch-size", "5", "--no-plots", "--overwrite", "--workers", "2").exit_code == 0
+    together = [path.read_bytes() for path in sorted((tmp_path / "out" / "fft").glob("*.pt"))]
+    assert alone == together
+    assert len(alone) == 3
+
+
+def test_paired_files_are_converted_one_by_one(cli: Cli, particles: DemoData, tmp_path: Path) -> None:
+    tables = starfile.read(particles.star_file, always_dict=True)
+    arguments: list[object] = []
+    sizes = []
+    for name in ("particles_01", "particles_02"):
+        rows = tables["particles"][tables["particles"]["rlnImageName"].str.contains(name)].sort_values("rlnImageName")
+        starfile.write({"optics": tables["optics"], "particles": rows}, tmp_path / f"{name}.star")
+        arguments += ["--star", tmp_path / f"{name}.star", "--mrc", particles.folder_mrc / f"{name}.mrcs"]
+        sizes.append(len(rows))
+    result = cli("convert", "paired", *arguments, "--params", particles.params_file, "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
+    assert [stack["n_images"] for stack in json.loads(result.stdout)["stacks"]] == sizes
+
+
+@needs_data
+@pytest.mark.parametrize("source", ["star", "cryosparc"])
+def test_published_particles_are_converted(cli: Cli, source: str, tmp_path: Path) -> None:
+    table = SHARED / "data" / ("empiar_10076_7.star" if source == "star" else "empiar_10076_7.cs")
+    assert (
+        cli("params", tmp_path / "p.npz", "--n-pixels", "320", "--pixel-size", "1.31", "--resolution-factor", "0.1").exit_code == 0
+    )
+    options = ("--mrc-folder", SHARED / "data", "--params", tmp_path / "p.npz", "--out", tmp_path / "out", "--no-plots")
+    result = cli("convert", source, table, *options)
+    assert result.exit_code == 0, result.output
+    assert fourier(tmp_path / "out", 0).shape == (7, 33, 640)
+
+
+@needs_data
+def test_a_cryosparc_job_directory_is_converted(cli: Cli, tmp_path: Path) -> None:
+    reference = SHARED / "reference" / "particles48"
+    result = cli(
+        *("convert", "cryosparc-job", reference / "input" / "cryofolder", "2", "--params", reference / "single" / "params.npz"),
+        *("--out", tmp_path / "out", "--batch-size", "4", "--n-stacks-max", "2", "--no-plots", "--json"),
+    )
+    assert result.exit_code == 0, result.output
+    assert [stack["n_images"] for stack in json.loads(result.stdout)["stacks"]] == [4, 4]
+
+
+@needs_data
+def test_leopard_em_tables_are_converted(cli: Cli, tmp_path: Path) -> None:
+    reference = SHARED / "reference" / "leopard_em"
+    case = json.loads((reference / "case.json").read_text())
+    box = case["box_size"]
+    shutil.copy(reference / "micrograph_0.mrc", tmp_path)
+    pixel_size = pd.read_csv(reference / "mic0_results.csv")["pixel_size"][0]
+    assert cli("params", tmp_path / "p.npz", "--n-pixels", box, "--pixel-size", pixel_size).exit_code == 0
+    result = cli(
+        *("convert", "leopard-em", reference / "mic0_results.csv", "--box-size", box, "--micrograph-folder", tmp_path),
+        *("--params", tmp_path / "p.npz", "--out", tmp_path / "out", "--no-plots", "--invert", "--json"),
+    )
+    assert result.exit_code == 0, result.output
+    n_picks = len((reference / "mic0_results.csv").read_text().splitlines()) - 1
+    assert json.loads(result.stdout)["n_images"] == n_picks
+
+
+@pytest.mark.parametrize("name", sorted(convert.commands))
+def test_every_conversion_takes_every_setting(name: str) -> None:
+    taken = {parameter.name for parameter in convert.commands[name].params if isinstance(parameter, click.Option)}
+    settings = {field.name for field in fields(ConversionSettings)} - {"never_combine_input_files"}
+    assert settings <= taken

@@ -1,0 +1,61 @@
+"""Numbers as people write them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from cryolike_dask.human import human_bytes, human_count, human_seconds, plural, rate
+
+
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (1536, "1.5 kB"),
+        (123_456_789, "123 MB"),
+        (999_600, "1.0 MB"),
+        (1.5e12, "1.5 TB"),
+        (2.5e15, "2.5 PB"),
+        (math.nan, "unknown"),
+        (math.inf, "unknown"),
+    ],
+)
+def test_bytes(n: float, text: str) -> None:
+    assert human_bytes(n) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (3599.6, "1 h 0 min"),
+        (7260, "2 h 1 min"),
+        (200_000, "2 days 7 h"),
+        (math.nan, "unknown"),
+        (-1, "unknown"),
+    ],
+)
+def test_seconds(seconds: float, text: str) -> None:
+    assert human_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(("n", "text"), [(3, "3"), (3.14159, "3.1"), (12345.6, "12,346"), (math.nan, "unknown")])
+def test_counts(n: float, text: str) -> None:
+    assert human_count(n) == text
+
+
+def test_one_is_singular() -> None:
+    assert (plural(1, "image"), plural(0, "image"), plural(2000, "stack")) == ("1 image", "0 images", "2,000 stacks")
+
+
+def test_a_rate_before_any_time_is_unknown() -> None:
+    assert math.isnan(rate(5, 0.0))
+    assert rate(5, 2.0) == 2.5
