@@ -23,7 +23,7 @@ from cryolike_dask.manifest import begin_manifest, complete_manifest
 from cryolike_dask.particles import ParticleTable
 from cryolike_dask.plan import make_plan
 from cryolike_dask.plan_store import store_plan
-from cryolike_dask.progress import NoProgress, Progress, StackProgress
+from cryolike_dask.progress import Progress, StackProgress, progress_or_default
 from cryolike_dask.report import ConversionReport, StackRecord
 from cryolike_dask.run_folder import RunFolder, acquire, prepare
 from cryolike_dask.settings import ConversionSettings, output_folder
@@ -64,7 +64,7 @@ class Conversion:
         Args:
             client: None (the current Dask client if there is one, else threads on all cores of this machine), a
                 `distributed.Client`, a Cluster, or a scheduler's address. Only what is opened here is closed here.
-            progress: told about each stack.
+            progress: told about each stack; None for a bar in a notebook and nothing elsewhere.
 
         Raises:
             OutputError: the output folder holds something already, is locked, full or not writable.
@@ -78,7 +78,7 @@ class Conversion:
 
     def _run(self, lane: AbstractContextManager[Lane], progress: Progress | None) -> ConversionReport:
         began = time.perf_counter()
-        progress = progress or NoProgress()
+        progress = progress_or_default(progress)
         error: BaseException | None = None
         run = acquire(self.folder)
         try:
