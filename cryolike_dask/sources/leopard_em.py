@@ -209,12 +209,15 @@ def _template_sizes(table: _Table, given: int | None, notes: list[str]) -> Any:
 
 
 def _number_optics_groups(rows: npt.NDArray[np.void]) -> tuple[str, ...]:
-    """Number the distinct (voltage, Cs, contrast) in order of appearance into `rows['optics_group']`; their names."""
-    optics = np.stack([rows[name] for name in ("voltage", "spherical_aberration", "amplitude_contrast")], axis=1)
-    distinct, first, group = np.unique(optics, axis=0, return_index=True, return_inverse=True)
+    """Number the distinct (voltage, Cs, contrast, pixel size) in order of appearance into `rows['optics_group']`.
+
+    Their names say where they first appear: what they are, messages about mixed optics say themselves.
+    """
+    names = ("voltage", "spherical_aberration", "amplitude_contrast", "pixel_size")
+    _, first, group = np.unique(np.stack([rows[name] for name in names], axis=1), axis=0, return_index=True, return_inverse=True)
     appearance = np.argsort(first)
     rows["optics_group"] = np.argsort(appearance)[group.reshape(-1)]
-    return tuple("{:g} kV, Cs {:g} mm, contrast {:g}".format(*distinct[k]) for k in appearance.tolist())
+    return tuple(f"group {number}, first in row {row + 1}" for number, row in enumerate(first[appearance].tolist(), start=1))
 
 
 def _differing_pixel_sizes(table: _Table, rows: npt.NDArray[np.void]) -> list[str]:

@@ -125,13 +125,14 @@ def test_refined_angles_count_only_together(tmp_path: Path) -> None:
     assert [np.degrees(three[f"angle_{name}"][0]) for name in ("rotation", "tilt", "psi")] == pytest.approx([1, 2, 3])
 
 
-def test_optics_groups_are_the_distinct_voltage_aberration_and_contrast(tmp_path: Path) -> None:
-    rows = rows_of_page(4)
+def test_optics_groups_are_the_distinct_voltage_aberration_contrast_and_pixel_size(tmp_path: Path) -> None:
+    rows = rows_of_page(5)
     rows[1]["voltage"] = rows[3]["voltage"] = 200.0
     rows[2]["amplitude_contrast_ratio"] = 0.1
+    rows[4]["pixel_size"] = 1.2
     particles = particles_from_leopard_em(write_rows(tmp_path / "o.csv", rows), 32, folder_micrographs=tmp_path)
-    np.testing.assert_array_equal(particles["optics_group"], [0, 1, 2, 1])
-    assert particles.optics_groups[1] == "200 kV, Cs 2.7 mm, contrast 0.07"
+    np.testing.assert_array_equal(particles["optics_group"], [0, 1, 2, 1, 3])
+    assert particles.optics_groups[2] == "group 3, first in row 3"
 
 
 def test_differing_pixel_sizes_stay_with_their_rows_and_are_named(tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""Boxes of micrographs, converted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mrcfile
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cryolike_dask import Conversion, ImageDescriptor, InputError, particles_from_leopard_em
+from cryolike_dask.leopard_em import match_template_results_to_dataframe, write_demo_micrographs, write_match_template_dataframe
+from cryolike_dask.leopard_em.demo import FALSE_POSITIVES
+from tests.support.leopard_em_files import rows_of_page, write_mrc, write_rows
+
+BOX = 32
+
+
+def conversion(folder: Path, rows: list[dict[str, Any]], edge: Any = "constant", **options: Any) -> Conversion:
+    """A conversion of these rows of a table, of a micrograph of 60 x 80 pixels; nothing has been read but headers."""
+    rng = np.random.default_rng(2)
+    write_mrc(folder / "mic.mrc", rng.normal(size=(60, 80)), 1.1)
+    particles = particles_from_leopard_em(write_rows(folder / "t.csv", rows), BOX, edge=edge, folder_micrographs=folder)
+    params = ImageDescriptor.from_individual_values(BOX, 1.1, resolution_factor=0.5)
+    return Conversion(particles, params, folder_output=folder / "out", flag_plots=False, **options)
+
+
+def test_stacks_of_the_demonstration_hold_the_boxes_around_the_true_positions(tmp_path: Path) -> None:
+    demo = write_demo_micrographs(tmp_path / "demo")
+    picks = [
+        match_template_results_to_dataframe(config, total_projections=demo.total_projections, false_positives=FALSE_POSITIVES)
+        for config in demo.configs
+    ]
+    write_match_template_dataframe(pd.concat(picks, ignore_index=True), tmp_path / "picks.csv")
+    size = 64
+    particles = particles_from_leopard_em(tmp_path / "picks.csv", size, invert=True)
+    params = ImageDescriptor.from_individual_values(size, 2.0, resolution_factor=0.5)
+    Conversion(particles, params, folder_output=tmp_path / "out", batch_size=10, flag_plots=False).run()
+
+    micrographs = {str(path): np.pad(mrcfile.read(path), size) for path in demo.micrographs}
+    truth = demo.truth.set_index(["micrograph_path", "pos_x", "pos_y"])
+    seen = []
+    for counter, n in enumerate((10, 10, 4)):
+        images = torch.load(tmp_path / f"out/phys/particles_phys_stack_{counter:06d}.pt", weights_only=True).numpy()
+        described = np.load(tmp_path / f"out/fft/particles_fourier_stack_{counter:06d}.npz")
+        assert images.shape == (n, size, size)
+        table = pd.concat(picks, ignore_index=True).iloc[len(seen) : len(seen) + n]
+        for k, (_, pick) in enumerate(table.iterrows()):
+            key = (pick["micrograph_path"], pick["pos_x"], pick["pos_y"])
+            expected = truth.loc[key]
+            # The template's corner lies 8 pixels inside the box.
+            y, x = pick["pos_y"] + size - 8, pick["pos_x"] + size - 8
+            box = -micrographs[key[0]][y : y + size, x : x + size].astype(np.float64)
+            assert np.corrcoef(images[k].ravel(), box.ravel())[0, 1] == pytest.approx(1.0, abs=1e-6)
+            assert described["files"][k] == key[0]
+            assert described["idxs"][k] == pick["particle_index"]
+            assert np.degrees(described["anglePsi"][k]) == pytest.approx(expected["psi"], abs=1e-3)
+            assert described["defocusU"][k] == pytest.approx(pick["defocus_u"] + expected["relative_defocus"])
+            seen.append(key)
+    assert sorted(seen) == sorted(truth.index.tolist())
+
+
+def test_a_box_outside_the_micrograph_is_named_before_any_pixel_is_read(tmp_path: Path) -> None:
+    rows = rows_of_page(3)
+    rows[1] |= {"pos_y": 90, "pos_y_img": 102}
+    with pytest.raises(InputError, match=r"t\.csv, particle 2 .*mic\.mrc.*wholly outside the micrograph of 60 x 80"):
+        conversion(tmp_path, rows)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_box_over_the_edge_is_named_when_edges_are_errors(tmp_path: Path) -> None:
+    rows = rows_of_page(3)
+    rows[2] |= {"pos_y": 1, "pos_y_img": 13}
+    with pytest.raises(InputError, match=r"t\.csv, particle 3 .*reaches beyond the micrograph"):
+        conversion(tmp_path, rows, edge="error")
+    assert conversion(tmp_path, rows, edge="reflect")
+
+
+def test_a_missing_micrograph_is_named(tmp_path: Path) -> None:
+    rows = rows_of_page(2)
+    rows[1]["micrograph_path"] = "gone.mrc"
+    with pytest.raises(InputError, match=r"gone\.mrc"):
+        conversion(tmp_path, rows)
+
+
+@pytest.mark.parametrize("column", ["pixel_size", "voltage"])
+def test_optics_that_differ_between_rows_are_an_error_unless_stacks_are_split(column: str, tmp_path: Path) -> None:
+    rows = rows_of_page(3)
+    rows[2][column] = 1.3 if column == "pixel_size" else 200.0
+    with pytest.raises(InputError, match=r"t\.csv: .*first in row 1: .*first in row 3: "):
+        conversion(tmp_path, rows)
+    if column == "voltage":
+        conversion(tmp_path, rows, mixed_optics="split").run()
+        voltages = [float(np.load(path)["voltage"]) for path in sorted((tmp_path / "out" / "fft").glob("*.npz"))]
+        assert voltages == [300.0, 200.0]
