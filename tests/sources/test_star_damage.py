@@ -9,6 +9,7 @@ import contextlib
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ TOKENS = [
     b"1@/data/a.mrcs",
 ]
 
-Rows = list[tuple[str, int, float, float, float, float, float, float, float, float, float]]
+Rows = list[tuple[Any, ...]]
 
 
 def joined(lines: list[bytes]) -> bytes:
@@ -178,7 +179,7 @@ def slow_reading(content: bytes) -> Rows:
             float(values.get(column, default))
             for column, default in (("PhaseShift", 0), ("AnglePsi", "nan"), ("AmplitudeContrast", 0.1), ("ImagePixelSize", "nan"))
         ]
-        rows.append((os.path.abspath(file), int(number) - 1, *stated))  # type: ignore[arg-type]
+        rows.append((os.path.abspath(file), int(number) - 1, *stated))
     return rows
 
 
