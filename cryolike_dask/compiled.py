@@ -47,19 +47,36 @@ def _extremes(image: Any) -> tuple[Any, Any]:
     return low, high
 
 
-@njit(nogil=True, cache=True, fastmath=_REORDER)
-def centre(image: Any, physical: Any, padded: Any, scale_x: Any, scale_y: Any) -> int:
-    """Centre one image and lay it out for the first FFT.
+@njit(nogil=True, cache=True)
+def centre(
+    images: Any, factor: int, maximum: bool, small: Any, scale_x: Any, scale_y: Any, physical: Any, padded: Any, status: Any
+) -> None:
+    """Downsample and centre images, and lay them out for the first FFT.
 
     Args:
-        image: (n_x, n_y) pixels.
-        physical: (n_x, n_y) float32, receives (image - mean) / max|image - mean|, the mean taken in float64.
-        padded: (n_x, fine_y), receives the same times scale_x scale_y, the image's middle column at column 0 (wrapping); the
+        images: (k, rows, columns) pixels.
+        factor: edge of the blocks that become one pixel.
+        maximum: whether a block becomes its maximum instead of its mean.
+        small: (n_x, n_y) work space.
+        scale_x, scale_y: (n_x,) and (n_y,) what rows and columns are multiplied with for the FFT.
+        physical: (k, n_x, n_y) float32, receives (image - mean) / max|image - mean|, the mean taken in float64.
+        padded: (k, n_x, fine_y), receives the same times scale_x scale_y, the image's middle column at column 0 (wrapping); the
             columns that no pixel reaches are left alone and must be zero.
-
-    Returns:
-        OK, CONSTANT or NOT_FINITE; unless OK the outputs are untouched.
+        status: (k,) receives OK, CONSTANT or NOT_FINITE; unless OK the image's results are left alone.
     """
+    for k in range(images.shape[0]):
+        if factor == 1:
+            status[k] = _centre(images[k], physical[k], padded[k], scale_x, scale_y)
+        else:
+            if maximum:
+                _block_maxima(images[k], factor, small)
+            else:
+                _block_means(images[k], factor, small)
+            status[k] = _centre(small, physical[k], padded[k], scale_x, scale_y)
+
+
+@njit(nogil=True, cache=True, fastmath=_REORDER)
+def _centre(image: Any, physical: Any, padded: Any, scale_x: Any, scale_y: Any) -> int:
     n_x, n_y = image.shape
     mean = _sum(image) / (n_x * n_y)
     if not np.isfinite(mean):
@@ -84,15 +101,22 @@ def centre(image: Any, physical: Any, padded: Any, scale_x: Any, scale_y: Any) -
 
 
 @njit(nogil=True, cache=True)
-def lay_out_rows(spectrum: Any, rows: Any, margin: int) -> None:
-    """Turn the row FFTs of one image into the rows of its half spectrum, ready for the second FFT.
+def lay_out_rows(spectra: Any, rows: Any, margin: int) -> None:
+    """Turn the row FFTs of images into the rows of their half spectra, ready for the second FFT.
 
     Args:
-        spectrum: (n_x, fine_y / 2 + 1) complex, the real FFTs of the padded rows.
-        rows: (n_spectrum_rows, fine_x) complex; row r receives ky = r - margin, the image's middle row at column 0 (wrapping).
+        spectra: (k, n_x, fine_y / 2 + 1) complex, the real FFTs of the padded rows.
+        margin: rows below ky = 0.
+        rows: (k, n_spectrum_rows, fine_x) complex; row r receives ky = r - margin, the image's middle row at column 0 (wrapping).
             Rows below 0 and above the highest frequency are conjugates: along x the data are still real-space rows. The columns
             that no image row reaches are left alone and must be zero.
     """
+    for k in range(spectra.shape[0]):
+        _lay_out_rows(spectra[k], rows[k], margin)
+
+
+@njit(nogil=True, cache=True)
+def _lay_out_rows(spectrum: Any, rows: Any, margin: int) -> None:
     n_x, n_y = spectrum.shape
     highest = n_y - 1
     half = n_x // 2
@@ -162,31 +186,66 @@ def _interpolate_point(typing: Any, grid: Any, start: Any, stride: Any, weights:
 
 
 @njit(nogil=True, cache=True)
-def interpolate(grid: Any, start: Any, stride: int, weights: Any, values: Any) -> None:
-    """Interpolate one half spectrum at all points. Complex values are pairs of numbers; the footprint has WIDTH points an axis.
-
-    Args:
-        grid: the half spectrum, flat, float32 or float64.
-        start: (n_points,) int32 place of the first number of each footprint.
-        stride: numbers from one row of the half spectrum to the next.
-        weights: (n_points, 2 w) of the same type, y then x.
-        values: (2 n_points,) receives the result.
-    """
+def _interpolate(grid: Any, start: Any, stride: int, weights: Any, values: Any) -> None:
     for point in range(start.shape[0]):
         _interpolate_point(grid, np.int64(start[point]), stride, weights, np.int64(point), values)
 
 
-@njit(nogil=True, cache=True, fastmath=_REORDER)
-def normalise(half: Any, shell_weights: Any, conjugate: Any, fourier: Any, power: Any) -> None:
-    """Scale the computed half to unit norm and write the whole polar image. Complex values are pairs of numbers here.
+@njit(nogil=True, cache=True)
+def polar_images(
+    grids: Any,
+    start: Any,
+    weights: Any,
+    wrapped: Any,
+    wrapped_start: Any,
+    wrapped_weights: Any,
+    shell_weights: Any,
+    conjugate: Any,
+    status: Any,
+    strip: Any,
+    joined: Any,
+    half: Any,
+    fourier: Any,
+    power: Any,
+) -> None:
+    """Interpolate half spectra at the polar points and normalise. Complex values are pairs of numbers, of one type throughout.
 
     Args:
-        half: (n_shells, 2 n_angles).
+        grids: (k, n_spectrum_rows, 2 fine_x) half spectra.
+        start: (n_points,) int32 place of the first number of each footprint in a flat half spectrum.
+        weights: (n_points, 2 w), y then x.
+        wrapped: (m,) points whose footprint crosses kx = +-fine_x / 2, where the half spectrum is periodic. They are interpolated
+            again, on a strip that joins its last w columns to its first.
+        wrapped_start, wrapped_weights: as `start` and `weights`, for them and the strip.
         shell_weights: (n_shells,) float64 integration weight of one point on a shell.
         conjugate: (n_angles,) whether the value is stored conjugated.
-        fourier: (n_shells, 2 n_inplanes), receives the result; n_inplanes is n_angles or twice that.
-        power: (n_shells,) float64, receives the mean of |F|^2 over the in-planes.
+        status: (k,) of the images; the results of those that are not OK become zero.
+        strip: (n_spectrum_rows, 4 w) work space.
+        joined: (2 m,) work space.
+        half: (n_shells, 2 n_angles) work space.
+        fourier: (k, n_shells, 2 n_inplanes), receives images of unit norm; n_inplanes is n_angles or twice that.
+        power: (k, n_shells) float64, receives the mean of |F|^2 over the in-planes.
     """
+    width = strip.shape[1] // 2
+    values = half.reshape(-1)
+    for k in range(grids.shape[0]):
+        if status[k] != OK:
+            fourier[k] = 0
+            power[k] = 0
+            continue
+        grid = grids[k]
+        _interpolate(grid.reshape(-1), start, grid.shape[1], weights, values)
+        strip[:, :width] = grid[:, grid.shape[1] - width :]
+        strip[:, width:] = grid[:, :width]
+        _interpolate(strip.reshape(-1), wrapped_start, 2 * width, wrapped_weights, joined)
+        for i in range(wrapped.shape[0]):
+            values[2 * wrapped[i]] = joined[2 * i]
+            values[2 * wrapped[i] + 1] = joined[2 * i + 1]
+        _normalise(half, shell_weights, conjugate, fourier[k], power[k])
+
+
+@njit(nogil=True, cache=True, fastmath=_REORDER)
+def _normalise(half: Any, shell_weights: Any, conjugate: Any, fourier: Any, power: Any) -> None:
     n_shells, n_numbers = half.shape
     n_angles = n_numbers // 2
     times = fourier.shape[1] // n_numbers
@@ -214,8 +273,7 @@ def normalise(half: Any, shell_weights: Any, conjugate: Any, fourier: Any, power
 
 
 @njit(nogil=True, cache=True, fastmath=_REORDER)
-def downsample_mean(image: Any, factor: int, small: Any) -> None:
-    """small (n // f, m // f) receives the means of the f x f blocks of image (n, m); a trailing remainder is dropped."""
+def _block_means(image: Any, factor: int, small: Any) -> None:
     for i in range(small.shape[0]):
         for j in range(small.shape[1]):
             total = 0.0
@@ -226,14 +284,16 @@ def downsample_mean(image: Any, factor: int, small: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def downsample_max(image: Any, factor: int, small: Any) -> None:
-    """small (n // f, m // f) receives the maxima of the f x f blocks of image (n, m); NaN wins, so that it stays visible."""
+def _block_maxima(image: Any, factor: int, small: Any) -> None:
+    # A pixel that is not finite makes NaN, so that it is seen.
     for i in range(small.shape[0]):
         for j in range(small.shape[1]):
-            highest = image[i * factor, j * factor]
+            highest = np.float64(image[i * factor, j * factor])
             for a in range(factor):
                 for b in range(factor):
-                    value = image[i * factor + a, j * factor + b]
-                    if value > highest or value != value:
+                    value = np.float64(image[i * factor + a, j * factor + b])
+                    if not np.isfinite(value):
+                        highest = np.nan
+                    elif value > highest:
                         highest = value
             small[i, j] = highest

@@ -5,6 +5,7 @@ No files, no Dask: arrays in, arrays out, the same whatever else runs beside it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ OK, CONSTANT, NOT_FINITE = compiled.OK, compiled.CONSTANT, compiled.NOT_FINITE
 
 # Bytes of half spectra worked on together: few enough to stay in a core's cache, enough to share the cost of a call.
 _CACHE_BYTES = 768 * 1024
+
+_threads_lock = threading.Lock()
+_threads_before: list[int] = []
 
 
 @dataclass(frozen=True)
@@ -74,11 +78,7 @@ class Transform(Protocol):
 
 @dataclass(frozen=True)
 class _CompiledPlan:
-    """The interpolation table in the layout and precision of the compiled loops.
-
-    `wrapped` are the few points whose footprint crosses kx = +-fine_x / 2, where the half spectrum is periodic: they are computed
-    again, on a strip of 2 w columns that joins the spectrum's last columns to its first.
-    """
+    """The interpolation table in the layout and precision of the compiled loops; see `compiled.polar_images`."""
 
     table: PolarInterpolation
     start: npt.NDArray[np.int32]
@@ -119,71 +119,75 @@ class CompiledTransform:
     def __init__(self, descriptor: ImageDescriptor, downsample_factor: int = 1, downsample_type: DownsampleType = "mean") -> None:
         self.descriptor = descriptor
         self.factor = downsample_factor
-        self.downsample = compiled.downsample_mean if downsample_type == "mean" else compiled.downsample_max
+        self.maximum = downsample_type == "max"
         self.plan = plan = _compiled_plan(descriptor)
         table = plan.table
         (n_x, n_y), (fine_x, fine_y) = table.n_pixels, table.fine_shape
         real, cplx = descriptor.real_dtype, descriptor.complex_dtype
-        self.n_together = max(1, _CACHE_BYTES // (table.n_spectrum_rows * fine_x * cplx.itemsize))
-        self.padded = np.zeros((self.n_together, n_x, fine_y), dtype=real)
-        self.rows = np.zeros((self.n_together, table.n_spectrum_rows, fine_x), dtype=cplx)
-        self.strip = np.zeros((table.n_spectrum_rows, 2 * table.width), dtype=cplx)
-        self.half = np.zeros((table.n_shells, table.n_angles), dtype=cplx)
-        self.small = np.zeros((n_x, n_y), dtype=real)
+        self._together = max(1, _CACHE_BYTES // (table.n_spectrum_rows * fine_x * cplx.itemsize))
+        self._small = np.zeros((n_x, n_y), dtype=real)
+        self._padded = np.zeros((self._together, n_x, fine_y), dtype=real)
+        self._rows = np.zeros((self._together, table.n_spectrum_rows, fine_x), dtype=cplx)
+        self._strip = np.zeros((table.n_spectrum_rows, 4 * table.width), dtype=real)
+        self._joined = np.zeros(2 * len(plan.wrapped), dtype=real)
+        self._half = np.zeros((table.n_shells, 2 * table.n_angles), dtype=real)
+
+    @property
+    def n_together(self) -> int:
+        """Images that share the cache."""
+        return self._together
 
     def __call__(self, images: npt.NDArray[Any], results: TransformedImages) -> None:
         """See `Transform`."""
         with single_threaded_torch():
-            for first in range(0, len(images), self.n_together):
-                self._transform_together(images, results, range(first, min(first + self.n_together, len(images))))
+            for first in range(0, len(images), self._together):
+                part = slice(first, first + self._together)
+                self._transform(images[part], TransformedImages(*(array[part] for array in results.arrays)))
 
-    def _transform_together(self, images: npt.NDArray[Any], results: TransformedImages, positions: range) -> None:
-        plan, table = self.plan, self.plan.table
-        real = self.descriptor.real_dtype
-        for slot, i in enumerate(positions):
-            image = images[i]
-            if self.factor > 1:
-                self.downsample(image, self.factor, self.small)
-                image = self.small
-            results.status[i] = compiled.centre(
-                image, results.physical[i], self.padded[slot], table.deconvolution_x, table.deconvolution_y
-            )
-        count = len(positions)
-        spectra = torch.fft.rfft(torch.from_numpy(self.padded[:count]), dim=-1).numpy()
-        for slot in range(count):
-            compiled.lay_out_rows(spectra[slot], self.rows[slot], table.margin)
-        grids = torch.fft.fft(torch.from_numpy(self.rows[:count]), dim=-1).numpy()
-        for slot, i in enumerate(positions):
-            if results.status[i] != OK:
-                results.physical[i] = 0
-                results.fourier[i] = 0
-                results.power[i] = 0
-                continue
-            self._interpolate(grids[slot])
-            compiled.normalise(
-                self.half.view(real), plan.shell_weights, table.conjugate, results.fourier[i].view(real), results.power[i]
-            )
-
-    def _interpolate(self, grid: npt.NDArray[Any]) -> None:
-        """Fill `half` from one half spectrum, (n_spectrum_rows, fine_x)."""
-        plan, width, real = self.plan, self.plan.table.width, self.descriptor.real_dtype
-        values = self.half.reshape(-1)
-        compiled.interpolate(grid.reshape(-1).view(real), plan.start, 2 * grid.shape[1], plan.weights, values.view(real))
-        self.strip[:, :width] = grid[:, -width:]
-        self.strip[:, width:] = grid[:, :width]
-        wrapped = np.empty(len(plan.wrapped), dtype=grid.dtype)
-        compiled.interpolate(
-            self.strip.reshape(-1).view(real), plan.wrapped_start, 4 * width, plan.wrapped_weights, wrapped.view(real)
+    def _transform(self, images: npt.NDArray[Any], results: TransformedImages) -> None:
+        plan, table, real = self.plan, self.plan.table, self.descriptor.real_dtype
+        padded, rows = self._padded[: len(images)], self._rows[: len(images)]
+        compiled.centre(
+            images,
+            self.factor,
+            self.maximum,
+            self._small,
+            table.deconvolution_x,
+            table.deconvolution_y,
+            results.physical,
+            padded,
+            results.status,
         )
-        values[plan.wrapped] = wrapped
+        results.physical[results.status != OK] = 0
+        compiled.lay_out_rows(torch.fft.rfft(torch.from_numpy(padded), dim=-1).numpy(), rows, table.margin)
+        grids = torch.fft.fft(torch.from_numpy(rows), dim=-1).numpy()
+        compiled.polar_images(
+            grids.view(real),
+            plan.start,
+            plan.weights,
+            plan.wrapped,
+            plan.wrapped_start,
+            plan.wrapped_weights,
+            plan.shell_weights,
+            table.conjugate,
+            results.status,
+            self._strip,
+            self._joined,
+            self._half,
+            results.fourier.view(real),
+            results.power,
+        )
 
 
 @contextmanager
 def single_threaded_torch() -> Iterator[None]:
     """Parallelism is one thread a stack; a second level inside torch would only fight with it. Restored afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    with _threads_lock:
+        # The setting is the process's: who comes while others are inside must not take their 1 for what to restore.
+        _threads_before.append(_threads_before[0] if _threads_before else torch.get_num_threads())
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _threads_lock:
+            torch.set_num_threads(_threads_before.pop())
