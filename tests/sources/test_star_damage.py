@@ -218,7 +218,7 @@ def check(table: ParticleTable, expected: Rows) -> None:
     np.testing.assert_allclose([row[2:] for row in found], [row[2:] for row in expected], rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=900, deadline=None, derandomize=True)
+@settings(max_examples=750, deadline=None, derandomize=True)
 @given(content=DAMAGED)
 def test_damage_gives_what_the_lines_say_or_a_refusal(path: Path, content: bytes) -> None:
     path.write_bytes(content)
