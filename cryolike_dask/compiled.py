@@ -293,7 +293,7 @@ def _block_maxima(image: Any, factor: int, small: Any) -> None:
                 for b in range(factor):
                     value = np.float64(image[i * factor + a, j * factor + b])
                     if not np.isfinite(value):
-                        highest = np.nan
+                        highest = np.float64(np.nan)
                     elif value > highest:
                         highest = value
             small[i, j] = highest
