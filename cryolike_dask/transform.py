@@ -183,13 +183,12 @@ class CompiledTransform:
 def single_threaded_torch() -> Iterator[None]:
     """Parallelism is one thread a stack; a second level inside torch would only fight with it. Restored afterwards."""
     with _threads_lock:
-        # The setting may be the process's: the first to come saves it, the last to leave restores it.
+        # The setting is each thread's own, but a new thread begins with the latest one of any: what to restore is what held before
+        # the first of those inside came.
         _threads_before.append(_threads_before[0] if _threads_before else torch.get_num_threads())
         torch.set_num_threads(1)
     try:
         yield
     finally:
         with _threads_lock:
-            before = _threads_before.pop()
-            if not _threads_before:
-                torch.set_num_threads(before)
+            torch.set_num_threads(_threads_before.pop())
