@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cryolike_dask.convert_stack import output_error
-from cryolike_dask.errors import OutputError
+from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.execution.clients import open_lane
 from cryolike_dask.execution.drive import Outcome, drive, raise_failures
 from cryolike_dask.execution.lanes import Lane, SerialLane
@@ -128,7 +128,11 @@ class Conversion:
             remove_leftovers(folder, keep=lambda path: not complete and path.name.endswith(".staged"))
         complete_manifest(folder, plan, outcome.published.values(), complete)
         if complete:
-            self._export_star()
+            try:
+                self._export_star()
+            except InputError as error:
+                # The stacks are what the user waited for; a table that STAR cannot express must not fail them.
+                outcome.warnings.append(f"particles.star was not written: {error}")
         return outcome
 
     def _published_before(self) -> dict[int, StackReceipt]:
