@@ -152,7 +152,10 @@ class TorchTransform:
     def _downsampled(self, images: torch.Tensor) -> torch.Tensor:
         n_x, n_y = self.tables.table.n_pixels
         blocks = images[:, : n_x * self.factor, : n_y * self.factor].reshape(len(images), n_x, self.factor, n_y, self.factor)
-        return blocks.mean(dim=(2, 4)) if self.downsample_type == "mean" else blocks.amax(dim=(2, 4))
+        if self.downsample_type == "mean":
+            return blocks.mean(dim=(2, 4))
+        # A maximum would hide a pixel of minus infinity.
+        return torch.where(torch.isfinite(blocks), blocks, torch.nan).amax(dim=(2, 4))
 
     def _normalised(
         self, half: torch.Tensor, physical: torch.Tensor, finite: torch.Tensor, varies: torch.Tensor
