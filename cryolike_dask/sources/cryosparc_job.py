@@ -54,6 +54,22 @@ class _Batches:
         return sum(file.n_images for file in self.files)
 
 
+@dataclass(frozen=True)
+class _Located:
+    """Where a table of the job says that the image of each row is.
+
+    Args:
+        file, index: (n,) position in the batches and index in the file; without meaning where the row has no image.
+        has_image: (n,) whether the row has an image in the batches.
+        blob: the image columns of each row.
+    """
+
+    file: npt.NDArray[np.int64]
+    index: npt.NDArray[np.int64]
+    has_image: npt.NDArray[np.bool_]
+    blob: CsTable
+
+
 def particles_from_cryosparc_job(
     folder_cryosparc: str | os.PathLike[str] = "", job_number: int = 0, *, n_images_max: int | None = None
 ) -> ParticleTable:
@@ -97,10 +113,9 @@ def particles_from_cryosparc_job(
             f"{batches.folder}, in the order of the files ({ORDER_NOT_VERIFIED})."
         )
     else:
-        with_images, images, described = located
-        rows["file"], rows["index"] = images
-        warnings += fill_pixel_size(rows, described)
-        rows, notes = rows[with_images], notes_on_sign(described)
+        rows["file"], rows["index"] = located.file, located.index
+        warnings += fill_pixel_size(rows, located.blob)
+        rows, notes = rows[located.has_image], notes_on_sign(located.blob)
     rows = rows[:n_images_max]
     if batches.beyond_gap:
         missing = _FILE_NAME.format(number=len(batches.files), ending=_KINDS[os.path.basename(batches.folder)])
@@ -145,7 +160,7 @@ def _find_batches(directory: str) -> _Batches:
     for kind, ending in _KINDS.items():
         folder = os.path.join(directory, kind)
         pattern = re.compile(rf"batch_([0-9]+)_{ending}\.mrcs?")
-        names = [name for name in os.listdir(folder) if pattern.fullmatch(name)] if os.path.isdir(folder) else []
+        names = [name for name in os.listdir(folder) if _number(pattern, name) >= 0] if os.path.isdir(folder) else []
         if names:
             return _read_batches(folder, pattern, names)
     looked_for = " nor ".join(
@@ -196,11 +211,8 @@ def _sequence(batches: _Batches) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     return np.repeat(np.arange(len(counts)), counts), np.concatenate([np.arange(count) for count in counts])
 
 
-def _locate_by_uid(
-    table: CsTable, batches: _Batches
-) -> tuple[npt.NDArray[np.bool_], tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]], CsTable] | None:
-    """Which rows have images, the file and index of each row, and the image columns of each row, as a table of the job records
-    them; None when no table records these files."""
+def _locate_by_uid(table: CsTable, batches: _Batches) -> _Located | None:
+    """The image of each row by the first table of the job that records these files; None when there is no such table."""
     if "uid" not in table:
         return None
     for other in chain([table], (read_cs(path, {"uid", *BLOB}) for path in sibling_tables(table.path))):
@@ -215,14 +227,12 @@ def _locate_by_uid(
             raise InputError(f"{other.path} has the same uid twice, so that its images cannot be told apart. Export it again.")
         file = np.where(position >= 0, number_of[code[position]], -1)
         index = np.where(position >= 0, image_indexes(other)[position], -1)
-        with_images = (file >= 0) & (file < len(batches.files))
-        _refuse_ambiguous(table, other, batches, file[with_images], index[with_images])
-        _refuse_skipping(table, other, batches, file)
+        has_image = (file >= 0) & (file < len(batches.files))
+        _refuse_ambiguous(table, other, batches, file[has_image], index[has_image])
+        _refuse_skipping(table, other, has_image | ((file >= 0) & bool(batches.beyond_gap)), int(np.flatnonzero(has_image)[-1]))
         columns = {name: other[name][np.maximum(position, 0)] for name in BLOB if name in other}
-        described = CsTable(
-            table.path, other.names, columns, len(table), {} if other is table else dict.fromkeys(columns, other.path)
-        )
-        return with_images, (file, index), described
+        borrowed = {} if other is table else dict.fromkeys(columns, other.path)
+        return _Located(file, index, has_image, CsTable(table.path, other.names, columns, len(table), borrowed))
     return None
 
 
@@ -247,15 +257,12 @@ def _refuse_ambiguous(
         )
 
 
-def _refuse_skipping(table: CsTable, other: CsTable, batches: _Batches, file: npt.NDArray[np.int64]) -> None:
-    """Only what lies behind a gap, or after the last row that has an image, may go unused."""
-    with_images = (file >= 0) & (file < len(batches.files))
-    unused = ~with_images & ((file < 0) | (not batches.beyond_gap))
-    unused[np.flatnonzero(with_images)[-1] :] = False
-    if np.any(unused):
-        row = int(np.flatnonzero(unused)[0])
+def _refuse_skipping(table: CsTable, other: CsTable, accounted_for: npt.NDArray[np.bool_], last: int) -> None:
+    """Rows up to the last one with an image must have one themselves, or one behind a gap."""
+    without = np.flatnonzero(~accounted_for[:last])
+    if len(without):
         raise InputError(
-            f"{table.path}, particle {row + 1} has no image in {batches.folder}, by its uid in {other.path}, though later "
+            f"{table.path}, particle {int(without[0]) + 1} has no image in the job directory, by its uid in {other.path}, though later "
             "particles have. Copy the missing image files or the job's tables again."
         )
 
@@ -266,14 +273,13 @@ def _batch_number(path: str, batches: _Batches) -> int:
     *parents, name = path.split("/")
     same_folder = parents[-1:] in ([], [kind])
     same_job = not re.fullmatch(r"J[0-9]+", parents[-2] if len(parents) > 1 else "") or parents[-2] == os.path.basename(directory)
-    return _number(batches.pattern, name) if same_folder and same_job and batches.pattern.fullmatch(name) else -1
+    return _number(batches.pattern, name) if same_folder and same_job else -1
 
 
 def _number(pattern: re.Pattern[str], name: str) -> int:
+    """The number in the name of a batch file, -1 for another name."""
     match = pattern.fullmatch(name)
-    if match is None:
-        raise ValueError(f"{name} is not the name of a batch file")
-    return int(match[1])
+    return int(match[1]) if match else -1
 
 
 def _some(names: list[str] | tuple[str, ...]) -> str:

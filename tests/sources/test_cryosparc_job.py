@@ -201,7 +201,7 @@ def test_row_without_image_before_others_is_not_skipped(tutorial: Path) -> None:
     write_cs(tutorial / "J4_passthrough_particles.cs", passthrough(13))
     columns = {"uid": uids(13)[1:], **blob_columns([f"J4/restack/{name}" for name, _ in images], [i for _, i in images])}
     write_cs(tutorial / "restacked_particles.cs", columns)
-    with pytest.raises(InputError, match=r"particle 1 has no image in .*restack"):
+    with pytest.raises(InputError, match=r"particle 1 has no image in the job directory, by its uid in .*restacked"):
         particles_from_cryosparc_job("cryosparc", 4, n_images_max=12)
 
 
