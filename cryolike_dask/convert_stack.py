@@ -65,6 +65,7 @@ def convert_stack(stack: StackPlan, folder: str | Path, cancelled: Callable[[], 
             for positions, results in transform_chunks(stack, watch, warnings):
                 writer.write(positions, results)
                 watch.lap("write")
+                # Asked after the last chunk too: a stack of a run that is over must not be staged among those of the next.
                 if cancelled():
                     raise RunOverError(f"Stack {stack.counter:06d} was cancelled.")
             receipt = writer.stage()
@@ -108,6 +109,7 @@ def transform_chunks(
             _judge(stack, positions, part.status, warnings)
             watch.lap("compute")
             yield positions, part
+        reader.check_unchanged()
 
 
 def _chunk_images(stack: StackPlan, transform: Transform) -> int:

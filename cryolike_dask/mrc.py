@@ -77,6 +77,14 @@ class ImageFileReader:
             position = self.file.data_offset + int(indexes[start]) * self._image_bytes
             os.posix_fadvise(self._bytes.descriptor, position, (stop - start) * self._image_bytes, os.POSIX_FADV_WILLNEED)
 
+    def check_unchanged(self) -> None:
+        """Make sure that the open file is still what its header was read from.
+
+        Raises:
+            InputError: its size or time has changed.
+        """
+        _refuse_changed(self.file, os.fstat(self._bytes.descriptor))
+
     def close(self) -> None:
         self._bytes.close()
 
@@ -154,11 +162,17 @@ def _open_unchanged(file: ImageFile) -> int:
             f"{file.path} cannot be opened on {host} ({error.strerror}), though its header could be read before. "
             "Every worker must see the image files under the same path."
         ) from error
-    now = os.fstat(descriptor)
-    if (now.st_size, now.st_mtime_ns) != (file.size, file.mtime_ns):
+    try:
+        _refuse_changed(file, os.fstat(descriptor))
+    except BaseException:
         os.close(descriptor)
-        raise InputError(
-            f"{file.path} has changed since its header was read (now {now.st_size} bytes on {host}, then {file.size}). "
-            "Wait until it is written completely, then start again."
-        )
+        raise
     return descriptor
+
+
+def _refuse_changed(file: ImageFile, now: os.stat_result) -> None:
+    if (now.st_size, now.st_mtime_ns) != (file.size, file.mtime_ns):
+        raise InputError(
+            f"{file.path} has changed since its header was read (now {now.st_size} bytes on {socket.gethostname()}, then "
+            f"{file.size}). Wait until it is written completely, then start again."
+        )

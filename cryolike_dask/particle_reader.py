@@ -78,6 +78,15 @@ class ParticleReader:
         if self._reader is not None and len(rows) and self._micrograph is None:
             self._reader.advise(rows["index"])
 
+    def check_unchanged(self) -> None:
+        """Make sure that the file read last is still what it was when the run was planned; files before it were checked too.
+
+        Raises:
+            InputError: it has changed.
+        """
+        if self._reader is not None:
+            self._reader.check_unchanged()
+
     def _read_patiently(self, rows: npt.NDArray[np.void], images: npt.NDArray[np.float32]) -> None:
         for pause in (*_RETRY_AFTER_SECONDS, None):
             try:
@@ -98,6 +107,7 @@ class ParticleReader:
     def _read_from_one_file(self, rows: npt.NDArray[np.void], images: npt.NDArray[np.float32]) -> None:
         position = int(rows["file"][0])
         if position != self._open_file or self._reader is None:
+            self.check_unchanged()
             self._close()
             self._reader = ImageFileReader(self.stack.files[position])
             self._open_file = position

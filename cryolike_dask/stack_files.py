@@ -3,16 +3,19 @@
 A stack comes to be in three steps, each of which may be cut short by a crash without harm:
 
 1. *partial*: its files are being filled under hidden names that no other attempt uses;
-2. *staged*: they are complete, under hidden names that a later run recognises;
-3. *published*: they are durable and have their final names, the `.npz` last. A stack with an `.npz` is complete.
+2. *staged*: they are complete and durable, under hidden names that tell the attempt, the `.npz` last;
+3. *published*: they have their final names, the `.npz` last. A stack with an `.npz` is complete.
 
-All names of a file are in one directory, so that each step is one atomic rename.
+All names of a file are in one directory, so that each step is one atomic rename. Files of different attempts are never mixed: two
+workers that make the same stack need not give the same last bits. Who fills a file also makes it durable, because another host may
+be unable to.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import uuid
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cryolike_dask.durable import sync_directory, sync_file
 from cryolike_dask.errors import InputError
 
 PARTIAL, STAGED = ".partial", ".staged"
@@ -61,49 +65,57 @@ class StackPaths:
         return (self.physical, self.fourier, self.metadata) if save_phys else (self.fourier, self.metadata)
 
 
+def new_attempt() -> str:
+    """A name that no other attempt at any stack has."""
+    return uuid.uuid4().hex[:12]
+
+
 def partial_name(final: Path, attempt: str) -> Path:
     return final.with_name(f".{final.name}.{attempt}{PARTIAL}")
 
 
-def staged_name(final: Path) -> Path:
-    return final.with_name(f".{final.name}{STAGED}")
+def staged_name(final: Path, attempt: str) -> Path:
+    return final.with_name(f".{final.name}.{attempt}{STAGED}")
 
 
-def publish(finals: Iterable[Path]) -> None:
-    """Make a staged stack durable and visible, in this order. Doing it again, or after a crash in the middle, is harmless.
+def staged_attempts(final: Path) -> list[str]:
+    """Attempts that staged this file."""
+    names = (path.name for path in final.parent.glob(f".{final.name}.*{STAGED}"))
+    return sorted(name[len(final.name) + 2 : -len(STAGED)] for name in names)
+
+
+def publish(finals: Iterable[Path], attempt: str) -> None:
+    """Make what this attempt staged visible, in this order. Doing it again, or after a crash in the middle, is harmless.
 
     Raises:
         FileNotFoundError: a file is neither staged nor published.
     """
-    finals = tuple(finals)
     for final in finals:
-        staged = staged_name(final)
-        if staged.exists():
-            _sync(staged)
-    for final in finals:
-        staged = staged_name(final)
         try:
-            os.replace(staged, final)
+            os.replace(staged_name(final, attempt), final)
         except FileNotFoundError:
             if not final.exists():
                 raise
         # The name must be durable before the next one appears: the .npz promises all others.
-        _sync(final.parent)
+        sync_directory(final.parent)
 
 
 def withdraw(finals: Iterable[Path]) -> None:
     """Take a published stack back to staged, its metadata first."""
+    attempt = new_attempt()
     for final in reversed(tuple(finals)):
         if final.exists():
-            os.replace(final, staged_name(final))
+            os.replace(final, staged_name(final, attempt))
+            sync_directory(final.parent)
 
 
 def write_metadata(path: Path, values: Mapping[str, Any]) -> int:
-    """Write an `.npz` that loads without pickle. Returns its size in bytes."""
+    """Write an `.npz` that loads without pickle, and make it durable. Returns its size in bytes."""
     buffer = io.BytesIO()
     np.savez(buffer, **values)
     with path.open("wb") as file:
         file.write(buffer.getvalue())
+    sync_file(path)
     return buffer.getbuffer().nbytes
 
 
@@ -172,11 +184,3 @@ def published_counters(folder: Path) -> list[int]:
     names = (p.name for p in (folder / "fft").glob(f"{prefix}*{suffix}"))
     digits = (name[len(prefix) : -len(suffix)] for name in names)
     return sorted(int(text) for text in digits if text.isdigit())
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import uuid
 import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,12 +17,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import CryolikeError, InputError
 from cryolike_dask.execution.receipts import StackReceipt
 from cryolike_dask.plan import StackPlan
-from cryolike_dask.stack_files import StackPaths, partial_name, read_metadata, staged_name, write_metadata
+from cryolike_dask.stack_files import (
+    PARTIAL,
+    STAGED,
+    StackPaths,
+    new_attempt,
+    partial_name,
+    read_metadata,
+    staged_attempts,
+    staged_name,
+    write_metadata,
+)
 from cryolike_dask.stack_metadata import stack_metadata
-from cryolike_dask.tensor_file import TensorFileWriter, read_layout
+from cryolike_dask.tensor_file import TensorFileWriter, checksum_of_data, read_layout
 from cryolike_dask.transform import TransformedImages
 
 logger = logging.getLogger(__name__)
@@ -43,7 +52,7 @@ class StackWriter:
     def __init__(self, stack: StackPlan, folder: Path) -> None:
         self.stack = stack
         self.paths = StackPaths(folder, stack.counter)
-        self.attempt = uuid.uuid4().hex[:12]
+        self.attempt = new_attempt()
         self._resources = ExitStack()
         self.power = np.zeros(stack.descriptor.polar_grid.n_shells)
         descriptor, n = stack.descriptor, len(stack)
@@ -76,7 +85,7 @@ class StackWriter:
         self.power += images.power.sum(axis=0)
 
     def stage(self) -> StackReceipt:
-        """Complete the files and give them their staged names, the metadata last."""
+        """Complete the files, make them durable, and give them their staged names, the metadata last."""
         metadata = stack_metadata(self.stack, self.power / len(self.stack))
         fourier_crc32 = self.fourier.finish()
         phys_crc32 = -1 if self.physical is None else self.physical.finish()
@@ -88,51 +97,64 @@ class StackWriter:
         for final in self.paths.data(self.stack.settings.save_phys):
             partial = partial_name(final, self.attempt)
             n_bytes += partial.stat().st_size
-            os.replace(partial, staged_name(final))
-        return StackReceipt(self.stack.counter, len(self.stack), n_bytes, fourier_crc32, phys_crc32)
+            os.replace(partial, staged_name(final, self.attempt))
+        return StackReceipt(self.stack.counter, len(self.stack), n_bytes, fourier_crc32, phys_crc32, attempt=self.attempt)
 
 
 def completed_receipt(stack: StackPlan, folder: Path) -> StackReceipt | None:
-    """The receipt of this very stack if it is complete, staged or published or cut off while being published; else None.
+    """The receipt of this very stack if it is complete, published or staged or cut off while being published; else None.
 
-    Complete means: the metadata are of this run, and each tensor file has the right size and carries the recorded checksum.
-    The data are not read again: they were durable before they got their name. `verify` reads them.
+    Complete means: the metadata are of this run, and each tensor file has the right size and carries the recorded checksum. Its data
+    are read again only if the file was touched after its metadata were written: otherwise they are as durable as they were made.
     """
     paths = StackPaths(folder, stack.counter)
-    where = {final: _present(final) for final in paths.data(stack.settings.save_phys)}
-    metadata_path = where[paths.metadata]
-    if metadata_path is None:
-        return None
-    try:
-        metadata = read_metadata(metadata_path)
-        if str(metadata["fingerprint"]) != stack.fingerprint or int(metadata["stack"]) != stack.counter:
-            return None
-        checks: list[tuple[Path, str]] = [(paths.fourier, "fourier_crc32")]
-        if stack.settings.save_phys:
-            checks.append((paths.physical, "phys_crc32"))
-        for final, key in checks:
-            path = where[final]
-            if path is None or read_layout(path).crc != int(metadata[key]):
-                return None
-    except (InputError, KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        logger.info("Stack %06d is not complete (%s); it is made again.", stack.counter, error)
-        return None
-    n_bytes = sum(path.stat().st_size for path in where.values() if path is not None)
-    crcs = int(metadata["fourier_crc32"]), int(metadata["phys_crc32"])
-    return StackReceipt(stack.counter, len(stack), n_bytes, *crcs, kept=True)
-
-
-def _present(final: Path) -> Path | None:
-    for path in (staged_name(final), final):
-        if path.exists():
-            return path
+    for attempt in ("", *staged_attempts(paths.metadata)):
+        try:
+            receipt = _receipt(stack, paths, attempt)
+        except (CryolikeError, KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+            logger.info("Stack %06d is not complete (%s); it is made again.", stack.counter, error)
+            continue
+        if receipt is not None:
+            return receipt
     return None
+
+
+def _receipt(stack: StackPlan, paths: StackPaths, attempt: str) -> StackReceipt | None:
+    """The receipt of what an attempt ('': a published one) left of the stack, or None if that is none of it.
+
+    Raises:
+        InputError, KeyError, ValueError, OSError, zipfile.BadZipFile: a file is damaged or missing.
+    """
+    metadata_path = _present(paths.metadata, attempt)
+    if not metadata_path.exists():
+        return None
+    metadata = read_metadata(metadata_path)
+    if str(metadata["fingerprint"]) != stack.fingerprint or int(metadata["stack"]) != stack.counter:
+        return None
+    n_bytes = metadata_path.stat().st_size
+    tensors = {paths.fourier: "fourier_crc32"} | ({paths.physical: "phys_crc32"} if stack.settings.save_phys else {})
+    for final, key in tensors.items():
+        path = _present(final, attempt)
+        layout = read_layout(path)
+        touched = path.stat().st_mtime_ns > metadata_path.stat().st_mtime_ns
+        crc = checksum_of_data(path, layout) if touched else layout.crc
+        if not crc == layout.crc == int(metadata[key]):
+            raise InputError(f"{path} has another checksum than its metadata say")
+        n_bytes += path.stat().st_size
+    crcs = int(metadata["fourier_crc32"]), int(metadata["phys_crc32"])
+    return StackReceipt(stack.counter, len(stack), n_bytes, *crcs, kept=True, attempt=attempt)
+
+
+def _present(final: Path, attempt: str) -> Path:
+    """Where a file is while its attempt is being published: staged still, or published already."""
+    staged = staged_name(final, attempt)
+    return staged if attempt and staged.exists() else final
 
 
 def remove_leftovers(folder: Path, keep: Callable[[Path], bool] = lambda _: False) -> None:
     """Remove partial and staged files of earlier attempts, except those to `keep`."""
-    for subfolder in ("fft", "phys"):
-        for pattern in (".*.partial", ".*.staged"):
+    for subfolder in (".", "fft", "phys", "plots"):
+        for pattern in (f".*{PARTIAL}", f".*{STAGED}"):
             for path in (folder / subfolder).glob(pattern):
                 if not keep(path):
                     path.unlink(missing_ok=True)

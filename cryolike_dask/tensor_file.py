@@ -68,16 +68,20 @@ class TensorFileWriter:
             first = last
 
     def finish(self) -> int:
-        """Put in the CRC. The file is complete afterwards, though not yet durable.
+        """Put in the CRC. The file is complete and durable afterwards.
 
         Returns:
             CRC-32 of the tensor's bytes.
+
+        Raises:
+            OSError: the file system refuses; the file must not be used.
         """
         if not self.written.all():
             raise AssertionError(f"{self.path}: image {int(np.argmin(self.written))} of the stack was never written")
         crc = combine_equal_lengths(self.crcs.tolist(), self.image_bytes)
         for offset in self.layout.crc_offsets:
             _write_all(self._file, np.frombuffer(struct.pack("<I", crc), dtype=np.uint8), offset)
+        os.fsync(self._file)
         return crc
 
 

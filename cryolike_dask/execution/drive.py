@@ -85,7 +85,8 @@ def drive(
             batch.append(to_publish.popleft())
         if batch:
             under_way["publish"] += 1
-            lane.submit("publish", publish_stacks_task, folder, token, tuple(batch))
+            attempts = tuple(ready[counter].attempt for counter in batch)
+            lane.submit("publish", publish_stacks_task, folder, token, tuple(batch), attempts)
 
     def handle(done: Done) -> None:
         nonlocal publishing_failed

@@ -40,8 +40,8 @@ class Lane(Protocol):
     def window(self) -> int:
         """How many conversions should be under way at a time."""
 
-    def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...]) -> None:
-        """Start `task(folder, token, counter or counters)`."""
+    def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any) -> None:
+        """Start `task(folder, token, counter or counters, *more)`."""
 
     def wait(self, seconds: float) -> list[Done]:
         """Tasks that ended, waiting for at least one of them up to this long."""
@@ -58,10 +58,10 @@ class SerialLane:
     def __init__(self) -> None:
         self._done: list[Done] = []
 
-    def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...]) -> None:
+    def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any) -> None:
         """See `Lane`."""
         try:
-            self._done.append(Done(kind, counters, task(folder, token, _subject(kind, counters))))
+            self._done.append(Done(kind, counters, task(folder, token, _subject(kind, counters), *more)))
         except Exception as error:  # noqa: BLE001  # whatever a task raises is the driver's to judge
             self._done.append(Done(kind, counters, error=error))
 
@@ -89,10 +89,10 @@ class ThreadLane:
         self._publisher = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="cryolike-publish")
         self._running: dict[concurrent.futures.Future[Any], tuple[Kind, tuple[int, ...]]] = {}
 
-    def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...]) -> None:
+    def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any) -> None:
         """See `Lane`."""
         pool = self._publisher if kind == "publish" else self._workers
-        self._running[pool.submit(task, folder, token, _subject(kind, counters))] = (kind, counters)
+        self._running[pool.submit(task, folder, token, _subject(kind, counters), *more)] = (kind, counters)
 
     def wait(self, seconds: float) -> list[Done]:
         """See `Lane`."""
@@ -131,7 +131,7 @@ class ClusterLane:
         # Beyond a window the scheduler would hold the whole run, and tasks with resources are never queued by it.
         return 2 * max(1, int(sum(self._client.nthreads().values())))
 
-    def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...]) -> None:
+    def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any) -> None:
         """See `Lane`."""
         self._attempt += 1
         # A digit behind the first dash-separated words makes the dashboard show one group a kind of task.
@@ -141,6 +141,7 @@ class ClusterLane:
             folder,
             token,
             _subject(kind, counters),
+            *more,
             key=key,
             pure=False,
             # What is nearly finished goes first: staged stacks become visible, and pictures wait.

@@ -17,6 +17,7 @@ class StackReceipt:
         read_seconds, compute_seconds, write_seconds: where its time went.
         warnings: bad images that were written as zeros.
         kept: it was there already, from an interrupted run.
+        attempt: name of the attempt that staged it; '' when it is published.
     """
 
     counter: int
@@ -29,3 +30,4 @@ class StackReceipt:
     write_seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     kept: bool = False
+    attempt: str = ""

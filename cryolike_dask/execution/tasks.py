@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cryolike_dask.convert_stack import RunOverError, convert_stack, output_error
@@ -19,8 +20,13 @@ def convert_stack_task(folder: str, token: str, counter: int) -> StackReceipt:
     return convert_stack(_plan(path, token).stack(counter), path, cancelled=lambda: not is_current(path, token))
 
 
-def publish_stacks_task(folder: str, token: str, counters: Sequence[int]) -> None:
-    """Make staged stacks durable and visible, in this order.
+def publish_stacks_task(folder: str, token: str, counters: Sequence[int], attempts: Sequence[str]) -> None:
+    """Make staged stacks visible, in this order.
+
+    Args:
+        folder, token: of the run.
+        counters: stacks.
+        attempts: which of the attempts at each stack.
 
     Raises:
         OutputError: the file system refuses.
@@ -28,8 +34,8 @@ def publish_stacks_task(folder: str, token: str, counters: Sequence[int]) -> Non
     path = Path(folder)
     save_phys = _plan(path, token).settings.save_phys
     try:
-        for counter in counters:
-            publish(StackPaths(path, counter).data(save_phys))
+        for counter, attempt in zip(counters, attempts, strict=True):
+            publish(StackPaths(path, counter).data(save_phys), attempt)
     except OSError as error:
         raise output_error(error, path) from error
 
@@ -43,12 +49,13 @@ def plot_stack_task(folder: str, token: str, counter: int) -> None:
 
 
 def _plan(folder: Path, token: str) -> StoredPlan:
-    try:
-        return load_plan(folder / CONVERSION, token)
-    except FileNotFoundError:
-        if folder.exists():
-            raise RunOverError(f"The run in {folder} is over.") from None
-        raise OutputError(
-            f"{folder} does not exist on this worker. The output folder must be on a file system that all workers share, under the "
-            "same path."
-        ) from None
+    # The plan may be remembered from when the run was on, so the run itself is asked for first.
+    if is_current(folder, token):
+        with suppress(FileNotFoundError):
+            return load_plan(folder / CONVERSION, token)
+    if folder.exists():
+        raise RunOverError(f"The run in {folder} is over.")
+    raise OutputError(
+        f"{folder} does not exist on this worker. The output folder must be on a file system that all workers share, under the "
+        "same path."
+    )
