@@ -43,8 +43,8 @@ format: env ## Rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: env ## Run the benchmarks
-	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
+bench: env ## Measure speed, memory and accuracy; keeps benchmarks/RESULTS.md (ARGS=--quick to keep nothing)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove the environment, the demo and all caches
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -145,9 +145,10 @@ class ParticleTable:
 
 
 def describe_particle(row: Any, source: Source, file: str) -> str:
-    """How to name a particle in a message: table, row counted from 1, and the image."""
-    image = "a box" if source.boxes else f"image {int(row['index'])}, counted from 0,"
-    return f"{source.table}, particle {int(row['row']) + 1} ({image} of {file})"
+    """How to name a particle in a message: table, row counted from 1, and the image, counted as in the table."""
+    index = int(row["index"])
+    image = f"image {index}, counted from 0," if source.kind.startswith("cryosparc") else f"image {index + 1}"
+    return f"{source.table}, particle {int(row['row']) + 1} ({'a box' if source.boxes else image} of {file})"
 
 
 def new_rows(n: int) -> npt.NDArray[np.void]:

@@ -1,0 +1,73 @@
+"""Timing whole conversions, fairly: interleaved, repeated, medians."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cryolike_dask
+from benchmarks.particle_files import ParticleSet
+from cryolike_dask.report import ConversionReport
+
+
+def interleaved(repeats: int, *actions: Callable[[], float]) -> list[list[float]]:
+    """Each action's values, the actions taking turns so that a drift of the machine meets them all alike."""
+    values: list[list[float]] = [[] for _ in actions]
+    for _ in range(repeats):
+        for action, results in zip(actions, values, strict=True):
+            results.append(action())
+    return values
+
+
+def median_ratio(above: list[float], below: list[float]) -> float:
+    """Median of the ratios, pair by pair."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def convert(particles: ParticleSet, folder: Path, **options: Any) -> tuple[float, ConversionReport]:
+    """Convert into an empty folder; seconds from reading the table to the last stack's name, and the report."""
+    shutil.rmtree(folder, ignore_errors=True)
+    began = time.perf_counter()
+    report = cryolike_dask.convert_particle_stacks_from_indexed_star_file(
+        particles.descriptor,
+        particles.star_file,
+        particles.folder,
+        folder_output=folder,
+        **({"flag_plots": False} | options),
+    )
+    return time.perf_counter() - began, report
+
+
+@contextmanager
+def local_cluster(n_workers: int) -> Iterator[Any]:
+    """A client of so many worker processes of one thread."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+class DeletingProgress:
+    """Removes each stack's tensors when it is complete, so that long runs need little space."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def start(self, n_stacks: int, n_images: int) -> None:
+        """See `Progress`."""
+
+    def stack_done(self, stack: Any) -> None:
+        """See `Progress`."""
+        for path in (f"fft/particles_fourier_stack_{stack.counter:06d}.pt", f"phys/particles_phys_stack_{stack.counter:06d}.pt"):
+            (self.folder / path).unlink(missing_ok=True)
+
+    def finish(self, error: BaseException | None) -> None:
+        """See `Progress`."""

@@ -1,0 +1,55 @@
+"""Work that is measured in a process of its own: `python -m benchmarks.one_process plan|convert ...` prints one line of JSON."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import DeletingProgress
+from cryolike_dask.conversion import Conversion
+from cryolike_dask.image_descriptor import ImageDescriptor
+from cryolike_dask.sources.star import particles_from_star
+
+
+def plan(star_file: str, folder: str) -> dict[str, Any]:
+    """Seconds of each step of planning."""
+    descriptor = ImageDescriptor.from_individual_values(8, 1.5)
+    began = time.perf_counter()
+    particles = particles_from_star(star_file, folder)
+    read = time.perf_counter()
+    conversion = Conversion(particles, descriptor, folder_output=Path(folder) / "out")
+    planned = time.perf_counter()
+    fingerprint = conversion.plan.fingerprint
+    done = time.perf_counter()
+    return {
+        "rows": len(particles),
+        "read_table_s": read - began,
+        "headers_and_checks_s": planned - read,
+        "fingerprint_s": done - planned,
+        "total_s": done - began,
+        "fingerprint": fingerprint[:8],
+    }
+
+
+def convert(star_file: str, folder: str, output: str, batch_size: str, box: str) -> dict[str, Any]:
+    """Peak memory of a conversion in one thread."""
+    particles = particles_from_star(star_file, folder)
+    conversion = Conversion(
+        particles,
+        ImageDescriptor.from_individual_values(int(box), 1.5),
+        folder_output=output,
+        batch_size=int(batch_size),
+        flag_plots=False,
+    )
+    report = conversion.run_serially(DeletingProgress(Path(output)))
+    return {"seconds": report.seconds}
+
+
+if __name__ == "__main__":
+    result = {"plan": plan, "convert": convert}[sys.argv[1]](*sys.argv[2:])
+    result["peak_MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    sys.stdout.write(json.dumps(result) + "\n")
