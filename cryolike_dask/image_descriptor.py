@@ -10,6 +10,7 @@ import io
 import math
 import pickletools
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -165,6 +166,10 @@ class ImageDescriptor:
         values: dict[str, Any] = {}
         try:
             with zipfile.ZipFile(file) as archive:
+                # An optional value whose name is damaged would otherwise pass for an absent one.
+                damaged = archive.testzip()
+                if damaged is not None:
+                    raise zipfile.BadZipFile(f"{damaged} in it is damaged")
                 for key in (*REQUIRED_KEYS, *OPTIONAL_KEYS):
                     if f"{key}.npy" in archive.namelist():
                         values[key] = _array_or_none(archive.read(f"{key}.npy"))
@@ -172,7 +177,7 @@ class ImageDescriptor:
             raise InputError(
                 f"The parameter file {file} does not exist. Write one with `cryolike-dask params {file} ...`."
             ) from None
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile, RuntimeError, SyntaxError) as error:
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError, SyntaxError) as error:
             raise InputError(
                 f"{file} is not a readable params .npz file ({error}). Write one with `cryolike-dask params`."
             ) from error

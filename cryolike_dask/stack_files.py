@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import uuid
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,20 @@ import torch
 
 from cryolike_dask.durable import sync_directory, sync_file
 from cryolike_dask.errors import InputError
+
+# What torch raises when a file or the little pickle in it is damaged.
+_UNREADABLE_TENSOR = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
 
 PARTIAL, STAGED = ".partial", ".staged"
 
@@ -126,11 +142,12 @@ def read_metadata(path: Path) -> dict[str, np.ndarray]:
         InputError: it is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, because numpy leaves the file open when it is damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise InputError(f"{path} does not exist. `cryolike-dask info {path.parent.parent}` lists the stacks there are.") from None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is damaged ({error}). `cryolike-dask verify {path.parent.parent}` lists what else is.") from error
 
 
@@ -171,8 +188,8 @@ def load_tensor(path: Path) -> torch.Tensor:
         tensor = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist, though its stack should be complete.") from None
-    except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is damaged ({error}).") from error
+    except _UNREADABLE_TENSOR as error:
+        raise InputError(f"{path} is damaged ({str(error).partition(chr(10))[0]}).") from error
     if not isinstance(tensor, torch.Tensor):
         raise InputError(f"{path} holds a {type(tensor).__name__}, not a tensor.")
     return tensor

@@ -107,18 +107,26 @@ def read_layout(path: Path) -> TensorLayout:
     Raises:
         zipfile.BadZipFile, KeyError, OSError: it is no such file.
     """
-    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-        entry = archive.getinfo(_DATA_ENTRY)
-        file.seek(entry.header_offset)
-        name_length, extra_length = struct.unpack("<HH", file.read(30)[26:])
-        data_offset = entry.header_offset + 30 + name_length + extra_length
-        # torch writes the CRC behind the data, in a data descriptor: signature, CRC, sizes.
-        descriptor = data_offset + entry.file_size
-        file.seek(descriptor)
-        if entry.compress_type != zipfile.ZIP_STORED or file.read(4) != b"PK\x07\x08":
-            raise zipfile.BadZipFile(f"{_DATA_ENTRY} is not stored the way torch stores it")
-        crc_offsets = (descriptor + 4, _central_directory_crc(file, archive, entry))
-        return TensorLayout(data_offset, entry.file_size, entry.CRC, crc_offsets)
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return _layout_of(file, archive)
+        except (UnicodeDecodeError, NotImplementedError, struct.error) as error:
+            raise zipfile.BadZipFile(f"its directory is damaged: {error}") from error
+
+
+def _layout_of(file: Any, archive: zipfile.ZipFile) -> TensorLayout:
+    entry = archive.getinfo(_DATA_ENTRY)
+    file.seek(entry.header_offset)
+    name_length, extra_length = struct.unpack("<HH", file.read(30)[26:])
+    data_offset = entry.header_offset + 30 + name_length + extra_length
+    # torch writes the CRC behind the data, in a data descriptor: signature, CRC, sizes.
+    descriptor = data_offset + entry.file_size
+    file.seek(descriptor)
+    if entry.compress_type != zipfile.ZIP_STORED or file.read(4) != b"PK\x07\x08":
+        raise zipfile.BadZipFile(f"{_DATA_ENTRY} is not stored the way torch stores it")
+    crc_offsets = (descriptor + 4, _central_directory_crc(file, archive, entry))
+    return TensorLayout(data_offset, entry.file_size, entry.CRC, crc_offsets)
 
 
 def checksum_of_data(path: Path, layout: TensorLayout, block_bytes: int = 1 << 22) -> int:
