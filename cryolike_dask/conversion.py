@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cryolike_dask.convert_stack import output_error
+from cryolike_dask.durable import install
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.execution.clients import open_lane
 from cryolike_dask.execution.drive import Outcome, drive, raise_failures
@@ -23,11 +24,12 @@ from cryolike_dask.manifest import begin_manifest, complete_manifest
 from cryolike_dask.particles import ParticleTable
 from cryolike_dask.plan import make_plan
 from cryolike_dask.plan_store import store_plan
+from cryolike_dask.preflight import refuse_small_memory
 from cryolike_dask.progress import Progress, StackProgress, progress_or_default
 from cryolike_dask.report import ConversionReport, StackRecord
 from cryolike_dask.run_folder import RunFolder, acquire, prepare
 from cryolike_dask.settings import ConversionSettings, output_folder
-from cryolike_dask.stack_files import StackPaths, published_counters, withdraw
+from cryolike_dask.stack_files import STAGED, StackPaths, published_counters, withdraw
 from cryolike_dask.stack_plots import missing_plots
 from cryolike_dask.stack_writer import completed_receipt, remove_leftovers
 from cryolike_dask.star_export import write_particles_star
@@ -96,44 +98,62 @@ class Conversion:
 
     def _convert(self, run: RunFolder, lane: AbstractContextManager[Lane], progress: Progress) -> Outcome:
         plan, settings, folder = self.plan, self.settings, self.folder
-        prepare(run, plan)
-        store_plan(plan, run.hidden)
-        kept = self._published_before() if settings.skip_exist else {}
-        begin_manifest(folder, plan)
-        plan.descriptor.save(folder / "params.npz")
-        todo = range(len(kept), plan.n_stacks)
-        progress.start(len(todo), plan.n_images - sum(receipt.n_images for receipt in kept.values()))
-
-        def tell(receipt: StackReceipt) -> None:
-            progress.stack_done(
-                StackProgress(
-                    counter=receipt.counter,
-                    n_images=receipt.n_images,
-                    read_seconds=receipt.read_seconds,
-                    compute_seconds=receipt.compute_seconds,
-                    write_seconds=receipt.write_seconds,
-                    n_bytes=receipt.n_bytes,
-                )
-            )
-
         outcome = Outcome()
-        complete = False
-        try:
-            with lane as opened:
-                outcome = drive(opened, str(folder), run.token, todo, self._unplotted(kept), tell, run.heartbeat)
+        with lane as opened:
+            refuse_small_memory(opened.memory_a_thread, plan)
+            prepare(run, plan)
+            store_plan(plan, run.hidden)
+            kept = self._published_before() if settings.skip_exist else {}
             outcome.published |= kept
-            complete = len(outcome.published) == plan.n_stacks
-        finally:
-            # After a failure complete stacks that wait for an earlier one stay, staged; all else goes.
-            remove_leftovers(folder, keep=lambda path: not complete and path.name.endswith(".staged"))
-        complete_manifest(folder, plan, outcome.published.values(), complete)
+            begin_manifest(folder, plan)
+            plan.descriptor.save(run.hidden / "params.npz")
+            install(run.hidden / "params.npz", folder / "params.npz")
+            todo = range(len(kept), plan.n_stacks)
+            progress.start(len(todo), plan.n_images - sum(receipt.n_images for receipt in kept.values()))
+
+            def tell(receipt: StackReceipt) -> None:
+                progress.stack_done(
+                    StackProgress(
+                        counter=receipt.counter,
+                        n_images=receipt.n_images,
+                        read_seconds=receipt.read_seconds,
+                        compute_seconds=receipt.compute_seconds,
+                        write_seconds=receipt.write_seconds,
+                        n_bytes=receipt.n_bytes,
+                    )
+                )
+
+            try:
+                drive(opened, str(folder), run.token, todo, self._unplotted(kept), tell, run.heartbeat, outcome)
+            except BaseException:
+                # The lane waits for tasks that have begun; they stop when the run is over.
+                run.stop()
+                opened.close()
+                with suppress(OSError):
+                    self._finish(run, outcome)
+                left = plural(plan.n_stacks - len(outcome.published), "stack")
+                logger.warning("Stopped with %s left; skip_exist=True (--skip-exist) goes on from here.", left)
+                raise
+        try:
+            self._finish(run, outcome)
+        except OSError:
+            # On a full disk the stacks that failed say more than the manifest that cannot be written either.
+            if not outcome.failures:
+                raise
+        return outcome
+
+    def _finish(self, run: RunFolder, outcome: Outcome) -> None:
+        """Tidy up and record what was made, whether or not that is everything."""
+        complete = len(outcome.published) == self.plan.n_stacks
+        # Complete stacks that wait for an earlier one stay, staged; all else goes.
+        remove_leftovers(self.folder, keep=lambda path: not complete and path.name.endswith(STAGED))
         if complete:
             try:
-                self._export_star()
+                self._export_star(run)
             except InputError as error:
                 # The stacks are what the user waited for; a table that STAR cannot express must not fail them.
                 outcome.warnings.append(f"particles.star was not written: {error}")
-        return outcome
+        complete_manifest(self.folder, self.plan, outcome.published.values(), complete)
 
     def _published_before(self) -> dict[int, StackReceipt]:
         """Receipts of the leading stacks that an interrupted run left complete and visible."""
@@ -143,7 +163,7 @@ class Conversion:
             if not paths.metadata.exists():
                 break
             receipt = completed_receipt(self.plan.stack(counter), self.folder)
-            if receipt is None:
+            if receipt is None or receipt.attempt:
                 break
             kept[counter] = receipt
         # A visible stack behind the first one that must be made again would break the order; it is published again in its turn.
@@ -158,15 +178,15 @@ class Conversion:
             return None
         return [counter for counter in kept if missing_plots(self.folder, counter, self.settings.save_phys)]
 
-    def _export_star(self) -> None:
+    def _export_star(self, run: RunFolder) -> None:
         plan = self.plan
         sizes = plan.stack_sizes()
         stack_of_row = np.repeat(np.arange(plan.n_stacks), sizes)
         position = np.arange(plan.n_images) - np.repeat(plan.bounds[:, 0], sizes)
         source_pixel_size = plan.descriptor.pixel_size[0] / self.settings.downsample_factor
-        write_particles_star(
-            self.folder / "particles.star", plan.table, stack_of_row, position, source_pixel_size, self._source_box()
-        )
+        whole = run.hidden / "particles.star"
+        write_particles_star(whole, plan.table, stack_of_row, position, source_pixel_size, self._source_box())
+        install(whole, self.folder / "particles.star")
 
     def _source_box(self) -> int:
         row = self.plan.table.rows[0]

@@ -19,7 +19,7 @@ from cryolike_dask.plan import StackPlan
 from cryolike_dask.stack_writer import StackWriter, completed_receipt
 from cryolike_dask.transform import NOT_FINITE, OK, Transform, TransformedImages
 
-_CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 8 << 20
 """Results held at once on a CPU. Larger ones fall out of its caches before they are written."""
 
 
@@ -115,7 +115,7 @@ def transform_chunks(
 def _chunk_images(stack: StackPlan, transform: Transform) -> int:
     descriptor = stack.descriptor
     n_bytes = descriptor.polar_grid.n_points * descriptor.complex_dtype.itemsize + 4 * int(np.prod(descriptor.n_pixels))
-    return max(transform.n_together, _CHUNK_BYTES // n_bytes)
+    return max(transform.n_together, CHUNK_BYTES // n_bytes)
 
 
 def _judge(stack: StackPlan, positions: npt.NDArray[np.int64], status: npt.NDArray[np.uint8], warnings: list[str]) -> None:

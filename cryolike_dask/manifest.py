@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
+import platform
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from cryolike_dask import __version__
+from cryolike_dask.durable import write_whole
 from cryolike_dask.errors import OutputError
 from cryolike_dask.execution.receipts import StackReceipt
 from cryolike_dask.plan import Plan
 
 MANIFEST = "manifest.json"
+_DEPENDENCIES = ("dask", "distributed", "isal", "mrcfile", "numba", "numpy", "pandas", "scipy", "starfile", "torch", "zarr")
 
 
 def begin_manifest(folder: Path, plan: Plan) -> None:
@@ -56,27 +60,68 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return content
 
 
+def changed_inputs(manifest: dict[str, Any], plan: Plan) -> list[str]:
+    """One line for each image file of the plan that is not what the run of this manifest read."""
+    before = {file["path"]: file for file in manifest.get("inputs", [])}
+    lines = []
+    for now in _inputs(plan):
+        then = before.get(now["path"], now)
+        if then != now:
+            lines.append(f"{now['path']} has changed: {_described(then)} then, {_described(now)} now")
+    return lines
+
+
+def _inputs(plan: Plan) -> list[dict[str, Any]]:
+    return [{"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns} for file in plan.files if file is not None]
+
+
+def _described(file: dict[str, Any]) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(file["mtime_ns"] / 1e9))
+    return f"{file['size']:,} bytes of {when}.{file['mtime_ns'] % 10**9:09d}"
+
+
 def _content(plan: Plan, status: str, stacks: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "software": "cryolike_dask",
         "version": __version__,
+        "versions": _versions(),
         "status": status,
         "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "n_stacks": plan.n_stacks,
         "n_images": plan.n_images,
         "pixel_size_from": plan.pixel_size_from,
+        "settings": asdict(plan.settings),
         "identity": plan.identity,
         "fingerprint": plan.fingerprint,
         "warnings": list(plan.warnings),
         "skipped": list(plan.table.skipped),
         "stacks": stacks,
+        "inputs": _inputs(plan),
     }
 
 
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in _DEPENDENCIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
 def _write(folder: Path, content: dict[str, Any]) -> None:
-    partial = folder / f".{MANIFEST}.partial"
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, folder / MANIFEST)
+    write_whole(folder / MANIFEST, _text(content).encode())
+
+
+def _text(content: dict[str, Any]) -> str:
+    """JSON with one line for each stack and each input."""
+    entries = []
+    for key, value in content.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            items = ",\n".join(f"  {json.dumps(item)}" for item in value)
+            text = f"[\n{items}\n ]"
+        else:
+            text = json.dumps(value, indent=1).replace("\n", "\n ")
+        entries.append(f" {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(entries) + "\n}\n"

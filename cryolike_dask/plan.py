@@ -26,7 +26,7 @@ from cryolike_dask.settings import ConversionSettings, fingerprint
 logger = logging.getLogger(__name__)
 
 _LISTED = 200
-_FORMAT = 1  # of the output; a change makes older output another run
+_FORMAT = 2  # of the output; a change makes older output another run
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Plan:
         pixel_size: (n_stacks,) Angstrom of each stack's images as written.
         file_offsets: (n_stacks,) see StackPlan.file_offset; empty unless files are never combined.
         warnings: what the user should know.
+        particles: SHA-256 of all particles and the paths of their files, also of those that n_stacks_max leaves out.
     """
 
     table: ParticleTable
@@ -87,6 +88,7 @@ class Plan:
     pixel_size: npt.NDArray[np.float64]
     file_offsets: npt.NDArray[np.int64]
     warnings: tuple[str, ...]
+    particles: str
 
     @property
     def n_stacks(self) -> int:
@@ -130,15 +132,15 @@ class Plan:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What makes this run this run, in parts that a person can compare: settings, descriptor, inputs."""
-        files = "\n".join(f"{f.path}\0{f.size}\0{f.mtime_ns}" for f in self.files if f is not None)
+        """What makes this run this run, in parts that a person can compare: settings, descriptor, particles.
+
+        Sizes and times of the image files are recorded beside it, in the manifest, so that a changed one can be named.
+        """
         return {
             "format": _FORMAT,
             "settings": self.settings.describing_output(),
             "descriptor": self.descriptor.to_dict(),
-            "n_images": self.n_images,
-            "image_files": hashlib.sha256(files.encode("utf-8", "surrogateescape")).hexdigest(),
-            "particles": hashlib.sha256(np.ascontiguousarray(self.table.rows).view(np.uint8).data).hexdigest(),
+            "particles": self.particles,
             "sources": [asdict(source) for source in self.table.sources],
         }
 
@@ -165,7 +167,9 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor, settings: Conve
     if settings.on_missing == "skip":
         headers = dict(enumerate(scan_headers(table.files)))
         table = _without_missing(table, headers)
+        particles = _digest(table)
     else:
+        particles = _digest(table)
         table = table.take(slice(0, _rows_within_limit(table, settings)))
         used = np.unique(table["file"])
         headers = dict(zip(used.tolist(), scan_headers([table.files[i] for i in used]), strict=True))
@@ -194,7 +198,14 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor, settings: Conve
         pixel_size=grids.pixel_size[bounds[:, 0]],
         file_offsets=_file_offsets(table, bounds) if _never_combines(table, settings) else np.empty(0, dtype=np.int64),
         warnings=warnings,
+        particles=particles,
     )
+
+
+def _digest(table: ParticleTable) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(table.rows).view(np.uint8).data)
+    digest.update("\0".join(table.files).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def _never_combines(table: ParticleTable, settings: ConversionSettings) -> bool:

@@ -1,6 +1,6 @@
 """A plan on disk, so that tasks carry a folder and a number instead of a table.
 
-The rows lie in one `.npy` file that workers memory-map; the rest is JSON. Nothing is pickled.
+The rows lie in one file of which workers read what they need; the rest is JSON. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from cryolike_dask.grids import stack_descriptor
 from cryolike_dask.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc_header import ImageFile
-from cryolike_dask.particles import BoxCut, Source
+from cryolike_dask.particles import PARTICLE_DTYPE, BoxCut, Source
 from cryolike_dask.plan import Plan, StackPlan
 from cryolike_dask.settings import ConversionSettings
+
+_ROWS = "rows.bin"
 
 
 def store_plan(plan: Plan, folder: Path) -> None:
@@ -28,7 +29,7 @@ def store_plan(plan: Plan, folder: Path) -> None:
     Raises:
         OSError: the file system refuses.
     """
-    np.save(folder / "rows.npy", plan.table.rows)
+    plan.table.rows.tofile(folder / _ROWS)
     content = {
         "files": [None if file is None else asdict(file) for file in plan.files],
         "sources": [asdict(source) for source in plan.table.sources],
@@ -49,7 +50,7 @@ def store_plan(plan: Plan, folder: Path) -> None:
 class StoredPlan:
     """A plan read back. `stack` reads only that stack's rows."""
 
-    rows: npt.NDArray[np.void]
+    rows_file: Path
     files: tuple[ImageFile | None, ...]
     sources: tuple[Source, ...]
     descriptor: ImageDescriptor
@@ -62,7 +63,8 @@ class StoredPlan:
     def stack(self, counter: int) -> StackPlan:
         """What a worker needs for this stack."""
         first, last = self.bounds[counter]
-        rows = np.array(self.rows[first:last])
+        # Read, not mapped: a mapped file that another host removes kills the process that touches it.
+        rows = np.fromfile(self.rows_file, PARTICLE_DTYPE, last - first, offset=first * PARTICLE_DTYPE.itemsize)
         files: dict[int, ImageFile] = {}
         for position in np.unique(rows["file"]).tolist():
             file = self.files[position]
@@ -93,7 +95,7 @@ def load_plan(folder: Path, token: str) -> StoredPlan:
     """
     content: dict[str, Any] = json.loads((folder / "plan.json").read_text(encoding="utf-8", errors="surrogateescape"))
     return StoredPlan(
-        rows=np.load(folder / "rows.npy", mmap_mode="r", allow_pickle=False),
+        rows_file=folder / _ROWS,
         files=tuple(None if file is None else ImageFile(**file) for file in content["files"]),
         sources=tuple(_source(source) for source in content["sources"]),
         descriptor=ImageDescriptor.from_dict(content["descriptor"]),

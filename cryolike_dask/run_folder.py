@@ -7,33 +7,25 @@ that the run has lost sight of cannot write into a later one.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
-import socket
 import time
-import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from cryolike_dask.errors import OutputError
-from cryolike_dask.human import human_bytes
-from cryolike_dask.manifest import MANIFEST, read_manifest
+from cryolike_dask.manifest import MANIFEST, changed_inputs, read_manifest
 from cryolike_dask.plan import Plan
-from cryolike_dask.stack_files import StackPaths, published_counters
+from cryolike_dask.preflight import refuse_small_disk
+from cryolike_dask.run_lock import HEARTBEAT_SECONDS, holds_lock, take_lock, touch_lock
+from cryolike_dask.stack_files import STAGED, StackPaths, new_attempt, published_counters
 from cryolike_dask.stack_writer import remove_leftovers
-
-logger = logging.getLogger(__name__)
 
 CONVERSION = ".conversion"
 _SUBFOLDERS = ("fft", "phys", "plots")
 _SINGLE_FILES = (MANIFEST, "params.npz", "particles.star", "report.html")
-_HEARTBEAT_SECONDS = 20.0
-_STALE_SECONDS = 900.0
-"""A lock of another host is stale when it was not touched for so long."""
 
 
 @dataclass
@@ -48,27 +40,52 @@ class RunFolder:
     folder: Path
     token: str
 
+    def __post_init__(self) -> None:
+        self._touched = time.monotonic()
+
     @property
     def hidden(self) -> Path:
         return self.folder / CONVERSION
 
-    def __post_init__(self) -> None:
-        self._touched = time.monotonic()
+    @property
+    def lock(self) -> Path:
+        return self.hidden / "lock"
 
     def heartbeat(self) -> None:
-        """Show other hosts that this run is alive."""
-        if time.monotonic() - self._touched > _HEARTBEAT_SECONDS:
+        """Show other hosts that this run is alive.
+
+        Raises:
+            OutputError: the folder is not this run's any more.
+        """
+        if time.monotonic() - self._touched > HEARTBEAT_SECONDS:
             self._touched = time.monotonic()
-            os.utime(self.hidden / "lock")
+            touch_lock(self.lock, self.token)
+
+    def stop(self) -> None:
+        """Let tasks still running notice that the run is over. They stop within a few images."""
+        (self.hidden / self.token).unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Give the folder up. Tasks still running notice and stop."""
-        shutil.rmtree(self.hidden, ignore_errors=True)
+        """Give the folder up."""
+        with suppress(OSError):
+            self.stop()
+            if holds_lock(self.lock, self.token):
+                _empty(self.hidden, keep="lock")
+                # The lock goes last: until then nobody else puts anything here.
+                self.lock.unlink()
+                self.hidden.rmdir()
 
 
 def is_current(folder: Path, token: str) -> bool:
     """Whether the run of this token still owns the folder."""
-    return (folder / CONVERSION / token).exists()
+    path = folder / CONVERSION / token
+    if path.exists():
+        return True
+    # A network file system may remember that there was no such name; listing makes it look again.
+    with suppress(OSError):
+        os.listdir(folder)
+        os.listdir(path.parent)
+    return path.exists()
 
 
 def acquire(folder: Path) -> RunFolder:
@@ -77,7 +94,7 @@ def acquire(folder: Path) -> RunFolder:
     Raises:
         OutputError: another run owns it, or it cannot be written.
     """
-    run = RunFolder(folder, uuid.uuid4().hex[:12])
+    run = RunFolder(folder, new_attempt())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in (CONVERSION, *_SUBFOLDERS):
@@ -86,85 +103,59 @@ def acquire(folder: Path) -> RunFolder:
                     f"{folder / name} is a link. Output never leaves its folder: remove the link, or choose another folder."
                 )
         run.hidden.mkdir(exist_ok=True)
-        _lock(run.hidden / "lock")
-        (run.hidden / run.token).touch()
+        take_lock(run.lock, run.token)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        raise OutputError(
-            f"The output folder {folder} cannot be written: {error.strerror or error}. Choose another one."
-        ) from error
+        raise _unwritable(folder, error) from error
+    try:
+        # Tokens of dead runs go, so that what is left of their tasks stops, and so does anything else that is in the way.
+        _empty(run.hidden, keep="lock")
+        (run.hidden / run.token).touch()
+    except OSError as error:
+        run.release()
+        raise _unwritable(folder, error) from error
     return run
 
 
-def _lock(path: Path) -> None:
-    process = psutil.Process()
-    owner = {"host": socket.gethostname(), "pid": process.pid, "process_started": process.create_time(), "time": time.ctime()}
-    for _ in range(2):
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        except FileExistsError:
-            _remove_if_stale(path)
-            continue
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(owner, file)
-        return
-    raise OutputError(f"{path.parent.parent}: another conversion has just started there. Wait for it, or choose another folder.")
-
-
-def _remove_if_stale(path: Path) -> None:
-    try:
-        owner: dict[str, Any] = json.loads(path.read_text())
-        age = time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return
-    except ValueError:
-        owner, age = {}, time.time() - path.stat().st_mtime
-        if age < _HEARTBEAT_SECONDS:  # being written at this moment
-            raise OutputError(f"{path.parent.parent}: another conversion has just started there.") from None
-    if owner and owner.get("host") == socket.gethostname():
-        alive = _is_running(int(owner["pid"]), float(owner["process_started"]))
-    else:
-        alive = age < _STALE_SECONDS
-    if alive:
-        raise OutputError(
-            f"Another conversion is writing to {path.parent.parent}: process {owner.get('pid')} on {owner.get('host')}, since "
-            f"{owner.get('time')}. Wait for it, choose another folder, or, if that process is surely gone, remove {path}."
-        )
-    logger.warning(
-        "Taking over %s from a run that is gone (process %s on %s).", path.parent.parent, owner.get("pid"), owner.get("host")
+def _unwritable(folder: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"The output folder {folder} cannot be written: {error.strerror or error}. Mend that, or choose another one."
     )
-    path.unlink(missing_ok=True)
 
 
-def _is_running(pid: int, started: float) -> bool:
-    try:
-        return abs(float(psutil.Process(pid).create_time()) - started) < 1.0
-    except psutil.NoSuchProcess:
-        return False
+def _empty(folder: Path, keep: str) -> None:
+    for entry in os.scandir(folder):
+        if entry.name == keep:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
 
 
 def prepare(run: RunFolder, plan: Plan) -> None:
-    """Make the folder ready for this plan: refuse, resume or replace what is there, as the settings say; check space.
+    """Make the folder ready for this plan: refuse, resume or replace what is there, as the settings say. Space is checked first.
 
     Raises:
         OutputError: there is output already, or of another run, or too little space.
     """
     folder, settings = run.folder, plan.settings
-    if settings.overwrite:
-        remove_output(folder)
-    elif has_output(folder):
-        if not settings.skip_exist:
+    if has_output(folder):
+        if settings.skip_exist:
+            _refuse_another_run(folder, plan)
+        elif not settings.overwrite:
             raise OutputError(
                 f"{folder} already holds a conversion. Choose another folder, go on with it (skip_exist=True, --skip-exist), or replace "
                 "it (overwrite=True, --overwrite)."
             )
-        _refuse_another_run(folder, plan)
+    refuse_small_disk(folder, plan)
+    if settings.overwrite:
+        remove_output(folder)
     for name in ("fft", *(["phys"] if settings.save_phys else []), *(["plots"] if settings.flag_plots else [])):
         (folder / name).mkdir(exist_ok=True)
     # Partial files of a run that was killed; what it staged is complete and is kept if it is of this run.
-    remove_leftovers(folder, keep=lambda path: settings.skip_exist and path.name.endswith(".staged"))
-    _refuse_small_disk(folder, plan)
+    remove_leftovers(folder, keep=lambda path: settings.skip_exist and path.name.endswith(STAGED))
 
 
 def has_output(folder: Path) -> bool:
@@ -193,13 +184,19 @@ def _refuse_another_run(folder: Path, plan: Plan) -> None:
             f"{folder} holds stacks without a manifest.json, so nothing tells how they were made, and they cannot be continued. Choose "
             "another folder, or replace them (overwrite=True, --overwrite)."
         )
-    if manifest.get("fingerprint") == plan.fingerprint:
-        return
-    differences = "".join(f"\n  {line}" for line in _differences(manifest.get("identity", {}), plan.identity))
-    raise OutputError(
-        f"{folder} holds a conversion with other inputs or settings, which cannot be continued with these:{differences}\nUse the same "
-        "ones, choose another folder, or replace it (overwrite=True, --overwrite)."
-    )
+    differences = _differences(manifest.get("identity", {}), plan.identity) + changed_inputs(manifest, plan)
+    if differences:
+        lines = "".join(f"\n  {line}" for line in differences)
+        raise OutputError(
+            f"{folder} holds a conversion with other inputs or settings, which cannot be continued with these:{lines}\nUse the same "
+            "ones, choose another folder, or replace it (overwrite=True, --overwrite)."
+        )
+    counters = published_counters(folder)
+    if counters and counters[-1] >= plan.n_stacks:
+        raise OutputError(
+            f"{folder} holds {counters[-1] + 1:,} stacks of this conversion already, and n_stacks_max={plan.settings.n_stacks_max} asks "
+            "for fewer. Ask for more (n_stacks_max, --n-stacks-max), choose another folder, or replace them (overwrite=True, --overwrite)."
+        )
 
 
 def _differences(old: Any, new: Any, name: str = "") -> list[str]:
@@ -210,23 +207,6 @@ def _differences(old: Any, new: Any, name: str = "") -> list[str]:
         return [line for key in keys for line in _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)]
     if old == new:
         return []
-    if name in ("image_files", "particles"):
-        what = {"image_files": "the image files (their paths, sizes or times)", "particles": "the particles in the table"}[name]
-        return [f"{what} have changed"]
+    if name == "particles":
+        return ["the particles in the table have changed"]
     return [f"{name}: {old!r} there, {new!r} now"]
-
-
-def _refuse_small_disk(folder: Path, plan: Plan) -> None:
-    kept = sum(
-        path.stat().st_size
-        for pattern in ("fft/*.pt", "phys/*.pt", "fft/.*.staged", "phys/.*.staged")
-        for path in folder.glob(pattern)
-    )
-    # Metadata, plots and file system overhead come on top of the images.
-    needed = int(1.01 * plan.n_images * plan.image_bytes) + 65_536 * plan.n_stacks - kept
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise OutputError(
-            f"{folder} has {human_bytes(free)} free, but the stacks need {human_bytes(needed)}. Free some space, choose another folder, "
-            "leave out the physical images (save_phys=False, --no-phys), or lower resolution_factor or n_inplanes."
-        )

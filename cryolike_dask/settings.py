@@ -29,7 +29,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "order": get_args(Order),
 }
 
-_WITHOUT_EFFECT_ON_OUTPUT = ("device", "flag_plots", "skip_exist", "overwrite")
+_WITHOUT_EFFECT_ON_STACKS = ("device", "flag_plots", "skip_exist", "overwrite", "n_stacks_max", "on_missing", "on_bad_image")
+"""Settings that a run may be continued with other values of: a stack that is complete is the same with any of them, or was asked for
+as it is. What `on_missing` leaves out shows in the particles, and more stacks can be added to those that `n_stacks_max` asked for."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,8 @@ class ConversionSettings:
             raise InputError("skip_exist keeps what the folder holds and overwrite replaces it: choose one of them.")
 
     def describing_output(self) -> dict[str, Any]:
-        """The settings that decide what is written, for the manifest and the fingerprint."""
-        return {name: value for name, value in asdict(self).items() if name not in _WITHOUT_EFFECT_ON_OUTPUT}
+        """The settings that decide what a stack is, for the manifest and the fingerprint."""
+        return {name: value for name, value in asdict(self).items() if name not in _WITHOUT_EFFECT_ON_STACKS}
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> ConversionSettings:

@@ -50,7 +50,8 @@ def drive(
     unplotted: Sequence[int] | None,
     on_published: Callable[[StackReceipt], None],
     on_tick: Callable[[], None],
-) -> Outcome:
+    outcome: Outcome,
+) -> None:
     """Convert and publish these stacks.
 
     Args:
@@ -60,14 +61,12 @@ def drive(
         unplotted: stacks published earlier that lack pictures, which are drawn as for new ones; None to draw none at all.
         on_published: called for each stack, in counter order.
         on_tick: called every few seconds.
-
-    Returns:
-        What was achieved. Invariant: if stack k is published, so is every stack of `counters` before it.
+        outcome: receives what is achieved, also if this ends with an error. Invariant: if stack k is published, so is every stack
+            of `counters` before it.
 
     Raises:
         ConversionError: the lane can run nothing any more.
     """
-    outcome = Outcome()
     to_convert, to_publish, to_plot = deque(counters), deque(counters), deque(unplotted or ())
     ready: dict[int, StackReceipt] = {}
     attempts: dict[int, int] = {}
@@ -133,7 +132,6 @@ def drive(
             handle(done)
         on_tick()
     outcome.staged = sorted(ready)
-    return outcome
 
 
 def raise_failures(outcome: Outcome, n_left: int) -> None:

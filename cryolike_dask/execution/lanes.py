@@ -7,9 +7,20 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+
+import psutil
+
+from cryolike_dask.errors import ConversionError
+
+_WORKER_BYTES = 400 << 20
+"""What a worker process takes once all libraries are loaded."""
+_LOST_SCHEDULER = ("closing", "closed")
+_PATIENCE_SECONDS = 8.0
+"""How long tasks of a run that was stopped are waited for."""
 
 Kind = Literal["convert", "publish", "plot"]
 
@@ -40,6 +51,10 @@ class Lane(Protocol):
     def window(self) -> int:
         """How many conversions should be under way at a time."""
 
+    @property
+    def memory_a_thread(self) -> int | None:
+        """Bytes that each thread may use where there is least; None if that is not known."""
+
     def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any) -> None:
         """Start `task(folder, token, counter or counters, *more)`."""
 
@@ -47,7 +62,7 @@ class Lane(Protocol):
         """Tasks that ended, waiting for at least one of them up to this long."""
 
     def close(self) -> None:
-        """Drop what has not begun, and wait for what has."""
+        """Drop what has not begun, and wait for what has. May be called again."""
 
 
 class SerialLane:
@@ -56,6 +71,7 @@ class SerialLane:
     window = 1
 
     def __init__(self) -> None:
+        self.memory_a_thread = psutil.virtual_memory().available
         self._done: list[Done] = []
 
     def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any) -> None:
@@ -84,6 +100,7 @@ class ThreadLane:
     def __init__(self, n_threads: int | None = None) -> None:
         n_threads = n_threads or available_cores()
         self.window = 2 * n_threads
+        self.memory_a_thread = psutil.virtual_memory().available // n_threads
         self._workers = concurrent.futures.ThreadPoolExecutor(n_threads, thread_name_prefix="cryolike-convert")
         # Publishing waits for the disk; it must not take a converting thread's place.
         self._publisher = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="cryolike-publish")
@@ -122,6 +139,7 @@ class ClusterLane:
 
         self._distributed = distributed
         self._client = client
+        self._address = client.scheduler.address
         self._running: dict[Any, tuple[Kind, tuple[int, ...]]] = {}
         self._attempt = 0
 
@@ -129,33 +147,62 @@ class ClusterLane:
     def window(self) -> int:
         """Twice the threads of the cluster as it is now, which may grow and shrink."""
         # Beyond a window the scheduler would hold the whole run, and tasks with resources are never queued by it.
-        return 2 * max(1, int(sum(self._client.nthreads().values())))
+        with self._scheduler_needed():
+            return 2 * max(1, int(sum(self._client.nthreads().values())))
+
+    @property
+    def memory_a_thread(self) -> int | None:
+        """Of the workers that are there now, less what a worker needs before it does anything."""
+        with self._scheduler_needed():
+            workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        limits = [(w["memory_limit"] - _WORKER_BYTES) // max(1, w["nthreads"]) for w in workers if w.get("memory_limit")]
+        return min(limits, default=None)
+
+    @contextmanager
+    def _scheduler_needed(self) -> Iterator[None]:
+        """Turns whatever Dask says when its scheduler is gone into one clear error."""
+        try:
+            yield
+        except Exception as error:
+            if self._client.status in _LOST_SCHEDULER:
+                raise self._scheduler_gone() from error
+            raise
+        if self._client.status in _LOST_SCHEDULER:
+            raise self._scheduler_gone()
+
+    def _scheduler_gone(self) -> ConversionError:
+        return ConversionError(
+            f"The Dask scheduler at {self._address} is gone. What is complete stays: start a cluster, then run again with "
+            "skip_exist=True (--skip-exist) to go on from here."
+        )
 
     def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any) -> None:
         """See `Lane`."""
         self._attempt += 1
         # A digit behind the first dash-separated words makes the dashboard show one group a kind of task.
         key = f"{task.__name__.removesuffix('_task').replace('_', '-')}-{self._attempt}-{token}-{counters[0]:06d}"
-        future = self._client.submit(
-            task,
-            folder,
-            token,
-            _subject(kind, counters),
-            *more,
-            key=key,
-            pure=False,
-            # What is nearly finished goes first: staged stacks become visible, and pictures wait.
-            priority={"publish": 10, "convert": 0, "plot": -10}[kind],
-        )
+        with self._scheduler_needed():
+            future = self._client.submit(
+                task,
+                folder,
+                token,
+                _subject(kind, counters),
+                *more,
+                key=key,
+                pure=False,
+                # What is nearly finished goes first: staged stacks become visible, and pictures wait.
+                priority={"publish": 10, "convert": 0, "plot": -10}[kind],
+            )
         self._running[future] = (kind, counters)
 
     def wait(self, seconds: float) -> list[Done]:
         """See `Lane`."""
-        try:
-            with self._client.as_current():
-                finished = self._distributed.wait(list(self._running), timeout=seconds, return_when="FIRST_COMPLETED").done
-        except TimeoutError:
-            return []
+        with self._scheduler_needed():
+            try:
+                with self._client.as_current():
+                    finished = self._distributed.wait(list(self._running), timeout=seconds, return_when="FIRST_COMPLETED").done
+            except TimeoutError:
+                return []
         return [self._outcome(future) for future in finished]
 
     def _outcome(self, future: Any) -> Done:
@@ -172,9 +219,14 @@ class ClusterLane:
         return Done(kind, counters, value, error, lost)
 
     def close(self) -> None:
-        """See `Lane`."""
-        self._client.cancel(list(self._running))
+        """See `Lane`. A worker that does not answer is not waited for long."""
+        running = list(self._running)
         self._running.clear()
+        if not running or self._client.status in _LOST_SCHEDULER:
+            return
+        with suppress(TimeoutError, concurrent.futures.CancelledError), self._client.as_current():
+            self._distributed.wait(running, timeout=_PATIENCE_SECONDS)
+        self._client.cancel(running)
 
 
 def available_cores() -> int:
