@@ -9,30 +9,24 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cryolike_dask.convert_stack import output_error
-from cryolike_dask.durable import install
-from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.errors import OutputError
 from cryolike_dask.execution.clients import open_lane
 from cryolike_dask.execution.drive import Outcome, drive, raise_failures
 from cryolike_dask.execution.lanes import Lane, SerialLane
 from cryolike_dask.execution.receipts import StackReceipt
 from cryolike_dask.human import human_bytes, plural
 from cryolike_dask.image_descriptor import ImageDescriptor
-from cryolike_dask.manifest import begin_manifest, complete_manifest
 from cryolike_dask.particles import ParticleTable
 from cryolike_dask.plan import make_plan
-from cryolike_dask.plan_store import store_plan
 from cryolike_dask.preflight import refuse_small_memory
 from cryolike_dask.progress import Progress, StackProgress, progress_or_default
 from cryolike_dask.report import ConversionReport, StackRecord
-from cryolike_dask.run_folder import RunFolder, acquire, prepare
+from cryolike_dask.run_folder import RunFolder, acquire
+from cryolike_dask.run_steps import begin_run, finish_run
 from cryolike_dask.settings import ConversionSettings, output_folder
-from cryolike_dask.stack_files import STAGED, StackPaths, published_counters, withdraw
+from cryolike_dask.stack_files import StackPaths
 from cryolike_dask.stack_plots import missing_plots
-from cryolike_dask.stack_writer import completed_receipt, remove_leftovers
-from cryolike_dask.star_export import write_particles_star
 
 logger = logging.getLogger(__name__)
 
@@ -97,17 +91,12 @@ class Conversion:
             progress.finish(error)
 
     def _convert(self, run: RunFolder, lane: AbstractContextManager[Lane], progress: Progress) -> Outcome:
-        plan, settings, folder = self.plan, self.settings, self.folder
+        plan, folder = self.plan, self.folder
         outcome = Outcome()
         with lane as opened:
             refuse_small_memory(opened.memory_a_thread, plan)
-            prepare(run, plan)
-            store_plan(plan, run.hidden)
-            kept = self._published_before() if settings.skip_exist else {}
+            kept = begin_run(run, plan)
             outcome.published |= kept
-            begin_manifest(folder, plan)
-            plan.descriptor.save(run.hidden / "params.npz")
-            install(run.hidden / "params.npz", folder / "params.npz")
             todo = range(len(kept), plan.n_stacks)
             progress.start(len(todo), plan.n_images - sum(receipt.n_images for receipt in kept.values()))
 
@@ -130,69 +119,22 @@ class Conversion:
                 run.stop()
                 opened.close()
                 with suppress(OSError):
-                    self._finish(run, outcome)
+                    finish_run(run, plan, outcome.published.values())
                 left = plural(plan.n_stacks - len(outcome.published), "stack")
                 logger.warning("Stopped with %s left; skip_exist=True (--skip-exist) goes on from here.", left)
                 raise
         try:
-            self._finish(run, outcome)
+            outcome.warnings += finish_run(run, plan, outcome.published.values())
         except OSError:
             # On a full disk the stacks that failed say more than the manifest that cannot be written either.
             if not outcome.failures:
                 raise
         return outcome
 
-    def _finish(self, run: RunFolder, outcome: Outcome) -> None:
-        """Tidy up and record what was made, whether or not that is everything."""
-        complete = len(outcome.published) == self.plan.n_stacks
-        # Complete stacks that wait for an earlier one stay, staged; all else goes.
-        remove_leftovers(self.folder, keep=lambda path: not complete and path.name.endswith(STAGED))
-        if complete:
-            try:
-                self._export_star(run)
-            except InputError as error:
-                # The stacks are what the user waited for; a table that STAR cannot express must not fail them.
-                outcome.warnings.append(f"particles.star was not written: {error}")
-        complete_manifest(self.folder, self.plan, outcome.published.values(), complete)
-
-    def _published_before(self) -> dict[int, StackReceipt]:
-        """Receipts of the leading stacks that an interrupted run left complete and visible."""
-        kept: dict[int, StackReceipt] = {}
-        for counter in range(self.plan.n_stacks):
-            paths = StackPaths(self.folder, counter)
-            if not paths.metadata.exists():
-                break
-            receipt = completed_receipt(self.plan.stack(counter), self.folder)
-            if receipt is None or receipt.attempt:
-                break
-            kept[counter] = receipt
-        # A visible stack behind the first one that must be made again would break the order; it is published again in its turn.
-        for counter in reversed([c for c in published_counters(self.folder) if c >= len(kept)]):
-            withdraw(StackPaths(self.folder, counter).data(self.settings.save_phys))
-        if kept:
-            logger.info("%s of an interrupted run are complete and kept.", plural(len(kept), "stack"))
-        return kept
-
     def _unplotted(self, kept: dict[int, StackReceipt]) -> list[int] | None:
         if not self.settings.flag_plots:
             return None
         return [counter for counter in kept if missing_plots(self.folder, counter, self.settings.save_phys)]
-
-    def _export_star(self, run: RunFolder) -> None:
-        plan = self.plan
-        sizes = plan.stack_sizes()
-        stack_of_row = np.repeat(np.arange(plan.n_stacks), sizes)
-        position = np.arange(plan.n_images) - np.repeat(plan.bounds[:, 0], sizes)
-        source_pixel_size = plan.descriptor.pixel_size[0] / self.settings.downsample_factor
-        whole = run.hidden / "particles.star"
-        write_particles_star(whole, plan.table, stack_of_row, position, source_pixel_size, self._source_box())
-        install(whole, self.folder / "particles.star")
-
-    def _source_box(self) -> int:
-        row = self.plan.table.rows[0]
-        cut = self.plan.table.sources[row["source"]].boxes
-        file = self.plan.files[row["file"]]
-        return cut.size if cut else file.n_columns if file else 0
 
     def _report(self, outcome: Outcome, seconds: float) -> ConversionReport:
         receipts = [outcome.published[counter] for counter in sorted(outcome.published)]

@@ -1,0 +1,97 @@
+"""The first and the last step of a run, whatever does the work between them: the folder made ready, and the run recorded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from cryolike_dask.durable import install
+from cryolike_dask.errors import InputError
+from cryolike_dask.execution.receipts import StackReceipt
+from cryolike_dask.human import plural
+from cryolike_dask.manifest import begin_manifest, complete_manifest
+from cryolike_dask.plan import Plan
+from cryolike_dask.plan_store import store_plan
+from cryolike_dask.run_folder import RunFolder, prepare
+from cryolike_dask.stack_files import STAGED, StackPaths, published_counters, withdraw
+from cryolike_dask.stack_writer import completed_receipt, remove_leftovers
+from cryolike_dask.star_export import write_particles_star
+
+logger = logging.getLogger(__name__)
+
+
+def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
+    """Make the folder ready for this plan and record that a run is under way.
+
+    Returns:
+        receipts of the leading stacks that an interrupted run left complete and visible.
+
+    Raises:
+        OutputError: there is output already, or of another run, or too little space.
+    """
+    prepare(run, plan)
+    store_plan(plan, run.hidden)
+    kept = _published_before(run.folder, plan) if plan.settings.skip_exist else {}
+    begin_manifest(run.folder, plan)
+    plan.descriptor.save(run.hidden / "params.npz")
+    install(run.hidden / "params.npz", run.folder / "params.npz")
+    return kept
+
+
+def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> list[str]:
+    """Tidy up and record what was made, whether or not that is everything.
+
+    Returns:
+        warnings.
+    """
+    warnings = []
+    published = list(receipts)
+    complete = len(published) == plan.n_stacks
+    # Complete stacks that wait for an earlier one stay, staged; all else goes.
+    remove_leftovers(run.folder, keep=lambda path: not complete and path.name.endswith(STAGED))
+    if complete:
+        try:
+            _export_star(run, plan)
+        except InputError as error:
+            # The stacks are what the user waited for; a table that STAR cannot express must not fail them.
+            warnings.append(f"particles.star was not written: {error}")
+    complete_manifest(run.folder, plan, published, complete)
+    return warnings
+
+
+def _published_before(folder: Path, plan: Plan) -> dict[int, StackReceipt]:
+    kept: dict[int, StackReceipt] = {}
+    for counter in range(plan.n_stacks):
+        paths = StackPaths(folder, counter)
+        if not paths.metadata.exists():
+            break
+        receipt = completed_receipt(plan.stack(counter), folder)
+        if receipt is None or receipt.attempt:
+            break
+        kept[counter] = receipt
+    # A visible stack behind the first one that must be made again would break the order; it is published again in its turn.
+    for counter in reversed([c for c in published_counters(folder) if c >= len(kept)]):
+        withdraw(StackPaths(folder, counter).data(plan.settings.save_phys))
+    if kept:
+        logger.info("%s of an interrupted run are complete and kept.", plural(len(kept), "stack"))
+    return kept
+
+
+def _export_star(run: RunFolder, plan: Plan) -> None:
+    sizes = plan.stack_sizes()
+    stack_of_row = np.repeat(np.arange(plan.n_stacks), sizes)
+    position = np.arange(plan.n_images) - np.repeat(plan.bounds[:, 0], sizes)
+    source_pixel_size = plan.descriptor.pixel_size[0] / plan.settings.downsample_factor
+    whole = run.hidden / "particles.star"
+    write_particles_star(whole, plan.table, stack_of_row, position, source_pixel_size, _source_box(plan))
+    install(whole, run.folder / "particles.star")
+
+
+def _source_box(plan: Plan) -> int:
+    row = plan.table.rows[0]
+    cut = plan.table.sources[row["source"]].boxes
+    file = plan.files[row["file"]]
+    return cut.size if cut else file.n_columns if file else 0
