@@ -84,6 +84,15 @@ class LazyGroup(click.Group):
             click.echo(f"{click.style('Error:', fg='red', bold=True)} {error}", err=True)
             wrong_input = isinstance(error, CryolikeError) and not isinstance(error, ConversionError)
             ctx.exit(BAD_INPUT if wrong_input else FAILED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if ctx.meta.get(_DEBUG):
+                raise
+            what = f"Something unforeseen happened ({type(error).__name__}: {error}). What is complete stays."
+            advice = "This is a fault of cryolike-dask: please report it with what the same command prints with --debug."
+            click.echo(f"{click.style('Error:', fg='red', bold=True)} {what} {advice}", err=True)
+            ctx.exit(FAILED)
 
 
 def debug_option(command: Command) -> Command:
