@@ -72,6 +72,33 @@ class Conversion:
         """The same in this thread, one stack after the other. Simple and slow: what other ways of running are compared with."""
         return self._run(_serial_lane(), progress)
 
+    def to_delayed(self, window: int | None = None, **annotations: Any) -> list[Any]:
+        """The conversion as a Dask graph, for `dask.compute` or as part of a larger one.
+
+        The plan is written into the output folder at once; everything else waits for the graph to be computed. The folder belongs
+        to the conversion from then until the last stack is complete or a task fails. Computing the graph again finds everything
+        done.
+
+        Args:
+            window: stacks under way at a time; None for twice the threads of the current client, at least 64.
+            annotations: for the tasks that make stacks, as `dask.annotate` takes them: `resources={"GPU": 1}`, `retries=3`.
+
+        Returns:
+            n_stacks Delayed. Each becomes the `StackReceipt` of its stack once that stack and all before it are complete and
+            visible; the last one also completes the manifest.
+
+        Raises:
+            OutputError: the output folder holds something already, or is not writable.
+        """
+        from cryolike_dask.execution.graph import build_graph
+
+        try:
+            return build_graph(self.plan, self.folder, window, annotations)
+        except OSError as error:
+            if isinstance(error, OutputError):
+                raise
+            raise output_error(error, self.folder) from error
+
     def _run(self, lane: AbstractContextManager[Lane], progress: Progress | None) -> ConversionReport:
         began = time.perf_counter()
         progress = progress_or_default(progress)

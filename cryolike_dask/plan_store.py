@@ -16,7 +16,7 @@ import numpy as np
 from cryolike_dask.grids import stack_descriptor
 from cryolike_dask.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc_header import ImageFile
-from cryolike_dask.particles import PARTICLE_DTYPE, BoxCut, Source
+from cryolike_dask.particles import PARTICLE_DTYPE, BoxCut, ParticleTable, Source
 from cryolike_dask.plan import Plan, StackPlan
 from cryolike_dask.settings import ConversionSettings
 
@@ -39,6 +39,13 @@ def store_plan(plan: Plan, folder: Path) -> None:
         "bounds": plan.bounds.tolist(),
         "pixel_size": plan.pixel_size.tolist(),
         "file_offsets": plan.file_offsets.tolist(),
+        # What follows is for who begins and finishes the run; who makes a stack needs none of it.
+        "paths": plan.table.files,
+        "optics_groups": plan.table.optics_groups,
+        "skipped": plan.table.skipped,
+        "pixel_size_from": plan.pixel_size_from,
+        "warnings": plan.warnings,
+        "particles": plan.particles,
     }
     # The last file of the plan: where it is, the rest is too.
     partial = folder / "plan.json.partial"
@@ -93,10 +100,10 @@ def load_plan(folder: Path, token: str) -> StoredPlan:
     Raises:
         FileNotFoundError: there is none, or none any more.
     """
-    content: dict[str, Any] = json.loads((folder / "plan.json").read_text(encoding="utf-8", errors="surrogateescape"))
+    content = _content(folder)
     return StoredPlan(
         rows_file=folder / _ROWS,
-        files=tuple(None if file is None else ImageFile(**file) for file in content["files"]),
+        files=_files(content),
         sources=tuple(_source(source) for source in content["sources"]),
         descriptor=ImageDescriptor.from_dict(content["descriptor"]),
         settings=ConversionSettings(**content["settings"]),
@@ -105,6 +112,43 @@ def load_plan(folder: Path, token: str) -> StoredPlan:
         pixel_size=tuple(content["pixel_size"]),
         file_offsets=tuple(content["file_offsets"]),
     )
+
+
+def load_whole_plan(folder: Path) -> Plan:
+    """The plan in this folder as it was made, all rows in memory.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    content = _content(folder)
+    table = ParticleTable(
+        rows=np.fromfile(folder / _ROWS, PARTICLE_DTYPE),
+        files=tuple(content["paths"]),
+        sources=tuple(_source(source) for source in content["sources"]),
+        optics_groups=tuple(content["optics_groups"]),
+        skipped=tuple(content["skipped"]),
+    )
+    return Plan(
+        table=table,
+        files=_files(content),
+        descriptor=ImageDescriptor.from_dict(content["descriptor"]),
+        pixel_size_from=content["pixel_size_from"],
+        settings=ConversionSettings(**content["settings"]),
+        bounds=np.array(content["bounds"], dtype=np.int64),
+        pixel_size=np.array(content["pixel_size"]),
+        file_offsets=np.array(content["file_offsets"], dtype=np.int64),
+        warnings=tuple(content["warnings"]),
+        particles=content["particles"],
+    )
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "plan.json").read_text(encoding="utf-8", errors="surrogateescape"))
+    return content
+
+
+def _files(content: dict[str, Any]) -> tuple[ImageFile | None, ...]:
+    return tuple(None if file is None else ImageFile(**file) for file in content["files"])
 
 
 def _source(content: dict[str, Any]) -> Source:

@@ -88,13 +88,17 @@ def is_current(folder: Path, token: str) -> bool:
     return path.exists()
 
 
-def acquire(folder: Path) -> RunFolder:
+def acquire(folder: Path, graph: str = "") -> RunFolder:
     """Make the folder and own it.
+
+    Args:
+        folder: absolute path.
+        graph: token of a Dask graph, whose run does not live and die with this process.
 
     Raises:
         OutputError: another run owns it, or it cannot be written.
     """
-    run = RunFolder(folder, new_attempt())
+    run = RunFolder(folder, graph or new_attempt())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in (CONVERSION, *_SUBFOLDERS):
@@ -103,7 +107,7 @@ def acquire(folder: Path) -> RunFolder:
                     f"{folder / name} is a link. Output never leaves its folder: remove the link, or choose another folder."
                 )
         run.hidden.mkdir(exist_ok=True)
-        take_lock(run.lock, run.token)
+        take_lock(run.lock, run.token, of_process=not graph)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -141,21 +145,39 @@ def prepare(run: RunFolder, plan: Plan) -> None:
         OutputError: there is output already, or of another run, or too little space.
     """
     folder, settings = run.folder, plan.settings
-    if has_output(folder):
-        if settings.skip_exist:
-            _refuse_another_run(folder, plan)
-        elif not settings.overwrite:
-            raise OutputError(
-                f"{folder} already holds a conversion. Choose another folder, go on with it (skip_exist=True, --skip-exist), or replace "
-                "it (overwrite=True, --overwrite)."
-            )
+    refuse_output(folder, plan)
     refuse_small_disk(folder, plan)
     if settings.overwrite:
         remove_output(folder)
+    for other in folder.glob(graph_folder(folder, "*").name):
+        if other != graph_folder(folder, run.token):
+            shutil.rmtree(other)
     for name in ("fft", *(["phys"] if settings.save_phys else []), *(["plots"] if settings.flag_plots else [])):
         (folder / name).mkdir(exist_ok=True)
     # Partial files of a run that was killed; what it staged is complete and is kept if it is of this run.
     remove_leftovers(folder, keep=lambda path: settings.skip_exist and path.name.endswith(STAGED))
+
+
+def refuse_output(folder: Path, plan: Plan) -> None:
+    """Whether what is in the folder may be continued or replaced, as the settings say.
+
+    Raises:
+        OutputError: it may not.
+    """
+    if not has_output(folder):
+        return
+    if plan.settings.skip_exist:
+        _refuse_another_run(folder, plan)
+    elif not plan.settings.overwrite:
+        raise OutputError(
+            f"{folder} already holds a conversion. Choose another folder, go on with it (skip_exist=True, --skip-exist), or replace "
+            "it (overwrite=True, --overwrite)."
+        )
+
+
+def graph_folder(folder: Path, token: str) -> Path:
+    """Where a Dask graph's plan waits for the graph to be computed."""
+    return folder / f".graph-{token}"
 
 
 def has_output(folder: Path) -> bool:

@@ -33,12 +33,13 @@ STALE_SECONDS = 180.0
 """A lock of another host is stale when it was not touched for so long."""
 
 
-def take_lock(path: Path, token: str) -> None:
+def take_lock(path: Path, token: str, of_process: bool = True) -> None:
     """Create the lock file of the run of this token, taking over a stale one.
 
     Args:
         path: of the lock; its folder exists.
         token: of the run.
+        of_process: the run lives as long as this process. Otherwise as long as anyone touches the lock.
 
     Raises:
         OutputError: a run that may be alive holds it.
@@ -54,7 +55,8 @@ def take_lock(path: Path, token: str) -> None:
             ) from None
         try:
             with os.fdopen(descriptor, "w") as file:
-                json.dump(_this_process() | {"token": token, "since": time.strftime("%Y-%m-%d %H:%M:%S")}, file)
+                owner = _this_process() if of_process else _this_process() | {"machine": None}
+                json.dump(owner | {"token": token, "since": time.strftime("%Y-%m-%d %H:%M:%S")}, file)
         except BaseException:
             path.unlink(missing_ok=True)
             raise

@@ -17,7 +17,7 @@ from cryolike_dask.stack_files import StackPaths, publish
 def convert_stack_task(folder: str, token: str, counter: int) -> StackReceipt:
     """Make and stage one stack."""
     path = Path(folder)
-    return convert_stack(_plan(path, token).stack(counter), path, cancelled=lambda: not is_current(path, token))
+    return convert_stack(current_plan(path, token).stack(counter), path, cancelled=lambda: not is_current(path, token))
 
 
 def publish_stacks_task(folder: str, token: str, counters: Sequence[int], attempts: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ def publish_stacks_task(folder: str, token: str, counters: Sequence[int], attemp
         OutputError: the file system refuses.
     """
     path = Path(folder)
-    save_phys = _plan(path, token).settings.save_phys
+    save_phys = current_plan(path, token).settings.save_phys
     try:
         for counter, attempt in zip(counters, attempts, strict=True):
             publish(StackPaths(path, counter).data(save_phys), attempt)
@@ -48,7 +48,13 @@ def plot_stack_task(folder: str, token: str, counter: int) -> None:
         plot_stack(Path(folder), counter)
 
 
-def _plan(folder: Path, token: str) -> StoredPlan:
+def current_plan(folder: Path, token: str) -> StoredPlan:
+    """The plan of the run that is on in this folder.
+
+    Raises:
+        RunOverError: the run of this token is over.
+        OutputError: the folder is not there.
+    """
     # The plan may be remembered from when the run was on, so the run itself is asked for first.
     if is_current(folder, token):
         with suppress(FileNotFoundError):
