@@ -84,7 +84,7 @@ def _export_star(run: RunFolder, plan: Plan) -> None:
     sizes = plan.stack_sizes()
     stack_of_row = np.repeat(np.arange(plan.n_stacks), sizes)
     position = np.arange(plan.n_images) - np.repeat(plan.bounds[:, 0], sizes)
-    source_pixel_size = plan.descriptor.pixel_size[0] / plan.settings.downsample_factor
+    source_pixel_size = np.repeat(plan.pixel_size, sizes) / plan.settings.downsample_factor
     whole = run.hidden / "particles.star"
     write_particles_star(whole, plan.table, stack_of_row, position, source_pixel_size, _source_box(plan))
     install(whole, run.folder / "particles.star")

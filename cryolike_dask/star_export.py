@@ -32,13 +32,13 @@ def write_particles_star(
     table: ParticleTable,
     stack_of_row: npt.NDArray[np.integer[Any]],
     position_in_stack: npt.NDArray[np.integer[Any]],
-    pixel_size: float,
+    pixel_size: float | npt.NDArray[np.float64],
     box: int,
 ) -> None:
     """Write particles as a RELION 3.1 STAR file, in the order of the table; a file of that name is replaced at once or not at all.
 
     Viewing angles, B-factor and scale factor are written if every particle states them. Optics groups are formed anew: one for
-    each combination of voltage, Cs and amplitude contrast. Particles cut from micrographs get the micrograph and the centre of
+    each combination of voltage, Cs, amplitude contrast and pixel size. Particles cut from micrographs get the micrograph and the centre of
     their box instead of an image name.
 
     Args:
@@ -46,7 +46,7 @@ def write_particles_star(
         table: the particles, in output order.
         stack_of_row: (n,) counter of the stack that holds each image.
         position_in_stack: (n,) position of the image in that stack, from 0.
-        pixel_size: Angstrom, of the images that the table names.
+        pixel_size: Angstrom, of the images that the table names; one for all, or (n,).
         box: edge length of these images in pixels.
 
     Raises:
@@ -70,15 +70,17 @@ def write_particles_star(
         ) from error
 
 
-def _optics(table: ParticleTable, pixel_size: float, box: int) -> tuple[pd.DataFrame, npt.NDArray[np.integer[Any]]]:
+def _optics(
+    table: ParticleTable, pixel_size: float | npt.NDArray[np.float64], box: int
+) -> tuple[pd.DataFrame, npt.NDArray[np.integer[Any]]]:
     """The optics table, and (n,) the number of each particle's group, from 1."""
-    values = pd.DataFrame({column: table[name] for column, name in _OPTICS.items()})
-    group = values.groupby(list(_OPTICS), sort=False).ngroup().to_numpy() + 1
+    values = pd.DataFrame({column: table[name] for column, name in _OPTICS.items()}).assign(rlnImagePixelSize=pixel_size)
+    group = values.groupby(list(values), sort=False).ngroup().to_numpy() + 1
     optics = values.drop_duplicates(ignore_index=True)
     numbers = np.arange(1, len(optics) + 1)
     optics.insert(0, "rlnOpticsGroup", numbers)
     optics.insert(1, "rlnOpticsGroupName", [f"opticsGroup{number}" for number in numbers])
-    return optics.assign(rlnImagePixelSize=float(pixel_size), rlnImageSize=box, rlnImageDimensionality=2), group
+    return optics.assign(rlnImageSize=box, rlnImageDimensionality=2), group
 
 
 def _particles(
