@@ -31,7 +31,7 @@ class Grids:
 
     Args:
         descriptor: in force, of the images as they are written.
-        pixel_size_from: 'argument', 'table', 'image headers' or 'descriptor'.
+        pixel_size_from: 'argument', 'table', 'image headers' or 'descriptor'; several where sources differ in what they state.
         pixel_size: (n,) Angstrom of each particle's image as written; equal to the descriptor's unless optics groups differ.
         warnings: what was derived or found to conflict.
     """
@@ -43,7 +43,12 @@ class Grids:
 
 
 def decide_grids(
-    table: ParticleTable, files: Sequence[ImageFile | None], descriptor: ImageDescriptor, settings: ConversionSettings
+    table: ParticleTable,
+    files: Sequence[ImageFile | None],
+    descriptor: ImageDescriptor,
+    settings: ConversionSettings,
+    *,
+    one_box: bool = True,
 ) -> Grids:
     """Apply the rules to these particles.
 
@@ -52,17 +57,19 @@ def decide_grids(
         files: headers, aligned with `table.files`; None where no particle is left.
         descriptor: as the user gave it.
         settings: with the pixel size argument and the downsampling.
+        one_box: images of different files may share a stack, so that all must have one box size on disk.
 
     Raises:
         InputError: grids contradict each other; both sides are named.
     """
     warnings: list[str] = []
-    descriptor, describes_source = _fit_to_boxes(table, files, descriptor, settings.downsample_factor)
+    describes_source = _fit_to_boxes(table, files, descriptor, settings.downsample_factor, one_box)
     factor = settings.downsample_factor
     source, origin = _pixel_size_of_rows(table, files, settings, warnings)
-    if origin == "descriptor":
-        source = np.full(len(table), descriptor.pixel_size[0] if describes_source else descriptor.pixel_size[0] / factor)
-    if origin == "argument":
+    own = descriptor.pixel_size[0] if describes_source else descriptor.pixel_size[0] / factor
+    source = np.where(np.isnan(source), own, source)
+    # An argument that is the descriptor's own value, but for rounding in a product, must not change the descriptor's float.
+    if origin == "argument" and not np.isclose(source[0], own, rtol=1e-9, atol=0):
         descriptor = descriptor.with_pixel_size(source[0] if describes_source else source[0] * factor)
     if describes_source and factor > 1:
         fine = descriptor
@@ -78,15 +85,15 @@ def decide_grids(
             f"of images of {_size(descriptor.n_pixels)} pixels: shells out there hold aliases, no information. Make a descriptor with "
             "resolution_factor 1 or less."
         )
-    written = source * factor
+    written = np.full(len(table), descriptor.pixel_size[0])
     if origin != "descriptor":
-        written = _compare_with_descriptor(table, written, origin, descriptor, settings, warnings)
+        written = _compare_with_descriptor(table, source * factor, origin, descriptor, settings, warnings)
     return Grids(descriptor, origin, written, tuple(warnings))
 
 
 def _fit_to_boxes(
-    table: ParticleTable, files: Sequence[ImageFile | None], descriptor: ImageDescriptor, factor: int
-) -> tuple[ImageDescriptor, bool]:
+    table: ParticleTable, files: Sequence[ImageFile | None], descriptor: ImageDescriptor, factor: int, one_box: bool
+) -> bool:
     """Whether the descriptor describes the source grid. Every image must give the same box, and it must be the descriptor's."""
     boxes: dict[tuple[int, int], str] = {}
     cuts = [source.boxes for source in table.sources]
@@ -99,7 +106,7 @@ def _fit_to_boxes(
         else:
             boxes.setdefault((header.n_rows, header.n_columns), header.path)
     written = {(box[0] // factor, box[1] // factor) for box in boxes}
-    if len(written) > 1:
+    if len(written) > 1 or (one_box and len(boxes) > 1):
         found = "; ".join(f"{_size(box)} in {path}" for box, path in boxes.items())
         raise InputError(f"Images of different box sizes cannot be converted in one run: {found}. Convert each size on its own.")
     for box, path in boxes.items():
@@ -114,38 +121,35 @@ def _fit_to_boxes(
                 f"{_size((box[0] // factor, box[1] // factor))} ({path}{after}). Make a descriptor with n_pixels "
                 f"{box[0] // factor if box[0] == box[1] else (box[0] // factor, box[1] // factor)}."
             )
-    return descriptor, factor == 1 or descriptor.n_pixels in boxes
+    return factor == 1 or descriptor.n_pixels in boxes
 
 
 def _pixel_size_of_rows(
     table: ParticleTable, files: Sequence[ImageFile | None], settings: ConversionSettings, warnings: list[str]
 ) -> tuple[npt.NDArray[np.float64], str]:
-    """Angstrom a pixel of each row's image on disk, and where it was found."""
+    """Angstrom a pixel of each row's image on disk, NaN where only the descriptor can say it, and where they were found."""
     stated = table["pixel_size"].copy()
     header = np.array([np.nan if file is None else file.pixel_size for file in files])[table["file"]]
     has_stated = np.isfinite(stated)
-    if settings.pixel_size is not None and not (settings.ignore_manual_pixel_size and has_stated.any()):
-        chosen, origin = np.full(len(table), settings.pixel_size), "argument"
-        conflict = has_stated & _differs(stated, chosen)
-        if conflict.any():
+    manual = settings.pixel_size
+    if manual is None:
+        chosen = np.where(has_stated, stated, header)
+        origins = {"table": has_stated, "image headers": ~has_stated & np.isfinite(header), "descriptor": np.isnan(chosen)}
+    else:
+        conflict = has_stated & _differs(stated, np.full(len(table), manual))
+        if conflict.any() and not settings.ignore_manual_pixel_size:
             row = int(np.argmax(conflict))
             raise InputError(
-                f"The pixel size {settings.pixel_size:g} A given as an argument conflicts with {stated[row]:g} A in "
-                f"{table.where(row)}. Leave the argument out, or let the table win with ignore_manual_pixel_size."
+                f"The pixel size {manual:g} A given as an argument conflicts with {stated[row]:g} A in {table.where(row)}. Leave the "
+                "argument out, or let the table win with ignore_manual_pixel_size."
             )
-    elif has_stated.any():
-        if not has_stated.all():
-            row = int(np.argmin(has_stated))
-            raise InputError(f"{table.where(row)} states no pixel size, though others do. Give the pixel size as an argument.")
-        chosen, origin = stated, "table"
-        if settings.pixel_size is not None and _differs(stated, np.full(len(table), settings.pixel_size)).any():
+        if conflict.any():
             warnings.append(
-                f"The pixel size {settings.pixel_size:g} A given as an argument is ignored: the table says {_values(stated)} A."
+                f"The pixel size {manual:g} A given as an argument is ignored: the table says {_values(stated[conflict])} A."
             )
-    elif np.isfinite(header).all() and len(table):
-        chosen, origin = header, "image headers"
-    else:
-        return stated, "descriptor"
+        chosen = np.where(has_stated & settings.ignore_manual_pixel_size, stated, manual)
+        origins = {"argument": chosen == manual, "table": chosen != manual}
+    origin = " and ".join(name for name, rows in origins.items() if rows.any())
     conflict = np.isfinite(header) & _differs(header, chosen)
     if conflict.any():
         row = int(np.argmax(conflict))
@@ -175,7 +179,7 @@ def _compare_with_descriptor(
             f"Optics groups have different pixel sizes ({_values(written)} A as written). Each stack carries its own group's; "
             f"the descriptor's {own[0]:g} A holds for {int(agrees.sum()):,} of {len(written):,} images."
         )
-        return np.where(agrees, own[0], written)
+        return np.where(agrees, own[0], same_pixel_sizes(written))
     row = int(np.argmin(agrees))
     by = (
         f" ({settings.downsample_factor} x {written[row] / settings.downsample_factor:g} A)"

@@ -179,7 +179,7 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor, settings: Conve
     _check_boxes(table, files)
     if settings.pixel_size is None:
         _breaks(table, settings, same_pixel_sizes(table["pixel_size"]))  # names the optics groups before grids are compared
-    grids = decide_grids(table, files, descriptor, settings)
+    grids = decide_grids(table, files, descriptor, settings, one_box=not _never_combines(table, settings))
     bounds = _bounds(table, settings, grids.pixel_size)
     if settings.n_stacks_max > 0:
         bounds = bounds[: settings.n_stacks_max]
@@ -209,7 +209,8 @@ def _digest(table: ParticleTable) -> str:
 
 
 def _never_combines(table: ParticleTable, settings: ConversionSettings) -> bool:
-    return settings.never_combine_input_files or any(source.kind == "paired" for source in table.sources)
+    chosen = settings.never_combine_input_files
+    return any(source.kind == "paired" for source in table.sources) if chosen is None else chosen
 
 
 def _in_output_order(table: ParticleTable, settings: ConversionSettings) -> ParticleTable:
@@ -217,9 +218,14 @@ def _in_output_order(table: ParticleTable, settings: ConversionSettings) -> Part
         rank = np.argsort(np.argsort(np.array(table.files)))
         return table.take(np.argsort(rank[table["file"]], kind="stable"))
     if _never_combines(table, settings):
-        _, first_row, position = np.unique(table["file"], return_index=True, return_inverse=True)
+        _, first_row, position = np.unique(_input_of_row(table), return_index=True, return_inverse=True)
         return table.take(np.argsort(first_row[position], kind="stable"))
     return table
+
+
+def _input_of_row(table: ParticleTable) -> npt.NDArray[np.int64]:
+    """(n,) equal where two particles come from one image file by way of one table."""
+    return np.asarray(table["source"].astype(np.int64) * len(table.files) + table["file"])
 
 
 def _breaks(
@@ -237,9 +243,8 @@ def _breaks(
     optics = np.zeros(len(rows) - 1, dtype=bool)
     for column in columns:
         optics |= column[1:] != column[:-1]
-    file = rows["file"][1:] != rows["file"][:-1]
     source = rows["source"][1:] != rows["source"][:-1]
-    natural = file if _never_combines(table, settings) else np.zeros_like(file)
+    natural = np.diff(_input_of_row(table)) != 0 if _never_combines(table, settings) else np.zeros_like(source)
     if settings.mixed_optics == "raise" and (optics & ~natural & ~source).any():
         raise InputError(_mixed_optics_message(table, columns))
     return np.concatenate([[0], 1 + np.flatnonzero(natural | optics)])
@@ -266,21 +271,24 @@ def _rows_within_limit(table: ParticleTable, settings: ConversionSettings) -> in
 
 
 def _file_offsets(table: ParticleTable, bounds: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    file = table["file"]
-    begins = np.concatenate([[0], 1 + np.flatnonzero(file[1:] != file[:-1])])
+    begins = np.concatenate([[0], 1 + np.flatnonzero(np.diff(_input_of_row(table)))])
     first = bounds[:, 0]
     return np.asarray(first - begins[np.searchsorted(begins, first, side="right") - 1], dtype=np.int64)
 
 
 def _mixed_optics_message(table: ParticleTable, columns: Sequence[npt.NDArray[np.float64]]) -> str:
     values = np.stack(columns, axis=1)
-    _, first, counts = np.unique(values, axis=0, return_index=True, return_counts=True)
+    _, first, combination, counts = np.unique(values, axis=0, return_index=True, return_inverse=True, return_counts=True)
+    names: list[dict[str, None]] = [{} for _ in first]
+    for number, group in dict.fromkeys(zip(combination.ravel().tolist(), table["optics_group"].tolist(), strict=True)):
+        names[number][table.optics_groups[group] or "unnamed"] = None
     lines = []
-    for row, count in sorted(zip(first.tolist(), counts.tolist(), strict=True)):
+    for row, number in sorted(zip(first.tolist(), range(len(first)), strict=True)):
         voltage, aberration, contrast, *size = values[row]
         pixel = f", {size[0]:g} A a pixel" if size else ""
-        name = table.optics_groups[table["optics_group"][row]]
-        lines.append(f"{name or 'unnamed'}: {voltage:g} kV, Cs {aberration:g} mm, contrast {contrast:g}{pixel} ({count:,} images)")
+        lines.append(
+            f"{', '.join(names[number])}: {voltage:g} kV, Cs {aberration:g} mm, contrast {contrast:g}{pixel} ({counts[number]:,} images)"
+        )
     return (
         f"{_tables(table)}: a stack holds one voltage, spherical aberration, amplitude contrast and pixel size, but the particles "
         f"have {len(lines)} combinations: {'; '.join(lines[:_LISTED])}. Convert the groups separately, or let a stack end where the "

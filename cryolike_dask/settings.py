@@ -55,7 +55,8 @@ class ConversionSettings:
         mixed_optics: what to do when voltage, Cs or contrast differ between particles: 'raise', or 'split' stacks.
         order: stacks in the order of the table ('metadata') or of the image files ('file', as CryoLike does).
         ignore_manual_pixel_size: let the table win where `pixel_size` conflicts with it.
-        never_combine_input_files: end a stack where the image file changes.
+        never_combine_input_files: end a stack where the image file changes; None for what the source's kind asks for, which is yes
+            for image files paired with a STAR file each, and else no.
     """
 
     batch_size: int = 1024
@@ -74,7 +75,7 @@ class ConversionSettings:
     mixed_optics: MixedOptics = "raise"
     order: Order = "metadata"
     ignore_manual_pixel_size: bool = False
-    never_combine_input_files: bool = False
+    never_combine_input_files: bool | None = None
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
