@@ -26,12 +26,14 @@ _WHERE = {
     "convert_particle_stacks_from_indexed_star_file": "wrappers",
     "convert_particle_stacks_from_leopard_em": "wrappers",
     "convert_particle_stacks_from_paired_star_and_mrc_files": "wrappers",
+    "fourier_to_physical": "inverse",
     "load_stack": "stack_files",
     "particles_from_cryosparc": "sources.cryosparc",
     "particles_from_cryosparc_job": "sources.cryosparc_job",
     "particles_from_leopard_em": "sources.leopard_em",
     "particles_from_paired_star_and_mrc_files": "sources.star",
     "particles_from_star": "sources.star",
+    "preview_particles": "preview",
     "verify_output": "verify",
 }
 
@@ -45,7 +47,9 @@ if TYPE_CHECKING:
     from cryolike_dask.errors import InputError as InputError
     from cryolike_dask.errors import OutputError as OutputError
     from cryolike_dask.image_descriptor import ImageDescriptor as ImageDescriptor
+    from cryolike_dask.inverse import fourier_to_physical as fourier_to_physical
     from cryolike_dask.particles import ParticleTable as ParticleTable
+    from cryolike_dask.preview import preview_particles as preview_particles
     from cryolike_dask.report import ConversionReport as ConversionReport
     from cryolike_dask.settings import ConversionSettings as ConversionSettings
     from cryolike_dask.sources.cryosparc import particles_from_cryosparc as particles_from_cryosparc

@@ -152,6 +152,7 @@ def show_log(level: int) -> None:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     lazy={
         "params": LazyCommand("cryolike_dask.cli_tools:params", "Write the image parameter file that a conversion needs."),
+        "preview": LazyCommand("cryolike_dask.cli_preview:preview", "Look at a few particles before the long run."),
         "convert": LazyCommand("cryolike_dask.cli_convert:convert", "Convert particles to Fourier-polar stacks."),
         "info": LazyCommand("cryolike_dask.cli_tools:info", "Say what an output folder holds."),
         "verify": LazyCommand("cryolike_dask.cli_tools:verify", "Check that an output folder is complete and undamaged."),
@@ -168,6 +169,7 @@ def main() -> None:
     \b
     Five minutes with your own data:
       cryolike-dask params params.npz --n-pixels 256 --pixel-size 1.06
+      cryolike-dask preview particles.star --params params.npz --mrc-folder mrc
       cryolike-dask convert star particles.star --params params.npz --mrc-folder mrc --out stacks
       cryolike-dask info stacks
 

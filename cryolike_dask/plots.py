@@ -52,7 +52,7 @@ def plot_physical_images(images: FloatArray, pixel_size: float, path: Target) ->
     shrinking = max(1, math.ceil(max(rows, columns) / TILE))
     tiles = block_means(shown, shrinking)
     middle, reach = float(tiles.mean()), 3 * float(tiles.std()) or 1.0
-    picture = colour(tiles, (middle - reach, middle + reach), _colours("gray"))
+    picture = colour(tiles, (middle - reach, middle + reach), colour_table("gray"))
     with _montage(picture, path, f"Physical images, {rows} × {columns} pixels of {pixel_size:.4g} Å") as montage:
         montage.scale_bar(pixel_size * shrinking / montage.zoom, longest=columns * pixel_size / 2)
 
@@ -77,10 +77,10 @@ def plot_fourier_images(fourier: ComplexArray, radii: FloatArray, box_length: fl
     tiles = np.full((len(shown), TILE, TILE), np.nan, dtype=np.float32)
     tiles[:, inside] = levels[:, lookup[inside]]
     low, high = (float(level) for level in np.percentile(levels, (3, 99.8)))
-    picture = colour(tiles, (low, max(high, low + 1e-3)), _colours("magma"))
+    picture = colour(tiles, (low, max(high, low + 1e-3)), colour_table("magma"))
     with _montage(picture, path, f"Fourier images, log magnitude; the rim is {finest:.3g} Å") as montage:
         montage.resolution_rings(finest)
-        montage.colour_bar(_colours("magma"))
+        montage.colour_bar(colour_table("magma"))
 
 
 def plot_power_spectrum(
@@ -104,7 +104,7 @@ def plot_power_spectrum(
     drawn = np.isfinite(power) & (power > 0) & np.isfinite(resolution) & (resolution <= 2 * (box_length or math.inf))
     coarsest, finest = _span(resolution[drawn])
     least, most = _span(power[drawn])[::-1]
-    with _figure(680, 400, path) as figure:
+    with png_figure(680, 400, path) as figure:
         axes = figure.add_axes((0.125, 0.14, 0.845, 0.745))
         # Logarithms on plain axes: Matplotlib's log scale spends longer on its ticks than on everything else.
         axes.plot(np.log10(resolution[drawn]), np.log10(power[drawn]), color=ACCENT, linewidth=1.7, zorder=3)
@@ -140,7 +140,7 @@ def shell_resolutions(radii: FloatArray, box_length: float) -> npt.NDArray[np.fl
 
 
 @contextmanager
-def _figure(width: int, height: int, path: Target) -> Iterator[Figure]:
+def png_figure(width: int, height: int, path: Target) -> Iterator[Figure]:
     """A figure of this many pixels, written as PNG on leaving."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -193,12 +193,12 @@ class _Montage:
             self._text(centre_x, centre_y - radius, f"{resolution:g} Å", 7, color="white", ha="center", va="center", bbox=label)
 
     def _text(self, x: float, y: float, text: str, size: float = 9, **style: Any) -> None:
-        self.figure.text(x, y, text, fontsize=size, transform=_pixels(), **{"color": INK, **style})
+        self.figure.text(x, y, text, fontsize=size, transform=in_pixels(), **{"color": INK, **style})
 
     def _line(self, x: Sequence[float] | FloatArray, y: Sequence[float] | FloatArray, **style: Any) -> None:
         from matplotlib.lines import Line2D
 
-        self.figure.add_artist(Line2D(x, y, transform=_pixels(), **style))
+        self.figure.add_artist(Line2D(x, y, transform=in_pixels(), **style))
 
 
 @contextmanager
@@ -207,20 +207,21 @@ def _montage(tiles: Bytes, path: Target, heading: str) -> Iterator[_Montage]:
     zoom = max(1, TILE // max(tiles.shape[1:3]))
     picture = lay_out(tiles, columns_for(len(tiles)), zoom)
     height, width = picture.shape[:2]
-    with _figure(max(width + 2 * MARGIN, 400), height + HEADING + FOOTING, path) as figure:
+    with png_figure(max(width + 2 * MARGIN, 400), height + HEADING + FOOTING, path) as figure:
         figure.figimage(picture, MARGIN, FOOTING, origin="upper")
-        figure.text(MARGIN, FOOTING + height + HEADING / 2, heading, fontsize=10, color=INK, va="center", transform=_pixels())
+        figure.text(MARGIN, FOOTING + height + HEADING / 2, heading, fontsize=10, color=INK, va="center", transform=in_pixels())
         yield _Montage(figure, zoom, tiles.shape[1] * zoom, FOOTING + height)
 
 
-def _pixels() -> Any:
+def in_pixels() -> Any:
+    """The transform of artists that are placed in pixels of the figure, counted from its lower left corner."""
     from matplotlib.transforms import IdentityTransform
 
     return IdentityTransform()
 
 
 @lru_cache(maxsize=2)
-def _colours(name: str) -> Bytes:
+def colour_table(name: str) -> Bytes:
     """(256, 3) red, green, blue of a colour map."""
     from matplotlib import colormaps
 

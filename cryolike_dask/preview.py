@@ -1,0 +1,216 @@
+"""A look at a few particles before the long run: as they lie on disk, and after the way there and back again."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.conversion import Conversion
+from cryolike_dask.convert_stack import Stopwatch, transform_chunks
+from cryolike_dask.errors import InputError
+from cryolike_dask.image_descriptor import ImageDescriptor
+from cryolike_dask.inverse import fourier_to_physical, low_pass_factors
+from cryolike_dask.montage import GAP, Bytes, block_means, colour, lay_out
+from cryolike_dask.particles import ParticleTable
+from cryolike_dask.plots import INK, QUIET, Target, colour_table, in_pixels, png_figure, shell_resolutions
+
+MAX_PARTICLES = 16
+USUAL_LOW_PASS = 20.0  # Angstrom: protein becomes visible
+TRUSTED_RADIUS = 0.3  # of the box: within, the angles are dense enough for the inverse
+_TILE = 128
+_COLUMNS = ("source", "low-passed", "there and back")
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A few particles, converted in memory.
+
+    Args:
+        source: (k, n_x, n_y) the images, downsampled if asked for, centred.
+        low_passed: (k, n_x, n_y) the same after a low-pass filter.
+        round_trip: (k, n_x, n_y) the Fourier-polar images brought back to real space, with the same filter.
+        names: (k,) table, row and image of each.
+        descriptor: in force, of the images as they would be written.
+        pixel_size_from: where the pixel size was found.
+        low_pass: Angstrom, of the filter.
+        correlation: (k,) of low_passed and round_trip within 0.3 boxes from the centre; 1 if the conversion is right.
+        defocus: (least, largest) of all particles in the table, Angstrom.
+        n_particles: in the table.
+        warnings: what the user should know.
+    """
+
+    source: npt.NDArray[np.float32] = field(repr=False)
+    low_passed: npt.NDArray[np.float64] = field(repr=False)
+    round_trip: npt.NDArray[np.float64] = field(repr=False)
+    names: tuple[str, ...] = field(repr=False)
+    descriptor: ImageDescriptor
+    pixel_size_from: str
+    low_pass: float
+    correlation: npt.NDArray[np.float64]
+    defocus: tuple[float, float]
+    n_particles: int
+    warnings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        d, grid = self.descriptor, self.descriptor.polar_grid
+        box = d.n_pixels[0] * d.pixel_size[0]
+        lines = [
+            f"particles    {len(self.source)} of {self.n_particles:,}",
+            f"pixel size   {d.pixel_size[0]:g} Å, from the {self.pixel_size_from}",
+            f"box          {d.n_pixels[0]} × {d.n_pixels[1]} pixels, {box:.4g} Å wide",
+            f"polar grid   {grid.n_shells} shells × {grid.n_inplanes} angles, up to {box / (2 * d.radius_max):.3g} Å",
+            f"defocus      {self.defocus[0]:,.0f} to {self.defocus[1]:,.0f} Å",
+            f"round trip   correlation {self.correlation.min():.3f} at worst, low-passed to {self.low_pass:.3g} Å",
+        ]
+        return "\n".join([*lines, *(f"warning      {line}" for line in self.warnings)])
+
+    def save(self, path: Target) -> None:
+        """Write the picture as PNG to this path or open binary file."""
+        draw_preview(self, path)
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.save(buffer)
+        return buffer.getvalue()
+
+
+def preview_particles(
+    particles: ParticleTable,
+    params: ImageDescriptor | str | Path,
+    *,
+    n_images: int = MAX_PARTICLES,
+    low_pass: float | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Preview:
+    """Convert a few particles, taken at random, in memory, and bring them back to real space. Nothing is written.
+
+    Args:
+        particles: to choose from.
+        params: image descriptor, or the path of a params `.npz`.
+        n_images: how many, at most 16.
+        low_pass: Angstrom; by default 20, or the resolution of the polar grid if that is coarser.
+        seed: of the choice; the same seed chooses the same particles.
+        options: as for `Conversion`, such as pixel_size or downsample_factor.
+
+    Raises:
+        InputError: there are no particles, or what `Conversion` would refuse about the chosen ones.
+    """
+    if not 1 <= n_images <= MAX_PARTICLES:
+        raise InputError(f"n_images is {n_images}: a preview shows between 1 and {MAX_PARTICLES} particles.")
+    n = min(n_images, len(particles))
+    chosen = np.sort(np.random.default_rng(seed).choice(len(particles), size=n, replace=False))
+    # Particles of different optics may be looked at together.
+    plan = Conversion(particles.take(chosen), params, **{"mixed_optics": "split", **options}).plan
+    descriptor = plan.descriptor
+    box = descriptor.n_pixels[0] * descriptor.pixel_size[0]
+    finest = box / (2 * descriptor.radius_max)
+    cutoff = max(USUAL_LOW_PASS, finest) if low_pass is None else low_pass
+    if not cutoff > 0:
+        raise InputError(f"low_pass is {low_pass}: give a resolution in Angstrom, a positive number.")
+    factors = low_pass_factors(shell_resolutions(descriptor.polar_grid.radii, box), cutoff)
+    source = np.empty((n, *descriptor.n_pixels), dtype=np.float32)
+    round_trip = np.empty((n, *descriptor.n_pixels))
+    names: list[str] = []
+    warnings = list(plan.warnings)
+    for counter in range(plan.n_stacks):
+        stack = plan.stack(counter)
+        first = len(names)
+        for positions, results in transform_chunks(stack, Stopwatch(), warnings):
+            source[first + positions] = results.physical
+            round_trip[first + positions] = fourier_to_physical(results.fourier, descriptor, factors)
+        names += [stack.where(position) for position in range(len(stack))]
+    low_passed = _low_passed(source, descriptor.pixel_size, cutoff)
+    defocus = particles["defocus_u"], particles["defocus_v"]
+    return Preview(
+        source=source,
+        low_passed=low_passed,
+        round_trip=round_trip,
+        names=tuple(names),
+        descriptor=descriptor,
+        pixel_size_from=plan.pixel_size_from,
+        low_pass=cutoff,
+        correlation=_correlations(low_passed, round_trip),
+        defocus=(float(np.min(defocus)), float(np.max(defocus))),
+        n_particles=len(particles),
+        warnings=tuple(warnings),
+    )
+
+
+def draw_preview(preview: Preview, path: Target) -> None:
+    """The picture of a preview: three tiles a particle, each kind with a grey scale of its own, and what is in force above.
+
+    Args:
+        preview: what to draw.
+        path: PNG to write, or an open binary file.
+    """
+    kinds = [_tiles(images) for images in (preview.source, preview.low_passed, preview.round_trip)]
+    width = kinds[0].shape[2]
+    triples = [np.concatenate(_spaced(triple), axis=1) for triple in zip(*kinds, strict=True)]
+    columns = 1 if len(triples) < 3 else 2
+    picture = lay_out(_with_margin(np.stack(triples)), columns, 1)
+    margin, heading, d = 16, 74, preview.descriptor
+    text = (
+        f"{preview.n_particles:,} particles; pixels of {d.pixel_size[0]:.4g} Å from the {preview.pixel_size_from}; "
+        f"box {d.n_pixels[0] * d.pixel_size[0]:.4g} Å"
+    )
+    more = (
+        f"low-pass {preview.low_pass:.3g} Å; round trip correlates {preview.correlation.min():.3f} or better; "
+        f"defocus {preview.defocus[0] / 1e4:.2f} to {preview.defocus[1] / 1e4:.2f} µm"
+    )
+    total = max(picture.shape[1] + 2 * margin, 560), picture.shape[0] + heading + margin
+    with png_figure(*total, path) as figure:
+        figure.figimage(picture, margin, margin, origin="upper")
+        style: dict[str, Any] = {"va": "center", "transform": in_pixels()}
+        figure.text(margin, total[1] - 16, text, fontsize=10, color=INK, **style)
+        figure.text(margin, total[1] - 36, more, fontsize=9, color=INK, **style)
+        for column in range(columns):
+            for number, label in enumerate(_COLUMNS):
+                left = margin + column * (3 * width + 2 * GAP + _BETWEEN + GAP) + number * (width + GAP)
+                figure.text(left, total[1] - heading + 12, label, fontsize=8, color=QUIET, **style)
+
+
+_BETWEEN = 14  # pixels between the triples of two particles
+
+
+def _tiles(images: npt.NDArray[np.floating[Any]]) -> Bytes:
+    """(k, rows, columns, 3), brought to about the size of a tile, with one grey scale."""
+    shrinking = max(1, -(-max(images.shape[1:]) // _TILE))
+    zoom = max(1, _TILE // max(images.shape[1:]))
+    small = block_means(images, shrinking).repeat(zoom, axis=1).repeat(zoom, axis=2)
+    middle, reach = float(small.mean()), 3 * float(small.std()) or 1.0
+    return colour(small, (middle - reach, middle + reach), colour_table("gray"))
+
+
+def _spaced(triple: Sequence[Bytes]) -> list[Bytes]:
+    gap = np.full((triple[0].shape[0], GAP, 3), 255, dtype=np.uint8)
+    return [triple[0], gap, triple[1], gap, triple[2]]
+
+
+def _with_margin(tiles: Bytes) -> Bytes:
+    return np.pad(tiles, ((0, 0), (0, 0), (0, _BETWEEN), (0, 0)), constant_values=255)
+
+
+def _low_passed(images: npt.NDArray[np.float32], pixel_size: tuple[float, float], cutoff: float) -> npt.NDArray[np.float64]:
+    n_x, n_y = images.shape[1:]
+    frequency = np.hypot(np.fft.fftfreq(n_x, pixel_size[0])[:, None], np.fft.rfftfreq(n_y, pixel_size[1])[None, :])
+    with np.errstate(divide="ignore"):
+        factors = low_pass_factors(1.0 / frequency, cutoff)
+    return np.asarray(np.fft.irfft2(np.fft.rfft2(images) * factors, s=(n_x, n_y)))
+
+
+def _correlations(left: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(k,) correlation coefficients of pairs of images near their centres; 0 where an image is all zero."""
+    n_x, n_y = left.shape[1:]
+    x, y = (np.arange(n_x) - n_x // 2) / n_x, (np.arange(n_y) - n_y // 2) / n_y
+    near = np.hypot(x[:, None], y[None, :]) <= TRUSTED_RADIUS
+    a, b = left[:, near], right[:, near]
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    return np.divide((a * b).sum(axis=1), scale, out=np.zeros(len(a)), where=scale > 0)

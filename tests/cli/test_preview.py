@@ -1,0 +1,115 @@
+"""`cryolike-dask preview`: the right particles in the picture, the numbers beside it, and nothing else written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+from PIL import Image
+
+from cryolike_dask import InputError, particles_from_star, preview_particles
+from cryolike_dask.demo import DemoData, write_demo_particles
+from tests.cli.conftest import Cli
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> DemoData:
+    return write_demo_particles(tmp_path_factory.mktemp("larger"), n_images=24, box=48, pixel_size=2.5, n_files=2, seed=3)
+
+
+def test_picture_and_numbers(larger: DemoData, tmp_path: Path, cli: Cli) -> None:
+    out = tmp_path / "look.png"
+    result = cli("preview", larger.star_file, "--mrc-folder", larger.folder_mrc, "--params", larger.params_file, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    assert "16 of 24" in result.stdout
+    assert "2.5 Å, from the table" in result.stdout
+    assert "48 × 48 pixels, 120 Å wide" in result.stdout
+    defocus = particles_from_star(larger.star_file, larger.folder_mrc)
+    assert f"{defocus['defocus_v'].min():,.0f} to {defocus['defocus_u'].max():,.0f} Å" in result.stdout
+    with Image.open(out) as picture:
+        assert picture.format == "PNG"
+        assert np.asarray(picture).std() > 20
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["look.png"]
+
+
+def test_round_trip_agrees_with_the_low_passed_image(larger: DemoData) -> None:
+    particles = particles_from_star(larger.star_file, larger.folder_mrc)
+    preview = preview_particles(particles, larger.params_file, n_images=5)
+    assert preview.correlation.shape == (5,)
+    assert preview.correlation.min() > 0.99
+    assert preview._repr_png_().startswith(b"\x89PNG")
+
+
+def test_images_are_those_that_their_names_say(larger: DemoData) -> None:
+    preview = preview_particles(particles_from_star(larger.star_file, larger.folder_mrc), larger.params_file)
+    for name, image in zip(preview.names, preview.source, strict=True):
+        number, _, path = name.partition("(image ")[2].rstrip(")").partition(" of ")
+        with mrcfile.open(path) as file:
+            wanted = file.data[int(number) - 1].astype(np.float64)
+        assert np.corrcoef(wanted.ravel(), image.ravel())[0, 1] == pytest.approx(1, abs=1e-6)
+
+
+def test_a_seed_chooses_the_particles(larger: DemoData) -> None:
+    particles = particles_from_star(larger.star_file, larger.folder_mrc)
+    one, same, other = (preview_particles(particles, larger.params_file, n_images=3, seed=seed).names for seed in (1, 1, 2))
+    assert one == same
+    assert one != other
+
+
+def test_a_wrong_pixel_size_is_told(larger: DemoData, tmp_path: Path, cli: Cli) -> None:
+    cli("params", tmp_path / "wrong.npz", "--n-pixels", 48, "--pixel-size", 3.1)
+    result = cli("preview", larger.star_file, "--mrc-folder", larger.folder_mrc, "--params", tmp_path / "wrong.npz")
+    assert result.exit_code == 2
+    assert "3.1" in result.stderr
+    assert "2.5" in result.stderr
+
+
+def test_images_of_a_paired_star_file(particles: DemoData, tmp_path: Path, cli: Cli) -> None:
+    text = particles.star_file.read_text()
+    image = next(particles.folder_mrc.iterdir())
+    rows = [line for line in text.splitlines() if f"@{image.name}" in line or f"/{image.name}" in line]
+    table = tmp_path / "own.star"
+    kept = [line for line in text.splitlines() if "@" not in line]
+    table.write_text("\n".join(kept).rstrip() + "\n" + "\n".join(rows) + "\n")
+    result = cli("preview", table, "--mrc", image, "--params", particles.params_file, "--out", tmp_path / "p.png")
+    assert result.exit_code == 0, result.stderr
+    assert f"{len(rows)} of {len(rows)}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["table.txt"], "no kind"),
+        (["table.csv"], "--box-size"),
+        (["table.cs", "--mrc", "x.mrcs"], "--mrc"),
+        (["table.star", "--invert"], "Leopard-EM"),
+        (["table.star", "--out", "/nowhere/p.png"], "table.star"),
+    ],
+)
+def test_what_cannot_be_previewed_is_told(arguments: list[str], told: str, particles: DemoData, cli: Cli) -> None:
+    result = cli("preview", *arguments, "--params", particles.params_file)
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
+def test_a_picture_that_cannot_be_written_is_told(larger: DemoData, cli: Cli) -> None:
+    options = ("--mrc-folder", larger.folder_mrc, "--params", larger.params_file, "--n-images", 1)
+    result = cli("preview", larger.star_file, *options, "--out", "/nowhere/p.png")
+    assert result.exit_code == 2
+    assert "--out" in result.stderr
+
+
+@pytest.mark.parametrize("options", [{"n_images": 0}, {"n_images": 17}, {"low_pass": -1.0}, {"low_pass": float("nan")}])
+def test_numbers_out_of_range_are_refused(options: dict[str, float], larger: DemoData) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        preview_particles(particles_from_star(larger.star_file, larger.folder_mrc), larger.params_file, **options)  # type: ignore[arg-type]
+
+
+def test_downsampling_shows_what_would_be_written(larger: DemoData, tmp_path: Path, cli: Cli) -> None:
+    cli("params", tmp_path / "half.npz", "--n-pixels", 24, "--pixel-size", 5)
+    options = ("--downsample-factor", 2, "--params", tmp_path / "half.npz", "--out", tmp_path / "half.png")
+    result = cli("preview", larger.star_file, "--mrc-folder", larger.folder_mrc, *options)
+    assert result.exit_code == 0, result.stderr
+    assert "24 × 24 pixels" in result.stdout

@@ -1,0 +1,87 @@
+"""Back to real space, judged by images that are known exactly: smooth blobs, and their Fourier sums made without the package."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.image_descriptor import ImageDescriptor
+from cryolike_dask.inverse import fourier_to_physical, low_pass_factors
+from tests.support.direct_transform import converted, direct_transform, polar_grid
+
+
+def blobs(n_x: int, n_y: int) -> np.ndarray:
+    """A bright and a dark blob off the centre: no symmetry, and nothing near the Nyquist limit."""
+    x, y = np.mgrid[:n_x, :n_y].astype(np.float64)
+    bright = np.exp(-((x - n_x / 2 - 4) ** 2 + (y - n_y / 2 + 3) ** 2) / 8)
+    return bright - 0.5 * np.exp(-((x - n_x / 2 + 3) ** 2 + (y - n_y / 2 + 6) ** 2) / 18)
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+def round_trip(image: np.ndarray, descriptor: ImageDescriptor) -> np.ndarray:
+    grid = polar_grid(descriptor.radius_max, descriptor.dist_radii, descriptor.n_inplanes)
+    return fourier_to_physical(direct_transform(image, grid)[None], descriptor)[0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "n_inplanes"), [((40, 40), None), ((41, 41), 83), ((40, 32), 80), ((32, 41), 81)], ids=["even", "odd", "wide", "high"]
+)
+def test_a_band_limited_image_comes_back(shape: tuple[int, int], n_inplanes: int | None) -> None:
+    descriptor = ImageDescriptor.from_individual_values(n_pixels=shape, pixel_size=2.0, n_inplanes=n_inplanes)
+    image = blobs(*shape)
+    back = round_trip(image, descriptor)
+    assert back.shape == shape
+    assert correlation(image, back) > 0.999
+
+
+@pytest.mark.parametrize("change", [np.negative, np.flipud, np.fliplr, np.transpose], ids=["sign", "rows", "columns", "axes"])
+def test_sign_and_handedness_are_kept(change: object) -> None:
+    descriptor = ImageDescriptor.from_individual_values(n_pixels=40, pixel_size=2.0)
+    image = blobs(40, 40)
+    back = round_trip(image, descriptor)
+    assert correlation(change(image), back) < 0.9  # type: ignore[operator]
+    assert correlation(image, back) > 0.999
+
+
+def test_noise_comes_back_near_the_centre() -> None:
+    descriptor = ImageDescriptor.from_individual_values(n_pixels=48, pixel_size=2.0)
+    image = np.random.default_rng(0).normal(size=(48, 48))
+    grid = polar_grid(descriptor.radius_max, descriptor.dist_radii, descriptor.n_inplanes)
+    back = fourier_to_physical(converted(image, grid)[None], descriptor)[0]
+    frequency = np.fft.fftfreq(48)
+    within = np.hypot(frequency[:, None], frequency[None, :]) <= 0.25
+    smooth = np.fft.ifft2(np.fft.fft2(image) * within).real
+    back = np.fft.ifft2(np.fft.fft2(back) * within).real
+    position = np.arange(48) - 24
+    near = np.hypot(position[:, None], position[None, :]) < 0.3 * 48
+    assert correlation(smooth[near], back[near]) > 0.95
+
+
+def test_an_image_of_unit_norm_has_the_strength_that_the_factor_promises() -> None:
+    # Sum of a^2 over the pixels is sum of weight |F|^2 over 4 pi^2, by Parseval's theorem for this scaling.
+    descriptor = ImageDescriptor.from_individual_values(n_pixels=40, pixel_size=2.0)
+    assert (round_trip(blobs(40, 40), descriptor) ** 2).sum() == pytest.approx(1 / (4 * np.pi**2), rel=1e-3)
+
+
+def test_shells_of_no_weight_are_left_out() -> None:
+    descriptor = ImageDescriptor.from_individual_values(n_pixels=24, pixel_size=2.0)
+    grid = descriptor.polar_grid
+    fourier = np.random.default_rng(0).normal(size=(2, grid.n_shells, grid.n_inplanes)) + 0j
+    factors = (np.arange(grid.n_shells) < 10).astype(np.float64)
+    expected = fourier_to_physical(fourier * factors[:, None], descriptor)
+    np.testing.assert_allclose(fourier_to_physical(fourier, descriptor, factors), expected, atol=1e-15)
+    assert not fourier_to_physical(fourier, descriptor, 0 * factors).any()
+
+
+def test_a_stack_of_another_grid_is_refused() -> None:
+    descriptor = ImageDescriptor.from_individual_values(n_pixels=24, pixel_size=2.0)
+    with pytest.raises(InputError, match=r"\(images, 25, 48\)"):
+        fourier_to_physical(np.zeros((1, 24, 48), dtype=np.complex64), descriptor)
+
+
+def test_low_pass_falls_to_half_at_the_cutoff() -> None:
+    np.testing.assert_allclose(low_pass_factors(np.array([np.inf, 40.0, 20.0, 10.0]), 20.0), [1, 1, 0.5, 0], atol=1e-15)
