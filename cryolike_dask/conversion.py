@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cryolike_dask.convert_stack import output_error
+from cryolike_dask.convert_stack import RunOverError, output_error
 from cryolike_dask.errors import OutputError
-from cryolike_dask.execution.clients import open_lane
+from cryolike_dask.execution.clients import open_lane, synchronous
 from cryolike_dask.execution.drive import Outcome, drive, raise_failures
 from cryolike_dask.execution.lanes import Lane, SerialLane
 from cryolike_dask.execution.receipts import StackReceipt
@@ -68,6 +70,27 @@ class Conversion:
         """
         return self._run(open_lane(client), progress)
 
+    async def run_async(self, client: Any = None, progress: Progress | None = None) -> ConversionReport:
+        """`run` for asynchronous code: the event loop goes on meanwhile.
+
+        Args:
+            client: also an asynchronous `distributed.Client`; else as for `run`.
+            progress: as for `run`; called from another thread.
+
+        Raises:
+            OutputError, ConversionError: as for `run`.
+        """
+        # The work is driven from a thread of its own, over a connection of its own.
+        stopped = threading.Event()
+        running = asyncio.create_task(asyncio.to_thread(self._run, open_lane(synchronous(client)), progress, stopped))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            stopped.set()
+            with suppress(RunOverError):
+                await running
+            raise
+
     def run_serially(self, progress: Progress | None = None) -> ConversionReport:
         """The same in this thread, one stack after the other. Simple and slow: what other ways of running are compared with."""
         return self._run(_serial_lane(), progress)
@@ -99,13 +122,25 @@ class Conversion:
                 raise
             raise output_error(error, self.folder) from error
 
-    def _run(self, lane: AbstractContextManager[Lane], progress: Progress | None) -> ConversionReport:
+    def to_dask_array(self) -> Any:
+        """The Fourier images as a lazy array, made when they are needed; nothing is written.
+
+        Returns:
+            (n, n_shells, n_inplanes) complex `dask.array`, one block a stack, in the order of the stacks.
+        """
+        from cryolike_dask.execution.array import build_array
+
+        return build_array(self.plan)
+
+    def _run(
+        self, lane: AbstractContextManager[Lane], progress: Progress | None, stopped: threading.Event | None = None
+    ) -> ConversionReport:
         began = time.perf_counter()
         progress = progress_or_default(progress)
         error: BaseException | None = None
         run = acquire(self.folder)
         try:
-            outcome = self._convert(run, lane, progress)
+            outcome = self._convert(run, lane, progress, stopped or threading.Event())
             raise_failures(outcome, self.plan.n_stacks - len(outcome.published))
             return self._report(outcome, time.perf_counter() - began)
         except BaseException as failure:
@@ -117,7 +152,7 @@ class Conversion:
             run.release()
             progress.finish(error)
 
-    def _convert(self, run: RunFolder, lane: AbstractContextManager[Lane], progress: Progress) -> Outcome:
+    def _convert(self, run: RunFolder, lane: AbstractContextManager[Lane], progress: Progress, stopped: threading.Event) -> Outcome:
         plan, folder = self.plan, self.folder
         outcome = Outcome()
         with lane as opened:
@@ -139,8 +174,13 @@ class Conversion:
                     )
                 )
 
+            def tick() -> None:
+                if stopped.is_set():
+                    raise RunOverError("The conversion was cancelled.")
+                run.heartbeat()
+
             try:
-                drive(opened, str(folder), run.token, todo, self._unplotted(kept), tell, run.heartbeat, outcome)
+                drive(opened, str(folder), run.token, todo, self._unplotted(kept), tell, tick, outcome)
             except BaseException:
                 # The lane waits for tasks that have begun; they stop when the run is over.
                 run.stop()

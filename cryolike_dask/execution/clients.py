@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from cryolike_dask.errors import InputError
@@ -30,12 +31,49 @@ def open_lane(client: Any) -> Iterator[Lane]:
         finally:
             lane.close()
         return
-    with _as_client(client) as connected:
+    with _seceded(), _as_client(client) as connected:
         lane = ClusterLane(connected)
         try:
             yield lane
         finally:
             lane.close()
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """Where a scheduler is, and how to be let in.
+
+    Args:
+        address: such as 'tls://10.0.0.1:8786'.
+        security: a `distributed.Security`, or None.
+    """
+
+    address: str
+    security: Any
+
+
+def synchronous(client: Any) -> Any:
+    """A `client` argument that may be asynchronous, as one that another thread can use: it connects for itself."""
+    if client is None:
+        client = _current_client()
+    if not getattr(client, "asynchronous", False):
+        return client
+    is_cluster = hasattr(client, "scheduler_address")
+    return Scheduler(client.scheduler_address if is_cluster else client.scheduler.address, client.security)
+
+
+@contextmanager
+def _seceded() -> Iterator[None]:
+    """Inside a task of a worker, gives the thread's place to the tasks that will be waited for: else they might wait for it."""
+    from distributed import get_worker, worker_client
+
+    try:
+        get_worker()
+    except ValueError:
+        yield
+    else:
+        with worker_client():
+            yield
 
 
 def _current_client() -> Any:
@@ -56,11 +94,13 @@ def _as_client(client: Any) -> Iterator[Any]:
         if client.asynchronous:
             raise InputError("client is asynchronous: use `await conversion.run_async(client)` with it.")
         yield client
-    elif isinstance(client, str) or hasattr(client, "scheduler_address"):
+    elif isinstance(client, str | Scheduler) or hasattr(client, "scheduler_address"):
+        where = client.address if isinstance(client, Scheduler) else client
+        security = client.security if isinstance(client, Scheduler) else None
         try:
-            connected = Client(client, set_as_default=False)
+            connected = Client(where, security=security, set_as_default=False)
         except (OSError, ValueError) as error:
-            raise InputError(f"No Dask scheduler answers at {client!r} ({error}). Check the address.") from error
+            raise InputError(f"No Dask scheduler answers at {where!r} ({error}). Check the address.") from error
         with connected:
             yield connected
     else:
