@@ -1,0 +1,181 @@
+"""The same stacks, whatever runs the tasks; and whose client it is."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from cryolike_dask import Conversion, InputError, ParticleTable, convert_particle_stacks_from_indexed_star_file, particles_from_star
+from cryolike_dask.execution.lanes import ThreadLane
+from tests.pipeline.conftest import files_of
+from tests.support.independent_reader import read_arrays, read_stacks
+from tests.support.particle_sets import NO_PLOTS, ParticleSet, assert_holds, params, traced
+
+if TYPE_CHECKING:
+    from distributed import LocalCluster
+
+BATCH = 7
+
+
+def conversion(particles: ParticleSet, folder: Path, **options: object) -> Conversion:
+    table = particles_from_star(particles.star, particles.mrc)
+    return Conversion(table, params(), folder_output=folder, **{"batch_size": BATCH, **NO_PLOTS, **options})
+
+
+@pytest.fixture(scope="module")
+def serially(scattered: ParticleSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of the plain serial run, the oracle."""
+    folder = tmp_path_factory.mktemp("serially")
+    conversion(scattered, folder).run_serially()
+    return folder
+
+
+def assert_same_stacks(folder: Path, oracle: Path) -> None:
+    found, wanted = files_of(folder), files_of(oracle)
+    assert set(found) == set(wanted)
+    for name, content in wanted.items():
+        if name.endswith(".pt"):
+            assert found[name] == content, name
+        elif name.endswith(".npz"):
+            ours, theirs = read_arrays(folder / name), read_arrays(oracle / name)
+            assert list(ours) == list(theirs)
+            for key, value in theirs.items():
+                np.testing.assert_array_equal(ours[key], value, err_msg=f"{name}: {key}")
+                assert ours[key].dtype == value.dtype
+
+
+def test_serial_stacks_hold_every_image_in_the_order_of_the_table(scattered: ParticleSet, serially: Path) -> None:
+    stacks = read_stacks(serially)
+    assert [len(stack.fourier) for stack in stacks] == [7, 7, 7, 7, 3]
+    assert_holds(stacks, scattered.images, scattered.listed)
+    defocus = np.concatenate([stack.metadata["defocusU"] for stack in stacks])
+    np.testing.assert_array_equal(defocus, [10000.5 + 10 * i for i in range(31)])
+    np.testing.assert_array_equal(np.concatenate([stack.metadata["row"] for stack in stacks]), range(31))
+
+
+def test_threads_of_this_process(scattered: ParticleSet, serially: Path, tmp_path: Path) -> None:
+    report = conversion(scattered, tmp_path).run()
+    assert [stack.counter for stack in report.stacks] == list(range(5))
+    assert_same_stacks(tmp_path, serially)
+
+
+def test_local_cluster_of_two_processes(scattered: ParticleSet, serially: Path, tmp_path: Path, cluster: LocalCluster) -> None:
+    conversion(scattered, tmp_path).run(cluster)
+    assert_same_stacks(tmp_path, serially)
+    assert len(cluster.workers) == 2, "the cluster is not ours to close"
+    assert all(worker.status.name == "running" for worker in cluster.workers.values())
+
+
+def test_scheduler_address(scattered: ParticleSet, serially: Path, tmp_path: Path, cluster: LocalCluster) -> None:
+    conversion(scattered, tmp_path).run(cluster.scheduler_address)
+    assert_same_stacks(tmp_path, serially)
+    assert cluster.status.name == "running"
+
+
+def test_client_that_is_not_the_current_one(scattered: ParticleSet, serially: Path, tmp_path: Path, cluster: LocalCluster) -> None:
+    from distributed import Client
+
+    with Client(cluster, set_as_default=False) as client:
+        conversion(scattered, tmp_path).run(client)
+        assert client.status == "running", "the client is not ours to close"
+        assert not client.futures, "nothing is left on the cluster"
+    assert_same_stacks(tmp_path, serially)
+
+
+def test_current_client_is_used_without_being_named(
+    scattered: ParticleSet, serially: Path, tmp_path: Path, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import Client
+
+    def no_threads(*arguments: object) -> None:
+        raise AssertionError("threads of this process were used although there is a client")
+
+    monkeypatch.setattr(ThreadLane, "__init__", no_threads)
+    with Client(cluster) as client:
+        convert_particle_stacks_from_indexed_star_file(
+            params(), scattered.star, scattered.mrc, folder_output=tmp_path, batch_size=BATCH, **NO_PLOTS
+        )
+        assert client.status == "running"
+    assert_same_stacks(tmp_path, serially)
+
+
+def test_without_a_client_no_cluster_is_started(scattered: ParticleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import distributed
+
+    def no_cluster(*arguments: object, **options: object) -> None:
+        raise AssertionError("a cluster or client was made although none was asked for")
+
+    for name in ("Client", "LocalCluster"):
+        monkeypatch.setattr(distributed, name, no_cluster)
+    threads = set(threading.enumerate())
+    conversion(scattered, tmp_path).run()
+    assert len(read_stacks(tmp_path)) == 5
+    assert not [thread.name for thread in set(threading.enumerate()) - threads if "cryolike" in thread.name]
+
+
+def test_what_is_no_client_is_refused_before_anything_is_written(scattered: ParticleSet, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    with pytest.raises(InputError, match="client is a int"):
+        conversion(scattered, folder).run(3)
+    assert not folder.exists() or not files_of(folder)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_scheduler_that_does_not_answer_is_named(scattered: ParticleSet, tmp_path: Path) -> None:
+    import dask
+
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "200ms"}),
+        pytest.raises(InputError, match=r"No Dask scheduler answers at 'tcp://127\.0\.0\.1:9'"),
+    ):
+        conversion(scattered, tmp_path / "out").run("tcp://127.0.0.1:9")
+
+
+def test_nothing_given_is_changed(scattered: ParticleSet, tmp_path: Path) -> None:
+    table = particles_from_star(scattered.star, scattered.mrc)
+    descriptor = params(pixel_size=3.0)
+    before: tuple[ParticleTable, object] = copy.deepcopy(table), copy.deepcopy(descriptor)
+    options = {"batch_size": 4, "pixel_size": 2.0, "order": "file", **NO_PLOTS}
+    given = dict(options)
+    Conversion(table, descriptor, folder_output=tmp_path, **options).run()
+    assert options == given
+    assert descriptor == before[1]
+    np.testing.assert_array_equal(table.rows, before[0].rows)
+    assert (table.files, table.sources) == (before[0].files, before[0].sources)
+    assert read_stacks(tmp_path)[0].metadata["pixel_size"].tolist() == [2.0, 2.0]
+
+
+def test_planning_writes_nothing(scattered: ParticleSet, tmp_path: Path) -> None:
+    planned = conversion(scattered, tmp_path / "out")
+    assert "31 images to 5 stacks" in repr(planned)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 31, 1000])
+def test_stacks_are_full_but_for_the_last(scattered: ParticleSet, tmp_path: Path, batch_size: int) -> None:
+    conversion(scattered, tmp_path, batch_size=batch_size).run()
+    stacks = read_stacks(tmp_path)
+    sizes = [len(stack.fourier) for stack in stacks]
+    assert sum(sizes) == 31
+    assert all(size == batch_size for size in sizes[:-1])
+    assert traced(stacks) == list(scattered.listed)
+
+
+def test_many_stacks_keep_their_order_on_two_processes(scattered: ParticleSet, tmp_path: Path, cluster: LocalCluster) -> None:
+    report = conversion(scattered, tmp_path, batch_size=1).run(cluster)
+    assert [stack.counter for stack in report.stacks] == list(range(31))
+    assert_holds(read_stacks(tmp_path), scattered.images, scattered.listed)
+
+
+def test_pictures_are_drawn_by_the_workers(abc: ParticleSet, tmp_path: Path, cluster: LocalCluster) -> None:
+    conversion(abc, tmp_path, batch_size=10, flag_plots=True).run(cluster)
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {
+        f"{kind}_stack_{counter:06d}.png"
+        for counter in (0, 1)
+        for kind in ("particles_phys", "particles_fourier", "power_spectrum")
+    }
