@@ -159,7 +159,7 @@ def _convert(particles: ParticleTable, options: dict[str, Any]) -> None:
     elif not quiet:
         click.echo(f"{report}.")
         if conversion.settings.flag_plots:
-            click.echo(f"Pictures are in {report.folder / 'plots'}.")
+            click.echo(f"Look at {report.folder / 'report.html'}, and the pictures in {report.folder / 'plots'}.")
 
 
 def _show_plan(conversion: Conversion, as_json: bool) -> None:

@@ -17,6 +17,7 @@ from cryolike_dask.execution.clients import open_lane, synchronous
 from cryolike_dask.execution.drive import Outcome, drive, raise_failures
 from cryolike_dask.execution.lanes import Lane, SerialLane
 from cryolike_dask.execution.receipts import StackReceipt
+from cryolike_dask.html_report import with_html_report
 from cryolike_dask.human import human_bytes, plural
 from cryolike_dask.image_descriptor import ImageDescriptor
 from cryolike_dask.particles import ParticleTable
@@ -68,7 +69,7 @@ class Conversion:
             OutputError: the output folder holds something already, is locked, full or not writable.
             ConversionError: stacks could not be made; the others are complete.
         """
-        return self._run(open_lane(client), progress)
+        return self._run(open_lane(client, self.settings.device), progress)
 
     async def run_async(self, client: Any = None, progress: Progress | None = None) -> ConversionReport:
         """`run` for asynchronous code: the event loop goes on meanwhile.
@@ -82,7 +83,9 @@ class Conversion:
         """
         # The work is driven from a thread of its own, over a connection of its own.
         stopped = threading.Event()
-        running = asyncio.create_task(asyncio.to_thread(self._run, open_lane(synchronous(client)), progress, stopped))
+        running = asyncio.create_task(
+            asyncio.to_thread(self._run, open_lane(synchronous(client), self.settings.device), progress, stopped)
+        )
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -142,7 +145,8 @@ class Conversion:
         try:
             outcome = self._convert(run, lane, progress, stopped or threading.Event())
             raise_failures(outcome, self.plan.n_stacks - len(outcome.published))
-            return self._report(outcome, time.perf_counter() - began)
+            report = self._report(outcome, time.perf_counter() - began)
+            return with_html_report(self.plan, report) if self.settings.flag_plots else report
         except BaseException as failure:
             error = failure
             if isinstance(failure, OSError) and not isinstance(failure, OutputError):

@@ -1,0 +1,148 @@
+"""report.html: it says what was done, shows it, and needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from shutil import which
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cryolike_dask.html_report as html_report
+from cryolike_dask import Conversion, ConversionReport, particles_from_star
+from cryolike_dask.demo import write_demo_particles
+from cryolike_dask.html_report import plot_histograms, write_html_report
+
+
+@pytest.fixture(scope="module")
+def conversion(tmp_path_factory: pytest.TempPathFactory) -> Conversion:
+    data = write_demo_particles(tmp_path_factory.mktemp("demo") / "a <b> & c", n_images=12, box=16, n_files=2)
+    particles = particles_from_star(data.star_file, data.folder_mrc)
+    return Conversion(particles, data.params_file, folder_output=tmp_path_factory.mktemp("out"), batch_size=5)
+
+
+@pytest.fixture(scope="module")
+def report(conversion: Conversion) -> ConversionReport:
+    return conversion.run()
+
+
+@pytest.fixture(scope="module")
+def page(report: ConversionReport) -> str:
+    """As the run left it."""
+    return (report.folder / "report.html").read_text(encoding="utf-8")
+
+
+class Elements(HTMLParser):
+    """Collects attributes, text, and whether every element is closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_page_loads_nothing(page: str) -> None:
+    elements = Elements(page)
+    assert elements.open == []
+    loaded = [value for _, name, value in elements.attributes if name in ("src", "href", "srcset", "data", "action")]
+    assert len(loaded) == 4
+    assert all(value.startswith("data:image/png;base64,") for value in loaded)
+    assert not re.search(r"https?:|//\w+\.\w|url\(|@import|<script|<link|<iframe", re.sub(r'"data:[^"]*"', "", page))
+
+
+def test_pictures_are_those_of_the_first_stack(page: str, report: ConversionReport) -> None:
+    pictures = [base64.b64decode(text) for text in re.findall(r'base64,([^"]+)', page)]
+    for picture in pictures:
+        Image.open(io.BytesIO(picture)).verify()
+    on_disk = {path.read_bytes() for path in (report.folder / "plots").glob("*_stack_000000.png")}
+    assert on_disk <= set(pictures)
+    assert len(on_disk) == 3
+
+
+def test_what_was_done_is_told(page: str, conversion: Conversion) -> None:
+    text = " ".join(Elements(page).words)
+    for wanted in (
+        "12 particles",
+        "3 of at most 5 images",
+        "2 Å, from the table",
+        "17 shells × 32 angles",
+        "batch_size",
+        "No warnings",
+    ):
+        assert wanted in text
+    assert conversion.plan.table.sources[0].table in text  # angle brackets and all
+
+
+def test_warnings_and_rows_left_out_are_told(conversion: Conversion, report: ConversionReport) -> None:
+    told = replace(report, warnings=tuple(f"warning {n} <&>" for n in range(60)), skipped=("row 7: the image file is missing",))
+    text = " ".join(Elements(write_html_report(conversion.plan, told).read_text(encoding="utf-8")).words)
+    assert "warning 39 <&>" in text
+    assert "and 20 more" in text
+    assert "1 particle left out" in text
+    assert "row 7" in text
+    assert "No warnings" not in text
+
+
+def test_histograms_cope_with_values_not_stated(conversion: Conversion) -> None:
+    table = conversion.plan.table
+    rows = table.rows.copy()
+    for name in ("angle_rotation", "angle_tilt", "angle_psi"):
+        rows[name] = np.nan
+    rows["phase_shift"] = 0.5
+    one = replace(table, rows=rows[:1])
+    with Image.open(io.BytesIO(plot_histograms(table))) as whole, Image.open(io.BytesIO(plot_histograms(one))) as single:
+        assert whole.size == (900, 420)
+        assert single.size == (900, 420)
+        assert np.asarray(single).std() > 5
+
+
+def test_a_report_that_fails_does_not_fail_the_conversion(
+    conversion: Conversion, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(html_report, "write_whole", refuse)
+    plan = conversion.plan
+    told = Conversion(plan.table, plan.descriptor, folder_output=tmp_path).run()
+    assert told.n_images == 12
+    assert [line for line in told.warnings if "report.html was not written" in line]
+
+
+def test_no_report_without_pictures(conversion: Conversion, tmp_path: Path) -> None:
+    Conversion(conversion.plan.table, conversion.plan.descriptor, folder_output=tmp_path, flag_plots=False).run()
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.skipif(which("chromium") is None, reason="chromium is not installed")
+def test_a_browser_draws_the_page(conversion: Conversion, report: ConversionReport, tmp_path: Path) -> None:
+    picture = tmp_path / "page.png"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,1600", f"--user-data-dir={tmp_path / 'profile'}"]
+    page = write_html_report(conversion.plan, report).as_uri()
+    subprocess.run(["chromium", *options, f"--screenshot={picture}", page], check=True, capture_output=True, timeout=120)
+    with Image.open(picture) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    magma = (pixels[..., 0] > pixels[..., 1] + 60).sum()  # of the Fourier montage
+    assert magma > 20_000
+    assert (pixels.sum(axis=2) < 150).sum() > 2_000
