@@ -8,19 +8,19 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.boxes import boxes_over_edge, check_boxes
 from cryolike_dask.errors import InputError
 from cryolike_dask.grids import decide_grids, same_pixel_sizes, stack_descriptor
 from cryolike_dask.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc_header import ImageFile, scan_headers
 from cryolike_dask.particles import ParticleTable, Source, describe_particle
+from cryolike_dask.plan_checks import refuse_missing, refuse_wrong_boxes, refuse_wrong_indexes, tables_of, without_missing
 from cryolike_dask.settings import ConversionSettings, fingerprint
 
 logger = logging.getLogger(__name__)
@@ -162,21 +162,21 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor, settings: Conve
         InputError: the inputs contradict each other or the settings, or files are missing.
     """
     if not len(table):
-        raise InputError(f"{_tables(table)}: there are no particles to convert.")
+        raise InputError(f"{tables_of(table)}: there are no particles to convert.")
     table = _in_output_order(table, settings)
     if settings.on_missing == "skip":
         headers = dict(enumerate(scan_headers(table.files)))
-        table = _without_missing(table, headers)
+        table = without_missing(table, headers)
         particles = _digest(table)
     else:
         particles = _digest(table)
         table = table.take(slice(0, _rows_within_limit(table, settings)))
         used = np.unique(table["file"])
         headers = dict(zip(used.tolist(), scan_headers([table.files[i] for i in used]), strict=True))
-        _refuse_missing(table, headers)
+        refuse_missing(table, headers)
     files = tuple(headers.get(position) for position in range(len(table.files)))
-    _check_indexes(table, files)
-    _check_boxes(table, files)
+    refuse_wrong_indexes(table, files)
+    refuse_wrong_boxes(table, files)
     if settings.pixel_size is None:
         _breaks(table, settings, same_pixel_sizes(table["pixel_size"]))  # names the optics groups before grids are compared
     grids = decide_grids(table, files, descriptor, settings, one_box=not _never_combines(table, settings))
@@ -290,79 +290,7 @@ def _mixed_optics_message(table: ParticleTable, columns: Sequence[npt.NDArray[np
             f"{', '.join(names[number])}: {voltage:g} kV, Cs {aberration:g} mm, contrast {contrast:g}{pixel} ({counts[number]:,} images)"
         )
     return (
-        f"{_tables(table)}: a stack holds one voltage, spherical aberration, amplitude contrast and pixel size, but the particles "
+        f"{tables_of(table)}: a stack holds one voltage, spherical aberration, amplitude contrast and pixel size, but the particles "
         f"have {len(lines)} combinations: {'; '.join(lines[:_LISTED])}. Convert the groups separately, or let a stack end where the "
         "group changes with mixed_optics='split' (--mixed-optics split)."
     )
-
-
-def _tables(table: ParticleTable) -> str:
-    return ", ".join(dict.fromkeys(source.table for source in table.sources)) or "The particle table"
-
-
-def _missing(table: ParticleTable, headers: dict[int, ImageFile | None]) -> list[int]:
-    return [position for position in np.unique(table["file"]).tolist() if headers[position] is None]
-
-
-def _refuse_missing(table: ParticleTable, headers: dict[int, ImageFile | None]) -> None:
-    missing = _missing(table, headers)
-    if not missing:
-        return
-    first = int(np.flatnonzero(table["file"] == missing[0])[0])
-    names = "".join(f"\n  {table.files[position]}" for position in missing[:_LISTED])
-    more = f"\n  and {len(missing) - _LISTED:,} more" if len(missing) > _LISTED else ""
-    raise InputError(
-        f"{_tables(table)}: {len(missing):,} image file{'s' if len(missing) > 1 else ''} named there cannot be found (first for "
-        f"particle {int(table['row'][first]) + 1}). Give the folder that holds the images, run from the directory where the "
-        f"recorded paths start, or leave such particles out with on_missing='skip' (--on-missing skip).{names}{more}"
-    )
-
-
-def _without_missing(table: ParticleTable, headers: dict[int, ImageFile | None]) -> ParticleTable:
-    missing = _missing(table, headers)
-    if not missing:
-        return table
-    lost = np.isin(table["file"], missing)
-    if lost.all():
-        raise InputError(f"{_tables(table)}: none of the {len(missing):,} image files named there can be found.")
-    skipped = tuple(f"{table.where(int(row))}: the image file is missing" for row in np.flatnonzero(lost))
-    line = f"{int(lost.sum()):,} of {len(table):,} particles are left out: {len(missing):,} image files are missing."
-    return replace(table, rows=table.rows[~lost], skipped=(*table.skipped, *skipped), warnings=(*table.warnings, line))
-
-
-def _check_indexes(table: ParticleTable, files: Sequence[ImageFile | None]) -> None:
-    n_images = np.array([0 if file is None else file.n_images for file in files], dtype=np.int64)[table["file"]]
-    whole = np.array([source.boxes is None for source in table.sources])[table["source"]]
-    wrong = whole & ((table["index"] < 0) | (table["index"] >= n_images))
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        more = f" {int(wrong.sum()) - 1:,} more particles are out of range." if wrong.sum() > 1 else ""
-        raise InputError(
-            f"{table.where(row)}: the file holds {n_images[row]:,} images. The table and the image file do not belong together, or "
-            f"the file is incomplete.{more}"
-        )
-
-
-def _check_boxes(table: ParticleTable, files: Sequence[ImageFile | None]) -> None:
-    for number, source in enumerate(table.sources):
-        cut = source.boxes
-        if cut is None:
-            continue
-        for position in np.unique(table["file"][table["source"] == number]).tolist():
-            file = files[position]
-            if file is None:
-                continue
-            if file.n_images != 1:
-                raise InputError(f"{file.path} holds {file.n_images} images: boxes are cut from single micrographs.")
-            rows = np.flatnonzero((table["source"] == number) & (table["file"] == position))
-            top, left = table["top"][rows], table["left"][rows]
-            outside = check_boxes(top, left, cut.size, file.n_rows, file.n_columns)
-            over = boxes_over_edge(top, left, cut.size, file.n_rows, file.n_columns)
-            for wrong, what in ((outside, "lies wholly outside"), (over if cut.edge == "error" else outside, "reaches beyond")):
-                if wrong.any():
-                    row = int(np.argmax(wrong))
-                    raise InputError(
-                        f"{table.where(int(rows[row]))}: its box of {cut.size} pixels with the top left corner at row {top[row]}, "
-                        f"column {left[row]} {what} the micrograph of {file.n_rows} x {file.n_columns} pixels. Remove the row, or "
-                        "choose another box size or edge mode."
-                    )
