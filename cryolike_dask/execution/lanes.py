@@ -6,7 +6,9 @@ A lane takes tasks and hands back what became of them. It knows nothing of stack
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,12 +17,18 @@ from typing import Any, Literal, Protocol
 import psutil
 
 from cryolike_dask.errors import ConversionError
+from cryolike_dask.settings import Device
 
 _WORKER_BYTES = 400 << 20
 """What a worker process takes once all libraries are loaded."""
+_WORKERS_SECONDS = 1.0
+"""How long what the scheduler said of its workers is taken for true."""
 _LOST_SCHEDULER = ("closing", "closed")
 _PATIENCE_SECONDS = 8.0
-"""How long tasks of a run that was stopped are waited for."""
+"""How long a worker is waited for that may be dead."""
+_WARN_EVERY_SECONDS = 60.0
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["convert", "publish", "plot"]
 
@@ -130,33 +138,61 @@ class ThreadLane:
 class ClusterLane:
     """Workers of a Dask cluster.
 
+    Stacks are made on workers that declare the resource of GPUs, if any does and the device is not 'cpu'; else on all.
+
     Args:
         client: a synchronous `distributed.Client`; it is not closed here.
+        device: that stacks are made on.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, device: Device = "auto") -> None:
         import distributed
+
+        from cryolike_dask import config
 
         self._distributed = distributed
         self._client = client
         self._address = client.scheduler.address
         self._running: dict[Any, tuple[Kind, tuple[int, ...]]] = {}
         self._attempt = 0
+        self._factor = config.whole_number("window")
+        self._gpu = config.text("gpu.resource") if device != "cpu" else ""
+        self._stacks_a_gpu = config.whole_number("gpu.stacks")
+        self._workers: list[dict[str, Any]] = []
+        self._asked = -_WORKERS_SECONDS
 
     @property
     def window(self) -> int:
-        """Twice the threads of the cluster as it is now, which may grow and shrink."""
+        """`cryolike.window` times the stacks that the cluster can work on as it is now; it may grow and shrink."""
         # Beyond a window the scheduler would hold the whole run, and tasks with resources are never queued by it.
-        with self._scheduler_needed():
-            return 2 * max(1, int(sum(self._client.nthreads().values())))
+        workers = self._known_workers()
+        gpus = self._gpu_workers(workers)
+        if gpus:
+            places = sum(min(w["nthreads"], int(w["resources"][self._gpu] * self._stacks_a_gpu)) for w in gpus)
+        else:
+            places = sum(w["nthreads"] for w in workers)
+        return self._factor * max(1, int(places))
 
     @property
     def memory_a_thread(self) -> int | None:
         """Of the workers that are there now, less what a worker needs before it does anything."""
-        with self._scheduler_needed():
-            workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        limits = [(w["memory_limit"] - _WORKER_BYTES) // max(1, w["nthreads"]) for w in workers if w.get("memory_limit")]
+        workers = self._known_workers()
+        limits = [
+            (w["memory_limit"] - _WORKER_BYTES) // max(1, w["nthreads"])
+            for w in self._gpu_workers(workers) or workers
+            if w.get("memory_limit")
+        ]
         return min(limits, default=None)
+
+    def _known_workers(self) -> list[dict[str, Any]]:
+        with self._scheduler_needed():
+            if time.monotonic() - self._asked >= _WORKERS_SECONDS:
+                self._workers = list(self._client.scheduler_info(n_workers=-1)["workers"].values())
+                self._asked = time.monotonic()
+        return self._workers
+
+    def _gpu_workers(self, workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [w for w in workers if self._gpu and w.get("resources", {}).get(self._gpu, 0) > 0]
 
     @contextmanager
     def _scheduler_needed(self) -> Iterator[None]:
@@ -181,6 +217,8 @@ class ClusterLane:
         self._attempt += 1
         # A digit behind the first dash-separated words makes the dashboard show one group a kind of task.
         key = f"{task.__name__.removesuffix('_task').replace('_', '-')}-{self._attempt}-{token}-{counters[0]:06d}"
+        pinned = kind == "convert" and self._gpu_workers(self._known_workers())
+        resources = {self._gpu: 1 / self._stacks_a_gpu} if pinned else None
         with self._scheduler_needed():
             future = self._client.submit(
                 task,
@@ -192,6 +230,7 @@ class ClusterLane:
                 pure=False,
                 # What is nearly finished goes first: staged stacks become visible, and pictures wait.
                 priority={"publish": 10, "convert": 0, "plot": -10}[kind],
+                resources=resources,
             )
         self._running[future] = (kind, counters)
 
@@ -203,19 +242,22 @@ class ClusterLane:
                     finished = self._distributed.wait(list(self._running), timeout=seconds, return_when="FIRST_COMPLETED").done
             except TimeoutError:
                 return []
-        return [self._outcome(future) for future in finished]
+            return [self._outcome(future) for future in finished]
 
     def _outcome(self, future: Any) -> Done:
+        from distributed.comm import CommClosedError
+
         kind, counters = self._running.pop(future)
         try:
-            error = None if future.status == "finished" else future.exception()
-            value = future.result() if error is None else None
+            error = None if future.status == "finished" else future.exception(_PATIENCE_SECONDS)
+            # The worker that holds the receipt may be dead, and none there to make it again: it is not waited for.
+            value = future.result(_PATIENCE_SECONDS) if error is None else None
         except Exception as failure:  # noqa: BLE001  # the cluster itself failed; the driver decides
             error, value = failure, None
         finally:
             # Released at once: what the client holds, a dying worker makes the scheduler compute again.
             future.release()
-        lost = isinstance(error, (self._distributed.KilledWorker, concurrent.futures.CancelledError))
+        lost = isinstance(error, (self._distributed.KilledWorker, concurrent.futures.CancelledError, TimeoutError, CommClosedError))
         return Done(kind, counters, value, error, lost)
 
     def close(self) -> None:

@@ -1,0 +1,92 @@
+"""Output folders that fill up."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cryolike_dask.errors import ConversionError, OutputError
+from cryolike_dask.verify import verify_output
+from tests.support.chaos import At, Case, contents, make_case, n_visible, process, process_cluster, watching
+
+pytestmark = pytest.mark.chaos
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system in memory, of 32 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("mounting a small file system is not permitted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path, leave: int) -> Path:
+    """A file that leaves this many bytes free."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        with pytest.raises(OSError, match="No space left"):
+            while True:
+                file.write(bytes(4096))
+        file.truncate(max(0, ballast.stat().st_size - leave))
+    return ballast
+
+
+def assert_nothing_half_written(out: Path) -> None:
+    for path in [path for path in out.rglob("*") if path.is_file() and "/." not in str(path.relative_to(out.parent))]:
+        assert path.stat().st_size > 0
+    # Every visible stack is sound; what is missing is all that is wrong.
+    assert [line for line in verify_output(out) if "missing" not in line and "the run is" not in line] == []
+
+
+@pytest.mark.parametrize("leave", [0, 4096, 20_000])
+def test_a_disk_that_fills_up_is_told_and_the_run_goes_on_when_there_is_space(case: Case, small_disk: Path, leave: int) -> None:
+    out = small_disk / "out"
+    with process_cluster() as (_, client):
+        with watching(out), pytest.raises(ConversionError, match=r"No space left on device.*Free some space"):
+            case.conversion(out).run(client, At(9, lambda: fill(small_disk, leave)))
+        assert_nothing_half_written(out)
+        assert 9 <= n_visible(out) < case.n_stacks
+        (small_disk / "ballast").unlink()
+        with watching(out):
+            report = case.conversion(out, skip_exist=True).run(client)
+    assert report.n_kept >= 9
+    case.check(out)
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written_or_removed(case: Case, small_disk: Path) -> None:
+    out = small_disk / "out"
+    case.conversion(out, n_stacks_max=2).run()
+    before = contents(out)
+    fill(small_disk, 65_536)
+    for options in ({}, {"overwrite": True}, {"skip_exist": True}):
+        folder = out if options else small_disk / "another"
+        with pytest.raises(OutputError, match=r"free, but the stacks need"):
+            case.conversion(folder, **options).run()
+    assert contents(out) == before
+    assert contents(small_disk / "another") == {}
+
+
+def test_a_limit_on_file_sizes_is_told_and_leaves_nothing_half_written(tmp_path_factory: pytest.TempPathFactory, out: Path) -> None:
+    case = make_case(tmp_path_factory.mktemp("large"), n_images=150, batch_size=75)
+    # Smaller than a stack's Fourier images, larger than all other files.
+    size = max(path.stat().st_size for path in case.data.star_file.parent.parent.glob("undisturbed/fft/*.pt"))
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1000, resource.RLIM_INFINITY))
+
+    with watching(out), process(case.command(out), preexec_fn=limit) as run:
+        text = run.communicate()[0]
+    assert run.returncode == 1, text
+    assert "File too large" in text
+    assert "Free some space" in text
+    assert "Traceback" not in text
+    assert not list(out.rglob("*.pt"))
+    case.resume_and_check(out)

@@ -1,0 +1,317 @@
+"""Particles, clusters of processes, a watcher of the output folder, and faults, for tests of what survives."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import psutil
+from distributed import Client, LocalCluster
+from distributed.utils import get_mp_context
+
+from cryolike_dask.conversion import Conversion
+from cryolike_dask.demo import DemoData, write_demo_particles
+from cryolike_dask.progress import StackProgress
+from cryolike_dask.report import ConversionReport
+from cryolike_dask.sources.star import particles_from_star
+from cryolike_dask.verify import verify_output
+
+BOX = 16
+DEADLINE = 60.0  # seconds, after which something that is waited for has failed
+COMMAND_LINE = (sys.executable, "-c", "from cryolike_dask.cli import main; main()")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def make_particles(folder: Path, n_images: int, n_files: int = 5) -> DemoData:
+    return write_demo_particles(folder, n_images=n_images, box=BOX, pixel_size=3.0, n_files=n_files, seed=5)
+
+
+def conversion(data: DemoData, out: Path, batch_size: int, **options: Any) -> Conversion:
+    particles = particles_from_star(str(data.star_file), str(data.folder_mrc))
+    return Conversion(particles, data.params_file, folder_output=out, **({"batch_size": batch_size, "flag_plots": False} | options))
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) -> Any:
+    """The first true value of the condition, asked again and again."""
+    end = time.monotonic() + seconds
+    pause = threading.Event()
+    while not (value := condition()):
+        assert time.monotonic() < end, f"{what} did not happen within {seconds:g} s"
+        pause.wait(0.005)
+    return value
+
+
+# What is compared
+
+
+def contents(out: Path) -> dict[str, Any]:
+    """Every file of an output folder: the bytes of stacks and tables as a hash, the arrays of archives; no hidden file is allowed."""
+    found: dict[str, Any] = {}
+    for path in sorted(path for path in out.rglob("*") if path.is_file()):
+        name = str(path.relative_to(out))
+        assert "/." not in f"/{name}", f"{name} was left over"
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                found[name] = {key: (a.dtype.str, a.shape, a.tobytes()) for key in archive.files for a in [archive[key]]}
+        elif path.suffix == ".star":
+            found[name] = [line for line in path.read_text().splitlines() if not line.startswith("#")]  # the date is a comment
+        elif name != "manifest.json":
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+@dataclass(frozen=True)
+class Case:
+    """Particles, and what an undisturbed conversion makes of them."""
+
+    data: DemoData
+    batch_size: int
+    n_stacks: int
+    undisturbed: dict[str, Any]
+    options: dict[str, Any]
+
+    def conversion(self, out: Path, **options: Any) -> Conversion:
+        return conversion(self.data, out, self.batch_size, **(self.options | options))
+
+    def command(self, out: Path, *more: str) -> list[str]:
+        """The command line of the same conversion."""
+        options = [f"--{name.replace('_', '-')}={value}" for name, value in self.options.items()]
+        return [
+            *COMMAND_LINE,
+            *("convert", "star", str(self.data.star_file), "--mrc-folder", str(self.data.folder_mrc)),
+            *("--params", str(self.data.params_file), "--out", str(out), "--no-plots"),
+            *("--batch-size", str(self.batch_size), *options, *more),
+        ]
+
+    def check(self, out: Path) -> None:
+        """The output is whole, and equal to that of the undisturbed conversion."""
+        assert verify_output(out) == []
+        found = contents(out)
+        assert sorted(found) == sorted(self.undisturbed)
+        different = [name for name, content in found.items() if content != self.undisturbed[name]]
+        assert different == []
+
+    def resume_and_check(self, out: Path, **options: Any) -> ConversionReport:
+        with watching(out):
+            report = self.conversion(out, skip_exist=True, **options).run()
+        self.check(out)
+        return report
+
+
+def make_case(folder: Path, n_images: int, batch_size: int, **options: Any) -> Case:
+    data = make_particles(folder / "particles", n_images)
+    made = conversion(data, folder / "undisturbed", batch_size, **options)
+    made.run_serially()
+    assert verify_output(folder / "undisturbed", deep=True) == []
+    return Case(data, batch_size, made.plan.n_stacks, contents(folder / "undisturbed"), options)
+
+
+# Watching
+
+
+class Watcher(threading.Thread):
+    """Looks at an output folder all the time: every visible stack is complete, and its counter follows on those before it.
+
+    Completeness is judged with `zipfile` alone: the archives test clean, and the checksums are those that the metadata state.
+    """
+
+    def __init__(self, out: Path) -> None:
+        super().__init__(daemon=True)
+        self.out = out
+        self.problems: list[str] = []
+        self.n_looks = 0
+        self.most_seen = 0
+        self._sound: set[tuple[int, int, int]] = set()
+        self._enough = threading.Event()
+
+    def run(self) -> None:
+        while not self._enough.is_set():
+            self.look()
+            self._enough.wait(0.002)
+        self.look()
+
+    def stop(self) -> None:
+        self._enough.set()
+        self.join()
+
+    def look(self) -> None:
+        self.n_looks += 1
+        try:
+            counters = [int(name[24:30]) for name in os.listdir(self.out / "fft") if name[0] != "." and name.endswith(".npz")]
+        except FileNotFoundError:
+            return
+        self.most_seen = max(self.most_seen, len(counters))
+        for counter in range(max(counters, default=-1) + 1):
+            fault = self._fault(counter)
+            # A stack that was taken back, with all after it, while this looked is no fault.
+            if fault and self._metadata(max(counters)).exists():
+                self.problems.append(fault)
+
+    def _metadata(self, counter: int) -> Path:
+        return self.out / "fft" / f"particles_fourier_stack_{counter:06d}.npz"
+
+    def _fault(self, counter: int) -> str:
+        metadata = self._metadata(counter)
+        try:
+            now = metadata.stat()
+            if (counter, now.st_ino, now.st_mtime_ns) in self._sound:
+                return ""
+            with np.load(metadata, allow_pickle=False) as archive:
+                wanted = {"fft/particles_fourier": int(archive["fourier_crc32"]), "phys/particles_phys": int(archive["phys_crc32"])}
+            for name, crc in wanted.items():
+                with zipfile.ZipFile(self.out / f"{name}_stack_{counter:06d}.pt") as tensor:
+                    if tensor.testzip() is not None or crc != tensor.getinfo("archive/data/0").CRC:
+                        return f"stack {counter} is visible and damaged"
+        except FileNotFoundError as error:
+            return f"stack {counter} is not there, but a later one is, or it lacks a file: {error}"
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            return f"stack {counter} is visible and damaged: {error}"
+        self._sound.add((counter, now.st_ino, now.st_mtime_ns))
+        return ""
+
+
+@contextmanager
+def watching(out: Path) -> Iterator[Watcher]:
+    watcher = Watcher(out)
+    watcher.start()
+    try:
+        yield watcher
+    finally:
+        watcher.stop()
+    assert watcher.problems == []
+    assert watcher.n_looks > 0
+
+
+# Faults at a chosen time
+
+
+@dataclass
+class At:
+    """Progress that does something once this many stacks are done, while the conversion goes on; `every` repeats it."""
+
+    n_done: int
+    what: Callable[[], Any]
+    every: bool = False
+    done: list[int] = field(default_factory=list)
+    times: int = 0
+
+    def start(self, n_stacks: int, n_images: int) -> None:
+        """See `Progress`."""
+
+    def stack_done(self, stack: StackProgress) -> None:
+        self.done.append(stack.counter)
+        if len(self.done) == self.n_done or (self.every and len(self.done) % self.n_done == 0):
+            self.times += 1
+            self.what()
+
+    def finish(self, error: BaseException | None) -> None:
+        """See `Progress`."""
+
+
+@contextmanager
+def process_cluster(n_workers: int = 2) -> Iterator[tuple[LocalCluster, Client]]:
+    """Worker processes with nannies. They are forked from a server that has everything imported, so that they start at once."""
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context().set_forkserver_preload(["distributed", "cryolike_dask.execution.tasks", "tests.support.chaos"])
+        with (
+            LocalCluster(n_workers=n_workers, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+            Client(cluster, set_as_default=False) as client,
+        ):
+            yield cluster, client
+
+
+def living_workers(cluster: LocalCluster) -> list[int]:
+    """Process ids of the workers that have come up. (A nanny gives up on a worker that dies before that.)"""
+    known = {worker.nanny for worker in cluster.scheduler.workers.values()}
+    pids = [nanny.pid for nanny in cluster.workers.values() if nanny.address in known]
+    return [pid for pid in pids if pid and psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def kill_some_worker(cluster: LocalCluster, random: np.random.Generator) -> None:
+    kill(int(random.choice(until(lambda: living_workers(cluster), "a living worker"))))
+
+
+# Faults of reading, put into a process
+
+
+class FaultyReads:
+    """Makes reads of some files fail. Kept in the module, so that a worker finds the one it was told of.
+
+    Args:
+        name: part of the path of the files.
+        times: how often; -1 for always.
+    """
+
+    original = staticmethod(os.preadv)
+
+    def __init__(self, name: str, times: int) -> None:
+        self.name, self.times = name, times
+
+    def preadv(self, descriptor: int, buffers: Any, offset: int) -> int:
+        if self.times and self.name in os.readlink(f"/proc/self/fd/{descriptor}"):
+            self.times -= 1
+            raise OSError(errno.EIO, "Input/output error")
+        return self.original(descriptor, buffers, offset)
+
+
+def break_reads(name: str, times: int) -> None:
+    os.preadv = FaultyReads(name, times).preadv  # type: ignore[assignment]
+
+
+def mend_reads() -> None:
+    os.preadv = FaultyReads.original
+
+
+def die_at(function: str, name: str) -> None:
+    """Have this process killed when it is about to call a function of `os` for a file of this name."""
+    original = getattr(os, function)
+
+    def or_die(*arguments: Any, **keywords: Any) -> Any:
+        target = arguments[1] if function == "replace" else arguments[0]
+        path = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else str(target)
+        if re.search(name, path):
+            kill(os.getpid())
+        return original(*arguments, **keywords)
+
+    setattr(os, function, or_die)
+
+
+# Other processes
+
+
+@contextmanager
+def process(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process in a session of its own, killed with all its children in the end."""
+    started = subprocess.Popen(
+        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **options
+    )
+    try:
+        yield started
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
+        started.wait()
+        started.stdout.close()  # type: ignore[union-attr]
+
+
+def n_visible(out: Path) -> int:
+    return len(list((out / "fft").glob("particles_fourier_stack_*.npz")))
