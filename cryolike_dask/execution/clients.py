@@ -9,15 +9,17 @@ from typing import Any
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.execution.lanes import ClusterLane, Lane, ThreadLane
+from cryolike_dask.settings import Device
 
 
 @contextmanager
-def open_lane(client: Any) -> Iterator[Lane]:
+def open_lane(client: Any, device: Device = "auto") -> Iterator[Lane]:
     """The lane for a `client` argument. Only what was opened here is closed here.
 
     Args:
         client: None for the current `distributed.Client` if there is one and else threads of this process on all its cores; a
             Client; a Cluster; or the address of a scheduler.
+        device: that stacks are made on.
 
     Raises:
         InputError: it is none of these, or the scheduler does not answer.
@@ -32,7 +34,7 @@ def open_lane(client: Any) -> Iterator[Lane]:
             lane.close()
         return
     with _seceded(), _as_client(client) as connected:
-        lane = ClusterLane(connected)
+        lane = ClusterLane(connected, device)
         try:
             yield lane
         finally:

@@ -1,0 +1,38 @@
+"""Defaults that fit a machine rather than a run, in Dask's configuration under `cryolike`; see `cryolike.yaml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dask.config
+import yaml
+
+from cryolike_dask.errors import InputError
+
+with (Path(__file__).parent / "cryolike.yaml").open(encoding="utf-8") as _file:
+    dask.config.update_defaults(yaml.safe_load(_file))
+
+
+def whole_number(name: str) -> int:
+    """A setting that counts something, such as 'gpu.threads'.
+
+    Raises:
+        InputError: it was set to something else.
+    """
+    value = dask.config.get(f"cryolike.{name}")
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"The Dask setting cryolike.{name} is {value!r}: it must be a whole number of at least 1.")
+    return value
+
+
+def text(name: str) -> str:
+    """A setting that names something; '' if it is not set.
+
+    Raises:
+        InputError: it was set to something else.
+    """
+    value: Any = dask.config.get(f"cryolike.{name}")
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"The Dask setting cryolike.{name} is {value!r}: it must be a text.")
+    return value or ""

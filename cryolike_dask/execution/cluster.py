@@ -1,0 +1,131 @@
+"""Clusters on this machine: one process a GPU, or processes that share the cores."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import os
+from typing import Any
+
+from distributed import LocalCluster
+from distributed.system import MEMORY_LIMIT
+
+from cryolike_dask import config
+from cryolike_dask.errors import InputError
+from cryolike_dask.execution.lanes import available_cores
+from cryolike_dask.execution.plugin import WorkerSetup
+from cryolike_dask.image_descriptor import ImageDescriptor
+from cryolike_dask.settings import Device
+
+_LEAST_MEMORY = 1 << 30
+"""Of a worker process: its libraries, and a stack on each of a few threads."""
+
+
+def local_cluster(
+    device: Device = "auto",
+    n_workers: int | None = None,
+    threads_per_worker: int | None = None,
+    memory_limit: int | str | None = "auto",
+    params: ImageDescriptor | None = None,
+    **options: Any,
+) -> Any:
+    """Start a Dask cluster on this machine. Use it as a context manager, or close it.
+
+    Args:
+        device: 'cuda' for one process a GPU, each seeing its own; 'cpu' for processes that share the cores; 'auto' for GPUs where
+            there are any.
+        n_workers: processes. By default one for each GPU, or as many as cores and memory allow.
+        threads_per_worker: of each process. By default `cryolike.gpu.threads` on GPUs, else the cores shared out.
+        memory_limit: of each process, bytes or text such as '16 GiB'; 'auto' shares this machine's memory out; None for no limit.
+        params: descriptor of the images that will be made, so that workers prepare for them when they start.
+        options: for `distributed.LocalCluster`, such as dashboard_address.
+
+    Returns:
+        a `LocalCluster`; with dask-cuda installed and GPUs, its `LocalCUDACluster`.
+
+    Raises:
+        InputError: there are fewer GPUs than asked for, or none.
+    """
+    if n_workers is not None and n_workers < 1:
+        raise InputError(f"n_workers is {n_workers}: it must be at least 1.")
+    gpus = visible_gpus() if device == "cuda" or (device == "auto" and _has_cuda()) else []
+    if device == "cuda" and not gpus:
+        raise InputError("device='cuda' was asked for, but this machine shows no CUDA device. Use device='auto' or 'cpu'.")
+    if len(gpus) < (n_workers or 1) and gpus:
+        raise InputError(
+            f"{n_workers} workers were asked for, but there are {len(gpus)} GPUs, and each has one worker. Ask for at most that many, "
+            "or for device='cpu'."
+        )
+    n_workers = n_workers or len(gpus) or _cpu_workers(threads_per_worker)
+    if memory_limit == "auto":
+        memory_limit = MEMORY_LIMIT // n_workers
+    common = {"dashboard_address": ":0", "memory_limit": memory_limit, **options}
+    setup = WorkerSetup("cuda" if gpus and _has_cuda() else "cpu", params)
+    if not gpus:
+        threads = threads_per_worker or max(1, available_cores() // n_workers)
+        return LocalCluster(n_workers=n_workers, threads_per_worker=threads, plugins={setup}, **common)
+    common |= {
+        "threads_per_worker": threads_per_worker or config.whole_number("gpu.threads"),
+        "resources": {config.text("gpu.resource"): 1},
+        "plugins": {setup},
+    }
+    if importlib.util.find_spec("dask_cuda") is not None:
+        from dask_cuda import LocalCUDACluster
+
+        return LocalCUDACluster(CUDA_VISIBLE_DEVICES=gpus[:n_workers], **common)
+    return OneProcessAGpu(gpus[:n_workers], **common)
+
+
+class OneProcessAGpu(LocalCluster):
+    """Nannies whose workers see one GPU each, as number 0.
+
+    Args:
+        gpus: what CUDA_VISIBLE_DEVICES names them.
+        options: for `LocalCluster`.
+    """
+
+    def __init__(self, gpus: list[str], **options: Any) -> None:
+        self.gpus = gpus
+        super().__init__(n_workers=0, processes=True, **options)
+        self.scale(len(gpus))
+        self.sync(self._correct_state)
+
+    def new_worker_spec(self) -> dict[str, Any]:
+        """The next worker: on the first GPU that has none."""
+        free = [gpu for gpu in self.gpus if _worker_name(gpu) not in self.worker_spec]
+        if not free:
+            raise InputError(f"All {len(self.gpus)} GPUs have their worker: the cluster cannot be larger.")
+        spec = copy.deepcopy(self.new_spec)
+        spec["options"]["env"] = {**spec["options"].get("env", {}), "CUDA_VISIBLE_DEVICES": free[0]}
+        return {_worker_name(free[0]): spec}
+
+
+def _worker_name(gpu: str) -> str:
+    return f"gpu-{gpu}"
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this machine that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        import torch
+
+        return [str(number) for number in range(torch.cuda.device_count())]
+    gpus = []
+    for name in (part.strip() for part in named.split(",")):
+        if name in ("", "-1"):
+            break  # CUDA, too, stops at the first name that is none.
+        gpus.append(name)
+    return gpus
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def _cpu_workers(threads_per_worker: int | None) -> int:
+    threads = threads_per_worker or config.whole_number("cpu.threads")
+    by_cores = -(-available_cores() // threads)
+    return max(1, min(by_cores, MEMORY_LIMIT // _LEAST_MEMORY))
