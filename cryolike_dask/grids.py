@@ -25,6 +25,10 @@ RELATIVE_TOLERANCE = 1e-4
 """Pixel sizes that differ by less are the same: tables round them."""
 
 
+Origins = dict[str, npt.NDArray[np.bool_]]
+"""The rows whose pixel size was found there, by the name of the place."""
+
+
 @dataclass(frozen=True)
 class Grids:
     """The outcome.
@@ -65,11 +69,11 @@ def decide_grids(
     warnings: list[str] = []
     describes_source = _fit_to_boxes(table, files, descriptor, settings.downsample_factor, one_box)
     factor = settings.downsample_factor
-    source, origin = _pixel_size_of_rows(table, files, settings, warnings)
+    source, origins = _pixel_size_of_rows(table, files, settings, warnings)
     own = descriptor.pixel_size[0] if describes_source else descriptor.pixel_size[0] / factor
     source = np.where(np.isnan(source), own, source)
     # An argument that is the descriptor's own value, but for rounding in a product, must not change the descriptor's float.
-    if origin == "argument" and not np.isclose(source[0], own, rtol=1e-9, atol=0):
+    if list(origins) == ["argument"] and not np.isclose(source[0], own, rtol=1e-9, atol=0):
         descriptor = descriptor.with_pixel_size(source[0] if describes_source else source[0] * factor)
     if describes_source and factor > 1:
         fine = descriptor
@@ -86,9 +90,9 @@ def decide_grids(
             "resolution_factor 1 or less."
         )
     written = np.full(len(table), descriptor.pixel_size[0])
-    if origin != "descriptor":
-        written = _compare_with_descriptor(table, source * factor, origin, descriptor, settings, warnings)
-    return Grids(descriptor, origin, written, tuple(warnings))
+    if list(origins) != ["descriptor"]:
+        written = _compare_with_descriptor(table, source * factor, origins, descriptor, settings, warnings)
+    return Grids(descriptor, " and ".join(origins), written, tuple(warnings))
 
 
 def _fit_to_boxes(
@@ -126,7 +130,7 @@ def _fit_to_boxes(
 
 def _pixel_size_of_rows(
     table: ParticleTable, files: Sequence[ImageFile | None], settings: ConversionSettings, warnings: list[str]
-) -> tuple[npt.NDArray[np.float64], str]:
+) -> tuple[npt.NDArray[np.float64], Origins]:
     """Angstrom a pixel of each row's image on disk, NaN where only the descriptor can say it, and where they were found."""
     stated = table["pixel_size"].copy()
     header = np.array([np.nan if file is None else file.pixel_size for file in files])[table["file"]]
@@ -149,21 +153,24 @@ def _pixel_size_of_rows(
             )
         chosen = np.where(has_stated & settings.ignore_manual_pixel_size, stated, manual)
         origins = {"argument": chosen == manual, "table": chosen != manual}
-    origin = " and ".join(name for name, rows in origins.items() if rows.any())
     conflict = np.isfinite(header) & _differs(header, chosen)
     if conflict.any():
         row = int(np.argmax(conflict))
         warnings.append(
-            f"The header of {table.files[table['file'][row]]} says {header[row]:g} A a pixel; the {origin} says {chosen[row]:g} A, "
-            f"which is used ({int(conflict.sum()):,} images differ so)."
+            f"The header of {table.files[table['file'][row]]} says {header[row]:g} A a pixel; the {_origin_of(row, origins)} says "
+            f"{chosen[row]:g} A, which is used ({int(conflict.sum()):,} images differ so)."
         )
-    return chosen, origin
+    return chosen, {name: rows for name, rows in origins.items() if rows.any()}
+
+
+def _origin_of(row: int, origins: Origins) -> str:
+    return next(name for name, rows in origins.items() if rows[row])
 
 
 def _compare_with_descriptor(
     table: ParticleTable,
     written: npt.NDArray[np.float64],
-    origin: str,
+    origins: Origins,
     descriptor: ImageDescriptor,
     settings: ConversionSettings,
     warnings: list[str],
@@ -187,13 +194,14 @@ def _compare_with_descriptor(
         else ""
     )
     several = (
-        f" The {origin} holds several pixel sizes ({_values(written)} A): convert each optics group with its own descriptor, or "
+        f" The particles have several pixel sizes ({_values(written)} A): convert each optics group with its own descriptor, or "
         "choose mixed_optics='split'."
         if len(sizes) > 1
         else " Make a descriptor with the right pixel size, or give pixel_size as an argument if you know better."
     )
     raise InputError(
-        f"The descriptor says {own[0]:g} A a pixel, but the {origin} says {written[row]:g} A{by} for {table.where(row)}.{several}"
+        f"The descriptor says {own[0]:g} A a pixel, but the {_origin_of(row, origins)} says {written[row]:g} A{by} for "
+        f"{table.where(row)}.{several}"
     )
 
 
