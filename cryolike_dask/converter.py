@@ -44,6 +44,9 @@ class ParticleStackConverter:
         progress: Progress | None = None,
         **options: Any,
     ) -> None:
+        for name in ("batch_size", "never_combine_input_files"):
+            if name in options:
+                raise InputError(f"{name} is an argument of convert_stacks, not of the converter: give it there.")
         ConversionSettings.from_options(options)
         self.image_descriptor = ImageDescriptor.ensure(image_descriptor)
         self.folder_output = folder_output
