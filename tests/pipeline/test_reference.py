@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import struct
@@ -267,7 +268,7 @@ def test_six_optics_groups_are_split_on_request(six_groups: Any, tmp_path: Path)
     ]
     np.testing.assert_allclose(found, wanted, rtol=1e-12)
     # As few stacks as the order of the table allows: one a stretch of equal optics.
-    assert len(stacks) == 1 + sum(before != after for before, after in zip(wanted, wanted[1:], strict=False))
+    assert len(stacks) == 1 + sum(before != after for before, after in itertools.pairwise(wanted))
     assert any("different pixel sizes" in line for line in report.warnings)
     exported = starfile.read(tmp_path / "particles.star", always_dict=True)
     groups = exported["optics"].set_index("rlnOpticsGroup")
