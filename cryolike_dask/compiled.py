@@ -20,11 +20,27 @@ from cryolike_dask.polar_interpolation import WIDTH
 OK, CONSTANT, NOT_FINITE = 0, 1, 2
 """What `centre` says of an image."""
 
+
+def _compiled_code_can_be_kept() -> bool:
+    """Whether numba finds a place for compiled code: beside this file or in the user's cache. Without one it would not even import."""
+
+    def probe() -> None:
+        """Compiled by nobody."""
+
+    try:
+        njit(cache=True)(probe)
+    except RuntimeError:
+        return False
+    return True
+
+
+_OPTIONS = {"nogil": True, "cache": _compiled_code_can_be_kept()}
+
 # Sums may be reordered and fused, which vectorises them; NaN and infinity must stay visible.
 _REORDER = {"reassoc", "contract", "nsz"}
 
 
-@njit(nogil=True, cache=True, fastmath=_REORDER)
+@njit(fastmath=_REORDER, **_OPTIONS)
 def _sum(image: Any) -> float:
     total = 0.0
     for i in range(image.shape[0]):
@@ -35,7 +51,7 @@ def _sum(image: Any) -> float:
     return total
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(fastmath=True, **_OPTIONS)
 def _extremes(image: Any) -> tuple[Any, Any]:
     low = image[0, 0]
     high = image[0, 0]
@@ -47,7 +63,7 @@ def _extremes(image: Any) -> tuple[Any, Any]:
     return low, high
 
 
-@njit(nogil=True, cache=True)
+@njit(**_OPTIONS)
 def centre(
     images: Any, factor: int, maximum: bool, small: Any, scale_x: Any, scale_y: Any, physical: Any, padded: Any, status: Any
 ) -> None:
@@ -75,7 +91,7 @@ def centre(
             status[k] = _centre(small, physical[k], padded[k], scale_x, scale_y)
 
 
-@njit(nogil=True, cache=True, fastmath=_REORDER)
+@njit(fastmath=_REORDER, **_OPTIONS)
 def _centre(image: Any, physical: Any, padded: Any, scale_x: Any, scale_y: Any) -> int:
     n_x, n_y = image.shape
     mean = _sum(image) / (n_x * n_y)
@@ -100,7 +116,7 @@ def _centre(image: Any, physical: Any, padded: Any, scale_x: Any, scale_y: Any) 
     return OK
 
 
-@njit(nogil=True, cache=True)
+@njit(**_OPTIONS)
 def lay_out_rows(spectra: Any, rows: Any, margin: int) -> None:
     """Turn the row FFTs of images into the rows of their half spectra, ready for the second FFT.
 
@@ -115,7 +131,7 @@ def lay_out_rows(spectra: Any, rows: Any, margin: int) -> None:
         _lay_out_rows(spectra[k], rows[k], margin)
 
 
-@njit(nogil=True, cache=True)
+@njit(**_OPTIONS)
 def _lay_out_rows(spectrum: Any, rows: Any, margin: int) -> None:
     n_x, n_y = spectrum.shape
     highest = n_y - 1
@@ -185,13 +201,13 @@ def _interpolate_point(typing: Any, grid: Any, start: Any, stride: Any, weights:
     return signature, generate
 
 
-@njit(nogil=True, cache=True)
+@njit(**_OPTIONS)
 def _interpolate(grid: Any, start: Any, stride: int, weights: Any, values: Any) -> None:
     for point in range(start.shape[0]):
         _interpolate_point(grid, np.int64(start[point]), stride, weights, np.int64(point), values)
 
 
-@njit(nogil=True, cache=True)
+@njit(**_OPTIONS)
 def polar_images(
     grids: Any,
     start: Any,
@@ -244,7 +260,7 @@ def polar_images(
         _normalise(half, shell_weights, conjugate, fourier[k], power[k])
 
 
-@njit(nogil=True, cache=True, fastmath=_REORDER)
+@njit(fastmath=_REORDER, **_OPTIONS)
 def _normalise(half: Any, shell_weights: Any, conjugate: Any, fourier: Any, power: Any) -> None:
     n_shells, n_numbers = half.shape
     n_angles = n_numbers // 2
@@ -272,7 +288,7 @@ def _normalise(half: Any, shell_weights: Any, conjugate: Any, fourier: Any, powe
                 fourier[s, 2 * j + 1] = -imaginary if conjugate[j] else imaginary
 
 
-@njit(nogil=True, cache=True, fastmath=_REORDER)
+@njit(fastmath=_REORDER, **_OPTIONS)
 def _block_means(image: Any, factor: int, small: Any) -> None:
     for i in range(small.shape[0]):
         for j in range(small.shape[1]):
@@ -283,7 +299,7 @@ def _block_means(image: Any, factor: int, small: Any) -> None:
             small[i, j] = total / (factor * factor)
 
 
-@njit(nogil=True, cache=True)
+@njit(**_OPTIONS)
 def _block_maxima(image: Any, factor: int, small: Any) -> None:
     # A pixel that is not finite makes NaN, so that it is seen.
     for i in range(small.shape[0]):

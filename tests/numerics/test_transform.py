@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import finufft
@@ -276,3 +279,19 @@ def test_cuda_goes_on_with_smaller_batches_when_memory_is_short(monkeypatch: pyt
     images = random_images(21, (16, 16))
     results = transformed(transform, images, descriptor)
     assert relative_error(results.fourier, exact(images, descriptor)) < 1.5e-6
+
+
+def test_compiled_loops_work_where_compiled_code_cannot_be_kept(tmp_path: Path) -> None:
+    script = (
+        "from numba.core import caching\n"
+        "caching.CacheImpl._locator_classes = []\n"
+        "import numpy as np\n"
+        "from cryolike_dask.image_descriptor import ImageDescriptor\n"
+        "from cryolike_dask.transform import CompiledTransform, TransformedImages\n"
+        "descriptor = ImageDescriptor.from_individual_values(16, 1.0)\n"
+        "results = TransformedImages.allocate(1, descriptor)\n"
+        "CompiledTransform(descriptor)(np.random.default_rng(0).standard_normal((1, 16, 16)).astype(np.float32), results)\n"
+        "assert results.status[0] == 0 and np.abs(results.fourier).sum() > 0\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
