@@ -147,13 +147,13 @@ def _convert(particles: ParticleTable, options: dict[str, Any]) -> None:
     from cryolike_dask.progress import progress_for_terminal
 
     running = {name: options.pop(name) for name in ("workers", "scheduler", "scheduler_file")}
-    dry_run, as_json, quiet = (options.pop(name) for name in ("dry_run", "as_json", "quiet"))
+    dry_run, as_json, quiet, page = (options.pop(name) for name in ("dry_run", "as_json", "quiet", "performance_report"))
     conversion = Conversion(particles, options.pop("params_input"), **options)
     if dry_run:
         _show_plan(conversion, as_json)
         return
-    with dask_client(**running) as client:
-        report = conversion.run(client, progress_for_terminal(quiet))
+    with dask_client(**running, device=conversion.settings.device) as client:
+        report = conversion.run(client, progress_for_terminal(quiet), page)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=1))
     elif not quiet:

@@ -63,6 +63,7 @@ _RUNNING = (
     click.option("--workers", type=click.IntRange(min=1), help="Start a local Dask cluster of this many processes."),
     click.option("--scheduler", metavar="ADDRESS", help="Use a running Dask cluster, such as tcp://10.0.0.1:8786."),
     click.option("--scheduler-file", metavar="FILE", help="The same, by the file that the scheduler wrote."),
+    click.option("--performance-report", metavar="FILE.html", help="Write Dask's page about what the cluster did."),
     click.option("--dry-run", is_flag=True, help="Check all tables and headers, print the plan, write nothing."),
     click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
     quiet_option,
@@ -76,8 +77,13 @@ def conversion_options(command: Command) -> Command:
 
 
 @contextmanager
-def dask_client(workers: int | None, scheduler: str | None, scheduler_file: str | None) -> Iterator[Any]:
+def dask_client(workers: int | None, scheduler: str | None, scheduler_file: str | None, device: Device = "auto") -> Iterator[Any]:
     """What the options ask for, as the `client` argument of a conversion. What was started here is stopped here.
+
+    Args:
+        workers: processes of a local cluster to start.
+        scheduler, scheduler_file: of a running cluster.
+        device: of the local cluster's workers.
 
     Raises:
         InputError: more than one of them is given, or the scheduler file is no such file.
@@ -85,9 +91,9 @@ def dask_client(workers: int | None, scheduler: str | None, scheduler_file: str 
     if sum(option is not None for option in (workers, scheduler, scheduler_file)) > 1:
         raise InputError("--workers, --scheduler and --scheduler-file exclude each other: give one of them.")
     if workers is not None:
-        from distributed import LocalCluster
+        from cryolike_dask.execution.cluster import local_cluster
 
-        with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster:
+        with local_cluster(device, workers) as cluster:
             yield cluster
     elif scheduler_file is not None:
         yield _address_in(Path(scheduler_file).expanduser())

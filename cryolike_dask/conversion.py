@@ -57,19 +57,22 @@ class Conversion:
         self.folder = output_folder(folder_output)
         self.plan = make_plan(particles, ImageDescriptor.ensure(params), self.settings)
 
-    def run(self, client: Any = None, progress: Progress | None = None) -> ConversionReport:
+    def run(
+        self, client: Any = None, progress: Progress | None = None, performance_report: str | Path | None = None
+    ) -> ConversionReport:
         """Convert everything and wait for it.
 
         Args:
             client: None (the current Dask client if there is one, else threads on all cores of this machine), a
                 `distributed.Client`, a Cluster, or a scheduler's address. Only what is opened here is closed here.
             progress: told about each stack; None for a bar in a notebook and nothing elsewhere.
+            performance_report: file for Dask's page (HTML) about what the cluster did meanwhile.
 
         Raises:
             OutputError: the output folder holds something already, is locked, full or not writable.
             ConversionError: stacks could not be made; the others are complete.
         """
-        return self._run(open_lane(client, self.settings.device), progress)
+        return self._run(open_lane(client, self.settings.device, performance_report), progress)
 
     async def run_async(self, client: Any = None, progress: Progress | None = None) -> ConversionReport:
         """`run` for asynchronous code: the event loop goes on meanwhile.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cryolike_dask.errors import InputError
@@ -13,13 +14,14 @@ from cryolike_dask.settings import Device
 
 
 @contextmanager
-def open_lane(client: Any, device: Device = "auto") -> Iterator[Lane]:
+def open_lane(client: Any, device: Device = "auto", performance_report: str | Path | None = None) -> Iterator[Lane]:
     """The lane for a `client` argument. Only what was opened here is closed here.
 
     Args:
         client: None for the current `distributed.Client` if there is one and else threads of this process on all its cores; a
             Client; a Cluster; or the address of a scheduler.
         device: that stacks are made on.
+        performance_report: where Dask's page about the cluster's work goes; None for none.
 
     Raises:
         InputError: it is none of these, or the scheduler does not answer.
@@ -27,18 +29,31 @@ def open_lane(client: Any, device: Device = "auto") -> Iterator[Lane]:
     if client is None:
         client = _current_client()
     if client is None:
+        if performance_report is not None:
+            raise InputError("A performance report tells what a Dask cluster did: give a client, or --workers on the command line.")
         lane: Lane = ThreadLane()
         try:
             yield lane
         finally:
             lane.close()
         return
-    with _seceded(), _as_client(client) as connected:
+    with _seceded(), _as_client(client) as connected, _reported(connected, performance_report):
         lane = ClusterLane(connected, device)
         try:
             yield lane
         finally:
             lane.close()
+
+
+@contextmanager
+def _reported(client: Any, file: str | Path | None) -> Iterator[None]:
+    if file is None:
+        yield
+        return
+    from distributed import performance_report
+
+    with client.as_current(), performance_report(str(Path(file).expanduser())):
+        yield
 
 
 @dataclass(frozen=True)

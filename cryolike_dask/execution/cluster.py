@@ -59,7 +59,7 @@ def local_cluster(
     n_workers = n_workers or len(gpus) or _cpu_workers(threads_per_worker)
     if memory_limit == "auto":
         memory_limit = MEMORY_LIMIT // n_workers
-    common = {"dashboard_address": ":0", "memory_limit": memory_limit, **options}
+    common = {"dashboard_address": "127.0.0.1:0", "memory_limit": memory_limit, **options}
     setup = WorkerSetup("cuda" if gpus and _has_cuda() else "cpu", params)
     if not gpus:
         threads = threads_per_worker or max(1, available_cores() // n_workers)

@@ -23,6 +23,7 @@ from typing import Any
 
 from cryolike_dask.convert_stack import convert_stack
 from cryolike_dask.errors import InputError
+from cryolike_dask.execution.observe import stack_made
 from cryolike_dask.execution.receipts import StackReceipt
 from cryolike_dask.execution.tasks import current_plan, plot_stack_task, publish_stacks_task
 from cryolike_dask.plan import Plan
@@ -136,10 +137,12 @@ def _convert(folder: str, token: str, fingerprint: str, counter: int, *_after: A
         return not is_current(path, token)
 
     try:
-        return convert_stack(current_plan(path, token).stack(counter), path, cancelled)
+        receipt = convert_stack(current_plan(path, token).stack(counter), path, cancelled)
     except BaseException:
         _let_others_take_over(run)
         raise
+    stack_made(receipt)
+    return receipt
 
 
 def _publish(folder: str, token: str, fingerprint: str, receipt: StackReceipt, *_after: Any) -> StackReceipt:

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 import psutil
 
-from cryolike_dask.errors import ConversionError
+from cryolike_dask.errors import ConversionError, CryolikeError
 from cryolike_dask.settings import Device
 
 _WORKER_BYTES = 400 << 20
@@ -146,11 +146,15 @@ class ClusterLane:
     """
 
     def __init__(self, client: Any, device: Device = "auto") -> None:
+        import dask
         import distributed
 
         from cryolike_dask import config
 
+        self._dask: Any = dask
         self._distributed = distributed
+        with distributed.span("cryolike"):
+            self._span = self._dask.get_annotations()["span"]
         self._client = client
         self._address = client.scheduler.address
         self._running: dict[Any, tuple[Kind, tuple[int, ...]]] = {}
@@ -219,8 +223,9 @@ class ClusterLane:
         key = f"{task.__name__.removesuffix('_task').replace('_', '-')}-{self._attempt}-{token}-{counters[0]:06d}"
         pinned = kind == "convert" and self._gpu_workers(self._known_workers())
         resources = {self._gpu: 1 / self._stacks_a_gpu} if pinned else None
-        with self._scheduler_needed():
+        with self._scheduler_needed(), self._dask.annotate(span=self._span):
             future = self._client.submit(
+                _telling_errors,
                 task,
                 folder,
                 token,
@@ -245,7 +250,7 @@ class ClusterLane:
             return [self._outcome(future) for future in finished]
 
     def _outcome(self, future: Any) -> Done:
-        from distributed.comm import CommClosedError
+        from distributed.comm.core import CommClosedError
 
         kind, counters = self._running.pop(future)
         try:
@@ -254,6 +259,9 @@ class ClusterLane:
             value = future.result(_PATIENCE_SECONDS) if error is None else None
         except Exception as failure:  # noqa: BLE001  # the cluster itself failed; the driver decides
             error, value = failure, None
+        else:
+            if isinstance(value, CryolikeError):
+                error, value = value, None
         finally:
             # Released at once: what the client holds, a dying worker makes the scheduler compute again.
             future.release()
@@ -276,6 +284,14 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1
+
+
+def _telling_errors(task: Callable[..., Any], *arguments: Any) -> Any:
+    """What the task returns, or the error that it raises for the user: a worker would log a raised one with a traceback."""
+    try:
+        return task(*arguments)
+    except CryolikeError as error:
+        return error
 
 
 def _subject(kind: Kind, counters: tuple[int, ...]) -> int | tuple[int, ...]:

@@ -21,8 +21,6 @@ from cryolike_dask.transform import TransformedImages
 
 logger = logging.getLogger(__name__)
 
-TOPIC = "cryolike"
-"""Of the events that workers log: `client.get_events("cryolike")`."""
 _SMALL_BOX = 16
 
 
@@ -46,7 +44,12 @@ class WorkerSetup(WorkerPlugin):
         # Loading libraries takes seconds, during which the worker must answer its scheduler.
         report = await asyncio.to_thread(prepare_process, self.device, self.params)
         logger.info("Worker %s converts on %s.", worker.name, report["device"])
-        worker.log_event(TOPIC, {"action": "worker-ready", "worker": worker.address, "name": str(worker.name), **report})
+
+        async def told(_: Any) -> dict[str, Any]:
+            return report
+
+        # The scheduler shows it among what it knows of the worker: `client.scheduler_info()["workers"][address]["cryolike"]`.
+        worker.startup_information[self.name] = told
 
 
 def prepare_process(device: Device, params: ImageDescriptor | None = None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cryolike_dask.convert_stack import RunOverError, convert_stack, output_error
 from cryolike_dask.errors import OutputError
+from cryolike_dask.execution.observe import stack_made
 from cryolike_dask.execution.receipts import StackReceipt
 from cryolike_dask.plan_store import StoredPlan, load_plan
 from cryolike_dask.run_folder import CONVERSION, is_current
@@ -17,7 +18,9 @@ from cryolike_dask.stack_files import StackPaths, publish
 def convert_stack_task(folder: str, token: str, counter: int) -> StackReceipt:
     """Make and stage one stack."""
     path = Path(folder)
-    return convert_stack(current_plan(path, token).stack(counter), path, cancelled=lambda: not is_current(path, token))
+    receipt = convert_stack(current_plan(path, token).stack(counter), path, cancelled=lambda: not is_current(path, token))
+    stack_made(receipt)
+    return receipt
 
 
 def publish_stacks_task(folder: str, token: str, counters: Sequence[int], attempts: Sequence[str]) -> None:

@@ -47,7 +47,7 @@ def threads_cluster(n_workers: int = 1, threads_per_worker: int = 1, **options: 
     """Workers in this process."""
     with (
         LocalCluster(
-            n_workers=n_workers, threads_per_worker=threads_per_worker, processes=False, dashboard_address=":0", **options
+            n_workers=n_workers, threads_per_worker=threads_per_worker, processes=False, dashboard_address="127.0.0.1:0", **options
         ) as cluster,
         Client(cluster) as client,
     ):
