@@ -58,7 +58,7 @@ def test_every_file_of_a_run_has_its_name_and_no_other_is_left(abc: ParticleSet,
             for counter in counters
             for kind in ("particles_phys", "particles_fourier", "power_spectrum")
         ),
-        *("params.npz", "manifest.json", "particles.star"),
+        *("params.npz", "manifest.json", "particles.star", "report.html"),
     }
 
 
