@@ -12,7 +12,7 @@ TORCH     := $(shell sed -n '/^torch==/p' constraints.txt)
 DEV_TOOLS := mypy pandas-stubs ruff scipy-stubs types-psutil types-PyYAML
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format bench clean
+.PHONY: help env demo test lint format docs figures bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -43,9 +43,16 @@ format: env ## Rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: env ## Build the documentation into docs/_build/html; a warning is an error
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+figures: env ## Draw the pictures of the documentation anew
+	$(BIN)/python docs/figures.py
+
 bench: env ## Measure speed, memory and accuracy; keeps benchmarks/RESULTS.md (ARGS=--quick to keep nothing)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove the environment, the demo and all caches
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) build dist docs/_build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

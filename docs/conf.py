@@ -1,0 +1,35 @@
+"""How Sphinx builds the documentation: `make docs`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cryolike_dask
+
+project = "cryolike_dask"
+copyright = "the authors of cryolike_dask, MIT licence"
+release = version = cryolike_dask.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "notebooks"]
+html_theme = "furo"
+html_title = f"cryolike_dask {release}"
+html_static_path = ["_static"]
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+autodoc_typehints = "none"  # signatures would be longer than what they say
+autodoc_member_order = "bysource"
+napoleon_google_docstring = True
+nitpicky = False
+
+
+def _plain(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Docstrings are plain text: |F|^2 and a * b are no markup."""
+    lines[:] = [line.replace("|", r"\|").replace("*", r"\*").replace("_ ", r"\_ ") for line in lines]
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx. Napoleon comes after, and makes markup of its own."""
+    app.connect("autodoc-process-docstring", _plain, priority=100)

@@ -1,0 +1,153 @@
+"""Draws the pictures of the documentation into docs/_static, from demonstration particles: `make figures`.
+
+Screenshots of pages are taken where Chromium is installed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import numpy as np
+
+from cryolike_dask import Conversion, ImageDescriptor, load_stack, particles_from_star, preview_particles
+from cryolike_dask.ctf import ctf_zero_resolutions
+from cryolike_dask.demo import write_demo_particles
+from cryolike_dask.inverse import fourier_to_physical
+from cryolike_dask.montage import block_means, polar_lookup
+from cryolike_dask.plots import ACCENT, INK, QUIET, png_figure, shell_resolutions
+from cryolike_dask.transform import CompiledTransform, TransformedImages
+
+STATIC = Path(__file__).parent / "_static"
+BOX, PIXEL_SIZE = 64, 2.0
+
+
+def tile(figure: Any, place: tuple[float, float, float, float], image: np.ndarray, title: str, colours: str = "gray") -> Any:
+    """One picture with a title, no axes."""
+    axes = figure.add_axes(place)
+    axes.imshow(image, cmap=colours, interpolation="nearest")
+    axes.set_title(title, fontsize=9, color=INK)
+    axes.set_axis_off()
+    return axes
+
+
+def draw_polar_grid() -> None:
+    """The points of a small polar grid over the frequencies of its images."""
+    descriptor = ImageDescriptor.from_individual_values(n_pixels=16, pixel_size=PIXEL_SIZE)
+    grid = descriptor.polar_grid
+    x, y = (np.outer(grid.radii, wave(grid.angles)) for wave in (np.cos, np.sin))
+    with png_figure(420, 420, STATIC / "polar-grid.png") as figure:
+        axes = figure.add_axes((0.02, 0.02, 0.96, 0.96))
+        axes.scatter(y, x, s=60 * np.broadcast_to(grid.shell_weights[:, None], x.shape), color=ACCENT, linewidth=0)
+        nyquist = descriptor.nyquist_radius
+        axes.plot(nyquist * np.array([-1, 1, 1, -1, -1]), nyquist * np.array([-1, -1, 1, 1, -1]), color=QUIET, linewidth=1)
+        axes.text(0, nyquist * 1.03, "Nyquist limit of the pixels", ha="center", fontsize=9, color=QUIET)
+        axes.set_xlim(-1.15 * nyquist, 1.15 * nyquist)
+        axes.set_ylim(-1.15 * nyquist, 1.15 * nyquist)
+        axes.set_axis_off()
+
+
+def draw_resolution_and_downsampling(image: np.ndarray) -> None:
+    """One image with less and less resolution, and on fewer and fewer pixels."""
+    with png_figure(680, 400, STATIC / "parameters.png") as figure:
+        for number, factor in enumerate((1.0, 0.5, 0.25, 0.125)):
+            descriptor = ImageDescriptor.from_individual_values(n_pixels=BOX, pixel_size=PIXEL_SIZE, resolution_factor=factor)
+            back = fourier_to_physical(transformed(image, descriptor).fourier, descriptor)[0]
+            finest = 2 * PIXEL_SIZE / factor
+            size = descriptor.polar_grid.n_points * 8 / 1000
+            tile(figure, (number / 4, 0.51, 0.24, 0.38), back, f"resolution_factor {factor:g}\n{finest:g} Å, {size:,.0f} kB")
+        for number, factor in enumerate((1, 2, 4, 8)):
+            title = f"downsample_factor {factor}\n{BOX // factor} pixels of {PIXEL_SIZE * factor:g} Å"
+            tile(figure, (number / 4, 0.01, 0.24, 0.38), block_means(image[None], factor)[0], title)
+
+
+def draw_power(power: np.ndarray, defocus: float) -> None:
+    """The power spectrum against the zeros that a right and a wrong pixel size predict."""
+    radii = ImageDescriptor.from_individual_values(n_pixels=BOX, pixel_size=PIXEL_SIZE).polar_grid.radii
+    zeros = [zero for zero in ctf_zero_resolutions(defocus, 300.0, 2.7, 0.1).tolist() if zero > 7]
+    with png_figure(680, 300, STATIC / "pixel-size.png") as figure:
+        for number, (claimed, verdict) in enumerate(((PIXEL_SIZE, "right"), (1.25 * PIXEL_SIZE, "wrong"))):
+            axes = figure.add_axes((0.03 + 0.5 * number, 0.17, 0.44, 0.7))
+            resolution = shell_resolutions(radii, BOX * claimed)
+            axes.plot(1 / resolution, np.log10(power), color=ACCENT)
+            axes.vlines(
+                1 / np.array(zeros), 0, 1, transform=axes.get_xaxis_transform(), color=QUIET, linestyle=(0, (3, 3)), linewidth=1
+            )
+            axes.set_xlim(1 / 24, 0.15)
+            shown = np.log10(power[(resolution < 19) & (resolution > 7)])
+            axes.set_ylim(shown.min() - 0.02, shown.max() + 0.05)
+            axes.set_xticks([1 / r for r in (20, 13, 10, 8, 7)], ["20", "13", "10", "8", "7"])
+            axes.set_yticks([])
+            axes.set_xlabel("Resolution (Å)", fontsize=9)
+            axes.tick_params(labelsize=8)
+            axes.set_title(f"{claimed:g} Å a pixel: {verdict}", fontsize=10, color=INK)
+            axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def draw_the_way(image: np.ndarray) -> None:
+    """From the image to its transform on the polar grid, and back."""
+    descriptor = ImageDescriptor.from_individual_values(n_pixels=BOX, pixel_size=PIXEL_SIZE)
+    grid = descriptor.polar_grid
+    fourier = transformed(image, descriptor).fourier
+    fine = np.fft.fftshift(np.log(np.abs(np.fft.fft2(image, s=(2 * BOX, 2 * BOX))) + 1e-2))
+    polar = np.log(np.abs(fourier[0]) + 1e-4)
+    lookup, inside = polar_lookup(tuple(grid.radii.tolist()), grid.n_inplanes, 160)
+    disc = np.where(inside, polar.ravel()[lookup], np.nan)
+    with png_figure(860, 210, STATIC / "the-way.png") as figure:
+        steps = (image, fine, disc, polar, fourier_to_physical(fourier, descriptor)[0])
+        titles = ("1  centred image", "2  padded, FFT", "3  at polar points", "4  shells × angles", "back again")
+        for number, (picture, title) in enumerate(zip(steps, titles, strict=True)):
+            tile(
+                figure, (number / 5 + 0.005, 0.02, 0.19, 0.84), picture, title, "gray" if number in (0, 4) else "magma"
+            ).set_aspect("auto")
+
+
+def transformed(image: np.ndarray, descriptor: ImageDescriptor) -> TransformedImages:
+    """One converted image."""
+    results = TransformedImages.allocate(1, descriptor)
+    CompiledTransform(descriptor)(image[None].astype(np.float32), results)
+    return results
+
+
+def screenshot(page: Path, picture: Path, height: int) -> None:
+    """What Chromium shows of a page."""
+    if which("chromium") is None:
+        sys.stderr.write(f"chromium is not installed: {picture.name} is left as it was\n")
+        return
+    from PIL import Image
+
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size=1200,{height}")
+    with tempfile.TemporaryDirectory() as profile:
+        command = ["chromium", *options, f"--user-data-dir={profile}", f"--screenshot={picture}", page.resolve().as_uri()]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+    with Image.open(picture) as image:
+        image.convert("RGB").quantize(128).save(picture, optimize=True)
+
+
+def main() -> None:
+    """Draw everything."""
+    STATIC.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        data = write_demo_particles(Path(scratch) / "particles", n_images=600, box=BOX, pixel_size=PIXEL_SIZE, n_files=1)
+        particles = particles_from_star(data.star_file, data.folder_mrc)
+        preview_particles(particles, data.params_file, n_images=8).save(STATIC / "preview.png")
+        report = Conversion(particles, data.params_file, folder_output=Path(scratch) / "stacks").run()
+        stack = load_stack(report.folder, 0)
+        draw_power(stack.metadata["power_spectrum"], float(particles["defocus_u"].mean() + particles["defocus_v"].mean()) / 2)
+        assert stack.physical is not None
+        image = stack.physical[3].numpy().astype(np.float64)
+        draw_polar_grid()
+        draw_resolution_and_downsampling(image)
+        draw_the_way(image)
+        screenshot(report.folder / "report.html", STATIC / "report.png", 1500)
+    front = Path(__file__).parent / "_build" / "html" / "index.html"
+    if front.exists():
+        screenshot(front, STATIC / "front-page.png", 900)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""What the documentation tells a reader to type works as it stands there."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cryolike_dask import ImageDescriptor
+from cryolike_dask.demo import write_demo_particles
+from tests.cli.conftest import Cli, cli  # noqa: F401
+from tests.support import cs_files
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+SOURCES = sorted((ROOT / "cryolike_dask").rglob("*.py"))
+# leopard-em.md has a test of its own, with the micrographs it needs.
+PAGES = sorted(page for page in DOCS.rglob("*.md") if page.name != "leopard-em.md" and "_build" not in page.parts)
+BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+BOX, PIXEL_SIZE = 256, 1.06  # as the pages say
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that the pages name."""
+    folder = tmp_path_factory.mktemp("inputs")
+    data = write_demo_particles(folder, n_images=6, box=BOX, pixel_size=PIXEL_SIZE, n_files=2)
+    assert data.params_file == folder / "params.npz"
+    files = sorted(data.folder_mrc.iterdir())
+    lines = data.star_file.read_text().splitlines()
+    counts = []
+    for letter, image in zip("AB", files, strict=True):
+        shutil.copy(image, folder / f"{letter}.mrcs")
+        # Rows of this file, in the order of its images; everything but the rows stays.
+        rows = sorted(line.strip() for line in lines if f"/{image.name}" in line or f"@{image.name}" in line)
+        rows.sort(key=lambda line: next(word for word in line.split() if "@" in word))
+        (folder / f"{letter}.star").write_text("\n".join([line for line in lines if "@" not in line] + rows) + "\n")
+        counts.append(len(rows))
+    job = folder / "P3" / "J42"
+    (job / "restack").mkdir(parents=True)
+    for number, image in enumerate(files):
+        shutil.copy(image, job / "restack" / f"batch_{number:06d}_restacked.mrc")
+    n = sum(counts)
+    names = [f">mrc/{image.name}" for image, count in zip(files, counts, strict=True) for _ in range(count)]
+    columns = cs_files.particle_columns(names, [index for count in counts for index in range(count)])
+    columns |= {"blob/psize_A": np.full(n, PIXEL_SIZE, np.float32), "blob/shape": np.full((n, 2), BOX, np.uint32)}
+    cs_files.write_cs(folder / "particles.cs", columns)
+    cs_files.write_cs(job / "J42_passthrough_particles.cs", cs_files.ctf_columns(n) | {"uid": cs_files.uids(n)})
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
+def test_commands_and_python_of_a_page_run(
+    page: Path,
+    inputs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cli: Cli,  # noqa: F811
+) -> None:
+    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    if not blocks:
+        return
+    work = tmp_path / "work"
+    shutil.copytree(inputs, work)
+    monkeypatch.chdir(work)
+    names: dict[str, object] = {"__name__": "page"}
+    for language, text in blocks:
+        if language == "python":
+            exec(compile(text, page.name, "exec"), names)
+            continue
+        for line in text.splitlines():
+            program, *arguments = shlex.split(line.removeprefix("$ "))
+            assert program == "cryolike-dask", line
+            result = cli(*arguments)
+            assert result.exit_code == 0, f"{line}\n{result.output}"
+
+
+def test_python_of_the_leopard_em_page_parses() -> None:
+    blocks = BLOCK.findall((DOCS / "leopard-em.md").read_text(encoding="utf-8"))
+    assert blocks
+    for _, text in blocks:
+        ast.parse(text)
+
+
+def messages() -> list[str]:
+    """Texts of the sources, with … where something is filled in."""
+    found = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                found.append("".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return found
+
+
+def test_messages_of_the_troubleshooting_page_exist() -> None:
+    headings = re.findall(r"^### (.*)$", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert len(headings) > 12
+    texts = messages()
+    for heading in headings:
+        pattern = re.compile(".*".join(re.escape(part.strip(" ")) for part in heading.split("…")), flags=re.DOTALL)
+        assert any(pattern.search(text) for text in texts), heading
+
+
+def test_links_and_pictures_lead_to_files() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#\s]+)\)", text) + re.findall(r"\{image\} (\S+)", text):
+            assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_sizes_in_the_parameter_guide_are_right() -> None:
+    rows = re.findall(r"^\| (\d+) \| ([\d.]+) MB \| ([\d.]+) GB \|", (DOCS / "parameters.md").read_text(), flags=re.MULTILINE)
+    assert len(rows) == 4
+    for box, image, stack in rows:
+        n_bytes = ImageDescriptor.from_individual_values(int(box), 1.0).polar_grid.n_points * 8
+        assert float(image) == pytest.approx(n_bytes / 1e6, rel=0.05)
+        assert float(stack) == pytest.approx(n_bytes * 1024 / 1e9, rel=0.05)
+
+
+def test_options_that_pages_name_exist() -> None:
+    named = {option for page in PAGES for option in re.findall(r"`(--[a-z-]+)", page.read_text(encoding="utf-8"))}
+    sources = "".join(path.read_text(encoding="utf-8") for path in SOURCES)
+    assert {option for option in named if f'"{option}"' not in sources} == set()
