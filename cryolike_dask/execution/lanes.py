@@ -247,6 +247,9 @@ class ClusterLane:
                     finished = self._distributed.wait(list(self._running), timeout=seconds, return_when="FIRST_COMPLETED").done
             except TimeoutError:
                 return []
+            except concurrent.futures.CancelledError:
+                # Futures are cancelled when the connection to the scheduler is lost, or when somebody restarts the cluster.
+                finished = [future for future in self._running if future.status != "pending"]
             return [self._outcome(future) for future in finished]
 
     def _outcome(self, future: Any) -> Done:

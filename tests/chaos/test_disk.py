@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import resource
 import subprocess
 from collections.abc import Iterator
@@ -33,10 +34,14 @@ def fill(folder: Path, leave: int) -> Path:
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file:
         with pytest.raises(OSError, match="No space left"):
-            while True:
-                file.write(bytes(4096))
+            _write_for_ever(file)
         file.truncate(max(0, ballast.stat().st_size - leave))
     return ballast
+
+
+def _write_for_ever(file: io.FileIO) -> None:
+    while True:
+        file.write(bytes(4096))
 
 
 def assert_nothing_half_written(out: Path) -> None:

@@ -229,7 +229,7 @@ def process_cluster(n_workers: int = 2) -> Iterator[tuple[LocalCluster, Client]]
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
         get_mp_context().set_forkserver_preload(["distributed", "cryolike_dask.execution.tasks", "tests.support.chaos"])
         with (
-            LocalCluster(n_workers=n_workers, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+            LocalCluster(n_workers=n_workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster,
             Client(cluster, set_as_default=False) as client,
         ):
             yield cluster, client
@@ -301,16 +301,16 @@ def die_at(function: str, name: str) -> None:
 @contextmanager
 def process(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
     """A process in a session of its own, killed with all its children in the end."""
-    started = subprocess.Popen(
-        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **options
-    )
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | options
+    started = subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **options)
     try:
         yield started
     finally:
         with suppress(ProcessLookupError):
             os.killpg(started.pid, signal.SIGKILL)
         started.wait()
-        started.stdout.close()  # type: ignore[union-attr]
+        if started.stdout is not None:
+            started.stdout.close()
 
 
 def n_visible(out: Path) -> int:
