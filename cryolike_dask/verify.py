@@ -71,6 +71,7 @@ def _whole_run(root: Path, manifest: dict[str, Any] | None, counters: list[int])
 
 def _stack(paths: StackPaths, manifest: dict[str, Any] | None, recorded: dict[str, Any] | None) -> Iterator[str]:
     name = f"stack {paths.counter:06d}"
+    zeros_wanted = (manifest or {}).get("settings", {}).get("on_bad_image") == "zero"
     try:
         metadata = read_metadata(paths.metadata)
         descriptor = ImageDescriptor.from_dict(metadata)
@@ -95,7 +96,9 @@ def _stack(paths: StackPaths, manifest: dict[str, Any] | None, recorded: dict[st
             if tuple(tensor.shape) != shape or tensor.numpy().dtype != dtype:
                 yield f"{name}: {path} holds {tensor.dtype} of shape {tuple(tensor.shape)}, its metadata say {dtype} {shape}"
             elif key == "fourier_crc32":
-                yield from _images(name, tensor, descriptor)
+                yield from _fourier_images(name, tensor, descriptor, zeros_wanted)
+            else:
+                yield from _physical_images(name, tensor)
     except KeyError as error:
         yield f"{name}: {paths.metadata} lacks {error.args[0]}"
     except CryolikeError as error:
@@ -124,7 +127,15 @@ def _damage(path: Path, crc: int) -> str:
     return ""
 
 
-def _images(name: str, fourier: torch.Tensor, descriptor: ImageDescriptor) -> Iterator[str]:
+def _physical_images(name: str, physical: torch.Tensor) -> Iterator[str]:
+    at_once = max(1, _CHUNK_BYTES // (physical[0].numel() * physical.element_size()))
+    for first in range(0, len(physical), at_once):
+        finite = torch.isfinite(physical[first : first + at_once]).all(dim=(1, 2))
+        for i in torch.nonzero(~finite).flatten().tolist():
+            yield f"{name}: physical image {first + i} has values that are not finite"
+
+
+def _fourier_images(name: str, fourier: torch.Tensor, descriptor: ImageDescriptor, zeros_wanted: bool) -> Iterator[str]:
     weights = torch.from_numpy(descriptor.polar_grid.shell_weights)
     at_once = max(1, _CHUNK_BYTES // (fourier[0].numel() * fourier.element_size()))
     for first in range(0, len(fourier), at_once):
@@ -132,6 +143,8 @@ def _images(name: str, fourier: torch.Tensor, descriptor: ImageDescriptor) -> It
         power = (torch.view_as_real(chunk).to(torch.float64) ** 2).sum(dim=(2, 3))  # (k, n_shells)
         norms = (power @ weights).sqrt()
         for i, norm in enumerate(norms.tolist()):
-            # An image that was written as zeros on request has norm 0.
-            if norm != 0 and not abs(norm - 1) <= _NORM_TOLERANCE[descriptor.precision]:
+            if norm == 0:
+                if not zeros_wanted:
+                    yield f"{name}: image {first + i} is all zero"
+            elif not abs(norm - 1) <= _NORM_TOLERANCE[descriptor.precision]:
                 yield f"{name}: image {first + i} has norm {norm:g} instead of 1"
