@@ -90,6 +90,7 @@ class ImageDescriptor:
             resolution_factor: radius of the polar grid as a fraction of the Nyquist limit; 0.5 keeps half the resolution.
             viewing_distance: CryoLike's template spacing; 1 / (4 pi resolution_factor) if not given.
             n_inplanes: in-plane angles; twice the box if not given.
+            atom_radii, atom_selection, use_protein_residue_model, atom_shape: for CryoLike's templates only.
 
         Raises:
             InputError: a value is out of range.

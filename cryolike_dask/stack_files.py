@@ -87,10 +87,12 @@ def new_attempt() -> str:
 
 
 def partial_name(final: Path, attempt: str) -> Path:
+    """What a file is called while this attempt fills it."""
     return final.with_name(f".{final.name}.{attempt}{PARTIAL}")
 
 
 def staged_name(final: Path, attempt: str) -> Path:
+    """What a file is called when this attempt has completed it, until it is published."""
     return final.with_name(f".{final.name}.{attempt}{STAGED}")
 
 
@@ -168,6 +170,10 @@ class LoadedStack:
 
 def load_stack(folder: str | Path, counter: int) -> LoadedStack:
     """Read stack COUNTER of an output folder, its tensors memory-mapped.
+
+    Args:
+        folder: output folder of a conversion.
+        counter: number of the stack, from 0.
 
     Raises:
         InputError: there is no such stack, or it is damaged.
