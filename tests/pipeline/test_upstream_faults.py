@@ -32,8 +32,9 @@ from cryolike_dask.mrc import ImageFileReader
 from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.transform import CompiledTransform, TransformedImages
 from tests.pipeline.conftest import ABC, files_of
+from tests.support.conversions import convert
 from tests.support.cs_files import ctf_columns, particle_columns, uids, write_cs
-from tests.support.independent_reader import WrittenStack, read_stacks, read_tensor
+from tests.support.independent_reader import read_stacks, read_tensor
 from tests.support.mrc_files import MODES, example_images, pack_mrc
 from tests.support.particle_sets import (
     BOX,
@@ -51,14 +52,6 @@ from tests.support.particle_sets import (
     write_star,
 )
 from tests.support.star_files import loop, text, without_column
-
-
-def convert(particles: ParticleSet, descriptor: ImageDescriptor | None = None, **options: Any) -> list[WrittenStack]:
-    out = particles.folder / "out"
-    convert_particle_stacks_from_indexed_star_file(
-        descriptor or params(), particles.star, particles.mrc, folder_output=out, **(NO_PLOTS | options)
-    )
-    return read_stacks(out)
 
 
 def write_pairs(folder: Path, counts: dict[str, int]) -> dict[str, Any]:

@@ -1,0 +1,102 @@
+"""Semantics of the contract: missing files and bad images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cryolike_dask import (
+    ConversionError,
+    convert_particle_stacks_from_indexed_star_file,
+    verify_output,
+)
+from tests.pipeline.conftest import ABC, files_of
+from tests.support.conversions import convert, refused
+from tests.support.independent_reader import read_stacks
+from tests.support.particle_sets import (
+    BOX,
+    NO_PLOTS,
+    ParticleSet,
+    assert_holds,
+    params,
+    traced,
+    write_particle_set,
+)
+
+
+def test_missing_files_are_all_listed(tmp_path: Path) -> None:
+    particles = write_particle_set(tmp_path, ABC)
+    for name in ("A.mrcs", "C.mrcs"):
+        (particles.mrc / name).unlink()
+    message = refused(particles, "2 image files", "particle 1", "A.mrcs", "C.mrcs", "on_missing='skip'")
+    assert "B.mrcs" not in message
+
+
+def test_missing_files_are_skipped_and_reported_on_request(tmp_path: Path) -> None:
+    particles = write_particle_set(tmp_path, ABC)
+    (particles.mrc / "B.mrcs").unlink()
+    report = convert_particle_stacks_from_indexed_star_file(
+        params(), particles.star, particles.mrc, folder_output=tmp_path / "out", on_missing="skip", batch_size=10, **NO_PLOTS
+    )
+    stacks = read_stacks(tmp_path / "out")
+    left = [entry for entry in particles.listed if entry[0] != "B.mrcs"]
+    assert_holds(stacks, particles.images, left)
+    assert [len(stack.fourier) for stack in stacks] == [10, 3]
+    assert [line.split("particle ")[1].split()[0] for line in report.skipped] == ["8", "9"]
+    assert all("B.mrcs" in line for line in report.skipped)
+    assert any("2 of 15 particles are left out" in line for line in report.warnings)
+    for name in ABC:
+        (particles.mrc / name).unlink(missing_ok=True)
+    refused(particles, "none of the 3 image files", on_missing="skip")
+
+
+@pytest.mark.parametrize("value", [3.5, np.nan, np.inf], ids=["constant", "nan", "infinite"])
+def test_bad_image_is_an_error_that_names_it(tmp_path: Path, value: float) -> None:
+    particles = spoiled_set(tmp_path, value)
+    with pytest.raises(ConversionError, match=r"particle 5 \(image 5 of") as caught:
+        convert(particles)
+    assert str(particles.mrc / "a.mrcs") in str(caught.value)
+    assert ("constant" if value == 3.5 else "not finite") in str(caught.value)
+    assert not list((tmp_path / "out").rglob("*stack*"))
+
+
+def spoiled_set(folder: Path, value: float) -> ParticleSet:
+    particles = write_particle_set(folder, {"a.mrcs": 6})
+    path = particles.mrc / "a.mrcs"
+    content = bytearray(path.read_bytes())
+    n_bytes = 4 * BOX * BOX
+    n_bad = BOX * BOX if value == 3.5 else 1
+    content[1024 + 4 * n_bytes : 1024 + 4 * n_bytes + 4 * n_bad] = np.full(n_bad, value, "<f4").tobytes()
+    path.write_bytes(content)
+    return particles
+
+
+@pytest.mark.parametrize("value", [3.5, np.nan, np.inf], ids=["constant", "nan", "infinite"])
+def test_bad_image_becomes_zeros_and_is_reported_on_request(tmp_path: Path, value: float) -> None:
+    particles = spoiled_set(tmp_path, value)
+    report = convert_particle_stacks_from_indexed_star_file(
+        params(), particles.star, particles.mrc, folder_output=tmp_path / "out", on_bad_image="zero", **NO_PLOTS
+    )
+    (stack,) = read_stacks(tmp_path / "out")
+    assert stack.physical is not None
+    assert not stack.fourier[4].any()
+    assert not stack.physical[4].any()
+    assert all(stack.fourier[i].any() for i in (0, 1, 2, 3, 5))
+    assert traced([stack]) == list(particles.listed)
+    (line,) = (line for line in report.warnings if "written as zeros" in line)
+    assert "particle 5" in line
+    assert verify_output(tmp_path / "out") == []
+
+
+def test_stacks_before_a_bad_image_are_kept_and_resumed(tmp_path: Path) -> None:
+    particles = spoiled_set(tmp_path, np.nan)
+    with pytest.raises(ConversionError, match="stack 000002"):
+        convert(particles, batch_size=2)
+    assert len(read_stacks(tmp_path / "out")) == 2
+    before = files_of(tmp_path / "out" / "fft")
+    stacks = convert(particles, batch_size=2, on_bad_image="zero", skip_exist=True)
+    assert len(stacks) == 3
+    after = files_of(tmp_path / "out" / "fft")
+    assert {name: after[name] for name in before} == before
