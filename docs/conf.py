@@ -27,7 +27,7 @@ nitpicky = False
 
 def _plain(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
     """Docstrings are plain text: |F|^2 and a * b are no markup."""
-    lines[:] = [line.replace("|", r"\|").replace("*", r"\*").replace("_ ", r"\_ ") for line in lines]
+    lines[:] = [line.replace("|", r"\|").replace("*", r"\*").replace("_ ", r"\_ ").replace("@", r"\@") for line in lines]
 
 
 def setup(app: Any) -> None:

@@ -1,0 +1,125 @@
+"""What is built and installed: immediate to import, typed, complete."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email.parser import BytesParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+USER_SCRIPT = """
+from pathlib import Path
+
+from cryolike_dask import Conversion, ConversionReport, ImageDescriptor, fourier_to_physical, load_stack, particles_from_star
+
+params = ImageDescriptor.from_individual_values(n_pixels=256, pixel_size=1.06)
+particles = particles_from_star(Path("particles.star"), "mrc")
+report: ConversionReport = Conversion(particles.take(slice(0, 100)), params, folder_output="out", batch_size=50).run()
+first: Path = report.stacks[0].fourier
+stack = load_stack(report.folder, 0)
+shape: tuple[int, ...] = fourier_to_physical(stack.fourier, params).shape
+wrong: int = report.folder
+"""
+
+
+def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(part) for part in command], check=False, capture_output=True, text=True, cwd=cwd)
+
+
+def test_import_loads_nothing_heavy() -> None:
+    heavy = "{'torch', 'numpy', 'pandas', 'matplotlib', 'dask', 'distributed', 'scipy', 'numba', 'rich', 'click'}"
+    result = run(sys.executable, "-c", f"import sys, cryolike_dask; sys.exit(', '.join({heavy} & set(sys.modules)) or 0)")
+    assert result.returncode == 0, result.stderr
+
+
+def test_tables_are_read_without_torch() -> None:
+    script = "import sys; from cryolike_dask import particles_from_star; sys.exit('torch' in sys.modules)"
+    result = run(sys.executable, "-c", script)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with wheel and sdist."""
+    folder = tmp_path_factory.mktemp("dist")
+    for kind in ("wheel", "sdist"):
+        result = run(sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", folder, cwd=ROOT)
+        assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        metadata = BytesParser().parsebytes(archive.read(next(name for name in names if name.endswith("/METADATA"))))
+        (entry_points,) = (archive.read(name).decode() for name in names if name.endswith("/entry_points.txt"))
+    package = ROOT / "cryolike_dask"
+    expected = {path.relative_to(ROOT).as_posix() for path in package.rglob("*.py")} | {"cryolike_dask/py.typed"}
+    assert expected <= names
+    assert {name.partition("/")[0] for name in names} == {"cryolike_dask", metadata_folder(wheel)}
+    assert not [name for name in names if "__pycache__" in name]
+    assert metadata["Name"] == "cryolike-dask"
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert "cryolike-dask = cryolike_dask.cli:main" in entry_points
+    assert "[dask_cli]" in entry_points
+
+
+def metadata_folder(wheel: Path) -> str:
+    name, version = wheel.name.split("-")[:2]
+    return f"{name}-{version}.dist-info"
+
+
+def test_sdist_can_be_built_and_tested_from(built: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for wanted in (
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "Makefile",
+        "cryolike_dask/py.typed",
+        "tests/test_readme.py",
+        "docs/conf.py",
+    ):
+        assert wanted in names, wanted
+    assert not [name for name in names if name.startswith((".venv", "docs/_build", "demo/"))]
+
+
+def test_wheel_works_when_it_is_all_there_is(built: Path, tmp_path: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    # Planning needs every layer but the compiled loops, which would be compiled anew here.
+    script = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'installed')!r})\n"
+        "import cryolike_dask; assert cryolike_dask.__file__.startswith(sys.path[0])\n"
+        "from cryolike_dask.cli import main\n"
+        "from cryolike_dask.demo import write_demo_particles\n"
+        "write_demo_particles('.', n_images=6, box=16)\n"
+        "main('convert star particles.star --mrc-folder mrc --params params.npz --out out --dry-run'.split())\n"
+    )
+    result = run(sys.executable, "-c", script, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "6 images" in result.stdout
+
+
+def test_types_reach_a_users_script(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    (tmp_path / "script.py").write_text(USER_SCRIPT)
+    # Reading torch and its like would take a minute, and is not what this is about.
+    large = ("torch", "pandas", "dask", "distributed", "matplotlib", "scipy", "numba", "PIL")
+    skipped = "".join(f"[mypy-{name}.*]\nfollow_imports = skip\nignore_missing_imports = True\n" for name in large)
+    (tmp_path / "mypy.ini").write_text(f"[mypy]\nfollow_imports = silent\nignore_missing_imports = True\n{skipped}")
+    result = run(sys.executable, "-m", "mypy", "--cache-dir", ROOT / ".mypy_cache" / "user-script", "script.py", cwd=tmp_path)
+    errors = [line for line in result.stdout.splitlines() if "error:" in line]
+    assert len(errors) == 1, result.stdout + result.stderr
+    assert "script.py:12" in errors[0]
+    assert 'has type "Path", variable has type "int"' in errors[0]
