@@ -22,6 +22,7 @@ from cryolike_dask.human import human_bytes, plural
 from cryolike_dask.image_descriptor import ImageDescriptor
 from cryolike_dask.particles import ParticleTable
 from cryolike_dask.plan import make_plan
+from cryolike_dask.plan_summary import summarize_plan
 from cryolike_dask.preflight import refuse_small_memory
 from cryolike_dask.progress import Progress, StackProgress, progress_or_default
 from cryolike_dask.report import ConversionReport, StackRecord
@@ -239,6 +240,9 @@ class Conversion:
             f"<Conversion of {plural(plan.n_images, 'image')} to {plural(plan.n_stacks, 'stack')} "
             f"({human_bytes(plan.n_images * plan.image_bytes)}) in {self.folder}>"
         )
+
+    def _repr_html_(self) -> str:
+        return summarize_plan(self.plan, self.folder)._repr_html_()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from cryolike_dask.human import human_bytes, plural
 from cryolike_dask.plan import Plan
+from cryolike_dask.preflight import memory_a_thread
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class PlanSummary:
         largest_stack: images of the largest stack.
         n_files: image files that will be read.
         bytes_read, bytes_written: images, metadata and pictures apart.
+        memory_a_thread: bytes that each thread needs at most, libraries apart.
         n_shells, n_inplanes: polar grid.
         finest_resolution: Angstrom, at the rim of the polar grid.
         pixel_size: Angstrom, of the images as written.
@@ -37,6 +40,7 @@ class PlanSummary:
     n_files: int
     bytes_read: int
     bytes_written: int
+    memory_a_thread: int
     n_shells: int
     n_inplanes: int
     finest_resolution: float
@@ -59,6 +63,20 @@ class PlanSummary:
             f"pixels of {self.pixel_size:g} Å, from the {self.pixel_size_from}"
         )
 
+    def _repr_html_(self) -> str:
+        rows = {
+            "images": f"{self.n_images:,}" + (f" ({len(self.skipped):,} left out)" if self.skipped else ""),
+            "stacks": f"{self.n_stacks:,} of at most {plural(self.largest_stack, 'image')}",
+            "read": f"{human_bytes(self.bytes_read)} of {plural(self.n_files, 'file')}",
+            "written": f"{human_bytes(self.bytes_written)} in {escape(self.folder)}",
+            "memory": f"{human_bytes(self.memory_a_thread)} a thread",
+            "polar grid": f"{self.n_shells} shells × {self.n_inplanes} angles up to {self.finest_resolution:.3g} Å",
+            "pixel size": f"{self.pixel_size:g} Å, from the {self.pixel_size_from}",
+            "warnings": "<br>".join(escape(line) for line in self.warnings) or "none",
+        }
+        cells = "".join(f"<tr><th style='text-align:left'>{key}</th><td>{value}</td></tr>" for key, value in rows.items())
+        return f"<table><caption>Conversion, planned</caption>{cells}</table>"
+
 
 def summarize_plan(plan: Plan, folder: Path) -> PlanSummary:
     """The plan in numbers. Nothing is read or written."""
@@ -73,6 +91,7 @@ def summarize_plan(plan: Plan, folder: Path) -> PlanSummary:
         n_files=len(files),
         bytes_read=sum(_bytes_read(plan, file.image_bytes, file.dtype, int(n)) for file, n in zip(files, count, strict=True)),
         bytes_written=plan.n_images * plan.image_bytes,
+        memory_a_thread=memory_a_thread(plan),
         n_shells=grid.n_shells,
         n_inplanes=grid.n_inplanes,
         finest_resolution=min(descriptor.n_pixels) * descriptor.pixel_size[0] / (2 * descriptor.radius_max),
