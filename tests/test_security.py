@@ -1,0 +1,80 @@
+"""Files that mean harm."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.image_descriptor import ImageDescriptor
+from cryolike_dask.mrc import ImageFileReader, read_header
+from cryolike_dask.sources.cryosparc import particles_from_cryosparc
+from cryolike_dask.stack_files import load_tensor, read_metadata
+from tests.support.mrc_files import pack_mrc
+
+
+class Harm:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.fixture
+def harm(tmp_path: Path) -> Harm:
+    return Harm(tmp_path / "harm was done")
+
+
+def test_a_tensor_file_that_would_run_code_is_refused(tmp_path: Path, harm: Harm) -> None:
+    torch.save(harm, tmp_path / "stack.pt")
+    with pytest.raises(InputError, match=r"stack\.pt"):
+        load_tensor(tmp_path / "stack.pt")
+    assert not harm.folder.exists()
+
+
+def test_metadata_that_would_run_code_are_refused(tmp_path: Path, harm: Harm) -> None:
+    np.savez(tmp_path / "stack.npz", n_images=np.array([harm], dtype=object))
+    with pytest.raises(InputError, match=r"stack\.npz"):
+        read_metadata(tmp_path / "stack.npz")
+    assert not harm.folder.exists()
+
+
+def test_parameters_that_would_run_code_are_refused(tmp_path: Path, harm: Harm) -> None:
+    values = ImageDescriptor.from_individual_values(n_pixels=16, pixel_size=3.0).to_arrays()
+    np.savez(tmp_path / "params.npz", **(values | {"atom_radii": np.array([harm], dtype=object)}))
+    with pytest.raises(InputError, match=r"params\.npz"):
+        ImageDescriptor.load(tmp_path / "params.npz")
+    assert not harm.folder.exists()
+
+
+def test_a_cryosparc_table_that_would_run_code_is_refused(tmp_path: Path, harm: Harm) -> None:
+    with (tmp_path / "table.cs").open("wb") as file:
+        np.save(file, np.array([harm], dtype=object))
+    with pytest.raises(InputError, match=r"table\.cs"):
+        particles_from_cryosparc(str(tmp_path / "table.cs"))
+    assert not harm.folder.exists()
+
+
+def test_an_archive_of_endless_zeros_costs_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.mrcs"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(pack_mrc(np.ones((2, 16, 16)), 2))
+        for _ in range(256):
+            file.write(bytes(1 << 20))
+    header = read_header(path)
+    images = np.empty((2, 16, 16), dtype=np.float32)
+    tracemalloc.start()
+    with ImageFileReader(header) as reader, pytest.raises(InputError, match="more data than its header announces"):
+        reader.read(np.arange(2), images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20
