@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from html import escape
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -23,6 +24,7 @@ from cryolike_dask.plots import ACCENT, INK, QUIET, png_figure, shell_resolution
 from cryolike_dask.transform import CompiledTransform, TransformedImages
 
 STATIC = Path(__file__).parent / "_static"
+NOTEBOOKS = Path(__file__).parent / "notebooks"
 BOX, PIXEL_SIZE = 64, 2.0
 
 
@@ -128,10 +130,36 @@ def screenshot(page: Path, picture: Path, height: int) -> None:
         image.convert("RGB").quantize(128).save(picture, optimize=True)
 
 
+def notebook_page(path: Path, folder: Path, first_cell: int) -> Path:
+    """An executed notebook as a page, from this cell on. It runs in the folder, and the page is written there."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    folder.mkdir()
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, resources={"metadata": {"path": folder}}).execute()
+    parts = ["<meta charset='utf-8'><body style='font:15px system-ui,sans-serif;margin:2em;max-width:60em'>"]
+    for cell in notebook.cells[first_cell:]:
+        if cell.cell_type == "markdown":
+            title, _, text = cell.source.partition("\n\n")
+            parts.append(f"<h2>{escape(title.lstrip('# '))}</h2><p>{escape(text)}</p>")
+            continue
+        parts.append(f"<pre style='background:#f4f4f6;padding:.8em;border-left:3px solid #99b'>{escape(cell.source)}</pre>")
+        for output in cell.outputs:
+            data = output.get("data", {"text/plain": output.get("text", "")})
+            if "image/png" in data:
+                parts.append(f"<img src='data:image/png;base64,{data['image/png']}'>")
+            else:
+                parts.append(data.get("text/html") or f"<pre>{escape(data['text/plain'])}</pre>")
+    page = folder / "notebook.html"
+    page.write_text("".join(parts), encoding="utf-8")
+    return page
+
+
 def main() -> None:
     """Draw everything."""
     STATIC.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(prefix="cryolike-demo-") as scratch:
         data = write_demo_particles(Path(scratch) / "particles", n_images=600, box=BOX, pixel_size=PIXEL_SIZE, n_files=1)
         particles = particles_from_star(data.star_file, data.folder_mrc)
         preview_particles(particles, data.params_file, n_images=8).save(STATIC / "preview.png")
@@ -144,6 +172,8 @@ def main() -> None:
         draw_resolution_and_downsampling(image)
         draw_the_way(image)
         screenshot(report.folder / "report.html", STATIC / "report.png", 1500)
+        page = notebook_page(NOTEBOOKS / "first-conversion.ipynb", Path(scratch) / "notebook", first_cell=9)
+        screenshot(page, STATIC / "notebook.png", 960)
     front = Path(__file__).parent / "_build" / "html" / "index.html"
     if front.exists():
         screenshot(front, STATIC / "front-page.png", 900)
