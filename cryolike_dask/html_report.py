@@ -6,7 +6,7 @@ import base64
 import io
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from html import escape
 from pathlib import Path
@@ -126,7 +126,7 @@ def _page(plan: Plan, report: ConversionReport) -> str:
         + (f"; {report.n_kept:,} were there already" if report.n_kept else ""),
         "read": f"{human_bytes(summary.bytes_read)} of {plural(summary.n_files, 'file')}",
         "written": human_bytes(report.n_bytes),
-        "from": "\n".join(source.table for source in plan.table.sources),
+        "from": "\n".join(_shortened([source.table for source in plan.table.sources])),
     }
     grid = {
         "pixel size": f"{d.pixel_size[0]:g} Å, from the {plan.pixel_size_from}",
@@ -173,10 +173,14 @@ def _warnings(report: ConversionReport) -> str:
     return f"<h2>Warnings</h2>{_lines(report.warnings)}{_lines(left_out)}"
 
 
-def _lines(lines: Iterable[str]) -> str:
-    lines = list(lines)
+def _lines(lines: Sequence[str]) -> str:
+    return "".join(f'<div class="warning">{escape(line)}</div>' for line in _shortened(lines))
+
+
+def _shortened(lines: Sequence[str]) -> list[str]:
+    """The first lines, and how many there are more."""
     more = [f"and {len(lines) - _LISTED:,} more"] if len(lines) > _LISTED else []
-    return "".join(f'<div class="warning">{escape(line)}</div>' for line in [*lines[:_LISTED], *more])
+    return [*lines[:_LISTED], *more]
 
 
 def _timing(report: ConversionReport) -> str:
