@@ -125,7 +125,6 @@ def test_what_is_no_client_is_refused_before_anything_is_written(scattered: Part
     assert not folder.exists() or not files_of(folder)
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_scheduler_that_does_not_answer_is_named(scattered: ParticleSet, tmp_path: Path) -> None:
     import dask
 
