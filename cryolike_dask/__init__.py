@@ -28,6 +28,8 @@ _WHERE = {
     "convert_particle_stacks_from_paired_star_and_mrc_files": "wrappers",
     "fourier_to_physical": "inverse",
     "load_stack": "stack_files",
+    "local_cluster": "execution.cluster",
+    "open_store": "zarr_store",
     "particles_from_cryosparc": "sources.cryosparc",
     "particles_from_cryosparc_job": "sources.cryosparc_job",
     "particles_from_leopard_em": "sources.leopard_em",
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from cryolike_dask.errors import CryolikeError as CryolikeError
     from cryolike_dask.errors import InputError as InputError
     from cryolike_dask.errors import OutputError as OutputError
+    from cryolike_dask.execution.cluster import local_cluster as local_cluster
     from cryolike_dask.image_descriptor import ImageDescriptor as ImageDescriptor
     from cryolike_dask.inverse import fourier_to_physical as fourier_to_physical
     from cryolike_dask.particles import ParticleTable as ParticleTable
@@ -76,6 +79,7 @@ if TYPE_CHECKING:
     from cryolike_dask.wrappers import (
         convert_particle_stacks_from_paired_star_and_mrc_files as convert_particle_stacks_from_paired_star_and_mrc_files,
     )
+    from cryolike_dask.zarr_store import open_store as open_store
 
 
 def __getattr__(name: str) -> Any:

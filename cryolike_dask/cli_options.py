@@ -38,6 +38,7 @@ _CONVERSION = (
     click.option(
         "--format", "output_format", type=_choice(OutputFormat), default="pt", show_default=True, help="CryoLike's files, or Zarr."
     ),
+    click.option("--zarr-store", default="", metavar="PLACE", help="Path or URL (s3://...) of the Zarr store, if not in --out."),
     click.option(
         "--order", type=_choice(Order), default="metadata", show_default=True, help="Row order of the table, or file by file."
     ),

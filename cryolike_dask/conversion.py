@@ -31,6 +31,7 @@ from cryolike_dask.run_steps import begin_run, finish_run
 from cryolike_dask.settings import ConversionSettings, output_folder
 from cryolike_dask.stack_files import StackPaths
 from cryolike_dask.stack_plots import missing_plots
+from cryolike_dask.zarr_store import refuse_unequal_stacks, store_location
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ class Conversion:
         self.settings = ConversionSettings.from_options(options)
         self.folder = output_folder(folder_output)
         self.plan = make_plan(particles, ImageDescriptor.ensure(params), self.settings)
+        if self.settings.output_format == "zarr":
+            refuse_unequal_stacks(self.plan)
 
     def run(
         self, client: Any = None, progress: Progress | None = None, performance_report: str | Path | None = None
@@ -216,8 +219,12 @@ class Conversion:
         records = []
         for receipt in receipts:
             paths = StackPaths(self.folder, receipt.counter)
-            physical = paths.physical if self.settings.save_phys else None
-            records.append(StackRecord(receipt.counter, receipt.n_images, paths.fourier, paths.metadata, physical))
+            fourier: Path | str = paths.fourier
+            physical: Path | str = paths.physical
+            if self.settings.output_format == "zarr":
+                fourier = physical = store_location(self.settings, self.folder)
+            kept = physical if self.settings.save_phys else None
+            records.append(StackRecord(receipt.counter, receipt.n_images, fourier, paths.metadata, kept))
         return ConversionReport(
             folder=self.folder,
             stacks=tuple(records),

@@ -111,6 +111,7 @@ def describe_output(folder: str | Path) -> OutputInfo:
     if status not in _STATUS:
         raise OutputError(f"{root}: its manifest.json gives the status {status!r}, which this version does not know.")
     images = {stack["counter"]: stack["n_images"] for stack in content.get("stacks", [])}
+    recorded = {stack["counter"]: stack["n_bytes"] for stack in content.get("stacks", [])}
     return OutputInfo(
         folder=str(root),
         status=status,
@@ -118,7 +119,7 @@ def describe_output(folder: str | Path) -> OutputInfo:
         n_images=sum(images[counter] if counter in images else _count_images(root, counter) for counter in counters),
         n_stacks_planned=content.get("n_stacks"),
         n_images_planned=content.get("n_images"),
-        n_bytes=sum(_bytes(root, counter) for counter in counters),
+        n_bytes=sum(recorded[counter] if counter in recorded else _bytes(root, counter) for counter in counters),
         version=content.get("version"),
         written=content.get("written"),
         settings=identity.get("settings", {}),

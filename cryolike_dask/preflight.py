@@ -32,10 +32,11 @@ def refuse_small_disk(folder: Path, plan: Plan) -> None:
     """
     there = sum(
         path.stat().st_size
-        for pattern in ("fft/*.pt", "phys/*.pt", "fft/.*.staged", "phys/.*.staged")
+        for pattern in ("fft/*.pt", "phys/*.pt", "fft/.*.staged", "phys/.*.staged", "particles.zarr/*/c/*/0/0")
         for path in folder.glob(pattern)
     )
-    needed = int(1.01 * bytes_written(plan)) - there
+    elsewhere = plan.n_images * plan.image_bytes if plan.settings.zarr_store else 0
+    needed = int(1.01 * (bytes_written(plan) - elsewhere)) - there
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OutputError(

@@ -16,15 +16,15 @@ class StackRecord:
     Args:
         counter: its number.
         n_images: images in it.
-        fourier, metadata: its `.pt` and `.npz`.
-        physical: the `.pt` of its images in real space; None if not saved.
+        fourier, metadata: its `.pt`, or the Zarr store, and its `.npz`.
+        physical: the `.pt`, or the Zarr store, of its images in real space; None if not saved.
     """
 
     counter: int
     n_images: int
-    fourier: Path
+    fourier: Path | str
     metadata: Path
-    physical: Path | None
+    physical: Path | str | None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from cryolike_dask.preflight import refuse_small_disk
 from cryolike_dask.run_lock import HEARTBEAT_SECONDS, holds_lock, take_lock, touch_lock
 from cryolike_dask.stack_files import STAGED, StackPaths, new_attempt, published_counters
 from cryolike_dask.stack_writer import remove_leftovers
+from cryolike_dask.zarr_store import DEFAULT_NAME, remove_store
 
 CONVERSION = ".conversion"
 _SUBFOLDERS = ("fft", "phys", "plots")
@@ -152,7 +153,8 @@ def prepare(run: RunFolder, plan: Plan) -> None:
     for other in folder.glob(graph_folder(folder, "*").name):
         if other != graph_folder(folder, run.token):
             shutil.rmtree(other)
-    for name in ("fft", *(["phys"] if settings.save_phys else []), *(["plots"] if settings.flag_plots else [])):
+    wanted = {"fft": True, "phys": settings.save_phys and settings.output_format == "pt", "plots": settings.flag_plots}
+    for name in (name for name, is_wanted in wanted.items() if is_wanted):
         (folder / name).mkdir(exist_ok=True)
     # Partial files of a run that was killed; what it staged is complete and is kept if it is of this run.
     remove_leftovers(folder, keep=lambda path: settings.skip_exist and path.name.endswith(STAGED))
@@ -194,6 +196,7 @@ def remove_output(folder: Path) -> None:
     for pattern in ("fft/particles_fourier_stack_*.pt", "phys/particles_phys_stack_*.pt", "plots/*_stack_*.png"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
+    remove_store(str(folder / DEFAULT_NAME))
     for name in _SINGLE_FILES:
         (folder / name).unlink(missing_ok=True)
     remove_leftovers(folder)

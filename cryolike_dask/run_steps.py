@@ -19,6 +19,7 @@ from cryolike_dask.run_folder import RunFolder, prepare
 from cryolike_dask.stack_files import STAGED, StackPaths, published_counters, withdraw
 from cryolike_dask.stack_writer import completed_receipt, remove_leftovers
 from cryolike_dask.star_export import write_particles_star
+from cryolike_dask.zarr_store import begin_store, commit, store_location
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
     store_plan(plan, run.hidden)
     kept = _published_before(run.folder, plan) if plan.settings.skip_exist else {}
     begin_manifest(run.folder, plan)
+    if plan.settings.output_format == "zarr":
+        begin_store(plan, run.folder, len(kept))
     plan.descriptor.save(run.hidden / "params.npz")
     install(run.hidden / "params.npz", run.folder / "params.npz")
     return kept
@@ -58,6 +61,8 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
         except InputError as error:
             # The stacks are what the user waited for; a table that STAR cannot express must not fail them.
             warnings.append(f"particles.star was not written: {error}")
+    if plan.settings.output_format == "zarr" and complete:
+        commit(store_location(plan.settings, run.folder), plan.n_stacks, plan.n_images, "complete")
     complete_manifest(run.folder, plan, published, complete)
     return warnings
 
@@ -74,7 +79,7 @@ def _published_before(folder: Path, plan: Plan) -> dict[int, StackReceipt]:
         kept[counter] = receipt
     # A visible stack behind the first one that must be made again would break the order; it is published again in its turn.
     for counter in reversed([c for c in published_counters(folder) if c >= len(kept)]):
-        withdraw(StackPaths(folder, counter).data(plan.settings.save_phys))
+        withdraw(StackPaths(folder, counter).data(plan.settings))
     if kept:
         logger.info("%s of an interrupted run are complete and kept.", plural(len(kept), "stack"))
     return kept

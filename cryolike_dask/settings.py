@@ -50,6 +50,8 @@ class ConversionSettings:
         device: 'cpu', 'cuda', or 'auto' for CUDA where a worker has it.
         save_phys: also write the centred images in real space.
         output_format: 'pt' for CryoLike's files, 'zarr' for one Zarr store.
+        zarr_store: where the store of 'zarr' goes: a path, or a URL that fsspec knows, such as 's3://bucket/particles.zarr'; '' for
+            `particles.zarr` in the output folder. Records of the run go to the output folder in any case.
         on_missing: what to do when image files are missing: 'raise', or 'skip' their particles.
         on_bad_image: what to do with a constant or non-finite image: 'raise', or write 'zero'.
         mixed_optics: what to do when voltage, Cs or contrast differ between particles: 'raise', or 'split' stacks.
@@ -70,6 +72,7 @@ class ConversionSettings:
     device: Device = "auto"
     save_phys: bool = True
     output_format: OutputFormat = "pt"
+    zarr_store: str = ""
     on_missing: OnMissing = "raise"
     on_bad_image: OnBadImage = "raise"
     mixed_optics: MixedOptics = "raise"
@@ -97,6 +100,12 @@ class ConversionSettings:
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"pixel_size is {self.pixel_size!r}: give Angstrom a pixel, a positive number.")
             object.__setattr__(self, "pixel_size", value)
+        if not isinstance(self.zarr_store, str):
+            raise InputError(f"zarr_store is {self.zarr_store!r}: give a path or URL as text.")
+        if self.zarr_store and self.output_format != "zarr":
+            raise InputError("zarr_store says where a Zarr store goes: choose output_format='zarr' (--format zarr) with it.")
+        if self.zarr_store and "://" not in self.zarr_store:
+            object.__setattr__(self, "zarr_store", str(Path(self.zarr_store).expanduser().resolve()))
         if self.skip_exist and self.overwrite:
             raise InputError("skip_exist keeps what the folder holds and overwrite replaces it: choose one of them.")
 

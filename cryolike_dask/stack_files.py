@@ -29,6 +29,9 @@ import torch
 
 from cryolike_dask.durable import sync_directory, sync_file
 from cryolike_dask.errors import InputError
+from cryolike_dask.image_descriptor import ImageDescriptor
+from cryolike_dask.settings import ConversionSettings
+from cryolike_dask.zarr_store import read_images
 
 # What torch raises when a file or the little pickle in it is damaged.
 _UNREADABLE_TENSOR = (
@@ -76,9 +79,11 @@ class StackPaths:
             plots / f"power_spectrum_stack_{counter}",
         )
 
-    def data(self, save_phys: bool) -> tuple[Path, ...]:
+    def data(self, settings: ConversionSettings) -> tuple[Path, ...]:
         """The files of a complete stack in the order in which they are published."""
-        return (self.physical, self.fourier, self.metadata) if save_phys else (self.fourier, self.metadata)
+        if settings.output_format == "zarr":
+            return (self.metadata,)
+        return (self.physical, self.fourier, self.metadata) if settings.save_phys else (self.fourier, self.metadata)
 
 
 def new_attempt() -> str:
@@ -158,8 +163,8 @@ class LoadedStack:
     """A stack read back.
 
     Args:
-        fourier: (n, n_shells, n_inplanes) complex tensor, memory-mapped.
-        physical: (n, n_x, n_y) float32 tensor, memory-mapped; None if it was not saved.
+        fourier: (n, n_shells, n_inplanes) complex tensor.
+        physical: (n, n_x, n_y) float32 tensor; None if it was not saved.
         metadata: the arrays of the `.npz`.
     """
 
@@ -168,20 +173,44 @@ class LoadedStack:
     metadata: dict[str, np.ndarray]
 
 
-def load_stack(folder: str | Path, counter: int) -> LoadedStack:
-    """Read stack COUNTER of an output folder, its tensors memory-mapped.
+def load_stack(folder: str | Path, counter: int, most: int | None = None) -> LoadedStack:
+    """Read stack COUNTER of an output folder; its tensors are memory-mapped, or read from the Zarr store.
 
     Args:
         folder: output folder of a conversion.
         counter: number of the stack, from 0.
+        most: how many of its images, the first ones; None for all.
 
     Raises:
         InputError: there is no such stack, or it is damaged.
     """
     paths = StackPaths(Path(folder).expanduser(), counter)
     metadata = read_metadata(paths.metadata)
-    physical = load_tensor(paths.physical) if paths.physical.exists() else None
-    return LoadedStack(load_tensor(paths.fourier), physical, metadata)
+    if "zarr_store" in metadata:
+        return LoadedStack(*_load_from_store(paths, metadata, most), metadata)
+    physical = load_tensor(paths.physical)[:most] if paths.physical.exists() else None
+    return LoadedStack(load_tensor(paths.fourier)[:most], physical, metadata)
+
+
+def stored_at(paths: StackPaths, metadata: Mapping[str, np.ndarray]) -> str:
+    """Path or URL of the Zarr store that holds a stack's images; '' if they are in `.pt` files."""
+    location = str(metadata.get("zarr_store", ""))
+    # A mere name is that of a store in the output folder, wherever that was moved.
+    return str(paths.folder / location) if location and "/" not in location else location
+
+
+def _load_from_store(
+    paths: StackPaths, metadata: Mapping[str, np.ndarray], most: int | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    location, descriptor = stored_at(paths, metadata), ImageDescriptor.from_dict(dict(metadata))
+    n = len(range(int(metadata["n_images"]))[:most])
+    grid = descriptor.polar_grid
+    fourier = read_images(location, "fourier", paths.counter, (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)
+    physical = None
+    if int(metadata["phys_crc32"]) >= 0:
+        images = read_images(location, "phys", paths.counter, (n, *descriptor.n_pixels), np.dtype(np.float32))
+        physical = torch.from_numpy(images.copy())
+    return torch.from_numpy(fourier.copy()), physical
 
 
 def load_tensor(path: Path) -> torch.Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 from cryolike_dask.ctf import ctf_zero_resolutions
 from cryolike_dask.image_descriptor import ImageDescriptor
 from cryolike_dask.plots import MAX_IMAGES, plot_fourier_images, plot_physical_images, plot_power_spectrum, shell_resolutions
-from cryolike_dask.stack_files import StackPaths, load_tensor, read_metadata
+from cryolike_dask.stack_files import StackPaths, load_stack
 
 
 def plot_stack(folder: Path, counter: int) -> None:
@@ -23,15 +23,16 @@ def plot_stack(folder: Path, counter: int) -> None:
         OSError: a picture cannot be written.
     """
     paths = StackPaths(folder, counter)
-    metadata = read_metadata(paths.metadata)
+    stack = load_stack(folder, counter, MAX_IMAGES)
+    metadata = stack.metadata
     descriptor = ImageDescriptor.from_dict(metadata)
     radii = descriptor.polar_grid.radii
     box_length = descriptor.n_pixels[0] * descriptor.pixel_size[0]
     physical_png, fourier_png, power_png = paths.plots
-    if paths.physical.exists():
-        images = load_tensor(paths.physical)[:MAX_IMAGES].numpy()
+    if stack.physical is not None:
+        images = stack.physical.numpy()
         _write_whole(physical_png, lambda path: plot_physical_images(images, descriptor.pixel_size[0], path))
-    fourier = load_tensor(paths.fourier)[:MAX_IMAGES].numpy()
+    fourier = stack.fourier.numpy()
     _write_whole(fourier_png, lambda path: plot_fourier_images(fourier, radii, box_length, path))
     resolution = shell_resolutions(radii, box_length)
     zeros = ctf_zero_resolutions(

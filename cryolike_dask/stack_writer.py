@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from cryolike_dask.errors import CryolikeError, InputError
 from cryolike_dask.execution.receipts import StackReceipt
+from cryolike_dask.object_store import open_objects
 from cryolike_dask.plan import StackPlan
 from cryolike_dask.stack_files import (
     PARTIAL,
@@ -32,8 +33,10 @@ from cryolike_dask.stack_files import (
     write_metadata,
 )
 from cryolike_dask.stack_metadata import stack_metadata
-from cryolike_dask.tensor_file import TensorFileWriter, checksum_of_data, read_layout
+from cryolike_dask.tensor_file import InPlaceWriter, TensorFileWriter, checksum_of_data, read_layout
 from cryolike_dask.transform import TransformedImages
+from cryolike_dask.zarr_shard import ShardWriter, shard_bytes
+from cryolike_dask.zarr_store import DEFAULT_NAME, has_shard, shard_name, store_location
 
 logger = logging.getLogger(__name__)
 
@@ -53,20 +56,27 @@ class StackWriter:
         self.stack = stack
         self.paths = StackPaths(folder, stack.counter)
         self.attempt = new_attempt()
+        self.folder = folder
+        is_zarr = stack.settings.output_format == "zarr"
+        self.objects = open_objects(store_location(stack.settings, folder)) if is_zarr else None
         self._resources = ExitStack()
         self.power = np.zeros(stack.descriptor.polar_grid.n_shells)
         descriptor, n = stack.descriptor, len(stack)
         grid = descriptor.polar_grid
         try:
-            self.fourier = self._tensor(self.paths.fourier, (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)
+            fourier, physical = self.paths.fourier, self.paths.physical
+            self.fourier = self._images("fourier", fourier, (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)
             self.physical = None
             if stack.settings.save_phys:
-                self.physical = self._tensor(self.paths.physical, (n, *descriptor.n_pixels), np.dtype(np.float32))
+                self.physical = self._images("phys", physical, (n, *descriptor.n_pixels), np.dtype(np.float32))
         except BaseException:
             self._resources.close()
             raise
 
-    def _tensor(self, final: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> TensorFileWriter:
+    def _images(self, array: str, final: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> InPlaceWriter:
+        if self.objects is not None:
+            path = self._resources.enter_context(self.objects.new_file(shard_name(array, self.stack.counter)))
+            return self._resources.enter_context(ShardWriter(path, shape, dtype, self.stack.settings.batch_size))
         path = partial_name(final, self.attempt)
         self._resources.callback(path.unlink, missing_ok=True)
         return self._resources.enter_context(TensorFileWriter(path, shape, dtype))
@@ -90,11 +100,17 @@ class StackWriter:
         fourier_crc32 = self.fourier.finish()
         phys_crc32 = -1 if self.physical is None else self.physical.finish()
         metadata |= {"fourier_crc32": np.int64(fourier_crc32), "phys_crc32": np.int64(phys_crc32)}
+        n_bytes = 0
+        if self.objects is not None:
+            metadata["zarr_store"] = np.str_(self.stack.settings.zarr_store or DEFAULT_NAME)
+            for array, images in (("fourier", self.fourier), ("phys", self.physical)):
+                if images is not None:
+                    n_bytes += images.path.stat().st_size
+                    self.objects.install(images.path, shard_name(array, self.stack.counter))
         path = partial_name(self.paths.metadata, self.attempt)
         self._resources.callback(path.unlink, missing_ok=True)
         write_metadata(path, metadata)
-        n_bytes = 0
-        for final in self.paths.data(self.stack.settings.save_phys):
+        for final in self.paths.data(self.stack.settings):
             partial = partial_name(final, self.attempt)
             n_bytes += partial.stat().st_size
             os.replace(partial, staged_name(final, self.attempt))
@@ -132,6 +148,8 @@ def _receipt(stack: StackPlan, paths: StackPaths, attempt: str) -> StackReceipt 
     if str(metadata["fingerprint"]) != stack.fingerprint or int(metadata["stack"]) != stack.counter:
         return None
     n_bytes = metadata_path.stat().st_size
+    if stack.settings.output_format == "zarr":
+        return _receipt_from_store(stack, paths.folder, metadata, attempt)
     tensors = {paths.fourier: "fourier_crc32"} | ({paths.physical: "phys_crc32"} if stack.settings.save_phys else {})
     for final, key in tensors.items():
         path = _present(final, attempt)
@@ -143,6 +161,19 @@ def _receipt(stack: StackPlan, paths: StackPaths, attempt: str) -> StackReceipt 
         n_bytes += path.stat().st_size
     crcs = int(metadata["fourier_crc32"]), int(metadata["phys_crc32"])
     return StackReceipt(stack.counter, len(stack), n_bytes, *crcs, kept=True, attempt=attempt)
+
+
+def _receipt_from_store(stack: StackPlan, folder: Path, metadata: dict[str, np.ndarray], attempt: str) -> StackReceipt | None:
+    location = store_location(stack.settings, folder)
+    descriptor, n, n_shard = stack.descriptor, len(stack), stack.settings.batch_size
+    sizes = {"fourier": descriptor.polar_grid.n_points * descriptor.complex_dtype.itemsize}
+    if stack.settings.save_phys:
+        sizes["phys"] = 4 * int(np.prod(descriptor.n_pixels))
+    if not all(has_shard(location, array, stack.counter, n, n_shard, size) for array, size in sizes.items()):
+        return None
+    n_bytes = sum(shard_bytes(n, n_shard, size) for size in sizes.values())
+    crcs = int(metadata["fourier_crc32"]), int(metadata["phys_crc32"])
+    return StackReceipt(stack.counter, n, n_bytes, *crcs, kept=True, attempt=attempt)
 
 
 def _present(final: Path, attempt: str) -> Path:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import struct
 import zipfile
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,31 +24,27 @@ from cryolike_dask.checksums import combine_equal_lengths, crc32
 _DATA_ENTRY = "archive/data/0"
 
 
-class TensorFileWriter:
-    """Writes one tensor of shape (n, ...) to a `.pt` file. Not to be shared between threads.
+class InPlaceWriter(ABC):
+    """Fills the images of a file that lie one after the other. A context manager; not to be shared between threads.
 
     Args:
-        path: the file; created, or truncated if it exists.
-        shape: (n, ...) of the whole tensor.
-        dtype: of the tensor.
-
-    Raises:
-        OSError: the file system refuses, for instance because it is full. What was written stays at `path`.
+        path: the file, for messages.
+        shape: (n, ...) of all images.
+        dtype: of a value.
+        data_offset: bytes before the first image.
+        file: descriptor, open for writing; closed here.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], data_offset: int, file: int) -> None:
         self.path = path
         self.dtype = dtype
+        self.data_offset = data_offset
         self.image_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
         self.crcs = np.zeros(shape[0], dtype=np.uint32)
         self.written = np.zeros(shape[0], dtype=bool)
-        with path.open("wb") as file, torch.serialization.skip_data():
-            # The tensor is address space only: nothing touches its pages.
-            torch.save(torch.empty(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype), file)
-        self.layout = read_layout(path)
-        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._file = file
 
-    def __enter__(self) -> TensorFileWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -64,8 +61,38 @@ class TensorFileWriter:
             last = first + 1
             while last < len(positions) and positions[last] == positions[last - 1] + 1:
                 last += 1
-            _write_all(self._file, flat[first:last], self.layout.data_offset + int(positions[first]) * self.image_bytes)
+            _write_all(self._file, flat[first:last], self.data_offset + int(positions[first]) * self.image_bytes)
             first = last
+
+    def crc(self) -> int:
+        """CRC-32 of all images' bytes."""
+        if not self.written.all():
+            raise AssertionError(f"{self.path}: image {int(np.argmin(self.written))} of the stack was never written")
+        return combine_equal_lengths(self.crcs.tolist(), self.image_bytes)
+
+    @abstractmethod
+    def finish(self) -> int:
+        """Complete the file and make it durable. Returns `crc`."""
+
+
+class TensorFileWriter(InPlaceWriter):
+    """Writes one tensor of shape (n, ...) to a `.pt` file.
+
+    Args:
+        path: the file; created, or truncated if it exists.
+        shape: (n, ...) of the whole tensor.
+        dtype: of the tensor.
+
+    Raises:
+        OSError: the file system refuses, for instance because it is full. What was written stays at `path`.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        with path.open("wb") as file, torch.serialization.skip_data():
+            # The tensor is address space only: nothing touches its pages.
+            torch.save(torch.empty(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype), file)
+        self.layout = read_layout(path)
+        super().__init__(path, shape, dtype, self.layout.data_offset, os.open(path, os.O_RDWR | os.O_CLOEXEC))
 
     def finish(self) -> int:
         """Put in the CRC. The file is complete and durable afterwards.
@@ -76,9 +103,7 @@ class TensorFileWriter:
         Raises:
             OSError: the file system refuses; the file must not be used.
         """
-        if not self.written.all():
-            raise AssertionError(f"{self.path}: image {int(np.argmin(self.written))} of the stack was never written")
-        crc = combine_equal_lengths(self.crcs.tolist(), self.image_bytes)
+        crc = self.crc()
         for offset in self.layout.crc_offsets:
             _write_all(self._file, np.frombuffer(struct.pack("<I", crc), dtype=np.uint8), offset)
         os.fsync(self._file)

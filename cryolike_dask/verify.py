@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from cryolike_dask.checksums import crc32
 from cryolike_dask.deep_check import differences_from_source
 from cryolike_dask.errors import CryolikeError, InputError
 from cryolike_dask.image_descriptor import ImageDescriptor
 from cryolike_dask.manifest import MANIFEST, read_manifest
-from cryolike_dask.stack_files import StackPaths, load_tensor, published_counters, read_metadata
+from cryolike_dask.stack_files import StackPaths, load_tensor, published_counters, read_metadata, stored_at
 from cryolike_dask.tensor_file import checksum_of_data, read_layout
+from cryolike_dask.zarr_store import DEFAULT_NAME, committed_images
 
 _NORM_TOLERANCE = {"single": 1e-5, "double": 1e-12}
 _CHUNK_BYTES = 32 << 20
@@ -46,6 +48,8 @@ def verify_output(folder: str | Path, deep: bool = False) -> list[str]:
     recorded = {stack["counter"]: stack for stack in (manifest or {}).get("stacks", [])}
     for counter in counters:
         problems.extend(_stack(StackPaths(root, counter), manifest, recorded.get(counter)))
+    if manifest is not None and manifest["identity"]["settings"].get("output_format") == "zarr":
+        problems.extend(_committed(root, manifest["identity"]["settings"], sum(stack["n_images"] for stack in recorded.values())))
     if deep and not problems and manifest is not None:
         problems.extend(differences_from_source(root, manifest, counters))
     return problems
@@ -85,14 +89,16 @@ def _stack(paths: StackPaths, manifest: dict[str, Any] | None, recorded: dict[st
         tensors = [(paths.fourier, "fourier_crc32", (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)]
         if int(metadata["phys_crc32"]) >= 0:
             tensors.append((paths.physical, "phys_crc32", (n, *descriptor.n_pixels), np.dtype(np.float32)))
+        store = stored_at(paths, metadata)
         for path, key, shape, dtype in tensors:
-            damage = _damage(path, int(metadata[key]))
-            if damage:
-                yield f"{name}: {path} {damage}"
+            array = key.removesuffix("_crc32")
+            crc = int(metadata[key])
+            tensor = _in_store(store, array, paths.counter, n, crc) if store else _in_file(path, crc)
+            if isinstance(tensor, str):
+                yield f"{name}: {f'{store}/{array}' if store else path} {tensor}"
                 continue
             if recorded is not None and recorded[key] != int(metadata[key]):
                 yield f"{name}: the checksum of {path} differs from the manifest's"
-            tensor = load_tensor(path)
             if tuple(tensor.shape) != shape or tensor.numpy().dtype != dtype:
                 yield f"{name}: {path} holds {tensor.dtype} of shape {tuple(tensor.shape)}, its metadata say {dtype} {shape}"
             elif key == "fourier_crc32":
@@ -111,6 +117,32 @@ def _columns(name: str, metadata: dict[str, np.ndarray], n: int) -> Iterator[str
             yield f"{name}: {key} has shape {metadata[key].shape}, not ({n},)"
         elif metadata[key].dtype.kind == "f" and not np.isfinite(metadata[key]).all():
             yield f"{name}: {key} has values that are not finite"
+
+
+def _in_store(store: str, array: str, counter: int, n: int, crc: int) -> torch.Tensor | str:
+    """A stack's images as any reader of Zarr gets them, or what is wrong with them."""
+    import zarr
+
+    try:
+        images: Any = zarr.open_group(store, mode="r")[array]
+        first = counter * images.shards[0]
+        values = np.ascontiguousarray(images[first : first + n])
+    except (OSError, KeyError, ValueError) as error:
+        return f"cannot be read ({error})"
+    if crc32(values.view(np.uint8).reshape(-1)) != crc:
+        return "is damaged: its checksum does not fit its data"
+    return torch.from_numpy(values)
+
+
+def _in_file(path: Path, crc: int) -> torch.Tensor | str:
+    return _damage(path, crc) or load_tensor(path)
+
+
+def _committed(root: Path, settings: dict[str, Any], n_images: int) -> Iterator[str]:
+    store = settings["zarr_store"] or str(root / DEFAULT_NAME)
+    found = committed_images(store)
+    if found != n_images:
+        yield f"{store} counts {found or 0} images, but {n_images} are complete"
 
 
 def _damage(path: Path, crc: int) -> str:

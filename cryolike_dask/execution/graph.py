@@ -188,7 +188,8 @@ def _published(folder: Path, counter: int, fingerprint: str) -> StackReceipt | N
         if str(metadata["fingerprint"]) != fingerprint:
             return None
         crcs = int(metadata["fourier_crc32"]), int(metadata["phys_crc32"])
-        n_bytes = sum(path.stat().st_size for path in paths.data(save_phys=crcs[1] >= 0))
+        files = (paths.physical, paths.fourier, paths.metadata)
+        n_bytes = sum(path.stat().st_size for path in files if path.exists())
         return StackReceipt(counter, int(metadata["n_images"]), n_bytes, *crcs, kept=True)
     except (InputError, KeyError, OSError):
         return None

@@ -13,6 +13,7 @@ from cryolike_dask.execution.receipts import StackReceipt
 from cryolike_dask.plan_store import StoredPlan, load_plan
 from cryolike_dask.run_folder import CONVERSION, is_current
 from cryolike_dask.stack_files import StackPaths, publish
+from cryolike_dask.zarr_store import commit, store_location
 
 
 def convert_stack_task(folder: str, token: str, counter: int) -> StackReceipt:
@@ -35,10 +36,12 @@ def publish_stacks_task(folder: str, token: str, counters: Sequence[int], attemp
         OutputError: the file system refuses.
     """
     path = Path(folder)
-    save_phys = current_plan(path, token).settings.save_phys
+    plan = current_plan(path, token)
     try:
         for counter, attempt in zip(counters, attempts, strict=True):
-            publish(StackPaths(path, counter).data(save_phys), attempt)
+            publish(StackPaths(path, counter).data(plan.settings), attempt)
+        if plan.settings.output_format == "zarr":
+            commit(store_location(plan.settings, path), counters[-1] + 1, plan.bounds[counters[-1]][1])
     except OSError as error:
         raise output_error(error, path) from error
 
