@@ -82,7 +82,7 @@ def remove_the_parameters(data: DemoData) -> None:
         (remove_one_image_file, ["particles_02.mrcs"]),
         (rename_defocus_column, ["particles.star", "DefocusU"]),
         (number_an_image_zero, ["particles.star", "5", "particles_01.mrcs"]),
-        (number_an_image_beyond_the_file, ["particles.star", "6", "98, counted from 0", "particles_01.mrcs"]),
+        (number_an_image_beyond_the_file, ["particles.star", "6", "image 99", "particles_01.mrcs"]),
         (cut_an_image_file, ["particles_02.mrcs"]),
         (write_nan_as_defocus, ["particles.star", "7", "Defocus"]),
         (name_an_unknown_optics_group, ["particles.star", "8", "optics group", "5"]),
