@@ -31,7 +31,7 @@ from cryolike_dask.run_steps import begin_run, finish_run
 from cryolike_dask.settings import ConversionSettings, output_folder
 from cryolike_dask.stack_files import StackPaths
 from cryolike_dask.stack_plots import missing_plots
-from cryolike_dask.zarr_store import refuse_unequal_stacks, store_location
+from cryolike_dask.zarr_store import refuse_unequal_stacks, shard_name, store_location
 
 logger = logging.getLogger(__name__)
 
@@ -217,16 +217,17 @@ class Conversion:
     def _report(self, outcome: Outcome, seconds: float) -> ConversionReport:
         receipts = [outcome.published[counter] for counter in sorted(outcome.published)]
         records = []
+        store = store_location(self.settings, self.folder) if self.settings.output_format == "zarr" else ""
         for receipt in receipts:
             paths = StackPaths(self.folder, receipt.counter)
-            fourier: Path | str = paths.fourier
-            physical: Path | str = paths.physical
-            if self.settings.output_format == "zarr":
-                fourier = physical = store_location(self.settings, self.folder)
+            fourier, physical = paths.fourier, paths.physical
+            if store:
+                fourier, physical = (Path(shard_name(array, receipt.counter)) for array in ("fourier", "phys"))
             kept = physical if self.settings.save_phys else None
             records.append(StackRecord(receipt.counter, receipt.n_images, fourier, paths.metadata, kept))
         return ConversionReport(
             folder=self.folder,
+            store=store,
             stacks=tuple(records),
             n_images=sum(receipt.n_images for receipt in receipts),
             seconds=seconds,

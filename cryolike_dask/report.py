@@ -16,15 +16,15 @@ class StackRecord:
     Args:
         counter: its number.
         n_images: images in it.
-        fourier, metadata: its `.pt`, or the Zarr store, and its `.npz`.
-        physical: the `.pt`, or the Zarr store, of its images in real space; None if not saved.
+        fourier, metadata: its `.pt` and `.npz`; of a Zarr store, `fourier` is the shard's place within it.
+        physical: the same of its images in real space; None if not saved.
     """
 
     counter: int
     n_images: int
-    fourier: Path | str
+    fourier: Path
     metadata: Path
-    physical: Path | str | None
+    physical: Path | None
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class ConversionReport:
 
     Args:
         folder: output folder.
+        store: path or URL of the Zarr store; '' for `.pt` files.
         stacks: all complete stacks in counter order, those kept from an interrupted run included.
         n_images: images in them.
         seconds: from start to end of this run.
@@ -52,6 +53,7 @@ class ConversionReport:
     skipped: tuple[str, ...]
     n_kept: int
     seconds_by_step: dict[str, float]
+    store: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as numbers and text, for JSON."""
