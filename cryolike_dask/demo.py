@@ -124,7 +124,10 @@ def run_demo(
 
     root = _demo_folder(folder)
     data = write_demo_particles(root / "particles", n_images=n_images, box=box)
-    with LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as client:
+    with (
+        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as client,
+    ):
         report = convert_particle_stacks_from_indexed_star_file(
             data.params_file,
             data.star_file,
