@@ -17,8 +17,10 @@ from tests.support.chaos import (
     Case,
     break_reads,
     contents,
+    hold_file,
     mend_reads,
     n_visible,
+    open_at_once,
     process,
     process_cluster,
     watching,
@@ -43,8 +45,13 @@ def put_back(path: Path, folder: Path) -> None:
 def test_an_input_truncated_midway_is_named_and_the_run_goes_on_later(
     case_by_file: Case, last_file: Path, out: Path, tmp_path: Path
 ) -> None:
+    def truncate() -> None:
+        os.truncate(last_file, last_file.stat().st_size // 2)
+        (tmp_path / "truncated").touch()
+
     with process_cluster() as (_, client), watching(out):
-        faults = At(3, lambda: os.truncate(last_file, last_file.stat().st_size // 2))
+        client.run(hold_file, last_file.name, tmp_path / "truncated")
+        faults = At(3, truncate)
         with pytest.raises(ConversionError, match=r"particles_05\.mrcs has changed") as told:
             case_by_file.conversion(out).run(client, faults)
     assert "could not be made" in str(told.value)
@@ -58,8 +65,15 @@ def test_an_input_that_vanishes_midway_is_named_and_the_run_goes_on_later(
     case_by_file: Case, last_file: Path, out: Path, tmp_path: Path
 ) -> None:
     message = r"particles_05\.mrcs cannot be opened on .*No such file"
-    with process_cluster() as (_, client), watching(out), pytest.raises(ConversionError, match=message):
-        case_by_file.conversion(out).run(client, At(3, last_file.unlink))
+
+    def remove() -> None:
+        last_file.unlink()
+        (tmp_path / "removed").touch()
+
+    with process_cluster() as (_, client), watching(out):
+        client.run(hold_file, last_file.name, tmp_path / "removed")
+        with pytest.raises(ConversionError, match=message):
+            case_by_file.conversion(out).run(client, At(3, remove))
     put_back(last_file, tmp_path)
     case_by_file.resume_and_check(out)
 
@@ -68,9 +82,14 @@ def test_an_input_written_to_while_it_is_read_is_named(case_by_file: Case, last_
     def touch() -> None:
         now = last_file.stat()
         os.utime(last_file, ns=(now.st_atime_ns, now.st_mtime_ns + 1))
+        (tmp_path / "touched").touch()
 
-    with watching(out), pytest.raises(ConversionError, match=r"particles_05\.mrcs has changed"):
-        case_by_file.conversion(out).run(None, At(3, touch))
+    hold_file(last_file.name, tmp_path / "touched")
+    try:
+        with watching(out), pytest.raises(ConversionError, match=r"particles_05\.mrcs has changed"):
+            case_by_file.conversion(out).run(None, At(3, touch))
+    finally:
+        open_at_once()
     # Going on with the changed file would mix two versions of it: it is refused, by name, until it is what it was.
     with pytest.raises(OutputError, match=r"particles_05\.mrcs has changed: .* then, .* now"):
         case_by_file.conversion(out, skip_exist=True).run()

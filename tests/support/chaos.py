@@ -24,11 +24,17 @@ import psutil
 from distributed import Client, LocalCluster
 from distributed.utils import get_mp_context
 
+from cryolike_dask import mrc
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.demo import DemoData, write_demo_particles
+from cryolike_dask.execution.device import make_transform
+from cryolike_dask.image_descriptor import ImageDescriptor
+from cryolike_dask.mrc_header import open_regular
 from cryolike_dask.progress import StackProgress
 from cryolike_dask.report import ConversionReport
+from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.sources.star import particles_from_star
+from cryolike_dask.transform import TransformedImages
 from cryolike_dask.verify import verify_output
 
 BOX = 16
@@ -232,7 +238,15 @@ def process_cluster(n_workers: int = 2) -> Iterator[tuple[LocalCluster, Client]]
             LocalCluster(n_workers=n_workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster,
             Client(cluster, set_as_default=False) as client,
         ):
+            client.run(warm_up)
             yield cluster, client
+
+
+def warm_up() -> None:
+    """Load what the first stack of a process needs, so that no worker makes all stacks while another one still starts."""
+    descriptor = ImageDescriptor.from_individual_values(n_pixels=BOX, pixel_size=3.0)
+    images = np.random.default_rng(0).normal(size=(2, BOX, BOX)).astype(np.float32)
+    make_transform(descriptor, ConversionSettings(device="cpu"))(images, TransformedImages.allocate(2, descriptor))
 
 
 def living_workers(cluster: LocalCluster) -> list[int]:
@@ -281,9 +295,30 @@ def mend_reads() -> None:
     os.preadv = FaultyReads.original
 
 
+def hold_file(name: str, until: Path) -> None:
+    """Have files of this name opened only when another file exists, so that a fault comes before they are read."""
+    original = mrc.open_regular
+
+    def open_later(path: str) -> int:
+        deadline = time.monotonic() + 60
+        while name in path and not until.exists() and time.monotonic() < deadline:
+            threading.Event().wait(0.01)
+        return original(path)
+
+    mrc.open_regular = open_later
+
+
+def open_at_once() -> None:
+    """Undo `hold_file`."""
+    mrc.open_regular = open_regular
+
+
+_deadly: dict[str, Callable[..., Any]] = {}
+
+
 def die_at(function: str, name: str) -> None:
     """Have this process killed when it is about to call a function of `os` for a file of this name."""
-    original = getattr(os, function)
+    original = _deadly.setdefault(function, getattr(os, function))
 
     def or_die(*arguments: Any, **keywords: Any) -> Any:
         target = arguments[1] if function == "replace" else arguments[0]
@@ -293,6 +328,12 @@ def die_at(function: str, name: str) -> None:
         return original(*arguments, **keywords)
 
     setattr(os, function, or_die)
+
+
+def live() -> None:
+    """Undo `die_at`."""
+    while _deadly:
+        setattr(os, *_deadly.popitem())
 
 
 # Other processes
