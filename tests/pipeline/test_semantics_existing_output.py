@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,21 @@ def test_resuming_makes_a_damaged_stack_again(tmp_path: Path) -> None:
     path.write_bytes(whole[:-100])
     convert(particles, batch_size=4, skip_exist=True)
     assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("stranger", ["another run", "another stack"])
+def test_resuming_makes_a_stack_again_that_is_not_its_own(tmp_path: Path, stranger: str) -> None:
+    particles = write_particle_set(tmp_path, ABC)
+    convert(particles, batch_size=5)
+    convert(particles, out="other", batch_size=5, order="file", pixel_size=2.0)
+    before = files_of(tmp_path / "out" / "fft")
+    folder, counter = ("other", 1) if stranger == "another run" else ("out", 0)
+    for kind, end in (("fft/particles_fourier", "npz"), ("fft/particles_fourier", "pt"), ("phys/particles_phys", "pt")):
+        source = tmp_path / folder / f"{kind}_stack_{counter:06d}.{end}"
+        shutil.copy2(source, tmp_path / "out" / f"{kind}_stack_000001.{end}")
+    assert files_of(tmp_path / "out" / "fft") != before
+    convert(particles, batch_size=5, skip_exist=True)
+    assert files_of(tmp_path / "out" / "fft") == before
 
 
 def test_resuming_an_empty_folder_just_converts(tmp_path: Path) -> None:

@@ -103,8 +103,8 @@ def test_product_of_argument_and_factor_does_not_change_the_descriptors_float(tm
 
 def test_descriptors_pixel_size_alone_survives_a_factor(tmp_path: Path) -> None:
     optics = without_column(optics_table(), "rlnImagePixelSize")
-    particles = write_particle_set(tmp_path, {"a.mrcs": 2}, box=24, optics=optics)
-    for pixel_size in (3.3, 0.7, 1.9, 1 / 3):
-        for factor in (2, 3):
-            descriptor = ImageDescriptor.from_individual_values(24 // factor, pixel_size)
-            assert plan_of(particles, descriptor, downsample_factor=factor).stack(0).descriptor == descriptor
+    particles = write_particle_set(tmp_path, {"a.mrcs": 2}, box=30, optics=optics)
+    assert 1.7 / 5 * 5 != 1.7, "a size that does not survive going there and back"
+    for pixel_size, factor in ((1.7, 5), (5.3, 5), (0.83, 3), (3.3, 2)):
+        descriptor = ImageDescriptor.from_individual_values(30 // factor, pixel_size)
+        assert plan_of(particles, descriptor, downsample_factor=factor).stack(0).descriptor == descriptor
