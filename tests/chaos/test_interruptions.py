@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
@@ -17,7 +16,7 @@ import pytest
 from distributed import Client
 
 from cryolike_dask.errors import ConversionError
-from tests.support.chaos import COMMAND_LINE, At, Case, kill, n_visible, process, until, watching
+from tests.support.chaos import COMMAND_LINE, At, Case, kill, n_visible, process, until, warm_up, watching
 
 pytestmark = pytest.mark.chaos
 
@@ -37,7 +36,7 @@ class ExternalCluster:
     def client(self) -> Iterator[Client]:
         with Client(scheduler_file=str(self.file), set_as_default=False) as client:
             client.wait_for_workers(2)
-            client.run(importlib.import_module, "cryolike_dask.execution.tasks")
+            client.run(warm_up)
             yield client
 
 

@@ -17,6 +17,7 @@ from tests.support.chaos import (
     die_at,
     kill,
     kill_some_worker,
+    live,
     living_workers,
     make_case,
     process_cluster,
@@ -69,7 +70,8 @@ def test_workers_killed_at_each_step_of_a_stack(
     assert set(living_workers(cluster)) != before
     case_by_file.check(out)
     # Workers that did not come to it must not die in the next test.
-    client.restart()
+    client.wait_for_workers(2)
+    client.run(live, on_error="ignore")
 
 
 def test_all_workers_killed_at_once_three_times(case: Case, out: Path) -> None:
