@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from cryolike_dask import Conversion, InputError, ParticleTable, convert_particle_stacks_from_indexed_star_file, particles_from_star
-from cryolike_dask.execution.lanes import ThreadLane
+from cryolike_dask import (
+    Conversion,
+    ConversionError,
+    InputError,
+    ParticleTable,
+    convert_particle_stacks_from_indexed_star_file,
+    particles_from_star,
+)
+from cryolike_dask.execution.lanes import Done, SerialLane, ThreadLane
+from cryolike_dask.progress import NoProgress, StackProgress
 from tests.pipeline.conftest import files_of
 from tests.support.independent_reader import read_arrays, read_stacks
 from tests.support.particle_sets import NO_PLOTS, ParticleSet, assert_holds, params, traced
@@ -169,6 +178,56 @@ def test_many_stacks_keep_their_order_on_two_processes(scattered: ParticleSet, t
     report = conversion(scattered, tmp_path, batch_size=1).run(cluster)
     assert [stack.counter for stack in report.stacks] == list(range(31))
     assert_holds(read_stacks(tmp_path), scattered.images, scattered.listed)
+
+
+class BackwardsLane(SerialLane):
+    """Everything under way at once, what was begun last being done first."""
+
+    window = 100
+
+    def wait(self, seconds: float) -> list[Done]:
+        return [self._done.pop()]
+
+
+class FailingLane(BackwardsLane):
+    """The same, with one stack that cannot be made."""
+
+    def __init__(self, bad: int) -> None:
+        super().__init__()
+        self.bad = bad
+
+    def submit(self, kind: Any, task: Any, folder: str, token: str, counters: tuple[int, ...], *more: Any) -> None:
+        if kind == "convert" and counters == (self.bad,):
+            self._done.append(Done(kind, counters, error=InputError("a bad image")))
+        else:
+            super().submit(kind, task, folder, token, counters, *more)
+
+
+class VisibleStacks(NoProgress):
+    """Which stacks could be seen each time one was said to be complete."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.told: list[int] = []
+        self.seen: list[list[str]] = []
+
+    def stack_done(self, stack: StackProgress) -> None:
+        self.told.append(stack.counter)
+        self.seen.append(sorted(path.stem[-6:] for path in self.folder.glob("fft/particles_*.npz")))
+
+
+@pytest.mark.parametrize("bad", [None, 3])
+def test_stacks_appear_in_order_however_they_are_done(scattered: ParticleSet, tmp_path: Path, bad: int | None) -> None:
+    planned, progress = conversion(scattered, tmp_path, batch_size=4), VisibleStacks(tmp_path)
+    lane = BackwardsLane() if bad is None else FailingLane(bad)
+    with pytest.raises(ConversionError, match="stack 000003") if bad is not None else contextlib.nullcontext():
+        planned._run(contextlib.nullcontext(lane), progress)
+    n = 8 if bad is None else bad
+    assert progress.told == list(range(n))
+    for k, seen in enumerate(progress.seen):
+        assert seen == [f"{i:06d}" for i in range(len(seen))]
+        assert len(seen) > k
+    assert sorted(path.stem[-6:] for path in tmp_path.glob("fft/particles_*.npz")) == [f"{i:06d}" for i in range(n)]
 
 
 def test_pictures_are_drawn_by_the_workers(abc: ParticleSet, tmp_path: Path, cluster: LocalCluster) -> None:
