@@ -156,6 +156,7 @@ def show_log(level: int) -> None:
         "convert": LazyCommand("cryolike_dask.cli_convert:convert", "Convert particles to Fourier-polar stacks."),
         "info": LazyCommand("cryolike_dask.cli_tools:info", "Say what an output folder holds."),
         "verify": LazyCommand("cryolike_dask.cli_tools:verify", "Check that an output folder is complete and undamaged."),
+        "restack": LazyCommand("cryolike_dask.cli_restack:restack", "Write stacks of another size or form from those there are."),
         "demo": LazyCommand("cryolike_dask.cli_tools:demo", "Make particles, convert them on a local Dask cluster, verify."),
         "pick": LazyCommand("cryolike_dask.leopard_em.commands:pick", "Pick particles from Leopard-EM's statistics maps."),
         "plot-picks": LazyCommand("cryolike_dask.leopard_em.commands:plot_picks", "Draw picks on their micrograph."),

@@ -25,13 +25,12 @@ from cryolike_dask.plan import make_plan
 from cryolike_dask.plan_summary import summarize_plan
 from cryolike_dask.preflight import refuse_small_memory
 from cryolike_dask.progress import Progress, StackProgress, progress_or_default
-from cryolike_dask.report import ConversionReport, StackRecord
+from cryolike_dask.report import ConversionReport
 from cryolike_dask.run_folder import RunFolder, acquire
-from cryolike_dask.run_steps import begin_run, finish_run
+from cryolike_dask.run_steps import begin_run, describe_run, finish_run
 from cryolike_dask.settings import ConversionSettings, output_folder
-from cryolike_dask.stack_files import StackPaths
 from cryolike_dask.stack_plots import missing_plots
-from cryolike_dask.zarr_store import refuse_unequal_stacks, shard_name, store_location
+from cryolike_dask.zarr_store import refuse_unequal_stacks
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +151,7 @@ class Conversion:
         try:
             outcome = self._convert(run, lane, progress, stopped or threading.Event())
             raise_failures(outcome, self.plan.n_stacks - len(outcome.published))
-            report = self._report(outcome, time.perf_counter() - began)
+            report = describe_run(self.folder, self.plan, outcome.published, outcome.warnings, time.perf_counter() - began)
             return with_html_report(self.plan, report) if self.settings.flag_plots else report
         except BaseException as failure:
             error = failure
@@ -213,34 +212,6 @@ class Conversion:
         if not self.settings.flag_plots:
             return None
         return [counter for counter in kept if missing_plots(self.folder, counter, self.settings.save_phys)]
-
-    def _report(self, outcome: Outcome, seconds: float) -> ConversionReport:
-        receipts = [outcome.published[counter] for counter in sorted(outcome.published)]
-        records = []
-        store = store_location(self.settings, self.folder) if self.settings.output_format == "zarr" else ""
-        for receipt in receipts:
-            paths = StackPaths(self.folder, receipt.counter)
-            fourier, physical = paths.fourier, paths.physical
-            if store:
-                fourier, physical = (Path(shard_name(array, receipt.counter)) for array in ("fourier", "phys"))
-            kept = physical if self.settings.save_phys else None
-            records.append(StackRecord(receipt.counter, receipt.n_images, fourier, paths.metadata, kept))
-        return ConversionReport(
-            folder=self.folder,
-            store=store,
-            stacks=tuple(records),
-            n_images=sum(receipt.n_images for receipt in receipts),
-            seconds=seconds,
-            n_bytes=sum(receipt.n_bytes for receipt in receipts),
-            warnings=(*self.plan.warnings, *(line for receipt in receipts for line in receipt.warnings), *outcome.warnings),
-            skipped=self.plan.table.skipped,
-            n_kept=sum(receipt.kept for receipt in receipts),
-            seconds_by_step={
-                "read": sum(receipt.read_seconds for receipt in receipts),
-                "compute": sum(receipt.compute_seconds for receipt in receipts),
-                "write": sum(receipt.write_seconds for receipt in receipts),
-            },
-        )
 
     def __repr__(self) -> str:
         plan = self.plan

@@ -202,6 +202,42 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor, settings: Conve
     )
 
 
+def plan_restacking(
+    table: ParticleTable,
+    files: Sequence[ImageFile | None],
+    descriptor: ImageDescriptor,
+    settings: ConversionSettings,
+    pixel_size: npt.NDArray[np.float64],
+    particles: str,
+) -> Plan:
+    """Other stacks of particles that were converted before.
+
+    Args:
+        table: the particles, in output order.
+        files: of the particles, aligned with `table.files`.
+        descriptor: of the images as they were written.
+        settings: of the new stacks.
+        pixel_size: (n,) Angstrom of each image as it was written.
+        particles: see `Plan`; as it was.
+
+    Raises:
+        InputError: the settings do not fit the particles.
+    """
+    bounds = _bounds(table, settings, pixel_size)
+    return Plan(
+        table=table,
+        files=tuple(files),
+        descriptor=descriptor,
+        pixel_size_from="stacks",
+        settings=settings,
+        bounds=bounds,
+        pixel_size=pixel_size[bounds[:, 0]],
+        file_offsets=_file_offsets(table, bounds) if _never_combines(table, settings) else np.empty(0, dtype=np.int64),
+        warnings=table.warnings,
+        particles=particles,
+    )
+
+
 def _digest(table: ParticleTable) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(table.rows).view(np.uint8).data)
     digest.update("\0".join(table.files).encode("utf-8", "surrogateescape"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,12 @@ from cryolike_dask.human import plural
 from cryolike_dask.manifest import begin_manifest, complete_manifest
 from cryolike_dask.plan import Plan
 from cryolike_dask.plan_store import store_plan
+from cryolike_dask.report import ConversionReport, StackRecord
 from cryolike_dask.run_folder import RunFolder, prepare
 from cryolike_dask.stack_files import STAGED, StackPaths, published_counters, withdraw
 from cryolike_dask.stack_writer import completed_receipt, remove_leftovers
 from cryolike_dask.star_export import write_particles_star
-from cryolike_dask.zarr_store import begin_store, commit, store_location
+from cryolike_dask.zarr_store import begin_store, commit, shard_name, store_location
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,47 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
         commit(store_location(plan.settings, run.folder), plan.n_stacks, plan.n_images, "complete")
     complete_manifest(run.folder, plan, published, complete)
     return warnings
+
+
+def describe_run(
+    folder: Path, plan: Plan, published: Mapping[int, StackReceipt], warnings: Iterable[str], seconds: float
+) -> ConversionReport:
+    """What a run achieved.
+
+    Args:
+        folder: output folder.
+        plan: of the run.
+        published: receipts of the complete stacks, by counter.
+        warnings: beside those of the plan and the stacks.
+        seconds: that it took.
+    """
+    settings = plan.settings
+    store = store_location(settings, folder) if settings.output_format == "zarr" else ""
+    receipts = [published[counter] for counter in sorted(published)]
+    records = []
+    for receipt in receipts:
+        paths = StackPaths(folder, receipt.counter)
+        fourier, physical = paths.fourier, paths.physical
+        if store:
+            fourier, physical = (Path(shard_name(array, receipt.counter)) for array in ("fourier", "phys"))
+        kept = physical if settings.save_phys else None
+        records.append(StackRecord(receipt.counter, receipt.n_images, fourier, paths.metadata, kept))
+    return ConversionReport(
+        folder=folder,
+        store=store,
+        stacks=tuple(records),
+        n_images=sum(receipt.n_images for receipt in receipts),
+        seconds=seconds,
+        n_bytes=sum(receipt.n_bytes for receipt in receipts),
+        warnings=(*plan.warnings, *(line for receipt in receipts for line in receipt.warnings), *warnings),
+        skipped=plan.table.skipped,
+        n_kept=sum(receipt.kept for receipt in receipts),
+        seconds_by_step={
+            "read": sum(receipt.read_seconds for receipt in receipts),
+            "compute": sum(receipt.compute_seconds for receipt in receipts),
+            "write": sum(receipt.write_seconds for receipt in receipts),
+        },
+    )
 
 
 def _published_before(folder: Path, plan: Plan) -> dict[int, StackReceipt]:

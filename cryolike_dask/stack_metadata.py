@@ -8,7 +8,7 @@ import numpy as np
 
 from cryolike_dask.plan import StackPlan
 
-_PER_IMAGE = {
+PER_IMAGE = {
     "defocusU": "defocus_u",
     "defocusV": "defocus_v",
     "defocusAngle": "defocus_angle",
@@ -19,7 +19,7 @@ _PER_IMAGE = {
     "ctfBfactor": "b_factor",
     "ctfScalefactor": "scale_factor",
 }
-_SCALARS = {"sphericalAberration": "spherical_aberration", "voltage": "voltage", "amplitudeContrast": "amplitude_contrast"}
+SCALARS = {"sphericalAberration": "spherical_aberration", "voltage": "voltage", "amplitudeContrast": "amplitude_contrast"}
 
 
 def stack_metadata(stack: StackPlan, power_spectrum: np.ndarray) -> dict[str, Any]:
@@ -35,9 +35,9 @@ def stack_metadata(stack: StackPlan, power_spectrum: np.ndarray) -> dict[str, An
     """
     rows = stack.rows
     values: dict[str, Any] = dict(stack.descriptor.to_arrays())
-    for key, column in _PER_IMAGE.items():
+    for key, column in PER_IMAGE.items():
         values[key] = np.empty(0) if np.isnan(rows[column]).all() else rows[column].copy()
-    for key, column in _SCALARS.items():
+    for key, column in SCALARS.items():
         values[key] = np.float64(rows[column][0])
     paths = {position: file.path for position, file in stack.files.items()}
     # What the table itself recorded, of the images before any downsampling.

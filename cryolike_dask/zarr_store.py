@@ -1,7 +1,7 @@
 """A conversion as one Zarr v3 group: the images of all stacks, their metadata in columns, and how many of them count.
 
     particles.zarr
-      attributes["cryolike_dask"]   descriptor, fingerprint, committed_stacks, committed_images, status ...
+      attributes["cryolike_dask"]   identity, fingerprint, committed_stacks, committed_images, status ...
       fourier (n, n_shells, n_inplanes)   phys (n, n_x, n_y)        a shard is a stack
       defocusU, defocusV ... (n,)         CryoLike's names and units, one value an image
       files (n_files,)                    `file` points here
@@ -13,7 +13,7 @@ Shards appear in any order, the columns at the beginning; what counts is committ
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from cryolike_dask.zarr_shard import chunk_images, shard_bytes
 DEFAULT_NAME = "particles.zarr"
 _ATTRIBUTES = "cryolike_dask"
 _COLUMN_CHUNK = 65_536
-_COLUMNS = {
+COLUMNS = {
     "defocusU": "defocus_u",
     "defocusV": "defocus_v",
     "defocusAngle": "defocus_angle",
@@ -80,7 +80,7 @@ def begin_store(plan: Plan, folder: Path, n_kept: int) -> None:
     Args:
         plan: of the run.
         folder: output folder.
-        n_kept: leading stacks that are complete; 0 begins anew.
+        n_kept: leading stacks that are complete.
 
     Raises:
         OutputError: something else is there.
@@ -92,16 +92,15 @@ def begin_store(plan: Plan, folder: Path, n_kept: int) -> None:
     there = _attributes(objects)
     if there is None and not objects.is_empty():
         raise OutputError(f"{location} holds something that is no conversion. Choose another place.")
-    if there is not None and there.get("fingerprint") != plan.fingerprint and not plan.settings.overwrite:
+    goes_on = there is not None and there.get("fingerprint") == plan.fingerprint and plan.settings.skip_exist
+    if there is not None and not goes_on and not plan.settings.overwrite:
         raise OutputError(
-            f"{location} holds another conversion. Choose another place, or replace it (overwrite=True, --overwrite)."
+            f"{location} holds a conversion already. Choose another place, or replace it (overwrite=True, --overwrite)."
         )
     content = {
         "version": __version__,
         "fingerprint": plan.fingerprint,
-        "descriptor": plan.descriptor.to_dict(),
-        "settings": plan.settings.describing_output(),
-        "source_tables": [source.table for source in plan.table.sources],
+        "identity": plan.identity,
         "n_images": plan.n_images,
         "n_stacks": plan.n_stacks,
         "images_a_stack": plan.settings.batch_size,
@@ -109,7 +108,7 @@ def begin_store(plan: Plan, folder: Path, n_kept: int) -> None:
         "committed_images": int(plan.bounds[n_kept - 1, 1]) if n_kept else 0,
         "status": "running",
     }
-    if n_kept == 0:
+    if not goes_on:
         objects.remove_everything()
         _write_attributes(objects, content)
     group = zarr.open_group(location, mode="a", zarr_format=3)
@@ -217,6 +216,8 @@ class ParticleStore:
         files: image files; `columns['file']` points here.
         complete: all stacks of the run are there.
         fingerprint: of the run.
+        identity: settings, descriptor, particles and sources of the run.
+        images_a_stack: of all stacks but the last.
     """
 
     location: str
@@ -227,6 +228,8 @@ class ParticleStore:
     files: tuple[str, ...]
     complete: bool
     fingerprint: str
+    identity: dict[str, Any] = field(repr=False)
+    images_a_stack: int
 
     def __len__(self) -> int:
         return int(self.fourier.shape[0])
@@ -257,13 +260,15 @@ def open_store(location: str | Path) -> ParticleStore:
 
     return ParticleStore(
         location=found,
-        descriptor=ImageDescriptor.from_dict(content["descriptor"]),
+        descriptor=ImageDescriptor.from_dict(content["identity"]["descriptor"]),
         fourier=lazy("fourier"),
         physical=lazy("phys") if "phys" in group else None,
-        columns={name: lazy(name) for name in _COLUMNS if name in group},
+        columns={name: lazy(name) for name in COLUMNS if name in group},
         files=tuple(str(name) for name in np.asarray(_array(group, "files")[:]).tolist()),
         complete=content["status"] == "complete",
         fingerprint=content["fingerprint"],
+        identity=content["identity"],
+        images_a_stack=content["images_a_stack"],
     )
 
 
@@ -276,8 +281,8 @@ def _columns(plan: Plan) -> dict[str, npt.NDArray[Any]]:
     rows = plan.table.rows
     boxes = any(source.boxes for source in plan.table.sources)
     columns = {}
-    for name, field in _COLUMNS.items():
-        values = rows[field]
+    for name, column in COLUMNS.items():
+        values = rows[column]
         if values.dtype.kind == "f" and np.isnan(values).all():
             continue
         if (name == "uid" and not values.any()) or (name in ("top", "left") and not boxes):
