@@ -122,7 +122,7 @@ class _Remote:
 
     def read(self, name: str, first: int = 0, size: int | None = None) -> bytes:
         end = None if size is None else first + size
-        return bytes(self.files.cat_file(self._name(name), start=first, end=end))
+        return bytes(self.files.cat_file(self._name(name), start=first or None, end=end))
 
     def size(self, name: str) -> int | None:
         try:

@@ -124,7 +124,7 @@ def _in_store(store: str, array: str, counter: int, n: int, crc: int) -> torch.T
     import zarr
 
     try:
-        images: Any = zarr.open_group(store, mode="r")[array]
+        images: Any = zarr.open_group(store, mode="r", zarr_format=3)[array]
         first = counter * images.shards[0]
         values = np.ascontiguousarray(images[first : first + n])
     except (OSError, KeyError, ValueError) as error:

@@ -13,6 +13,7 @@ Shards appear in any order, the columns at the beginning; what counts is committ
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,6 @@ def begin_store(plan: Plan, folder: Path, n_kept: int) -> None:
     Raises:
         OutputError: something else is there.
     """
-    import zarr
-
     location = store_location(plan.settings, folder)
     objects = open_objects(location)
     there = _attributes(objects)
@@ -111,16 +110,26 @@ def begin_store(plan: Plan, folder: Path, n_kept: int) -> None:
     if not goes_on:
         objects.remove_everything()
         _write_attributes(objects, content)
-    group = zarr.open_group(location, mode="a", zarr_format=3)
+    # Made on the disk and copied: Zarr asks an object store many questions about an array that it creates.
+    with tempfile.TemporaryDirectory(prefix="cryolike-") as made:
+        _create_arrays(plan, made)
+        # But for the group's own description, which must never be without its attributes.
+        for path in sorted(path for path in Path(made).glob("*/**/*") if path.is_file()):
+            objects.write(path.relative_to(made).as_posix(), path.read_bytes())
+    _write_attributes(objects, content)
+
+
+def _create_arrays(plan: Plan, folder: str) -> None:
+    """All arrays of the store as Zarr makes them, those of the images empty."""
+    import zarr
+
+    group = zarr.create_group(folder, zarr_format=3)
     n_shard = plan.settings.batch_size
     grid, n = plan.descriptor.polar_grid, plan.n_images
     images = {"fourier": ((grid.n_shells, grid.n_inplanes), plan.descriptor.complex_dtype)}
     if plan.settings.save_phys:
         images["phys"] = (plan.descriptor.n_pixels, np.dtype(np.float32))
     for name, (shape, dtype) in images.items():
-        if name in group:
-            _array(group, name).resize((n, *shape))  # more stacks than the interrupted run asked for
-            continue
         n_chunk = chunk_images(n_shard, int(np.prod(shape)) * dtype.itemsize)
         group.create_array(
             name,
@@ -134,13 +143,12 @@ def begin_store(plan: Plan, folder: Path, n_kept: int) -> None:
             dimension_names=["image", "shell", "inplane"] if name == "fourier" else ["image", "x", "y"],
         )
     for name, values in _columns(plan).items():
-        column = group.create_array(
-            name, shape=values.shape, chunks=(min(len(values), _COLUMN_CHUNK),), dtype=values.dtype, overwrite=True
-        )
+        column = group.create_array(name, shape=values.shape, chunks=(min(len(values), _COLUMN_CHUNK),), dtype=values.dtype)
         column[:] = values
-    files = group.create_array("files", shape=(len(plan.table.files),), dtype=str, overwrite=True)
-    files[:] = np.array(plan.table.files, dtype=object)
-    _write_attributes(objects, content)
+    # A name that is no UTF-8 cannot be text there.
+    names = [name.encode("utf-8", "backslashreplace").decode() for name in plan.table.files]
+    files = group.create_array("files", shape=(len(names),), dtype=str)
+    files[:] = np.array(names, dtype=object)
 
 
 def remove_store(location: str) -> None:
@@ -251,11 +259,12 @@ def open_store(location: str | Path) -> ParticleStore:
         content = _attributes(open_objects(found))
     if content is None:
         raise InputError(f"{location} is no Zarr store of a conversion, and holds none.")
-    group = zarr.open_group(found, mode="r")
+    group = zarr.open_group(found, mode="r", zarr_format=3)
+    names: Any = group["files"]
     n = content["committed_images"]
 
     def lazy(name: str) -> Any:
-        array = _array(group, name)
+        array: Any = group[name]
         return da.from_zarr(array, chunks=array.shards or array.chunks)[:n]
 
     return ParticleStore(
@@ -264,16 +273,12 @@ def open_store(location: str | Path) -> ParticleStore:
         fourier=lazy("fourier"),
         physical=lazy("phys") if "phys" in group else None,
         columns={name: lazy(name) for name in COLUMNS if name in group},
-        files=tuple(str(name) for name in np.asarray(_array(group, "files")[:]).tolist()),
+        files=tuple(str(name) for name in np.asarray(names[:]).tolist()),
         complete=content["status"] == "complete",
         fingerprint=content["fingerprint"],
         identity=content["identity"],
         images_a_stack=content["images_a_stack"],
     )
-
-
-def _array(group: Any, name: str) -> Any:
-    return group[name]
 
 
 def _columns(plan: Plan) -> dict[str, npt.NDArray[Any]]:

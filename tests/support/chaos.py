@@ -22,6 +22,7 @@ import dask
 import numpy as np
 import psutil
 from distributed import Client, LocalCluster
+from distributed.core import Status
 from distributed.utils import get_mp_context
 
 from cryolike_dask import mrc
@@ -250,10 +251,23 @@ def warm_up() -> None:
 
 
 def living_workers(cluster: LocalCluster) -> list[int]:
-    """Process ids of the workers that have come up. (A nanny gives up on a worker that dies before that.)"""
-    known = {worker.nanny for worker in cluster.scheduler.workers.values()}
-    pids = [nanny.pid for nanny in cluster.workers.values() if nanny.address in known]
-    return [pid for pid in pids if pid and psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+    """Process ids of the workers that have come up. (A nanny may give up on a worker that dies before that.)"""
+    known = cluster.scheduler.workers
+    up = [
+        nanny.pid
+        for nanny in list(cluster.workers.values())
+        if nanny.process is not None and nanny.process.status == Status.running and nanny.process.worker_address in known
+    ]
+    return [pid for pid in up if pid and _is_worker(pid)]
+
+
+def _is_worker(pid: int) -> bool:
+    """Never a process that has the number of a dead one."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and "multiprocessing" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def kill(pid: int) -> None:

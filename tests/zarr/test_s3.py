@@ -1,0 +1,161 @@
+"""Zarr stores in an object store: a server on loopback that speaks S3."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.restack import restack
+from cryolike_dask.stack_files import load_stack
+from cryolike_dask.verify import verify_output
+from cryolike_dask.zarr_store import open_store
+from tests.support.chaos import process_cluster, until
+from tests.support.clusters import conversion, make_particles
+
+pytest.importorskip("moto")
+s3fs = pytest.importorskip("s3fs")
+# The client library leaves its connections to be closed when Python ends.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+N, BATCH = 32, 4
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """URL of an empty bucket; the environment says where it is and with which keys."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: _answers(environment["AWS_ENDPOINT_URL"]), "the S3 server's start")
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            s3fs.S3FileSystem.clear_instance_cache()
+            s3fs.S3FileSystem().mkdir("particles")
+            yield "s3://particles"
+            s3fs.S3FileSystem.clear_instance_cache()
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture(autouse=True)
+def no_connection_is_left() -> Iterator[None]:
+    """Connections go within the test that opened them, where their complaints are ignored."""
+    yield
+    s3fs.S3FileSystem.clear_instance_cache()
+    gc.collect()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return make_particles(tmp_path_factory.mktemp("particles"), n_images=N)
+
+
+@pytest.fixture(scope="module")
+def serial(data: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("serial") / "out"
+    conversion(data, out, batch_size=BATCH).run_serially()
+    return out
+
+
+def _all(out: Path, what: str) -> Any:
+    return np.concatenate([getattr(load_stack(out, counter), what).numpy() for counter in range(N // BATCH)])
+
+
+def test_a_store_in_s3_holds_the_numbers_of_the_pt_files(data: Any, serial: Path, bucket: str, tmp_path: Path) -> None:
+    location = f"{bucket}/one.zarr"
+    report = conversion(data, tmp_path, batch_size=BATCH, output_format="zarr", zarr_store=location).run()
+    assert report.store == location
+    store = open_store(location)
+    assert store.complete
+    np.testing.assert_array_equal(store.fourier.compute(), _all(serial, "fourier"))
+    np.testing.assert_array_equal(store.physical.compute(), _all(serial, "physical"))
+    assert verify_output(tmp_path) == []
+    with pytest.raises(OutputError, match="holds a conversion already"):
+        conversion(data, tmp_path / "other", batch_size=BATCH, output_format="zarr", zarr_store=location).run()
+
+
+def test_a_run_over_s3_survives_a_killed_worker(data: Any, serial: Path, bucket: str, tmp_path: Path) -> None:
+    location = f"{bucket}/killed.zarr"
+    killed: list[int] = []
+    with process_cluster(2) as (_, client):
+
+        class Kill:
+            """Progress that kills a worker."""
+
+            def start(self, n_stacks: int, n_images: int) -> None:
+                """See `Progress`."""
+
+            def stack_done(self, stack: Any) -> None:
+                if stack.counter == 2:
+                    killed.append(next(iter(client.run(os.getpid).values())))
+                    os.kill(killed[0], signal.SIGKILL)
+
+            def finish(self, error: BaseException | None) -> None:
+                """See `Progress`."""
+
+        report = conversion(data, tmp_path, batch_size=BATCH, output_format="zarr", zarr_store=location).run(client, Kill())
+    assert killed
+    assert report.n_images == N
+    assert verify_output(tmp_path) == []
+    np.testing.assert_array_equal(open_store(location).fourier.compute(), _all(serial, "fourier"))
+
+
+def test_s3_to_pt(data: Any, serial: Path, bucket: str, tmp_path: Path) -> None:
+    location = f"{bucket}/back.zarr"
+    conversion(data, tmp_path / "in", batch_size=20, output_format="zarr", zarr_store=location, flag_plots=True).run()
+    assert len(list((tmp_path / "in" / "plots").glob("*.png"))) == 6
+    restack(location, tmp_path / "out", batch_size=BATCH)
+    np.testing.assert_array_equal(_all(tmp_path / "out", "fourier"), _all(serial, "fourier"))
+    np.testing.assert_array_equal(_all(tmp_path / "out", "physical"), _all(serial, "physical"))
+
+
+def test_an_interrupted_run_over_s3_goes_on(data: Any, serial: Path, bucket: str, tmp_path: Path) -> None:
+    location = f"{bucket}/interrupted.zarr"
+    options: dict[str, Any] = {"batch_size": BATCH, "output_format": "zarr", "zarr_store": location}
+    conversion(data, tmp_path, n_stacks_max=3, **options).run()
+    assert len(open_store(location)) == 3 * BATCH
+    assert conversion(data, tmp_path, skip_exist=True, **options).run().n_kept == 3
+    np.testing.assert_array_equal(open_store(location).fourier.compute(), _all(serial, "fourier"))
+
+
+def test_an_address_that_nothing_knows_is_refused(data: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be reached"):
+        conversion(data, tmp_path, output_format="zarr", zarr_store="nosuch://bucket/store").run()
