@@ -7,17 +7,16 @@ installed.
 from __future__ import annotations
 
 import time
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import distributed
 
 from cryolike_dask.execution.receipts import StackReceipt
 
-prometheus: Any
-try:
-    import prometheus_client as prometheus
-except ImportError:
-    prometheus = None
+# Dask serves what this library counts, where it is installed.
+prometheus: Any = import_module("prometheus_client") if find_spec("prometheus_client") else None
 
 TOPIC = "cryolike"
 
