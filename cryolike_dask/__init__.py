@@ -36,7 +36,7 @@ _WHERE = {
     "particles_from_paired_star_and_mrc_files": "sources.star",
     "particles_from_star": "sources.star",
     "preview_particles": "preview",
-    "restack": "restack",
+    "restack": "restacking",
     "verify_output": "verify",
 }
 
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from cryolike_dask.particles import ParticleTable as ParticleTable
     from cryolike_dask.preview import preview_particles as preview_particles
     from cryolike_dask.report import ConversionReport as ConversionReport
-    from cryolike_dask.restack import restack as restack
+    from cryolike_dask.restacking import restack as restack
     from cryolike_dask.settings import ConversionSettings as ConversionSettings
     from cryolike_dask.sources.cryosparc import particles_from_cryosparc as particles_from_cryosparc
     from cryolike_dask.sources.cryosparc_job import particles_from_cryosparc_job as particles_from_cryosparc_job

@@ -42,7 +42,7 @@ def restack(source: str, out: str, no_phys: bool, as_json: bool, quiet: bool, **
       cryolike-dask restack s3://bucket/particles.zarr stacks
     """
     from cryolike_dask.progress import progress_for_terminal
-    from cryolike_dask.restack import restack as run
+    from cryolike_dask.restacking import restack as run
 
     report = run(source, out, save_phys=False if no_phys else None, progress=progress_for_terminal(quiet), **options)
     if as_json:

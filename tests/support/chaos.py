@@ -240,7 +240,42 @@ def process_cluster(n_workers: int = 2) -> Iterator[tuple[LocalCluster, Client]]
             Client(cluster, set_as_default=False) as client,
         ):
             client.run(warm_up)
-            yield cluster, client
+            keeper = Keeper(cluster)
+            keeper.start()
+            try:
+                yield cluster, client
+            finally:
+                keeper.stop()
+
+
+class Keeper(threading.Thread):
+    """Does what a batch system does: a worker whose nanny gave up is started anew, one that does not come up is killed.
+
+    Both happen when a worker is killed while it starts.
+    """
+
+    def __init__(self, cluster: LocalCluster) -> None:
+        super().__init__(daemon=True)
+        self.cluster = cluster
+        self._starting: dict[int, float] = {}
+        self._enough = threading.Event()
+
+    def run(self) -> None:
+        while not self._enough.wait(0.5):
+            # Opens what is wanted and not there.
+            self.cluster.scale(len(self.cluster.worker_spec))
+            starting = {nanny.pid for nanny in list(self.cluster.workers.values()) if nanny.process and nanny.pid} - {
+                *living_workers(self.cluster)
+            }
+            now = time.monotonic()
+            self._starting = {pid: self._starting.get(pid, now) for pid in starting}
+            for pid, since in self._starting.items():
+                if now - since > 10 and _is_worker(pid):
+                    kill(pid)
+
+    def stop(self) -> None:
+        self._enough.set()
+        self.join()
 
 
 def warm_up() -> None:

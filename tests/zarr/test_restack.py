@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from cryolike_dask.cli import main
 from cryolike_dask.errors import InputError
-from cryolike_dask.restack import restack
+from cryolike_dask.restacking import restack
 from cryolike_dask.verify import verify_output
 from cryolike_dask.zarr_store import open_store
 from tests.support.clusters import conversion, make_particles, stacks

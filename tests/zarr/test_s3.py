@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.restack import restack
+from cryolike_dask.restacking import restack
 from cryolike_dask.stack_files import load_stack
 from cryolike_dask.verify import verify_output
 from cryolike_dask.zarr_store import open_store
