@@ -27,7 +27,7 @@ from cryolike_dask.preflight import refuse_small_memory
 from cryolike_dask.progress import Progress, StackProgress, progress_or_default
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.run_folder import RunFolder, acquire
-from cryolike_dask.run_steps import begin_run, describe_run, finish_run
+from cryolike_dask.run_steps import StarFileWriter, begin_run, describe_run, finish_run
 from cryolike_dask.settings import ConversionSettings, output_folder
 from cryolike_dask.stack_plots import missing_plots
 from cryolike_dask.zarr_store import refuse_unequal_stacks
@@ -165,6 +165,7 @@ class Conversion:
     def _convert(self, run: RunFolder, lane: AbstractContextManager[Lane], progress: Progress, stopped: threading.Event) -> Outcome:
         plan, folder = self.plan, self.folder
         outcome = Outcome()
+        star_file = StarFileWriter(run, plan)
         with lane as opened:
             refuse_small_memory(opened.memory_a_thread, plan)
             kept = begin_run(run, plan)
@@ -188,9 +189,12 @@ class Conversion:
                 if stopped.is_set():
                     raise RunOverError("The conversion was cancelled.")
                 run.heartbeat()
+                # Not before: until now the workers had nothing to do.
+                star_file.begin()
 
             try:
-                drive(opened, str(folder), run.token, todo, self._unplotted(kept), tell, tick, outcome)
+                with star_file:
+                    drive(opened, str(folder), run.token, todo, self._unplotted(kept), tell, tick, outcome)
             except BaseException:
                 # The lane waits for tasks that have begun; they stop when the run is over.
                 run.stop()

@@ -56,12 +56,13 @@ def convert_stack(stack: StackPlan, folder: str | Path, cancelled: Callable[[], 
     """
     folder = Path(folder)
     try:
+        watch = Stopwatch()
         done = completed_receipt(stack, folder)
         if done is not None:
             return done
-        watch = Stopwatch()
         warnings: list[str] = []
         with StackWriter(stack, folder) as writer:
+            watch.lap("write")
             for positions, results in transform_chunks(stack, watch, warnings):
                 writer.write(positions, results)
                 watch.lap("write")

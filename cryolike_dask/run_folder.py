@@ -20,7 +20,7 @@ from cryolike_dask.manifest import MANIFEST, changed_inputs, read_manifest
 from cryolike_dask.plan import Plan
 from cryolike_dask.preflight import refuse_small_disk
 from cryolike_dask.run_lock import HEARTBEAT_SECONDS, holds_lock, take_lock, touch_lock
-from cryolike_dask.stack_files import STAGED, StackPaths, new_attempt, published_counters
+from cryolike_dask.stack_files import LEFTOVER, STAGED, StackPaths, adopt_staged, new_attempt, published_counters
 from cryolike_dask.stack_writer import remove_leftovers
 from cryolike_dask.zarr_store import DEFAULT_NAME, remove_store
 
@@ -158,6 +158,8 @@ def prepare(run: RunFolder, plan: Plan) -> None:
         (folder / name).mkdir(exist_ok=True)
     # Partial files of a run that was killed; what it staged is complete and is kept if it is of this run.
     remove_leftovers(folder, keep=lambda path: settings.skip_exist and path.name.endswith(STAGED))
+    adopt_staged(folder, settings)
+    remove_leftovers(folder, keep=lambda path: path.name.endswith(f".{LEFTOVER}{STAGED}"))
 
 
 def refuse_output(folder: Path, plan: Plan) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 
 from cryolike_dask.durable import install
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import CryolikeError, InputError
 from cryolike_dask.execution.receipts import StackReceipt
 from cryolike_dask.human import plural
 from cryolike_dask.manifest import begin_manifest, complete_manifest
@@ -23,6 +26,8 @@ from cryolike_dask.star_export import write_particles_star
 from cryolike_dask.zarr_store import begin_store, commit, shard_name, store_location
 
 logger = logging.getLogger(__name__)
+
+STAR_FILE = "particles.star"
 
 
 def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
@@ -45,6 +50,33 @@ def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
     return kept
 
 
+class StarFileWriter:
+    """Writes particles.star below the run's hidden folder while stacks are made; `finish_run` makes it visible.
+
+    A context manager, left when it is written or was not begun. What goes wrong is left for `finish_run`, which tries again, to tell.
+    """
+
+    def __init__(self, run: RunFolder, plan: Plan) -> None:
+        self._thread = threading.Thread(target=self._write, args=(run, plan), name="cryolike-star", daemon=True)
+
+    def begin(self) -> None:
+        """Begin, if that was not done before."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def __enter__(self) -> StarFileWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    @staticmethod
+    def _write(run: RunFolder, plan: Plan) -> None:
+        with suppress(CryolikeError, OSError):
+            _write_star(run, plan)
+
+
 def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> list[str]:
     """Tidy up and record what was made, whether or not that is everything.
 
@@ -58,10 +90,12 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
     remove_leftovers(run.folder, keep=lambda path: not complete and path.name.endswith(STAGED))
     if complete:
         try:
-            _export_star(run, plan)
+            if not (run.hidden / STAR_FILE).exists():
+                _write_star(run, plan)
+            install(run.hidden / STAR_FILE, run.folder / STAR_FILE)
         except InputError as error:
             # The stacks are what the user waited for; a table that STAR cannot express must not fail them.
-            warnings.append(f"particles.star was not written: {error}")
+            warnings.append(f"{STAR_FILE} was not written: {error}")
     if plan.settings.output_format == "zarr" and complete:
         commit(store_location(plan.settings, run.folder), plan.n_stacks, plan.n_images, "complete")
     complete_manifest(run.folder, plan, published, complete)
@@ -127,14 +161,12 @@ def _published_before(folder: Path, plan: Plan) -> dict[int, StackReceipt]:
     return kept
 
 
-def _export_star(run: RunFolder, plan: Plan) -> None:
+def _write_star(run: RunFolder, plan: Plan) -> None:
     sizes = plan.stack_sizes()
     stack_of_row = np.repeat(np.arange(plan.n_stacks), sizes)
     position = np.arange(plan.n_images) - np.repeat(plan.bounds[:, 0], sizes)
     source_pixel_size = np.repeat(plan.pixel_size, sizes) / plan.settings.downsample_factor
-    whole = run.hidden / "particles.star"
-    write_particles_star(whole, plan.table, stack_of_row, position, source_pixel_size, _source_box(plan))
-    install(whole, run.folder / "particles.star")
+    write_particles_star(run.hidden / STAR_FILE, plan.table, stack_of_row, position, source_pixel_size, _source_box(plan))
 
 
 def _source_box(plan: Plan) -> int:

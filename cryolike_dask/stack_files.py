@@ -20,6 +20,7 @@ import uuid
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,9 @@ _UNREADABLE_TENSOR = (
 )
 
 PARTIAL, STAGED = ".partial", ".staged"
+LEFTOVER = "leftover"
+"""The attempt that whatever an earlier run staged counts as."""
+_FOURIER = "particles_fourier_stack_"
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class StackPaths:
 
     @property
     def fourier(self) -> Path:
-        return self.folder / "fft" / f"particles_fourier_stack_{self.counter:06d}.pt"
+        return self.folder / "fft" / f"{_FOURIER}{self.counter:06d}.pt"
 
     @property
     def physical(self) -> Path:
@@ -67,7 +71,7 @@ class StackPaths:
 
     @property
     def metadata(self) -> Path:
-        return self.folder / "fft" / f"particles_fourier_stack_{self.counter:06d}.npz"
+        return self.folder / "fft" / f"{_FOURIER}{self.counter:06d}.npz"
 
     @property
     def plots(self) -> tuple[Path, Path, Path]:
@@ -101,10 +105,19 @@ def staged_name(final: Path, attempt: str) -> Path:
     return final.with_name(f".{final.name}.{attempt}{STAGED}")
 
 
-def staged_attempts(final: Path) -> list[str]:
-    """Attempts that staged this file."""
-    names = (path.name for path in final.parent.glob(f".{final.name}.*{STAGED}"))
-    return sorted(name[len(final.name) + 2 : -len(STAGED)] for name in names)
+def adopt_staged(folder: Path, settings: ConversionSettings) -> None:
+    """Give what earlier runs staged the attempt LEFTOVER, one attempt a stack, so that nobody else needs to list the folder.
+
+    Should this be cut short, files of two attempts may come together; the checksums in the metadata tell.
+    """
+    prefix, middle = f".{_FOURIER}", ".npz."
+    for name in sorted(path.name for path in (folder / "fft").glob(f"{prefix}*{middle}*{STAGED}")):
+        digits, _, attempt = name[len(prefix) : -len(STAGED)].partition(middle)
+        # Where a leftover of an earlier run was made again, it was of no use.
+        if digits.isdigit() and attempt != LEFTOVER:
+            for final in StackPaths(folder, int(digits)).data(settings):
+                with suppress(FileNotFoundError):
+                    os.replace(staged_name(final, attempt), staged_name(final, LEFTOVER))
 
 
 def publish(finals: Iterable[Path], attempt: str) -> None:
@@ -125,10 +138,9 @@ def publish(finals: Iterable[Path], attempt: str) -> None:
 
 def withdraw(finals: Iterable[Path]) -> None:
     """Take a published stack back to staged, its metadata first."""
-    attempt = new_attempt()
     for final in reversed(tuple(finals)):
         if final.exists():
-            os.replace(final, staged_name(final, attempt))
+            os.replace(final, staged_name(final, LEFTOVER))
             sync_directory(final.parent)
 
 
@@ -232,7 +244,7 @@ def load_tensor(path: Path) -> torch.Tensor:
 
 def published_counters(folder: Path) -> list[int]:
     """Counters of the stacks that are visible, ascending."""
-    prefix, suffix = "particles_fourier_stack_", ".npz"
-    names = (p.name for p in (folder / "fft").glob(f"{prefix}*{suffix}"))
-    digits = (name[len(prefix) : -len(suffix)] for name in names)
+    suffix = ".npz"
+    names = (p.name for p in (folder / "fft").glob(f"{_FOURIER}*{suffix}"))
+    digits = (name[len(_FOURIER) : -len(suffix)] for name in names)
     return sorted(int(text) for text in digits if text.isdigit())

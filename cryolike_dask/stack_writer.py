@@ -22,13 +22,13 @@ from cryolike_dask.execution.receipts import StackReceipt
 from cryolike_dask.object_store import open_objects
 from cryolike_dask.plan import StackPlan
 from cryolike_dask.stack_files import (
+    LEFTOVER,
     PARTIAL,
     STAGED,
     StackPaths,
     new_attempt,
     partial_name,
     read_metadata,
-    staged_attempts,
     staged_name,
     write_metadata,
 )
@@ -118,13 +118,13 @@ class StackWriter:
 
 
 def completed_receipt(stack: StackPlan, folder: Path) -> StackReceipt | None:
-    """The receipt of this very stack if it is complete, published or staged or cut off while being published; else None.
+    """The receipt of this very stack if an earlier run left it complete, published or staged or in between; else None.
 
     Complete means: the metadata are of this run, and each tensor file has the right size and carries the recorded checksum. Its data
     are read again only if the file was touched after its metadata were written: otherwise they are as durable as they were made.
     """
     paths = StackPaths(folder, stack.counter)
-    for attempt in ("", *staged_attempts(paths.metadata)):
+    for attempt in ("", LEFTOVER):
         try:
             receipt = _receipt(stack, paths, attempt)
         except (CryolikeError, KeyError, ValueError, OSError, zipfile.BadZipFile) as error:

@@ -18,6 +18,7 @@ import torch
 
 from cryolike_dask import compiled
 from cryolike_dask.image_descriptor import ImageDescriptor
+from cryolike_dask.malloc import keep_work_buffers
 from cryolike_dask.polar_interpolation import PolarInterpolation, plan_interpolation
 from cryolike_dask.settings import DownsampleType
 
@@ -117,6 +118,7 @@ class CompiledTransform:
     """
 
     def __init__(self, descriptor: ImageDescriptor, downsample_factor: int = 1, downsample_type: DownsampleType = "mean") -> None:
+        keep_work_buffers()
         self.descriptor = descriptor
         self.factor = downsample_factor
         self.maximum = downsample_type == "max"
