@@ -1,4 +1,7 @@
-"""All measurements, printed and kept: `python -m benchmarks [--quick] [--folder DIR] [--only NAME ...]`."""
+"""All measurements, printed and kept: `python -m benchmarks [--quick] [--folder DIR] [--only NAME ...]`.
+
+What is kept, in results.json and RESULTS.md beside this file, is the latest of each measurement.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ from benchmarks.rendering import render
 from cryolike_dask.execution.lanes import available_cores
 
 HERE = Path(__file__).parent
+LONG = {"many_tiny_stacks"}
+"""Minutes each: measured only when named."""
 
 
 def main() -> None:
@@ -25,7 +30,7 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="where to write; memory (/dev/shm) where there is some, so that disks do not count"
     )
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="only these measurements; nothing is kept")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="only these measurements")
     arguments = parser.parse_args()
     repeats = 1 if arguments.quick else 3
     shared_memory = Path("/dev/shm")
@@ -39,21 +44,25 @@ def main() -> None:
             "with_images": lambda: scaling.with_images(folder),
             "with_files_and_order": lambda: scaling.with_files_and_order(folder, repeats),
             "with_workers": lambda: scaling.with_workers(folder, repeats),
-            "share_of_overhead": lambda: scaling.share_of_overhead(folder),
+            "share_of_overhead": lambda: scaling.share_of_overhead(folder, repeats),
             "tiny_stacks": lambda: scaling.tiny_stacks(folder),
+            "many_tiny_stacks": lambda: scaling.tiny_stacks(folder, 20_000),
             "writing": lambda: scaling.writing(folder, repeats),
             "disk_speed": lambda: scaling.disk_speed(folder),
             "planning": lambda: scaling.planning(folder),
             "memory": lambda: scaling.memory(folder),
         }
-        results: dict[str, Any] = {"machine": _machine(str(parent or tempfile.gettempdir()))}
-        for name in arguments.only or measurements:
+        kept = HERE / "results.json"
+        results: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+        results["machine"] = _machine(str(parent or tempfile.gettempdir()))
+        for name in arguments.only or [name for name in measurements if name not in LONG]:
             began = time.perf_counter()
             results[name] = measurements[name]()
             print(f"\n## {name} ({time.perf_counter() - began:.0f} s)\n{render(results[name])}", flush=True)
-    if not (arguments.quick or arguments.only):
-        (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-        (HERE / "RESULTS.md").write_text(_document(results))
+    if not arguments.quick:
+        ordered = {name: results[name] for name in ("machine", *measurements) if name in results}
+        kept.write_text(json.dumps(ordered, indent=1) + "\n")
+        (HERE / "RESULTS.md").write_text(_document(ordered))
 
 
 def _machine(folder: str) -> dict[str, Any]:

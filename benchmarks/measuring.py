@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 import cryolike_dask
 from benchmarks.particle_files import ParticleSet
 from cryolike_dask.report import ConversionReport
@@ -68,6 +70,31 @@ class DeletingProgress:
         """See `Progress`."""
         for path in (f"fft/particles_fourier_stack_{stack.counter:06d}.pt", f"phys/particles_phys_stack_{stack.counter:06d}.pt"):
             (self.folder / path).unlink(missing_ok=True)
+
+    def finish(self, error: BaseException | None) -> None:
+        """See `Progress`."""
+
+
+class MemoryProgress:
+    """Resident memory of this process, taken every so many stacks.
+
+    Args:
+        every: stacks.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.megabytes: dict[int, float] = {}
+        self._done = 0
+
+    def start(self, n_stacks: int, n_images: int) -> None:
+        """See `Progress`."""
+
+    def stack_done(self, stack: Any) -> None:
+        """See `Progress`."""
+        self._done += 1
+        if self._done % self.every == 0:
+            self.megabytes[self._done] = psutil.Process().memory_info().rss / 1e6
 
     def finish(self, error: BaseException | None) -> None:
         """See `Progress`."""

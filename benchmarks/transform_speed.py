@@ -22,7 +22,7 @@ from cryolike_dask.image_descriptor import ImageDescriptor
 from cryolike_dask.torch_transform import TorchTransform
 from cryolike_dask.transform import CompiledTransform, Transform, TransformedImages, single_threaded_torch
 
-WHOLE_CONVERSIONS = {64: 4000, 128: 2000, 256: 512, 384: 192}
+WHOLE_CONVERSIONS = {64: 2000, 128: 2000, 256: 512, 384: 192}
 """Images by box. Eight stacks each, so that every core has several."""
 
 
