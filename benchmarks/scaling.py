@@ -59,7 +59,10 @@ def with_files_and_order(folder: Path, repeats: int) -> list[dict[str, Any]]:
 
 
 def with_workers(folder: Path, repeats: int) -> dict[str, Any]:
-    """16,000 images of 128 x 128 on one and on two worker processes, the scheduler and the client beside them on the same cores."""
+    """16,000 images of 128 x 128 on one and on two worker processes, the scheduler and the client beside them on the same cores.
+
+    What the machine itself gives is the same for plain processes that know nothing of each other, each with its own conversion.
+    """
     particles = write_particles(folder / "in", 16_000, 128, n_distinct=2000)
     warm = write_particles(folder / "warm", 1000, 128)
     with local_cluster(1) as one, local_cluster(2) as two:
@@ -70,8 +73,16 @@ def with_workers(folder: Path, repeats: int) -> dict[str, Any]:
         for client in (one, two):
             convert(warm, folder / "out", batch_size=100, client=client)
         alone, together = interleaved(repeats, lambda: run(one), lambda: run(two))
+
+    def plain(n_processes: int) -> float:
+        out = [str(folder / f"out-{i}") for i in range(n_processes)]
+        commands = [("convert", str(warm.star_file), str(warm.folder), path, "100", "128", "8") for path in out]
+        return statistics.mean(result["seconds"] for result in _in_processes(commands))
+
+    single, pair = interleaved(repeats, lambda: plain(1), lambda: plain(2))
     shutil.rmtree(folder)
     return {
+        "two_plain_processes": 2 * median_ratio(single, pair),
         "one_worker_s": statistics.median(alone),
         "two_workers_s": statistics.median(together),
         "speed_up": median_ratio(alone, together),
@@ -110,7 +121,8 @@ def _shares(tasks: Any, began: float, seconds: float) -> dict[str, Any]:
     n = len(runs)
     planning = min(run[0][0] for run in runs) - began
     finishing = began + seconds - max(run[-1][1] for run in runs)
-    waiting = sum(later[0] - earlier[1] for run in runs for earlier, later in itertools.pairwise(run))
+    last_stack = max(start for run in runs for start, _, published in run if not published)
+    waiting = sum(later[0] - earlier[1] for run in runs for earlier, later in itertools.pairwise(run) if earlier[1] < last_stack)
     emit = sum(stop - start for run in runs for start, stop, published in run if published)
     return {
         "seconds": seconds,
@@ -202,10 +214,22 @@ def memory(folder: Path) -> list[dict[str, Any]]:
 
 
 def _in_a_process(*arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.one_process", *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).resolve().parents[1])
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    return _in_processes([arguments])[0]
+
+
+def _in_processes(commands: list[tuple[str, ...]]) -> list[dict[str, Any]]:
+    """What these commands of `one_process`, all running at once, print."""
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.one_process", *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).resolve().parents[1],
+        )
+        for arguments in commands
+    ]
+    printed = [process.communicate()[0] for process in running]
+    return [json.loads(text.splitlines()[-1]) for text in printed]
 
 
 def disk_speed(folder: Path) -> dict[str, Any]:
