@@ -163,7 +163,5 @@ def _convert(particles: ParticleTable, options: dict[str, Any]) -> None:
 
 
 def _show_plan(conversion: Conversion, as_json: bool) -> None:
-    from cryolike_dask.plan_summary import summarize_plan
-
-    summary = summarize_plan(conversion.plan, conversion.folder)
+    summary = conversion.calibrate()
     click.echo(json.dumps(summary.to_dict(), indent=1) if as_json else f"{summary}\nThis is the plan: nothing was written.")

@@ -10,7 +10,7 @@ import click
 
 from cryolike_dask.cli import debug_option
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.settings import DownsampleType
+from cryolike_dask.settings import DownsampleType, OnBadImage
 
 if TYPE_CHECKING:
     from cryolike_dask.particles import ParticleTable
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 @click.option("--pixel-size", type=float, help="Å, of the source images. By default what the table says.")
 @click.option("--downsample-factor", type=int, default=1, show_default=True, help="Edge of the blocks that become one pixel.")
 @click.option("--downsample-type", type=click.Choice(get_args(DownsampleType)), default="mean", show_default=True)
+@click.option(
+    "--on-bad-image",
+    type=click.Choice(get_args(OnBadImage)),
+    default="raise",
+    show_default=True,
+    help="For constant or non-finite images; a zero one stays black.",
+)
 @debug_option
 def preview(
     table: str,

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from cryolike_dask.calibration import seconds_an_image
 from cryolike_dask.convert_stack import RunOverError, output_error
 from cryolike_dask.errors import OutputError
 from cryolike_dask.execution.clients import open_lane, synchronous
@@ -22,7 +23,7 @@ from cryolike_dask.human import human_bytes, plural
 from cryolike_dask.image_descriptor import ImageDescriptor
 from cryolike_dask.particles import ParticleTable
 from cryolike_dask.plan import make_plan
-from cryolike_dask.plan_summary import summarize_plan
+from cryolike_dask.plan_summary import PlanSummary, summarize_plan
 from cryolike_dask.preflight import refuse_small_memory
 from cryolike_dask.progress import Progress, StackProgress, progress_or_default
 from cryolike_dask.report import ConversionReport
@@ -59,6 +60,19 @@ class Conversion:
         self.plan = make_plan(particles, ImageDescriptor.ensure(params), self.settings)
         if self.settings.output_format == "zarr":
             refuse_unequal_stacks(self.plan)
+        self._seconds_an_image: float | None = None
+
+    def calibrate(self) -> PlanSummary:
+        """Convert a few images in memory, so that the plan tells how long all of them will take.
+
+        Returns:
+            the plan in numbers, which is also what a notebook shows of this conversion from now on.
+
+        Raises:
+            InputError: an image is bad, and the settings do not allow that, or its file has changed.
+        """
+        self._seconds_an_image = seconds_an_image(self.plan)
+        return summarize_plan(self.plan, self.folder, self._seconds_an_image)
 
     def run(
         self, client: Any = None, progress: Progress | None = None, performance_report: str | Path | None = None
@@ -225,7 +239,7 @@ class Conversion:
         )
 
     def _repr_html_(self) -> str:
-        return summarize_plan(self.plan, self.folder)._repr_html_()
+        return summarize_plan(self.plan, self.folder, self._seconds_an_image)._repr_html_()
 
 
 @contextmanager

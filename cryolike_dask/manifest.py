@@ -23,11 +23,12 @@ _DEPENDENCIES = ("dask", "distributed", "isal", "mrcfile", "numba", "numpy", "pa
 
 def begin_manifest(folder: Path, plan: Plan) -> None:
     """Record a run that is about to start: from here on the folder is its own."""
-    _write(folder, _content(plan, "running", []))
+    _write(folder, _content(plan, "running", [], []))
 
 
 def complete_manifest(folder: Path, plan: Plan, receipts: Iterable[StackReceipt], complete: bool) -> None:
     """Record what was made. A run that could not finish is 'incomplete'."""
+    receipts = sorted(receipts, key=lambda receipt: receipt.counter)
     stacks = [
         {
             "counter": receipt.counter,
@@ -37,9 +38,10 @@ def complete_manifest(folder: Path, plan: Plan, receipts: Iterable[StackReceipt]
             "phys_crc32": receipt.phys_crc32,
             "rows": plan.bounds[receipt.counter].tolist(),
         }
-        for receipt in sorted(receipts, key=lambda receipt: receipt.counter)
+        for receipt in receipts
     ]
-    _write(folder, _content(plan, "complete" if complete else "incomplete", stacks))
+    warnings = [line for receipt in receipts for line in receipt.warnings]
+    _write(folder, _content(plan, "complete" if complete else "incomplete", stacks, warnings))
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -80,7 +82,7 @@ def _described(file: dict[str, Any]) -> str:
     return f"{file['size']:,} bytes of {when}.{file['mtime_ns'] % 10**9:09d}"
 
 
-def _content(plan: Plan, status: str, stacks: list[dict[str, Any]]) -> dict[str, Any]:
+def _content(plan: Plan, status: str, stacks: list[dict[str, Any]], warnings: list[str]) -> dict[str, Any]:
     return {
         "software": "cryolike_dask",
         "version": __version__,
@@ -93,7 +95,7 @@ def _content(plan: Plan, status: str, stacks: list[dict[str, Any]]) -> dict[str,
         "settings": asdict(plan.settings),
         "identity": plan.identity,
         "fingerprint": plan.fingerprint,
-        "warnings": list(plan.warnings),
+        "warnings": [*plan.warnings, *warnings],
         "skipped": list(plan.table.skipped),
         "stacks": stacks,
         "inputs": _inputs(plan),

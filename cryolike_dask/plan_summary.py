@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cryolike_dask.human import human_bytes, plural
+from cryolike_dask.execution.lanes import available_cores
+from cryolike_dask.human import human_bytes, human_seconds, plural
 from cryolike_dask.plan import Plan
 from cryolike_dask.preflight import memory_a_thread
 
@@ -29,6 +30,7 @@ class PlanSummary:
         finest_resolution: Angstrom, at the rim of the polar grid.
         pixel_size: Angstrom, of the images as written.
         pixel_size_from: where it was found.
+        core_seconds: that reading and computing take on one core of this machine; None before a calibration.
         skipped: one line for each particle that is left out.
         warnings: what the user should know.
     """
@@ -46,12 +48,21 @@ class PlanSummary:
     finest_resolution: float
     pixel_size: float
     pixel_size_from: str
+    core_seconds: float | None
     skipped: tuple[str, ...]
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as numbers and text, for JSON."""
         return asdict(self)
+
+    @property
+    def duration(self) -> str:
+        """What the calibration tells, as a person says it."""
+        if self.core_seconds is None:
+            return "not calibrated"
+        cores = available_cores()
+        return f"about {human_seconds(self.core_seconds / cores)} on {plural(cores, 'core')} of this machine, writing apart"
 
     def __str__(self) -> str:
         left_out = f"; {plural(len(self.skipped), 'particle')} left out" if self.skipped else ""
@@ -61,6 +72,7 @@ class PlanSummary:
             f"({human_bytes(self.bytes_written)}) in {self.folder}\n"
             f"on {self.n_shells} shells × {self.n_inplanes} angles up to {self.finest_resolution:.3g} Å; "
             f"pixels of {self.pixel_size:g} Å, from the {self.pixel_size_from}"
+            + (f"\n{self.duration}" if self.core_seconds is not None else "")
         )
 
     def _repr_html_(self) -> str:
@@ -70,6 +82,7 @@ class PlanSummary:
             "read": f"{human_bytes(self.bytes_read)} of {plural(self.n_files, 'file')}",
             "written": f"{human_bytes(self.bytes_written)} in {escape(self.folder)}",
             "memory": f"{human_bytes(self.memory_a_thread)} a thread",
+            "time": self.duration,
             "polar grid": f"{self.n_shells} shells × {self.n_inplanes} angles up to {self.finest_resolution:.3g} Å",
             "pixel size": f"{self.pixel_size:g} Å, from the {self.pixel_size_from}",
             "warnings": "<br>".join(escape(line) for line in self.warnings) or "none",
@@ -78,8 +91,14 @@ class PlanSummary:
         return f"<table><caption>Conversion, planned</caption>{cells}</table>"
 
 
-def summarize_plan(plan: Plan, folder: Path) -> PlanSummary:
-    """The plan in numbers. Nothing is read or written."""
+def summarize_plan(plan: Plan, folder: Path, seconds_an_image: float | None = None) -> PlanSummary:
+    """The plan in numbers. Nothing is read or written.
+
+    Args:
+        plan: of the conversion.
+        folder: where stacks will go.
+        seconds_an_image: of one core, from a calibration.
+    """
     position, count = np.unique(plan.table["file"], return_counts=True)
     files = [file for i in position if (file := plan.files[i]) is not None]
     descriptor, grid = plan.descriptor, plan.descriptor.polar_grid
@@ -97,6 +116,7 @@ def summarize_plan(plan: Plan, folder: Path) -> PlanSummary:
         finest_resolution=min(descriptor.n_pixels) * descriptor.pixel_size[0] / (2 * descriptor.radius_max),
         pixel_size=descriptor.pixel_size[0],
         pixel_size_from=plan.pixel_size_from,
+        core_seconds=None if seconds_an_image is None else seconds_an_image * plan.n_images,
         skipped=plan.table.skipped,
         warnings=plan.warnings,
     )

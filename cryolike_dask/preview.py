@@ -57,6 +57,11 @@ class Preview:
     n_particles: int
     warnings: tuple[str, ...]
 
+    @property
+    def worst_correlation(self) -> float:
+        """The smallest one of those images that were not replaced by zeros; NaN if all of them were."""
+        return float(self.correlation.min(where=self.source.any(axis=(1, 2)), initial=np.inf)) if self.source.any() else np.nan
+
     def __str__(self) -> str:
         d, grid = self.descriptor, self.descriptor.polar_grid
         box = d.n_pixels[0] * d.pixel_size[0]
@@ -66,7 +71,7 @@ class Preview:
             f"box          {d.n_pixels[0]} × {d.n_pixels[1]} pixels, {box:.4g} Å wide",
             f"polar grid   {grid.n_shells} shells × {grid.n_inplanes} angles, up to {box / (2 * d.radius_max):.3g} Å",
             f"defocus      {self.defocus[0]:,.0f} to {self.defocus[1]:,.0f} Å",
-            f"round trip   correlation {self.correlation.min():.3f} at worst, low-passed to {self.low_pass:.3g} Å",
+            f"round trip   correlation {self.worst_correlation:.3f} at worst, low-passed to {self.low_pass:.3g} Å",
         ]
         return "\n".join([*lines, *(f"warning      {line}" for line in self.warnings)])
 
@@ -161,7 +166,7 @@ def draw_preview(preview: Preview, path: Target) -> None:
         f"box {d.n_pixels[0] * d.pixel_size[0]:.4g} Å"
     )
     more = (
-        f"low-pass {preview.low_pass:.3g} Å; round trip correlates {preview.correlation.min():.3f} or better; "
+        f"low-pass {preview.low_pass:.3g} Å; round trip correlates {preview.worst_correlation:.3f} or better; "
         f"defocus {preview.defocus[0] / 1e4:.2f} to {preview.defocus[1] / 1e4:.2f} µm"
     )
     total = max(picture.shape[1] + 2 * margin, 560), picture.shape[0] + heading + margin

@@ -25,7 +25,7 @@ from cryolike_dask.run_steps import begin_run, describe_run, finish_run
 from cryolike_dask.settings import ConversionSettings, OutputFormat, output_folder
 from cryolike_dask.stack_writer import StackWriter, completed_receipt
 from cryolike_dask.stored_particles import StoredParticles, open_particles
-from cryolike_dask.transform import OK, TransformedImages
+from cryolike_dask.transform import CONSTANT, OK, TransformedImages
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +168,9 @@ class _Images:
         physical = np.empty((len(fourier), 0, 0), np.float32) if self._physical is None else self._physical[images]
         real = fourier.view(fourier.real.dtype).reshape(*fourier.shape, 2).astype(np.float64)
         power = np.einsum("ksip,ksip->ks", real, real) / fourier.shape[2]
-        return TransformedImages(fourier, np.ascontiguousarray(physical), power, np.full(len(fourier), OK, dtype=np.uint8))
+        # Nothing but a bad image that was written as zeros has no power at all.
+        status = np.where(power.any(axis=1), OK, CONSTANT).astype(np.uint8)
+        return TransformedImages(fourier, np.ascontiguousarray(physical), power, status)
 
 
 def _files(particles: StoredParticles, settings: ConversionSettings) -> list[ImageFile | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,17 @@ PER_IMAGE = {
 SCALARS = {"sphericalAberration": "spherical_aberration", "voltage": "voltage", "amplitudeContrast": "amplitude_contrast"}
 
 
-def stack_metadata(stack: StackPlan, power_spectrum: np.ndarray) -> dict[str, Any]:
+def stack_metadata(stack: StackPlan, power_spectrum: np.ndarray, zeroed: Sequence[int]) -> dict[str, Any]:
     """Everything about a stack but its images, as arrays that load without pickle.
 
     Args:
         stack: its plan.
         power_spectrum: (n_shells,) mean of |F|^2 over images and in-planes.
+        zeroed: positions of the bad images that were written as zeros.
 
     Returns:
         CryoLike's keys (see its file format; an absent value is a size-0 array), and ours: uid, row, source, source_table,
-        top, left (where boxes were cut), power_spectrum, stack, fingerprint.
+        top, left (where boxes were cut), zeroed, power_spectrum, stack, fingerprint.
     """
     rows = stack.rows
     values: dict[str, Any] = dict(stack.descriptor.to_arrays())
@@ -57,6 +59,7 @@ def stack_metadata(stack: StackPlan, power_spectrum: np.ndarray) -> dict[str, An
         values["uid"] = rows["uid"].copy()
     if any(stack.sources[position].boxes for position in used.tolist()):
         values["top"], values["left"] = rows["top"].copy(), rows["left"].copy()
+    values["zeroed"] = np.array(sorted(zeroed), dtype=np.int64)
     values["power_spectrum"] = power_spectrum
     values["stack"] = np.int64(stack.counter)
     values["fingerprint"] = np.str_(stack.fingerprint)

@@ -34,7 +34,7 @@ from cryolike_dask.stack_files import (
 )
 from cryolike_dask.stack_metadata import stack_metadata
 from cryolike_dask.tensor_file import InPlaceWriter, TensorFileWriter, checksum_of_data, read_layout
-from cryolike_dask.transform import TransformedImages
+from cryolike_dask.transform import OK, TransformedImages
 from cryolike_dask.zarr_shard import ShardWriter, shard_bytes
 from cryolike_dask.zarr_store import DEFAULT_NAME, has_shard, shard_name, store_location
 
@@ -61,6 +61,7 @@ class StackWriter:
         self.objects = open_objects(store_location(stack.settings, folder)) if is_zarr else None
         self._resources = ExitStack()
         self.power = np.zeros(stack.descriptor.polar_grid.n_shells)
+        self.zeroed: list[int] = []
         descriptor, n = stack.descriptor, len(stack)
         grid = descriptor.polar_grid
         try:
@@ -93,10 +94,11 @@ class StackWriter:
         if self.physical is not None:
             self.physical.write(positions, images.physical)
         self.power += images.power.sum(axis=0)
+        self.zeroed += positions[images.status != OK].tolist()
 
     def stage(self) -> StackReceipt:
         """Complete the files, make them durable, and give them their staged names, the metadata last."""
-        metadata = stack_metadata(self.stack, self.power / len(self.stack))
+        metadata = stack_metadata(self.stack, self.power / len(self.stack), self.zeroed)
         fourier_crc32 = self.fourier.finish()
         phys_crc32 = -1 if self.physical is None else self.physical.finish()
         metadata |= {"fourier_crc32": np.int64(fourier_crc32), "phys_crc32": np.int64(phys_crc32)}
@@ -159,8 +161,13 @@ def _receipt(stack: StackPlan, paths: StackPaths, attempt: str) -> StackReceipt 
         if not crc == layout.crc == int(metadata[key]):
             raise InputError(f"{path} has another checksum than its metadata say")
         n_bytes += path.stat().st_size
+    return _kept(stack, metadata, n_bytes, attempt)
+
+
+def _kept(stack: StackPlan, metadata: dict[str, np.ndarray], n_bytes: int, attempt: str) -> StackReceipt:
     crcs = int(metadata["fourier_crc32"]), int(metadata["phys_crc32"])
-    return StackReceipt(stack.counter, len(stack), n_bytes, *crcs, kept=True, attempt=attempt)
+    warnings = tuple(f"{stack.where(i)} is bad: written as zeros" for i in metadata["zeroed"].tolist())
+    return StackReceipt(stack.counter, len(stack), n_bytes, *crcs, warnings=warnings, kept=True, attempt=attempt)
 
 
 def _receipt_from_store(stack: StackPlan, folder: Path, metadata: dict[str, np.ndarray], attempt: str) -> StackReceipt | None:
@@ -172,8 +179,7 @@ def _receipt_from_store(stack: StackPlan, folder: Path, metadata: dict[str, np.n
     if not all(has_shard(location, array, stack.counter, n, n_shard, size) for array, size in sizes.items()):
         return None
     n_bytes = sum(shard_bytes(n, n_shard, size) for size in sizes.values())
-    crcs = int(metadata["fourier_crc32"]), int(metadata["phys_crc32"])
-    return StackReceipt(stack.counter, n, n_bytes, *crcs, kept=True, attempt=attempt)
+    return _kept(stack, metadata, n_bytes, attempt)
 
 
 def _present(final: Path, attempt: str) -> Path:

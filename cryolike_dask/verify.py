@@ -75,7 +75,6 @@ def _whole_run(root: Path, manifest: dict[str, Any] | None, counters: list[int])
 
 def _stack(paths: StackPaths, manifest: dict[str, Any] | None, recorded: dict[str, Any] | None) -> Iterator[str]:
     name = f"stack {paths.counter:06d}"
-    zeros_wanted = (manifest or {}).get("settings", {}).get("on_bad_image") == "zero"
     try:
         metadata = read_metadata(paths.metadata)
         descriptor = ImageDescriptor.from_dict(metadata)
@@ -102,7 +101,7 @@ def _stack(paths: StackPaths, manifest: dict[str, Any] | None, recorded: dict[st
             if tuple(tensor.shape) != shape or tensor.numpy().dtype != dtype:
                 yield f"{name}: {path} holds {tensor.dtype} of shape {tuple(tensor.shape)}, its metadata say {dtype} {shape}"
             elif key == "fourier_crc32":
-                yield from _fourier_images(name, tensor, descriptor, zeros_wanted)
+                yield from _fourier_images(name, tensor, descriptor, set(metadata["zeroed"].tolist()))
             else:
                 yield from _physical_images(name, tensor)
     except KeyError as error:
@@ -167,7 +166,7 @@ def _physical_images(name: str, physical: torch.Tensor) -> Iterator[str]:
             yield f"{name}: physical image {first + i} has values that are not finite"
 
 
-def _fourier_images(name: str, fourier: torch.Tensor, descriptor: ImageDescriptor, zeros_wanted: bool) -> Iterator[str]:
+def _fourier_images(name: str, fourier: torch.Tensor, descriptor: ImageDescriptor, zeroed: set[int]) -> Iterator[str]:
     weights = torch.from_numpy(descriptor.polar_grid.shell_weights)
     at_once = max(1, _CHUNK_BYTES // (fourier[0].numel() * fourier.element_size()))
     for first in range(0, len(fourier), at_once):
@@ -175,8 +174,9 @@ def _fourier_images(name: str, fourier: torch.Tensor, descriptor: ImageDescripto
         power = (torch.view_as_real(chunk).to(torch.float64) ** 2).sum(dim=(2, 3))  # (k, n_shells)
         norms = (power @ weights).sqrt()
         for i, norm in enumerate(norms.tolist()):
-            if norm == 0:
-                if not zeros_wanted:
-                    yield f"{name}: image {first + i} is all zero"
+            if first + i in zeroed:
+                if norm != 0:
+                    yield f"{name}: image {first + i} has norm {norm:g}, its metadata say that it is all zero"
             elif not abs(norm - 1) <= _NORM_TOLERANCE[descriptor.precision]:
-                yield f"{name}: image {first + i} has norm {norm:g} instead of 1"
+                what = f"has norm {norm:g} instead of 1" if norm else "is all zero"
+                yield f"{name}: image {first + i} {what}"

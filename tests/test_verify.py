@@ -166,10 +166,15 @@ def test_an_image_of_zeros_is_a_fault_unless_it_was_asked_for(out: Path) -> None
     replace_data(out / FOURIER, bytes(images[0].numel() * 8), at=0)
     (problem,) = verify_output(out)
     assert "image 0 is all zero" in problem
-    manifest = json.loads((out / "manifest.json").read_text())
-    manifest["settings"]["on_bad_image"] = "zero"
-    (out / "manifest.json").write_text(json.dumps(manifest))
+    times = (out / FOURIER).stat()
+    rewrite_metadata(out / METADATA, zeroed=np.array([0]))
+    os.utime(out / METADATA, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert verify_output(out) == []
+    (problem,) = verify_output(out, deep=True)
+    assert "is all zero, but nothing is wrong with its source image" in problem
+    rewrite_metadata(out / METADATA, zeroed=np.array([0, 2]))
+    (problem,) = verify_output(out)
+    assert "image 2 has norm 1, its metadata say that it is all zero" in problem
 
 
 def test_deep_verification_notices_images_that_are_in_the_wrong_place(out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,26 @@ def test_bad_image_becomes_zeros_and_is_reported_on_request(tmp_path: Path, valu
     assert traced([stack]) == list(particles.listed)
     (line,) = (line for line in report.warnings if "written as zeros" in line)
     assert "particle 5" in line
-    assert verify_output(tmp_path / "out") == []
+    assert stack.metadata["zeroed"].tolist() == [4]
+    assert line in json.loads((tmp_path / "out" / "manifest.json").read_text())["warnings"]
+    assert verify_output(tmp_path / "out", deep=True) == []
+
+
+def test_a_resumed_run_tells_of_the_zeros_that_it_kept(tmp_path: Path) -> None:
+    particles = spoiled_set(tmp_path, np.nan)
+    for _ in range(2):
+        report = convert_particle_stacks_from_indexed_star_file(
+            params(),
+            particles.star,
+            particles.mrc,
+            folder_output=tmp_path / "out",
+            on_bad_image="zero",
+            skip_exist=True,
+            **NO_PLOTS,
+        )
+    assert report.n_kept == 1
+    (line,) = (line for line in report.warnings if "written as zeros" in line)
+    assert "particle 5" in line
 
 
 def test_stacks_before_a_bad_image_are_kept_and_resumed(tmp_path: Path) -> None:

@@ -1,0 +1,27 @@
+"""How long a conversion will take, tried on its first images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cryolike_dask.convert_stack import Stopwatch, transform_chunks
+from cryolike_dask.plan import Plan
+
+SAMPLE = 32
+
+
+def seconds_an_image(plan: Plan) -> float:
+    """Seconds that one thread of this process needs to read and to transform an image.
+
+    Up to 32 images of the first stack are converted in memory, twice: the first time also compiles. Nothing is written.
+
+    Raises:
+        InputError: an image is bad, and the settings do not allow that, or its file has changed.
+    """
+    stack = plan.stack(0)
+    few = replace(stack, rows=stack.rows[:SAMPLE])
+    for _ in range(2):
+        watch = Stopwatch()
+        for _chunk in transform_chunks(few, watch, []):
+            pass
+    return (watch.seconds["read"] + watch.seconds["compute"]) / len(few)
