@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import scaling, transform_speed
+from benchmarks import durability, scaling, transform_speed
 from benchmarks.rendering import render
 from cryolike_dask.execution.lanes import available_cores
 
@@ -49,6 +49,7 @@ def main() -> None:
             "many_tiny_stacks": lambda: scaling.tiny_stacks(folder, 20_000),
             "writing": lambda: scaling.writing(folder, repeats),
             "disk_speed": lambda: scaling.disk_speed(folder),
+            "cost_of_durability": lambda: durability.cost_of_durability(folder, repeats),
             "planning": lambda: scaling.planning(folder),
             "memory": lambda: scaling.memory(folder),
         }

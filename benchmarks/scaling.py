@@ -201,7 +201,6 @@ def memory(folder: Path) -> list[dict[str, Any]]:
         (128, 4000, 2000),
         (256, 1000, 256),
         (256, 1000, 4096),
-        (256, 5000, 4096),
         (256, 20_000, 4096),
     ):
         particles = write_particles(folder / "in", n_images, box, n_distinct=500)
