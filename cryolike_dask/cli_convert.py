@@ -110,11 +110,10 @@ def cryosparc_job(folder_cryosparc: str, job_number: int, **options: Any) -> Non
     Example, for the directory P3/J42:
       cryolike-dask convert cryosparc-job P3 42 --params params.npz --out stacks
     """
-    from cryolike_dask.sources.cryosparc_job import particles_from_cryosparc_job
+    from cryolike_dask.sources.cryosparc_job import particles_of_cryosparc_job
 
-    wanted = options["batch_size"] * options["n_stacks_max"]
-    particles = particles_from_cryosparc_job(folder_cryosparc, job_number, n_images_max=wanted if wanted > 0 else None)
-    _convert(particles, options)
+    needed = options["batch_size"] * options["n_stacks_max"]
+    _convert(particles_of_cryosparc_job(folder_cryosparc, job_number, needed if needed > 0 else None), options)
 
 
 @convert.command("leopard-em")

@@ -17,7 +17,7 @@ from cryolike_dask.particles import EdgeMode, ParticleTable
 from cryolike_dask.progress import Progress
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.sources.cryosparc import particles_from_cryosparc
-from cryolike_dask.sources.cryosparc_job import particles_from_cryosparc_job
+from cryolike_dask.sources.cryosparc_job import particles_of_cryosparc_job
 from cryolike_dask.sources.leopard_em import particles_from_leopard_em
 from cryolike_dask.sources.star import particles_from_paired_star_and_mrc_files, particles_from_star
 
@@ -103,8 +103,7 @@ def convert_particle_stacks_from_cryosparc_job_directory(
     Raises:
         InputError, OutputError, ConversionError: see `Conversion`.
     """
-    limit = job_images_limit(options)
-    return _convert(particles_from_cryosparc_job(folder_cryosparc, job_number, n_images_max=limit), params_input, options)
+    return _convert(particles_of_cryosparc_job(folder_cryosparc, job_number, _images_needed(options)), params_input, options)
 
 
 def convert_particle_stacks_from_leopard_em(
@@ -142,8 +141,8 @@ def convert_particle_stacks_from_leopard_em(
     return _convert(particles, params_input, options)
 
 
-def job_images_limit(options: dict[str, Any]) -> int | None:
-    """How many images of a job directory can be needed at most: None unless n_stacks_max stops early."""
+def _images_needed(options: dict[str, Any]) -> int | None:
+    """How many images can be needed at most: None unless n_stacks_max stops early."""
     from cryolike_dask.settings import ConversionSettings
 
     settings = ConversionSettings.from_options({name: options[name] for name in ("batch_size", "n_stacks_max") if name in options})

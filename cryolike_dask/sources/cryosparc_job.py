@@ -129,6 +129,24 @@ def particles_from_cryosparc_job(
     return ParticleTable(rows, files, (Source("cryosparc-job", table.path, notes=notes),), groups, tuple(warnings))
 
 
+def particles_of_cryosparc_job(folder_cryosparc: str | os.PathLike[str], job_number: int, n_needed: int | None) -> ParticleTable:
+    """All particles of a job directory, so that a later run may take more of them; or just those needed, if only these can be read.
+
+    Args:
+        folder_cryosparc, job_number: see `particles_from_cryosparc_job`.
+        n_needed: how many the run can use at most; None for all.
+
+    Raises:
+        InputError: see `particles_from_cryosparc_job`.
+    """
+    try:
+        return particles_from_cryosparc_job(folder_cryosparc, job_number)
+    except InputError:
+        if n_needed is None:
+            raise
+        return particles_from_cryosparc_job(folder_cryosparc, job_number, n_images_max=n_needed)
+
+
 def _job_directory(folder: str | os.PathLike[str], job_number: int) -> str:
     if isinstance(job_number, bool) or not isinstance(job_number, (int, np.integer)) or job_number < 0:
         raise InputError(f"job_number is {job_number!r}: give the number N of the job directory JN, a whole number of at least 0.")

@@ -122,3 +122,13 @@ def test_job_directory_may_describe_more_images_than_stacks_need(tmp_path: Path)
     report = convert_particle_stacks_from_cryosparc_job_directory(params(), tmp_path, 1, n_stacks_max=3, **options)
     assert report.n_images == 6
     assert any("3 of the 9 rows" in line for line in report.warnings)
+
+
+def test_a_trial_of_a_job_directory_is_continued_to_all_of_it(tmp_path: Path) -> None:
+    write_images(tmp_path / "J1" / "restack", {"batch_000000_restacked.mrc": 6})
+    write_cs(tmp_path / "J1" / "J1_passthrough_particles.cs", {"uid": uids(6), **ctf_columns(6)})
+    options: dict[str, Any] = {"folder_output": tmp_path / "out", "batch_size": 2, "skip_exist": True, **NO_PLOTS}
+    trial = convert_particle_stacks_from_cryosparc_job_directory(params(), tmp_path, 1, n_stacks_max=1, **options)
+    assert trial.n_images == 2
+    report = convert_particle_stacks_from_cryosparc_job_directory(params(), tmp_path, 1, **options)
+    assert (report.n_images, report.n_kept) == (6, 1)
