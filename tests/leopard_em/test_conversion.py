@@ -92,7 +92,8 @@ def test_optics_that_differ_between_rows_are_an_error_unless_stacks_are_split(co
     rows[2][column] = 1.3 if column == "pixel_size" else 200.0
     with pytest.raises(InputError, match=r"t\.csv: .*first in row 1: .*first in row 3: "):
         conversion(tmp_path, rows)
-    if column == "voltage":
-        conversion(tmp_path, rows, mixed_optics="split").run()
-        voltages = [float(np.load(path)["voltage"]) for path in sorted((tmp_path / "out" / "fft").glob("*.npz"))]
-        assert voltages == [300.0, 200.0]
+    conversion(tmp_path, rows, mixed_optics="split").run()
+    stacks = [np.load(path) for path in sorted((tmp_path / "out" / "fft").glob("*.npz"))]
+    assert [stack["idxs"].tolist() for stack in stacks] == [[0, 1], [2]]
+    values = [float(stack[column].flat[0]) for stack in stacks]
+    assert values == ([1.1, 1.3] if column == "pixel_size" else [300.0, 200.0])
