@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,29 @@ def with_files_and_order(folder: Path, repeats: int) -> list[dict[str, Any]]:
                 "sorted_ms": statistics.median(a) / 2,
                 "shuffled_ms": statistics.median(b) / 2,
                 "ratio": median_ratio(b, a),
+            }
+        )
+        shutil.rmtree(folder)
+    return rows
+
+
+def with_pictures(folder: Path, repeats: int) -> list[dict[str, Any]]:
+    """Stacks of 1,024 with and without the three pictures of each and the page about the run."""
+    rows = []
+    for box, n_images in ((128, 4096), (256, 2048)):
+        particles = write_particles(folder / "in", n_images, box, n_distinct=500)
+
+        def run(flag_plots: bool, particles: Any = particles) -> float:
+            return convert(particles, folder / "out", batch_size=1024, flag_plots=flag_plots)[0]
+
+        run(True)
+        without, with_them = interleaved(repeats, partial(run, False), partial(run, True))
+        rows.append(
+            {
+                "box": box,
+                "without_ms": 1e3 * statistics.median(without) / n_images,
+                "with_ms": 1e3 * statistics.median(with_them) / n_images,
+                "ratio": median_ratio(with_them, without),
             }
         )
         shutil.rmtree(folder)
