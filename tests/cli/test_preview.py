@@ -66,6 +66,29 @@ def test_a_wrong_pixel_size_is_told(larger: DemoData, tmp_path: Path, cli: Cli) 
     assert "2.5" in result.stderr
 
 
+def test_a_bad_image_is_named_or_left_black(particles: DemoData, tmp_path: Path, cli: Cli) -> None:
+    table = particles_from_star(particles.star_file, particles.folder_mrc)
+    before = preview_particles(table, particles.params_file)
+    assert len(before.correlation) == 12
+    file, image = Path(table.files[table["file"][4]]), int(table["index"][4])
+    with mrcfile.mmap(file, mode="r+") as mrc:
+        mrc.data[image, 3, 7] = np.nan
+    options = ("--mrc-folder", particles.folder_mrc, "--params", particles.params_file, "--out", tmp_path / "p.png")
+    refused = cli("preview", particles.star_file, *options)
+    assert refused.exit_code == 2
+    assert "particle 5" in refused.stderr
+    assert "--on-bad-image zero" in refused.stderr
+    assert not (tmp_path / "p.png").exists()
+    shown = cli("preview", particles.star_file, *options, "--on-bad-image", "zero")
+    assert shown.exit_code == 0, shown.stderr
+    (line,) = (line for line in shown.stdout.splitlines() if "written as zeros" in line)
+    assert "particle 5" in line
+    # The black image has no correlation of its own to tell.
+    assert f"correlation {np.delete(before.correlation, 4).min():.3f} at worst" in shown.stdout
+    with Image.open(tmp_path / "p.png") as picture:
+        assert np.asarray(picture).std() > 20
+
+
 def test_images_of_a_paired_star_file(particles: DemoData, tmp_path: Path, cli: Cli) -> None:
     text = particles.star_file.read_text()
     image = next(particles.folder_mrc.iterdir())

@@ -1,0 +1,92 @@
+"""How long a conversion will take, told by a few of its images."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cryolike_dask import Conversion, InputError, particles_from_star
+from cryolike_dask.convert_stack import Stopwatch
+from tests.pipeline.conftest import files_of
+from tests.support.particle_sets import BOX, NO_PLOTS, ParticleSet, params, write_particle_set
+
+TIME = re.compile(r"about \S.* on \d+ cores? of this machine")
+
+
+def planned(particles: ParticleSet, folder: Path, **options: object) -> Conversion:
+    table = particles_from_star(particles.star, particles.mrc)
+    return Conversion(table, params(), folder_output=folder, **(NO_PLOTS | {"batch_size": 10} | options))
+
+
+def spoil(particles: ParticleSet, position: int) -> None:
+    """Put a NaN into the image at this row of a table that lists one file in its order."""
+    ((name, _), *_) = particles.listed
+    with (particles.mrc / name).open("r+b") as file:
+        file.seek(1024 + position * 4 * BOX * BOX)
+        file.write(np.float32(np.nan).tobytes())
+
+
+def test_a_plan_tells_its_time_after_calibration_and_not_before(abc: ParticleSet, tmp_path: Path) -> None:
+    conversion = planned(abc, tmp_path / "out")
+    assert "not calibrated" in conversion._repr_html_()
+    assert not TIME.search(conversion._repr_html_())
+    before = files_of(abc.folder)
+    summary = conversion.calibrate()
+    assert summary.core_seconds is not None
+    assert 0 < summary.core_seconds < 60
+    assert summary.n_images == 15
+    assert json.loads(json.dumps(summary.to_dict()))["core_seconds"] == summary.core_seconds
+    for shown in (str(summary), summary._repr_html_(), conversion._repr_html_()):
+        assert TIME.search(shown)
+        assert "not calibrated" not in shown
+    assert files_of(abc.folder) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_time_grows_with_the_images_and_not_with_those_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    particles = write_particle_set(tmp_path / "set", {"a.mrcs": 40})
+
+    class SecondALap(Stopwatch):
+        def lap(self, what: str) -> None:
+            self.seconds[what] += 1.0
+
+    # The images tried are one chunk: it is read in one lap, and computed in another.
+    monkeypatch.setattr("cryolike_dask.calibration.Stopwatch", SecondALap)
+    assert planned(particles, tmp_path / "out", batch_size=40).calibrate().core_seconds == pytest.approx(40 * 2 / 32)
+    assert planned(particles, tmp_path / "out", batch_size=10).calibrate().core_seconds == pytest.approx(40 * 2 / 10)
+
+
+def test_what_was_tried_does_not_change_what_is_written(abc: ParticleSet, tmp_path: Path) -> None:
+    planned(abc, tmp_path / "plain").run()
+    conversion = planned(abc, tmp_path / "calibrated")
+    conversion.calibrate()
+    assert conversion.run().n_images == 15
+    for kind in ("fft", "phys"):
+        written = files_of(tmp_path / "plain" / kind)
+        assert len(written) > 1
+        assert files_of(tmp_path / "calibrated" / kind) == written
+
+
+def test_a_bad_image_among_those_tried_is_named(tmp_path: Path) -> None:
+    particles = write_particle_set(tmp_path / "set", {"a.mrcs": 6})
+    spoil(particles, 4)
+    conversion = planned(particles, tmp_path / "out")
+    with pytest.raises(InputError, match=r"particles\.star, particle 5 .*a\.mrcs.* not finite") as caught:
+        conversion.calibrate()
+    assert "on_bad_image='zero'" in str(caught.value)
+    assert "not calibrated" in conversion._repr_html_()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_image_that_may_be_zeroed_does_not_stop_a_calibration(tmp_path: Path) -> None:
+    particles = write_particle_set(tmp_path / "set", {"a.mrcs": 6})
+    spoil(particles, 4)
+    conversion = planned(particles, tmp_path / "out", on_bad_image="zero")
+    assert conversion.calibrate().core_seconds
+    # The run tells of it once, whatever the calibration saw.
+    (line,) = (line for line in conversion.run().warnings if "written as zeros" in line)
+    assert "particle 5" in line
