@@ -10,8 +10,10 @@ import click
 import numpy as np
 import pytest
 
+from cryolike_dask import load_stack
 from cryolike_dask.cli import main
 from cryolike_dask.demo import write_demo_particles
+from tests.cli.conftest import Cli, cli  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,6 +32,20 @@ def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "torch.Size([30, 65, 128]) torch.complex64" in capsys.readouterr().out
     with np.load(tmp_path / "near-focus" / "fft" / "particles_fourier_stack_000000.npz") as metadata:
         assert metadata["defocusU"].max() < 15_000
+
+
+def test_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    data = write_demo_particles(tmp_path, n_images=6, box=256, pixel_size=1.06)
+    data.params_file.unlink()
+    told = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("cryolike-dask")]
+    assert [shlex.split(line)[1] for line in told] == ["params", "preview", "convert", "info"]
+    for line in told:
+        result = cli(*shlex.split(line)[1:])
+        assert result.exit_code == 0, f"{line}\n{result.output}"
+    assert load_stack("stacks", 0).fourier.shape == (6, 257, 512)
+    assert Path("preview.png").is_file()
+    assert Path("stacks/report.html").is_file()
 
 
 def test_commands_of_the_readme_have_these_options() -> None:

@@ -21,7 +21,7 @@ from tests.support import cs_files
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 SOURCES = sorted((ROOT / "cryolike_dask").rglob("*.py"))
-# leopard-em.md has a test of its own, with the micrographs it needs.
+# test_leopard_em_page.py runs leopard-em.md, with the micrographs it needs.
 PAGES = sorted(page for page in DOCS.rglob("*.md") if page.name != "leopard-em.md" and "_build" not in page.parts)
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 BOX, PIXEL_SIZE = 256, 1.06  # as the pages say
@@ -80,13 +80,6 @@ def test_commands_and_python_of_a_page_run(
             assert program == "cryolike-dask", line
             result = cli(*arguments)
             assert result.exit_code == 0, f"{line}\n{result.output}"
-
-
-def test_python_of_the_leopard_em_page_parses() -> None:
-    blocks = BLOCK.findall((DOCS / "leopard-em.md").read_text(encoding="utf-8"))
-    assert blocks
-    for _, text in blocks:
-        ast.parse(text)
 
 
 def messages() -> list[str]:
