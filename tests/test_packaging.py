@@ -97,18 +97,20 @@ def test_wheel_works_when_it_is_all_there_is(built: Path, tmp_path: Path) -> Non
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "installed")
-    # Planning needs every layer but the compiled loops, which would be compiled anew here.
     script = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'installed')!r})\n"
         "import cryolike_dask; assert cryolike_dask.__file__.startswith(sys.path[0])\n"
         "from cryolike_dask.cli import main\n"
-        "from cryolike_dask.demo import write_demo_particles\n"
-        "write_demo_particles('.', n_images=6, box=16)\n"
-        "main('convert star particles.star --mrc-folder mrc --params params.npz --out out --dry-run'.split())\n"
+        "if __name__ == '__main__':\n"
+        "    main('demo --n-images 6 --box 16 --workers 1'.split())\n"
     )
-    result = run(sys.executable, "-c", script, cwd=tmp_path)
+    # A file, since worker processes import what started them.
+    (tmp_path / "script.py").write_text(script)
+    result = run(sys.executable, "script.py", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "6 images" in result.stdout
+    assert "Report     6 images in" in result.stdout
+    assert "Verified   complete and undamaged" in result.stdout
+    assert len(list(tmp_path.glob("cryolike-demo/stacks/fft/*.pt"))) > 0
 
 
 def test_types_reach_a_users_script(tmp_path: Path) -> None:
