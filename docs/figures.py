@@ -5,15 +5,19 @@ Screenshots of pages are taken where Chromium is installed.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
+from copy import deepcopy
 from html import escape
 from pathlib import Path
 from shutil import which
 from typing import Any
 
+import nbformat
 import numpy as np
+from nbclient import NotebookClient
 
 from cryolike_dask import Conversion, ImageDescriptor, load_stack, particles_from_star, preview_particles
 from cryolike_dask.ctf import ctf_zero_resolutions
@@ -130,14 +134,37 @@ def screenshot(page: Path, picture: Path, height: int) -> None:
         image.convert("RGB").quantize(128).save(picture, optimize=True)
 
 
-def notebook_page(path: Path, folder: Path, first_cell: int) -> Path:
-    """An executed notebook as a page, from this cell on. It runs in the folder, and the page is written there."""
-    import nbformat
-    from nbclient import NotebookClient
+class WatchedNotebook(NotebookClient):
+    """Runs a notebook, and keeps what it shows when a bar is about halfway.
 
+    Args:
+        halfway: the notebook with its outputs at that moment.
+    """
+
+    halfway: Any = None
+
+    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+        """Look at the bar after each message of the kernel."""
+        output = super().process_message(msg, cell, cell_index)
+        if msg["msg_type"] == "update_display_data" and self.halfway is None:
+            drawn = re.search(r"width:([\d.]+)%", msg["content"]["data"].get("text/html", ""))
+            if drawn and 40 < float(drawn[1]) < 80:
+                self.halfway = deepcopy(self.nb)
+        return output
+
+
+def notebook_page(path: Path, folder: Path, first_cell: int) -> Path:
+    """A notebook in the middle of its run as a page, from this cell on. It runs in the folder, and the page is written there."""
     folder.mkdir()
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, resources={"metadata": {"path": folder}}).execute()
+    for cell in notebook.cells:
+        # Enough particles that the bar can be seen to move.
+        cell.source = cell.source.replace("n_images=120", "n_images=4000").replace("batch_size=20", "batch_size=100")
+    watched = WatchedNotebook(notebook, resources={"metadata": {"path": folder}})
+    watched.execute()
+    if watched.halfway is None:
+        raise RuntimeError("the run was over before its bar was seen halfway")
+    notebook = watched.halfway
     parts = ["<meta charset='utf-8'><body style='font:15px system-ui,sans-serif;margin:2em;max-width:60em'>"]
     for cell in notebook.cells[first_cell:]:
         if cell.cell_type == "markdown":
@@ -173,7 +200,7 @@ def main() -> None:
         draw_the_way(image)
         screenshot(report.folder / "report.html", STATIC / "report.png", 1500)
         page = notebook_page(NOTEBOOKS / "first-conversion.ipynb", Path(scratch) / "notebook", first_cell=9)
-        screenshot(page, STATIC / "notebook.png", 960)
+        screenshot(page, STATIC / "notebook.png", 580)
     front = Path(__file__).parent / "_build" / "html" / "index.html"
     if front.exists():
         screenshot(front, STATIC / "front-page.png", 900)
