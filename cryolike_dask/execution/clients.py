@@ -114,6 +114,8 @@ def _as_client(client: Any) -> Iterator[Any]:
     elif isinstance(client, str | Scheduler) or hasattr(client, "scheduler_address"):
         where = client.address if isinstance(client, Scheduler) else client
         security = client.security if isinstance(client, Scheduler) else None
+        if isinstance(where, str):
+            _refuse_missing_certificate(where, security)
         try:
             connected = Client(where, security=security, set_as_default=False)
         except (OSError, ValueError) as error:
@@ -122,3 +124,15 @@ def _as_client(client: Any) -> Iterator[Any]:
             yield connected
     else:
         raise InputError(f"client is a {type(client).__name__}: give a distributed Client, a Cluster, or a scheduler's address.")
+
+
+def _refuse_missing_certificate(address: str, security: Any) -> None:
+    from distributed import Security
+
+    if not address.startswith("tls://"):
+        return
+    if (security or Security()).get_connection_args("client").get("ssl_context") is None:
+        raise InputError(
+            f"The Dask scheduler at {address} admits only who has a certificate, and Dask's configuration names none. Set "
+            "distributed.comm.tls, as deploy/tls/README.md shows, or give a Client with its own Security."
+        )

@@ -1,0 +1,226 @@
+"""What can be checked of the deployment files without the machines that they are for."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from cryolike_dask.cli import main
+from tests.support.clusters import conversion, make_particles, stacks
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+READMES = sorted(path for path in DEPLOY.glob("*/README.md"))
+SCRIPTS = sorted([*DEPLOY.rglob("*.sh"), *DEPLOY.rglob("*.sbatch")])
+
+_CONTAINERS = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "required": ["name", "image", "resources"],
+        "additionalProperties": False,
+        "properties": {
+            "name": {"type": "string"},
+            "image": {"type": "string"},
+            "command": {"type": "array", "items": {"type": "string"}},
+            "args": {"type": "array", "items": {"type": "string"}},
+            "ports": {"type": "array", "items": {"required": ["name", "containerPort"]}},
+            "resources": {"required": ["requests", "limits"]},
+            "readinessProbe": {"type": "object"},
+            "livenessProbe": {"type": "object"},
+            "volumeMounts": {"type": "array", "items": {"required": ["name", "mountPath"]}},
+        },
+    },
+}
+_POD = {
+    "type": "object",
+    "required": ["containers"],
+    "additionalProperties": False,
+    "properties": {"containers": _CONTAINERS, "volumes": {"type": "array"}, "restartPolicy": {"enum": ["Never", "OnFailure"]}},
+}
+_CLUSTER = {
+    "type": "object",
+    "required": ["worker", "scheduler"],
+    "additionalProperties": False,
+    "properties": {
+        "worker": {"required": ["replicas", "spec"], "properties": {"replicas": {"type": "integer", "minimum": 1}, "spec": _POD}},
+        "scheduler": {"required": ["spec", "service"], "properties": {"spec": _POD, "service": {"required": ["type", "ports"]}}},
+    },
+}
+
+
+def _schema(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "required": ["apiVersion", "kind", "metadata", "spec"],
+        "properties": {"apiVersion": {"const": "kubernetes.dask.org/v1"}, "kind": {"const": kind}, "spec": spec},
+    }
+
+
+SCHEMAS = {
+    "cluster.yaml": _schema("DaskCluster", _CLUSTER),
+    "job.yaml": _schema(
+        "DaskJob",
+        {
+            "required": ["job", "cluster"],
+            "properties": {"job": {"properties": {"spec": _POD}}, "cluster": {"properties": {"spec": _CLUSTER}}},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMAS))
+def test_kubernetes_files_fit_the_operators_structure(name: str) -> None:
+    content = yaml.safe_load((DEPLOY / "kubernetes" / name).read_text())
+    jsonschema.validate(content, SCHEMAS[name])
+    spec = content["spec"] if name == "cluster.yaml" else content["spec"]["cluster"]["spec"]
+    limits = {part: spec[part]["spec"]["containers"][0]["resources"]["limits"] for part in ("worker", "scheduler")}
+    assert limits["worker"]["nvidia.com/gpu"] == "1"
+    assert "nvidia.com/gpu" not in limits["scheduler"]
+    args = spec["worker"]["spec"]["containers"][0]["args"]
+    assert args[args.index("--resources") + 1] == "GPU=1"
+
+
+def _commands(text: str) -> list[list[str]]:
+    """Every `cryolike-dask` command in code, as its arguments."""
+    joined = text.replace("\\\n", " ")
+    found = re.findall(r"(?:cryolike-dask(?::cuda)?\s+|cryolike\.sbatch\s+)((?:convert|star)\s[^\n#`&|]*--out [^\n#`&|]*)", joined)
+    arguments = [shlex.split(line.replace("[", "").replace("...", "")) for line in found]
+    return [line if line[0] == "convert" else ["convert", *line] for line in arguments]
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
+def test_each_readme_begins_with_the_command_to_type(readme: Path) -> None:
+    title, empty, fence, command, *_ = readme.read_text().splitlines()
+    assert title.startswith("# ")
+    assert not empty
+    assert fence == "```"
+    assert command.split()[0] in {"cryolike-dask", "sbatch", "docker", "kubectl", "deploy/tls/make_certificates.sh"}
+
+
+@pytest.mark.parametrize("path", [*READMES, DEPLOY / "kubernetes" / "job.yaml"], ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_commands_in_the_files_use_options_that_exist(path: Path) -> None:
+    for arguments in _commands(path.read_text()):
+        result = CliRunner().invoke(main, [*arguments, "--help"])
+        assert result.exit_code == 0, result.output
+
+
+def test_files_that_the_readmes_name_exist() -> None:
+    for readme in READMES:
+        for name in re.findall(r"deploy/[\w./-]+\w", readme.read_text()):
+            assert (ROOT / name).exists(), (readme, name)
+        for link in re.findall(r"\]\((\.\.?/[^)]+)\)", readme.read_text()):
+            assert (readme.parent / link).exists(), (readme, link)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_are_valid_and_stop_at_the_first_error(script: Path) -> None:
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    assert "set -euo pipefail" in script.read_text()
+    assert script.read_text().startswith("#!/usr/bin/env bash\n")
+
+
+def test_the_generated_slurm_job_has_a_gpu_worker_that_ends_in_time() -> None:
+    dask_jobqueue = pytest.importorskip("dask_jobqueue")
+    import dask
+
+    content = yaml.safe_load((DEPLOY / "slurm" / "jobqueue.yaml").read_text())
+    defaults = dask.config.get("jobqueue.slurm")
+    assert set(content["jobqueue"]["slurm"]) <= set(defaults), "an option that dask-jobqueue does not know"
+    with dask.config.set({"jobqueue.slurm": {**defaults, **content["jobqueue"]["slurm"]}}):
+        job = dask_jobqueue.slurm.SLURMJob(scheduler="tcp://10.0.0.1:8786", name="test")
+    script = job.job_script()
+    assert "#SBATCH --gpus-per-node=8" in script
+    assert "#SBATCH -t 04:00:00" in script
+    command = shlex.split(next(line for line in script.splitlines() if "dask_cuda.cli" in line))
+    assert command[command.index("--resources") + 1] == "GPU=1"
+    assert command[command.index("--preload") + 1] == "cryolike_dask.execution.plugin"
+    minutes = int(command[command.index("--lifetime") + 1].removesuffix("m"))
+    stagger = int(command[command.index("--lifetime-stagger") + 1].removesuffix("m"))
+    assert minutes + stagger < 240
+
+
+def test_the_batch_file_converts_and_tidies_up(tmp_path: Path) -> None:
+    """Run as Slurm would run it on one node without GPUs, with a stand-in for srun that runs the command here."""
+    data = make_particles(tmp_path / "particles")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "srun").write_text('#!/bin/sh\nwhile [ "${1#--}" != "$1" ]; do shift; done\nexec "$@"\n')
+    (programs / "dask").write_text(f'#!/bin/sh\nexec {sys.executable} -m dask "$@"\n')
+    (programs / "cryolike-dask").write_text(
+        f'#!/bin/sh\nexec {sys.executable} -c "from cryolike_dask.cli import main; main()" "$@"\n'
+    )
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"} | {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "SLURM_SUBMIT_DIR": str(tmp_path),
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NUM_NODES": "1",
+    }
+    options = ["--params", data.params_file, "--mrc-folder", data.folder_mrc, "--batch-size", "4", "--no-plots"]
+    result = subprocess.run(
+        ["bash", DEPLOY / "slurm" / "cryolike.sbatch", "star", data.star_file, *options, "--out", tmp_path / "out"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    conversion(data, tmp_path / "serial").run_serially()
+    assert stacks(tmp_path / "out") == stacks(tmp_path / "serial")
+    assert not list(tmp_path.glob(".cryolike-*.json"))
+
+
+def test_dockerfile_pins_no_root_and_copies_what_exists() -> None:
+    lines = (DEPLOY / "docker" / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    instructions = [line.split(maxsplit=1) for line in lines if line.strip() and not line.startswith("#")]
+    known = {"FROM", "ENV", "RUN", "WORKDIR", "COPY", "USER", "ENTRYPOINT", "CMD"}
+    assert {name for name, _ in instructions} <= known
+    stages: dict[str, list[tuple[str, str]]] = {}
+    for name, rest in instructions:
+        if name == "FROM":
+            image, _, stage = rest.split()
+            assert ":" in image or image in stages, f"{image} has no version"
+            assert not image.endswith(":latest")
+            stages[stage] = []
+        else:
+            stages[list(stages)[-1]].append((name, rest))
+    assert list(stages)[-1] == "cpu"  # what is built without --target
+    for stage in ("cpu", "cuda"):
+        content = stages[stage]
+        assert [rest for name, rest in content if name == "USER"] == ["cryolike"]
+        assert next(rest for name, rest in content if name == "ENTRYPOINT") == '["cryolike-dask"]'
+        copied = [source for name, rest in content if name == "COPY" for source in rest.split()[:-1]]
+        assert copied
+        assert all((ROOT / source).exists() for source in copied)
+
+
+def test_every_default_is_explained_and_used() -> None:
+    text = (ROOT / "cryolike_dask" / "cryolike.yaml").read_text()
+    lines = text.splitlines()
+    sources = "".join(path.read_text() for path in (ROOT / "cryolike_dask").rglob("*.py"))
+
+    def walk(content: dict[str, Any], prefix: str = "") -> None:
+        for key, value in content.items():
+            name = f"{prefix}{key}"
+            if isinstance(value, dict):
+                walk(value, f"{name}.")
+                continue
+            assert f'"{name}"' in sources, f"nothing uses {name}"
+            number = next(i for i, line in enumerate(lines) if line.strip().startswith(f"{key}:"))
+            assert lines[number - 1].strip().startswith("#"), f"{name} is not explained"
+
+    walk(yaml.safe_load(text)["cryolike"])
