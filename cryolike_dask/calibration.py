@@ -11,7 +11,7 @@ SAMPLE = 32
 
 
 def seconds_an_image(plan: Plan) -> float:
-    """Seconds that one thread of this process needs to read and to transform an image.
+    """Seconds that one core of this machine needs to read and to transform an image, whatever device the conversion will use.
 
     Up to 32 images of the first stack are converted in memory, twice: the first time also compiles. Nothing is written.
 
@@ -19,7 +19,8 @@ def seconds_an_image(plan: Plan) -> float:
         InputError: an image is bad, and the settings do not allow that, or its file has changed.
     """
     stack = plan.stack(0)
-    few = replace(stack, rows=stack.rows[:SAMPLE])
+    # The machine that plans need not have the GPU of those that convert.
+    few = replace(stack, rows=stack.rows[:SAMPLE], settings=replace(stack.settings, device="cpu"))
     for _ in range(2):
         watch = Stopwatch()
         for _chunk in transform_chunks(few, watch, []):

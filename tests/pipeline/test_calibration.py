@@ -60,6 +60,10 @@ def test_time_grows_with_the_images_and_not_with_those_tried(tmp_path: Path, mon
     assert planned(particles, tmp_path / "out", batch_size=10).calibrate().core_seconds == pytest.approx(40 * 2 / 10)
 
 
+def test_a_machine_without_a_gpu_can_plan_for_those_with_one(abc: ParticleSet, tmp_path: Path) -> None:
+    assert planned(abc, tmp_path / "out", device="cuda").calibrate().core_seconds
+
+
 def test_what_was_tried_does_not_change_what_is_written(abc: ParticleSet, tmp_path: Path) -> None:
     planned(abc, tmp_path / "plain").run()
     conversion = planned(abc, tmp_path / "calibrated")
