@@ -196,6 +196,7 @@ class Conversion:
                         compute_seconds=receipt.compute_seconds,
                         write_seconds=receipt.write_seconds,
                         n_bytes=receipt.n_bytes,
+                        device_bytes=receipt.device_bytes,
                     )
                 )
 

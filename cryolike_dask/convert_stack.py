@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import ConversionError, InputError, OutputError
-from cryolike_dask.execution.device import make_transform
+from cryolike_dask.execution.device import make_transform, peak_device_bytes
 from cryolike_dask.execution.receipts import StackReceipt
 from cryolike_dask.particle_reader import ParticleReader
 from cryolike_dask.plan import StackPlan
@@ -80,6 +80,7 @@ def convert_stack(stack: StackPlan, folder: str | Path, cancelled: Callable[[], 
         read_seconds=watch.seconds["read"],
         compute_seconds=watch.seconds["compute"],
         write_seconds=watch.seconds["write"],
+        device_bytes=peak_device_bytes(stack.settings.device),
         warnings=tuple(warnings),
     )
 

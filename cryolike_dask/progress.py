@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
 
+_WIDE = 120
+"""Columns of a terminal that leave room for where the time goes."""
+
 
 @dataclass(frozen=True)
 class StackProgress:
@@ -32,6 +35,7 @@ class StackProgress:
         n_images: images in it.
         read_seconds, compute_seconds, write_seconds: time its worker spent on each.
         n_bytes: bytes written.
+        device_bytes: the most CUDA memory that its worker's tensors have taken at once so far; 0 on a CPU.
     """
 
     counter: int
@@ -40,6 +44,7 @@ class StackProgress:
     compute_seconds: float
     write_seconds: float
     n_bytes: int
+    device_bytes: int = 0
 
 
 class Progress(Protocol):
@@ -73,13 +78,18 @@ class _Tally:
 
     def __init__(self, n_stacks: int, n_images: int, clock: Clock) -> None:
         self.n_stacks, self.n_images = n_stacks, n_images
-        self.stacks = self.images = self.n_bytes = 0
+        self.stacks = self.images = self.n_bytes = self.device_bytes = 0
+        self._step_seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
         self._clock, self._began = clock, clock()
 
     def add(self, stack: StackProgress) -> None:
         self.stacks += 1
         self.images += stack.n_images
         self.n_bytes += stack.n_bytes
+        self.device_bytes = max(self.device_bytes, stack.device_bytes)
+        self._step_seconds["read"] += stack.read_seconds
+        self._step_seconds["compute"] += stack.compute_seconds
+        self._step_seconds["write"] += stack.write_seconds
 
     @property
     def seconds(self) -> float:
@@ -91,6 +101,15 @@ class _Tally:
         if not self.images or self.seconds <= 0:
             return ""
         return f"{human_count(rate(self.images, self.seconds))} images/s, {human_bytes(rate(self.n_bytes, self.seconds))}/s"
+
+    @property
+    def work(self) -> str:
+        """'read 25%, compute 50%, write 25%, GPU 1.2 GB': shares of the workers' time, and the most memory of one device, if any."""
+        total = sum(self._step_seconds.values())
+        parts = [f"{step} {100 * seconds / total:.0f}%" for step, seconds in self._step_seconds.items()] if total > 0 else []
+        if self.device_bytes > 0:
+            parts.append(f"GPU {human_bytes(self.device_bytes)}")
+        return ", ".join(parts)
 
     @property
     def seconds_left(self) -> float:
@@ -151,7 +170,9 @@ class LogProgress:
 
 
 class RichProgress:
-    """A bar on the terminal with images/s, MB/s and the time left. `NO_COLOR` in the environment keeps it plain.
+    """A bar on the terminal with images/s, MB/s and the time left; on a wide one also where the time goes, and device memory.
+
+    `NO_COLOR` in the environment keeps it plain.
 
     Args:
         console: where to draw; standard error if not given, so that standard output stays free for results.
@@ -171,6 +192,7 @@ class RichProgress:
             BarColumn(bar_width=None, complete_style="cyan", finished_style="green"),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[speed]}", style="dim"),
+            TextColumn("{task.fields[work]}", style="dim"),
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
             console=self._console,
@@ -180,7 +202,7 @@ class RichProgress:
     def start(self, n_stacks: int, n_images: int) -> None:
         """See `Progress`."""
         self._tally = _Tally(n_stacks, n_images, self._clock)
-        self._task = self._bar.add_task("", total=n_images, stacks=f"0/{plural(n_stacks, 'stack')}", speed="", left="")
+        self._task = self._bar.add_task("", total=n_images, stacks=f"0/{plural(n_stacks, 'stack')}", speed="", work="", left="")
         self._bar.start()
 
     def stack_done(self, stack: StackProgress) -> None:
@@ -193,6 +215,7 @@ class RichProgress:
             completed=tally.images,
             stacks=f"{tally.stacks:,}/{plural(tally.n_stacks, 'stack')}",
             speed=tally.speed,
+            work=tally.work if self._console.width >= _WIDE else "",
             left="" if done else f"{human_seconds(tally.seconds_left)} left",
         )
 
@@ -231,7 +254,8 @@ class NotebookProgress:
         if self._clock() - self._last >= self._every:
             self._last = self._clock()
             left = f"about {human_seconds(self._tally.seconds_left)} left"
-            self._show(f"{self._tally.images:,} of {plural(self._tally.n_images, 'image')}, {self._tally.speed}, {left}", "#3572b0")
+            done = f"{self._tally.images:,} of {plural(self._tally.n_images, 'image')}, {self._tally.speed}, {left}"
+            self._show(f"{done}<br>{self._tally.work}", "#3572b0")
 
     def finish(self, error: BaseException | None) -> None:
         """See `Progress`."""

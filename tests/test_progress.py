@@ -29,15 +29,15 @@ class Clock:
         return self.now
 
 
-def stack(counter: int, n_images: int = 100) -> StackProgress:
-    return StackProgress(counter, n_images, read_seconds=0.1, compute_seconds=0.2, write_seconds=0.1, n_bytes=50_000_000)
+def stack(counter: int, n_images: int = 100, device_bytes: int = 0) -> StackProgress:
+    return StackProgress(counter, n_images, 0.1, 0.2, 0.1, n_bytes=50_000_000, device_bytes=device_bytes)
 
 
-def run(progress: Progress, clock: Clock, n_stacks: int, seconds_each: float) -> None:
+def run(progress: Progress, clock: Clock, n_stacks: int, seconds_each: float, device_bytes: tuple[int, ...] = (0,)) -> None:
     progress.start(n_stacks, 100 * n_stacks)
     for counter in range(n_stacks):
         clock.now += seconds_each
-        progress.stack_done(stack(counter))
+        progress.stack_done(stack(counter, device_bytes=device_bytes[counter % len(device_bytes)]))
     progress.finish(None)
 
 
@@ -63,9 +63,9 @@ def test_an_early_end_says_what_is_missing(caplog: pytest.LogCaptureFixture) -> 
     assert caplog.messages[-1] == "Stopped after 100 images in 1 stack, 2.0 s: 2 of 3 stacks not written."
 
 
-def rich_output(**console: Any) -> str:
+def rich_output(width: int = 120, device_bytes: tuple[int, ...] = (0,), **console: Any) -> str:
     clock, file = Clock(), io.StringIO()
-    run(RichProgress(Console(file=file, width=120, **console), clock), clock, n_stacks=4, seconds_each=1.0)
+    run(RichProgress(Console(file=file, width=width, **console), clock), clock, 4, 1.0, device_bytes)
     return file.getvalue()
 
 
@@ -74,6 +74,18 @@ def test_the_terminal_bar_shows_stacks_speed_and_share(monkeypatch: pytest.Monke
     shown = rich_output(force_terminal=True)
     for words in ("4/4 stacks", "100%", "100 images/s, 50.0 MB/s", "\x1b[32m"):
         assert words in shown
+
+
+def test_a_wide_terminal_shows_where_the_time_goes_and_the_most_memory_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    used = (1_000_000_000, 3_000_000_000, 2_000_000_000)
+    assert "read 25%, compute 50%, write 25%, GPU 3.0 GB" in rich_output(140, used, force_terminal=True)
+    on_cpu = rich_output(120, force_terminal=True)
+    assert "read 25%, compute 50%, write 25%" in on_cpu
+    assert "GPU" not in on_cpu
+    narrow = rich_output(80, used, force_terminal=True)
+    assert "compute" not in narrow
+    assert "100 images/s, 50.0 MB/s" in narrow
 
 
 def test_no_color_keeps_the_terminal_bar_plain(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,10 +107,11 @@ def test_the_notebook_bar_is_redrawn_in_place() -> None:
         drawn.append(shown._repr_html_())
         return Handle()
 
-    run(NotebookProgress(every=1.0, clock=clock, display=display), clock, n_stacks=4, seconds_each=0.5)
+    run(NotebookProgress(every=1.0, clock=clock, display=display), clock, 4, 0.5, device_bytes=(3_000_000_000, 0))
     assert len(drawn) == 4  # the start, every second one, the end
     assert "width:50.0%" in drawn[1]
     assert "200 of 400 images, 200 images/s" in drawn[1]
+    assert "read 25%, compute 50%, write 25%, GPU 3.0 GB" in drawn[1]
     assert "Converted 400 images" in drawn[-1]
 
 

@@ -28,6 +28,20 @@ def resolve_device(device: Device) -> str:
     return "cpu"
 
 
+def peak_device_bytes(device: Device) -> int:
+    """The most CUDA memory that tensors of this process have taken at once; 0 on a CPU.
+
+    Raises:
+        ConversionError: as for `resolve_device`.
+    """
+    found = resolve_device(device)
+    if found == "cpu":
+        return 0
+    import torch
+
+    return int(torch.cuda.max_memory_allocated(found))
+
+
 def make_transform(descriptor: ImageDescriptor, settings: ConversionSettings) -> Transform:
     """The transform for this worker. Not to be shared between threads."""
     device = resolve_device(settings.device)

@@ -15,6 +15,7 @@ class StackReceipt:
         n_bytes: bytes of its files.
         fourier_crc32, phys_crc32: of the tensors' bytes; the latter -1 where no physical images are saved.
         read_seconds, compute_seconds, write_seconds: where its time went.
+        device_bytes: the most CUDA memory that its worker's tensors have taken at once so far; 0 on a CPU.
         warnings: bad images that were written as zeros.
         kept: it was there already, from an interrupted run.
         attempt: name of the attempt that staged it; '' when it is published.
@@ -28,6 +29,7 @@ class StackReceipt:
     read_seconds: float = 0.0
     compute_seconds: float = 0.0
     write_seconds: float = 0.0
+    device_bytes: int = 0
     warnings: tuple[str, ...] = ()
     kept: bool = False
     attempt: str = ""
