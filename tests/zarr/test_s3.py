@@ -135,7 +135,10 @@ def test_a_run_over_s3_survives_a_killed_worker(data: Any, serial: Path, bucket:
     assert killed
     assert report.n_images == N
     assert verify_output(tmp_path) == []
-    np.testing.assert_array_equal(open_store(location).fourier.compute(), _all(serial, "fourier"))
+    store = open_store(location)
+    assert store.complete
+    np.testing.assert_array_equal(store.fourier.compute(), _all(serial, "fourier"))
+    np.testing.assert_array_equal(store.physical.compute(), _all(serial, "physical"))
 
 
 def test_s3_to_pt(data: Any, serial: Path, bucket: str, tmp_path: Path) -> None:
