@@ -22,6 +22,12 @@ def case_by_file(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return make_case(tmp_path_factory.mktemp("case_by_file"), n_images=150, batch_size=10, order="file")
 
 
+@pytest.fixture(scope="session")
+def case_of_many(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """500 stacks of one image: seconds of work, however fast the machine."""
+    return make_case(tmp_path_factory.mktemp("case_of_many"), n_images=500, batch_size=1)
+
+
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out"

@@ -101,7 +101,8 @@ def test_a_conversion_that_is_killed_three_times_ends_with_the_right_result(case
 
 
 @pytest.mark.parametrize("more", [(), ("--workers", "2")], ids=["threads", "cluster"])
-def test_control_c_stops_within_seconds_and_leaves_no_leftovers(case: Case, out: Path, more: tuple[str, ...]) -> None:
+def test_control_c_stops_within_seconds_and_leaves_no_leftovers(case_of_many: Case, out: Path, more: tuple[str, ...]) -> None:
+    case = case_of_many
     with watching(out), process(case.command(out, *more)) as run:
         until(lambda: n_visible(out) >= 5, "the fifth stack")
         # As a terminal does: everything that was started gets it.

@@ -15,6 +15,7 @@ import pytest
 from distributed import Client, Worker, WorkerPlugin
 from distributed.utils import get_mp_context
 
+import cryolike_dask.convert_stack
 from cryolike_dask.execution.cluster import local_cluster, visible_gpus
 from cryolike_dask.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ConversionSettings
@@ -29,7 +30,6 @@ class _ActsAsGpu(WorkerPlugin):
     name = "acts-as-gpu"
 
     def setup(self, worker: Any) -> None:
-        import cryolike_dask.convert_stack
         from cryolike_dask.torch_transform import TorchTransform
 
         worker.device_sections = []
@@ -50,7 +50,7 @@ class _ActsAsGpu(WorkerPlugin):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return make_particles(tmp_path_factory.mktemp("particles"), n_images=480)
+    return make_particles(tmp_path_factory.mktemp("particles"), n_images=960)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,8 @@ def node() -> Iterator[Client]:
     names = ",".join(map(str, range(N_GPUS)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", names)
+        # Workers that a test adds live in this process, and so does what the plugin does to them: it is undone here.
+        patch.setattr(cryolike_dask.convert_stack, "make_transform", cryolike_dask.convert_stack.make_transform)
         # Forked from a server that has everything imported, so that eight workers start at once.
         with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
             get_mp_context().set_forkserver_preload(["distributed", "cryolike_dask.execution.tasks", "tests.support.clusters"])
@@ -99,8 +101,8 @@ def test_work_is_spread_and_device_sections_do_not_overlap(node: Client, data: A
     conversion(data, tmp_path / "out").run(node)
     made = _makers(node)
     assert set(made) == _gpu_names()
-    assert sum(made.values()) == 120
-    assert all(abs(count - 15) <= 0.15 * 15 for count in made.values()), made
+    assert sum(made.values()) == 240
+    assert all(abs(count - 30) <= 0.15 * 30 for count in made.values()), made
     for sections in node.run(lambda dask_worker: dask_worker.device_sections).values():
         assert len(sections) >= 12
         ordered = np.array(sorted(sections))
@@ -120,7 +122,7 @@ def test_workers_without_a_gpu_make_no_stack(node: Client, data: Any, serial: Pa
         conversion(data, tmp_path / "out").run(node)
         made = _makers(node)
         assert set(made) == _gpu_names()
-        assert sum(made.values()) == 120
+        assert sum(made.values()) == 240
         conversion(data, tmp_path / "on-all", device="cpu").run(node)
         assert any(name.startswith("cpu-") for name in _makers(node))
     finally:

@@ -112,7 +112,7 @@ def cluster(hosts: Hosts, certificates: Path, tmp_path_factory: pytest.TempPathF
         for process in reversed(processes):
             process.terminate()
         for process in processes:
-            process.wait(20)
+            process.wait(60)
         log.close()
 
 

@@ -235,8 +235,12 @@ def process_cluster(n_workers: int = 2) -> Iterator[tuple[LocalCluster, Client]]
     """Worker processes with nannies. They are forked from a server that has everything imported, so that they start at once."""
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
         get_mp_context().set_forkserver_preload(["distributed", "cryolike_dask.execution.tasks", "tests.support.chaos"])
+        # The server's environment is that of its start.
+        environment = dict(os.environ)
         with (
-            LocalCluster(n_workers=n_workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster,
+            LocalCluster(
+                n_workers=n_workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", env=environment
+            ) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):
             client.run(warm_up)
