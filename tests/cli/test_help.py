@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -74,3 +75,14 @@ def test_dask_offers_the_same_commands() -> None:
     assert result.returncode == 0, result.stderr
     assert "cryosparc" not in result.stdout.splitlines()[0]
     assert "Convert particles to Fourier-polar stacks." in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"), [("cryolike-dask con", "convert"), ("cryolike-dask convert star --dry", "--dry-run")]
+)
+def test_the_shell_completes_commands_and_options(words: str, offered: str) -> None:
+    environment = {**os.environ, "_CRYOLIKE_DASK_COMPLETE": "bash_complete", "COMP_WORDS": words}
+    environment["COMP_CWORD"] = str(len(words.split()) - 1)
+    command = [sys.executable, "-c", "from cryolike_dask.cli import main; main(prog_name='cryolike-dask')"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == [f"plain,{offered}"]
