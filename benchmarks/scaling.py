@@ -62,7 +62,7 @@ def with_files_and_order(folder: Path, repeats: int) -> list[dict[str, Any]]:
 def with_pictures(folder: Path, repeats: int) -> list[dict[str, Any]]:
     """Stacks of 1,024 with and without the three pictures of each and the page about the run."""
     rows = []
-    for box, n_images in ((128, 4096), (256, 2048)):
+    for box, n_images in ((128, 2048), (256, 2048)):
         particles = write_particles(folder / "in", n_images, box, n_distinct=500)
 
         def run(flag_plots: bool, particles: Any = particles) -> float:
@@ -100,7 +100,7 @@ def with_workers(folder: Path, repeats: int) -> dict[str, Any]:
 
     def plain(n_processes: int) -> float:
         out = [str(folder / f"out-{i}") for i in range(n_processes)]
-        commands = [("convert", str(warm.star_file), str(warm.folder), path, "100", "128", "8") for path in out]
+        commands = [("convert", str(warm.star_file), str(warm.folder), path, "100", "128", "4") for path in out]
         return statistics.mean(result["seconds"] for result in _in_processes(commands))
 
     single, pair = interleaved(repeats, lambda: plain(1), lambda: plain(2))
@@ -158,7 +158,7 @@ def _shares(tasks: Any, began: float, seconds: float) -> dict[str, Any]:
     }
 
 
-def tiny_stacks(folder: Path, n_stacks: int = 2000) -> dict[str, Any]:
+def tiny_stacks(folder: Path, n_stacks: int = 1000) -> dict[str, Any]:
     """Stacks of one tiny image on two workers: stacks a second, and the memory of the process that holds scheduler and client."""
     particles = write_particles(folder / "in", n_stacks, 16, n_distinct=100)
     memory = MemoryProgress(n_stacks // 4)
