@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import sys
 import uuid
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 _NO_DIRECTORY_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EACCES}
+
+
+_SYNC_FILE_RANGE_WRITE = 2
+
+
+def begin_sync(file: int) -> None:
+    """Have the system begin to write an open file to the disk, where that can be asked for: a later fsync waits less.
+
+    A hint. It neither waits nor takes notice of errors: those stay for the fsync, which alone makes anything durable.
+    """
+    sync_file_range = _sync_file_range()
+    if sync_file_range is not None:
+        sync_file_range(file, 0, 0, _SYNC_FILE_RANGE_WRITE)
+
+
+@cache
+def _sync_file_range() -> Any:
+    if not sys.platform.startswith("linux"):
+        return None
+    function = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    if function is not None:
+        function.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return function
 
 
 def sync_file(path: Path) -> None:

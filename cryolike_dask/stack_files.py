@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cryolike_dask.durable import sync_directory, sync_file
+from cryolike_dask.durable import sync_directory
 from cryolike_dask.errors import InputError
 from cryolike_dask.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ConversionSettings
@@ -145,12 +145,11 @@ def withdraw(finals: Iterable[Path]) -> None:
 
 
 def write_metadata(path: Path, values: Mapping[str, Any]) -> int:
-    """Write an `.npz` that loads without pickle, and make it durable. Returns its size in bytes."""
+    """Write an `.npz` that loads without pickle. Returns its size in bytes."""
     buffer = io.BytesIO()
     np.savez(buffer, **values)
     with path.open("wb") as file:
         file.write(buffer.getvalue())
-    sync_file(path)
     return buffer.getbuffer().nbytes
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cryolike_dask.durable import sync_file
 from cryolike_dask.errors import CryolikeError, InputError
 from cryolike_dask.execution.receipts import StackReceipt
 from cryolike_dask.object_store import open_objects
@@ -98,25 +99,28 @@ class StackWriter:
 
     def stage(self) -> StackReceipt:
         """Complete the files, make them durable, and give them their staged names, the metadata last."""
+        tensors = {"fourier": self.fourier} | ({} if self.physical is None else {"phys": self.physical})
+        crcs = {"fourier_crc32": -1, "phys_crc32": -1} | {f"{array}_crc32": images.finish() for array, images in tensors.items()}
         metadata = stack_metadata(self.stack, self.power / len(self.stack), self.zeroed)
-        fourier_crc32 = self.fourier.finish()
-        phys_crc32 = -1 if self.physical is None else self.physical.finish()
-        metadata |= {"fourier_crc32": np.int64(fourier_crc32), "phys_crc32": np.int64(phys_crc32)}
-        n_bytes = 0
+        metadata |= {name: np.int64(crc) for name, crc in crcs.items()}
         if self.objects is not None:
             metadata["zarr_store"] = np.str_(self.stack.settings.zarr_store or DEFAULT_NAME)
-            for array, images in (("fourier", self.fourier), ("phys", self.physical)):
-                if images is not None:
-                    n_bytes += images.path.stat().st_size
-                    self.objects.install(images.path, shard_name(array, self.stack.counter))
         path = partial_name(self.paths.metadata, self.attempt)
         self._resources.callback(path.unlink, missing_ok=True)
-        write_metadata(path, metadata)
+        n_bytes = write_metadata(path, metadata)
+        # All are written before the first is waited for, so that a journal is committed once and not for each.
+        for images in tensors.values():
+            images.sync()
+            n_bytes += images.path.stat().st_size
+        sync_file(path)
+        if self.objects is not None:
+            for array, images in tensors.items():
+                self.objects.install(images.path, shard_name(array, self.stack.counter))
         for final in self.paths.data(self.stack.settings):
-            partial = partial_name(final, self.attempt)
-            n_bytes += partial.stat().st_size
-            os.replace(partial, staged_name(final, self.attempt))
-        return StackReceipt(self.stack.counter, len(self.stack), n_bytes, fourier_crc32, phys_crc32, attempt=self.attempt)
+            os.replace(partial_name(final, self.attempt), staged_name(final, self.attempt))
+        return StackReceipt(
+            self.stack.counter, len(self.stack), n_bytes, crcs["fourier_crc32"], crcs["phys_crc32"], attempt=self.attempt
+        )
 
 
 def completed_receipt(stack: StackPlan, folder: Path) -> StackReceipt | None:

@@ -20,8 +20,11 @@ import numpy.typing as npt
 import torch
 
 from cryolike_dask.checksums import combine_equal_lengths, crc32
+from cryolike_dask.durable import begin_sync
 
 _DATA_ENTRY = "archive/data/0"
+_SYNC_BYTES = 32 << 20
+"""What is written before the disk is set to work: so much that asking costs nothing, so little that the end need not wait."""
 
 
 class InPlaceWriter(ABC):
@@ -43,6 +46,7 @@ class InPlaceWriter(ABC):
         self.crcs = np.zeros(shape[0], dtype=np.uint32)
         self.written = np.zeros(shape[0], dtype=bool)
         self._file = file
+        self._unsynced = 0
 
     def __enter__(self) -> Self:
         return self
@@ -63,6 +67,11 @@ class InPlaceWriter(ABC):
                 last += 1
             _write_all(self._file, flat[first:last], self.data_offset + int(positions[first]) * self.image_bytes)
             first = last
+        self._unsynced += flat.nbytes
+        if self._unsynced >= _SYNC_BYTES:
+            # The disk works on these while the next ones are computed.
+            begin_sync(self._file)
+            self._unsynced = 0
 
     def crc(self) -> int:
         """CRC-32 of all images' bytes."""
@@ -72,7 +81,15 @@ class InPlaceWriter(ABC):
 
     @abstractmethod
     def finish(self) -> int:
-        """Complete the file and make it durable. Returns `crc`."""
+        """Complete the file. Returns `crc`."""
+
+    def sync(self) -> None:
+        """Make what was written durable.
+
+        Raises:
+            OSError: the file system refuses; the file must not be used.
+        """
+        os.fsync(self._file)
 
 
 class TensorFileWriter(InPlaceWriter):
@@ -95,18 +112,17 @@ class TensorFileWriter(InPlaceWriter):
         super().__init__(path, shape, dtype, self.layout.data_offset, os.open(path, os.O_RDWR | os.O_CLOEXEC))
 
     def finish(self) -> int:
-        """Put in the CRC. The file is complete and durable afterwards.
+        """Put in the CRC. The file is complete afterwards, though not durable yet.
 
         Returns:
             CRC-32 of the tensor's bytes.
 
         Raises:
-            OSError: the file system refuses; the file must not be used.
+            OSError: the file system refuses.
         """
         crc = self.crc()
         for offset in self.layout.crc_offsets:
             _write_all(self._file, np.frombuffer(struct.pack("<I", crc), dtype=np.uint8), offset)
-        os.fsync(self._file)
         return crc
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,46 +75,28 @@ def cluster(hosts: Hosts, certificates: Path, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("cluster")
     environment = {**os.environ, "DASK_CONFIG": str(certificates / "dask"), "PYTHONPATH": str(ROOT)}
     file = folder / "scheduler.json"
-    dask = (sys.executable, "-m", "dask")
-    quiet = ("--no-dashboard",)
-    log = (folder / "log").open("w")
-    processes = [
-        subprocess.Popen(
-            [*hosts.first, *dask, "scheduler", "--host", hosts.first_address, "--port", "0", "--scheduler-file", str(file), *quiet],
-            env=environment,
-            stderr=log,
-        )
-    ]
-    try:
+    with (folder / "log").open("w") as log, ExitStack() as processes:
+
+        def start(host: tuple[str, ...], address: str, *what: str) -> None:
+            command = [*host, sys.executable, "-m", "dask", *what, "--host", address, "--scheduler-file", str(file)]
+            processes.callback(_stop, subprocess.Popen([*command, "--no-dashboard"], env=environment, stderr=log))
+
+        # Each is stopped before what it needs to say goodbye to.
+        start(hosts.first, hosts.first_address, "scheduler", "--port", "0")
         until(file.exists, "the scheduler's start")
         for host, address in ((hosts.first, hosts.first_address), (hosts.second, hosts.second_address)):
-            processes.append(
-                subprocess.Popen(
-                    [
-                        *host,
-                        *dask,
-                        "worker",
-                        "--scheduler-file",
-                        str(file),
-                        "--host",
-                        address,
-                        "--nthreads",
-                        "1",
-                        "--no-nanny",
-                        *quiet,
-                    ],
-                    env=environment,
-                    stderr=log,
-                )
-            )
+            start(host, address, "worker", "--nthreads", "1", "--no-nanny")
         until(lambda: (folder / "log").read_text().count("Register worker addr") == 2, "the workers' start")
         yield str(file)
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-        for process in processes:
-            process.wait(60)
-        log.close()
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def test_two_hosts_write_what_one_process_writes(hosts: Hosts, certificates: Path, cluster: str, tmp_path: Path) -> None:

@@ -396,7 +396,12 @@ def live() -> None:
 def process(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
     """A process in a session of its own, killed with all its children in the end."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | options
-    started = subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **options)
+    # Where this runs in the background of a script, Ctrl-C is ignored, which children would inherit.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        started = subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **options)
+    finally:
+        signal.signal(signal.SIGINT, before)
     try:
         yield started
     finally:
