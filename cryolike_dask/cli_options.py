@@ -58,6 +58,7 @@ _CONVERSION = (
         show_default=True,
         help="Where voltage, Cs or contrast differ.",
     ),
+    click.option("--hash-inputs", is_flag=True, help="Also record the SHA-256 of each image file: see the reliability guide."),
 )
 
 _RUNNING = (

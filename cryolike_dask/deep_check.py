@@ -13,6 +13,7 @@ from cryolike_dask.boxes import cut_boxes
 from cryolike_dask.direct_sum import centre, direct_polar_transform, downsample
 from cryolike_dask.errors import CryolikeError
 from cryolike_dask.image_descriptor import ImageDescriptor
+from cryolike_dask.input_hashes import sha256_of_files
 from cryolike_dask.mrc import ImageFileReader, read_header
 from cryolike_dask.particles import BoxCut
 from cryolike_dask.stack_files import StackPaths, load_stack
@@ -25,8 +26,10 @@ def differences_from_source(root: Path, manifest: dict[str, Any], counters: list
     """Compare up to 16 random images with the direct sum over their source image.
 
     Yields:
-        One line for each image that differs or whose source cannot be read any more.
+        One line for each image that differs or whose source cannot be read any more, and for each image file whose content is not
+        what the manifest says, if it says anything of that.
     """
+    yield from _changed_content(manifest)
     random = np.random.default_rng(seed)
     settings = manifest["identity"]["settings"]
     sizes = {stack["counter"]: stack["n_images"] for stack in manifest["stacks"]}
@@ -51,6 +54,16 @@ def differences_from_source(root: Path, manifest: dict[str, Any], counters: list
         error_norm = float(np.linalg.norm(written - exact) / np.linalg.norm(exact))
         if not error_norm <= TOLERANCE[descriptor.precision]:
             yield f"{name} differs from its source image by {error_norm:.2g} (relative)"
+
+
+def _changed_content(manifest: dict[str, Any]) -> Iterator[str]:
+    hashed = {file["path"]: file["sha256"] for file in manifest["inputs"] if "sha256" in file}
+    there = [path for path in hashed if Path(path).exists()]
+    for path in hashed.keys() - there:
+        yield f"{path}, which was converted, is not there any more"
+    for path, now in zip(there, sha256_of_files(there), strict=True):
+        if now != hashed[path]:
+            yield f"{path} is not what was converted: its SHA-256 is {now}, it was {hashed[path]}"
 
 
 def _source_image(metadata: dict[str, np.ndarray], i: int, sources: list[dict[str, Any]]) -> npt.NDArray[np.float32]:

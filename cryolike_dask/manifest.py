@@ -15,6 +15,7 @@ from cryolike_dask import __version__
 from cryolike_dask.durable import write_whole
 from cryolike_dask.errors import OutputError
 from cryolike_dask.execution.receipts import StackReceipt
+from cryolike_dask.input_hashes import sha256_of_files
 from cryolike_dask.plan import Plan
 
 MANIFEST = "manifest.json"
@@ -23,7 +24,8 @@ _DEPENDENCIES = ("dask", "distributed", "isal", "mrcfile", "numba", "numpy", "pa
 
 def begin_manifest(folder: Path, plan: Plan) -> None:
     """Record a run that is about to start: from here on the folder is its own."""
-    _write(folder, _content(plan, "running", [], []))
+    before = _recorded_inputs(folder) if plan.settings.skip_exist else {}
+    _write(folder, _content(plan, "running", [], [], _inputs(plan, before)))
 
 
 def complete_manifest(folder: Path, plan: Plan, receipts: Iterable[StackReceipt], complete: bool) -> None:
@@ -41,7 +43,9 @@ def complete_manifest(folder: Path, plan: Plan, receipts: Iterable[StackReceipt]
         for receipt in receipts
     ]
     warnings = [line for receipt in receipts for line in receipt.warnings]
-    _write(folder, _content(plan, "complete" if complete else "incomplete", stacks, warnings))
+    _write(
+        folder, _content(plan, "complete" if complete else "incomplete", stacks, warnings, list(_recorded_inputs(folder).values()))
+    )
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -63,18 +67,51 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def changed_inputs(manifest: dict[str, Any], plan: Plan) -> list[str]:
-    """One line for each image file of the plan that is not what the run of this manifest read."""
-    before = {file["path"]: file for file in manifest.get("inputs", [])}
-    lines = []
-    for now in _inputs(plan):
-        then = before.get(now["path"], now)
-        if then != now:
-            lines.append(f"{now['path']} has changed: {_described(then)} then, {_described(now)} now")
-    return lines
+    """One line for each image file of the plan that is not what the run of this manifest read.
+
+    Where the manifest has a file's hash, a copy of the file will do.
+    """
+    before = _by_path(manifest)
+    pairs = [(before[now["path"]], now) for now in _files(plan) if now["path"] in before]
+    changed = [(then, now) for then, now in pairs if (then["size"], then["mtime_ns"]) != (now["size"], now["mtime_ns"])]
+    copies = [now["path"] for then, now in changed if then["size"] == now["size"] and "sha256" in then]
+    content = dict(zip(copies, sha256_of_files(copies), strict=True))
+    return [
+        f"{now['path']} has changed: {_described(then)} then, {_described(now)} now"
+        for then, now in changed
+        if content.get(now["path"]) != then.get("sha256", "")
+    ]
 
 
-def _inputs(plan: Plan) -> list[dict[str, Any]]:
+def _files(plan: Plan) -> list[dict[str, Any]]:
     return [{"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns} for file in plan.files if file is not None]
+
+
+def _inputs(plan: Plan, before: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The image files of a run, with their hashes where they are wanted or known.
+
+    Args:
+        plan: of the run.
+        before: by path, the files of a run that this one continues; `changed_inputs` found none that differs.
+    """
+    inputs = _files(plan)
+    to_hash = []
+    for file in inputs:
+        if "sha256" in before.get(file["path"], {}):
+            file["sha256"] = before[file["path"]]["sha256"]
+        elif plan.settings.hash_inputs:
+            to_hash.append(file)
+    for file, sha256 in zip(to_hash, sha256_of_files([file["path"] for file in to_hash]), strict=True):
+        file["sha256"] = sha256
+    return inputs
+
+
+def _recorded_inputs(folder: Path) -> dict[str, dict[str, Any]]:
+    return _by_path(read_manifest(folder) or {})
+
+
+def _by_path(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {file["path"]: file for file in manifest.get("inputs", [])}
 
 
 def _described(file: dict[str, Any]) -> str:
@@ -82,7 +119,9 @@ def _described(file: dict[str, Any]) -> str:
     return f"{file['size']:,} bytes of {when}.{file['mtime_ns'] % 10**9:09d}"
 
 
-def _content(plan: Plan, status: str, stacks: list[dict[str, Any]], warnings: list[str]) -> dict[str, Any]:
+def _content(
+    plan: Plan, status: str, stacks: list[dict[str, Any]], warnings: list[str], inputs: list[dict[str, Any]]
+) -> dict[str, Any]:
     return {
         "software": "cryolike_dask",
         "version": __version__,
@@ -98,7 +137,7 @@ def _content(plan: Plan, status: str, stacks: list[dict[str, Any]], warnings: li
         "warnings": [*plan.warnings, *warnings],
         "skipped": list(plan.table.skipped),
         "stacks": stacks,
-        "inputs": _inputs(plan),
+        "inputs": inputs,
     }
 
 

@@ -29,7 +29,16 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "order": get_args(Order),
 }
 
-_WITHOUT_EFFECT_ON_STACKS = ("device", "flag_plots", "skip_exist", "overwrite", "n_stacks_max", "on_missing", "on_bad_image")
+_WITHOUT_EFFECT_ON_STACKS = (
+    "device",
+    "flag_plots",
+    "skip_exist",
+    "overwrite",
+    "n_stacks_max",
+    "on_missing",
+    "on_bad_image",
+    "hash_inputs",
+)
 """Settings that a run may be continued with other values of: a stack that is complete is the same with any of them, or was asked for
 as it is. What `on_missing` leaves out shows in the particles, and more stacks can be added to those that `n_stacks_max` asked for."""
 
@@ -59,6 +68,8 @@ class ConversionSettings:
         ignore_manual_pixel_size: let the table win where `pixel_size` conflicts with it.
         never_combine_input_files: end a stack where the image file changes; None for what the source's kind asks for, which is yes
             for image files paired with a STAR file each, and else no.
+        hash_inputs: also record the SHA-256 of each image file, which reads all of them once more. The run can then be continued with
+            copies of the files, and `verify --deep` knows whether they are still what was converted.
     """
 
     batch_size: int = 1024
@@ -79,6 +90,7 @@ class ConversionSettings:
     order: Order = "metadata"
     ignore_manual_pixel_size: bool = False
     never_combine_input_files: bool | None = None
+    hash_inputs: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():

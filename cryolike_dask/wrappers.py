@@ -1,8 +1,8 @@
 """CryoLike's conversion functions: one call from files to stacks.
 
 All of them take, by keyword: folder_output, batch_size, n_stacks_max, pixel_size, downsample_factor, downsample_type, flag_plots,
-skip_exist, overwrite, device, save_phys, output_format, on_missing, on_bad_image, mixed_optics, order, ignore_manual_pixel_size
-(see `ConversionSettings`), and client and progress (see `Conversion.run`).
+skip_exist, overwrite, device, save_phys, output_format, on_missing, on_bad_image, mixed_optics, order, ignore_manual_pixel_size,
+hash_inputs (see `ConversionSettings`), and client and progress (see `Conversion.run`).
 """
 
 from __future__ import annotations

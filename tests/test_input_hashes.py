@@ -1,0 +1,129 @@
+"""Runs that know their image files by content: `hash_inputs`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from cryolike_dask.cli import main
+from cryolike_dask.conversion import Conversion
+from cryolike_dask.demo import DemoData, write_demo_particles
+from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.sources.star import particles_from_star
+from cryolike_dask.verify import verify_output
+
+_IN_A_LABEL = 500
+"""A byte of an MRC header that no reader looks at."""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DemoData:
+    return write_demo_particles(tmp_path / "particles", n_images=12, box=16, pixel_size=3.0, n_files=2, seed=1)
+
+
+@pytest.fixture
+def files(data: DemoData) -> list[Path]:
+    return sorted(Path(data.folder_mrc).glob("*.mrcs"))
+
+
+def conversion(data: DemoData, out: Path, **options: Any) -> Conversion:
+    particles = particles_from_star(str(data.star_file), str(data.folder_mrc))
+    return Conversion(particles, data.params_file, folder_output=out, **({"batch_size": 3, "flag_plots": False} | options))
+
+
+def recorded(out: Path) -> dict[str, str]:
+    return {file["path"]: file["sha256"] for file in json.loads((out / "manifest.json").read_text())["inputs"] if "sha256" in file}
+
+
+def sha256sum(files: list[Path]) -> dict[str, str]:
+    """What the program of that name says."""
+    lines = subprocess.run(["sha256sum", *files], check=True, capture_output=True, text=True).stdout.splitlines()
+    return {path: digest for digest, path in (line.split("  ", 1) for line in lines)}
+
+
+def copy_anew(file: Path) -> None:
+    """The same content under the same name, with a later time."""
+    before = file.stat().st_mtime_ns
+    shutil.copyfile(file, file.with_suffix(".copy"))
+    os.replace(file.with_suffix(".copy"), file)
+    os.utime(file, ns=(before + 10**9, before + 10**9))
+
+
+def change(file: Path, keep_time: bool) -> None:
+    """Another byte, the same size."""
+    found = file.stat()
+    content = bytearray(file.read_bytes())
+    content[_IN_A_LABEL] ^= 1
+    file.write_bytes(content)
+    later = found.st_mtime_ns + (0 if keep_time else 10**9)
+    os.utime(file, ns=(later, later))
+
+
+def test_the_manifest_has_the_hashes_that_sha256sum_prints(data: DemoData, files: list[Path], tmp_path: Path) -> None:
+    conversion(data, tmp_path / "out", hash_inputs=True).run()
+    assert recorded(tmp_path / "out") == sha256sum(files)
+    conversion(data, tmp_path / "plain").run()
+    assert recorded(tmp_path / "plain") == {}
+
+
+def test_a_run_is_continued_with_copies_of_its_files(data: DemoData, files: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    conversion(data, out, hash_inputs=True, n_stacks_max=2).run()
+    hashes = recorded(out)
+    for file in files:
+        copy_anew(file)
+    report = conversion(data, out, skip_exist=True).run()
+    assert (report.n_kept, len(report.stacks)) == (2, 4)
+    # They stay known, although this run did not ask for hashes.
+    assert hashes.items() <= recorded(out).items()
+    times = {entry["path"]: entry["mtime_ns"] for entry in json.loads((out / "manifest.json").read_text())["inputs"]}
+    assert times == {str(file): file.stat().st_mtime_ns for file in files}
+
+
+def test_without_hashes_copies_are_refused(data: DemoData, files: list[Path], tmp_path: Path) -> None:
+    conversion(data, tmp_path / "out").run()
+    copy_anew(files[0])
+    with pytest.raises(OutputError, match=rf"{files[0].name} has changed: .* then, .* now"):
+        conversion(data, tmp_path / "out", skip_exist=True, hash_inputs=True).run()
+
+
+def test_other_content_of_the_same_size_is_refused(data: DemoData, files: list[Path], tmp_path: Path) -> None:
+    conversion(data, tmp_path / "out", hash_inputs=True).run()
+    copy_anew(files[0])
+    change(files[1], keep_time=False)
+    with pytest.raises(OutputError, match=r"has changed") as refused:
+        conversion(data, tmp_path / "out", skip_exist=True).run()
+    assert files[1].name in str(refused.value)
+    assert files[0].name not in str(refused.value)
+
+
+def test_deep_verification_notices_other_content_of_the_same_size_and_time(
+    data: DemoData, files: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["--params", str(data.params_file), "--mrc-folder", str(data.folder_mrc), "--out", str(out), "--hash-inputs"]
+    converted = CliRunner().invoke(main, ["convert", "star", str(data.star_file), *arguments, "--no-plots", "--quiet"])
+    assert converted.exit_code == 0, converted.output
+    assert verify_output(out, deep=True) == []
+    change(files[0], keep_time=True)
+    assert verify_output(out) == []
+    (problem,) = verify_output(out, deep=True)
+    assert problem.startswith(f"{files[0]} is not what was converted")
+    files[1].rename(files[1].with_suffix(".elsewhere"))
+    assert f"{files[1]}, which was converted, is not there any more" in verify_output(out, deep=True)
+
+
+def test_a_file_that_vanishes_before_it_is_hashed_is_named(data: DemoData, files: list[Path], tmp_path: Path) -> None:
+    planned = conversion(data, tmp_path / "out", hash_inputs=True)
+    files[1].unlink()
+    with pytest.raises(InputError, match=rf"{files[1].name} cannot be read for its hash"):
+        planned.run()
+    assert not list((tmp_path / "out").rglob("*.pt"))
+    assert not (tmp_path / "out" / ".conversion").exists()
