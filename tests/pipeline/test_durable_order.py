@@ -1,0 +1,73 @@
+"""The order of writing, syncing and renaming, on which it rests that a power cut leaves nothing half-written under a final name."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.clusters import conversion, make_particles
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to tell the path of an open file")
+
+Step = tuple[str, str]
+"""What was done ('write', 'sync' or 'name'), and to which path; for 'name' the new one."""
+
+
+def path_of(descriptor: int) -> str:
+    return os.readlink(f"/proc/self/fd/{descriptor}")
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
+    """Every write in place, sync and change of a name, in the order in which they end."""
+    done: list[Step] = []
+
+    def recorded(function: str, step: str, path: Callable[..., str]) -> None:
+        original = getattr(os, function)
+
+        def and_recorded(*arguments: Any) -> Any:
+            named = path(*arguments)
+            result = original(*arguments)
+            done.append((step, named))
+            return result
+
+        monkeypatch.setattr(os, function, and_recorded)
+
+    recorded("pwrite", "write", lambda descriptor, *_: path_of(descriptor))
+    recorded("fsync", "sync", path_of)
+    recorded("replace", "name", lambda old, new: f"{old} -> {new}")
+    return done
+
+
+def renames(steps: list[Step], pattern: str) -> list[tuple[int, str, str]]:
+    """Place, old and new path of each new name that matches."""
+    split = [(i, *path.split(" -> ")) for i, (step, path) in enumerate(steps) if step == "name"]
+    return [(i, old, new) for i, old, new in split if re.search(pattern, new)]
+
+
+def test_files_are_on_the_disk_before_they_are_staged(steps: list[Step], tmp_path: Path) -> None:
+    conversion(make_particles(tmp_path / "particles"), tmp_path / "out").run_serially()
+    staged = renames(steps, r"\.staged$")
+    assert len(staged) == 3 * len(list((tmp_path / "out" / "fft").glob("*.npz")))
+    for i, partial, _ in staged:
+        syncs = [j for j, step in enumerate(steps[:i]) if step == ("sync", partial)]
+        writes = [j for j, step in enumerate(steps) if step == ("write", partial)]
+        assert syncs, f"{partial} was never synced before it was staged"
+        assert bool(writes) == (".pt." in partial)
+        assert not writes or max(writes) < max(syncs), f"{partial} was written to after it was synced"
+
+
+def test_each_name_is_on_the_disk_before_the_next_one_appears(steps: list[Step], tmp_path: Path) -> None:
+    conversion(make_particles(tmp_path / "particles"), tmp_path / "out").run_serially()
+    published = renames(steps, r"/(fft|phys)/particles_[^/]*_stack_\d{6}\.(pt|npz)$")
+    order = [re.sub(r".*particles_(\w+)_stack_0*(\d+)\.(\w+)$", r"\2 \1 \3", new) for _, _, new in published]
+    n_stacks = len(list((tmp_path / "out" / "fft").glob("*.npz")))
+    assert order == [f"{k} {kind}" for k in range(n_stacks) for kind in ("phys pt", "fourier pt", "fourier npz")]
+    after = [i for i, _, _ in published[1:]] + [len(steps)]
+    for (i, _, new), end in zip(published, after, strict=True):
+        assert ("sync", str(Path(new).parent)) in steps[i:end], f"{new} may appear after what follows it"
