@@ -24,7 +24,7 @@ from cryolike_dask.image_descriptor import ImageDescriptor
 from cryolike_dask.particles import ParticleTable
 from cryolike_dask.plan import make_plan
 from cryolike_dask.plan_summary import PlanSummary, summarize_plan
-from cryolike_dask.preflight import refuse_small_memory
+from cryolike_dask.preflight import refuse_changed_inputs, refuse_small_memory
 from cryolike_dask.progress import Progress, StackProgress, progress_or_default
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.run_folder import RunFolder, acquire
@@ -182,6 +182,7 @@ class Conversion:
         star_file = StarFileWriter(run, plan)
         with lane as opened:
             refuse_small_memory(opened.memory_a_thread, plan)
+            refuse_changed_inputs(plan)
             kept = begin_run(run, plan)
             outcome.published |= kept
             todo = range(len(kept), plan.n_stacks)

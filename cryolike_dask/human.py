@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 
 def human_bytes(n: float) -> str:
@@ -47,3 +48,9 @@ def human_count(n: float) -> str:
 def plural(n: int, noun: str) -> str:
     """'1 image', '2 images'."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def size_and_time(n_bytes: int, mtime_ns: int) -> str:
+    """State of a file: '1,024 bytes of 2026-01-31 12:00:00.000000000'."""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(mtime_ns // 10**9))
+    return f"{n_bytes:,} bytes of {when}.{mtime_ns % 10**9:09d}"

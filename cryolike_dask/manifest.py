@@ -15,6 +15,7 @@ from cryolike_dask import __version__
 from cryolike_dask.durable import write_whole
 from cryolike_dask.errors import OutputError
 from cryolike_dask.execution.receipts import StackReceipt
+from cryolike_dask.human import size_and_time
 from cryolike_dask.input_hashes import sha256_of_files
 from cryolike_dask.plan import Plan
 
@@ -77,7 +78,7 @@ def changed_inputs(manifest: dict[str, Any], plan: Plan) -> list[str]:
     copies = [now["path"] for then, now in changed if then["size"] == now["size"] and "sha256" in then]
     content = dict(zip(copies, sha256_of_files(copies), strict=True))
     return [
-        f"{now['path']} has changed: {_described(then)} then, {_described(now)} now"
+        f"{now['path']} has changed: {_state(then)} then, {_state(now)} now"
         for then, now in changed
         if content.get(now["path"]) != then.get("sha256", "")
     ]
@@ -114,9 +115,8 @@ def _by_path(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {file["path"]: file for file in manifest.get("inputs", [])}
 
 
-def _described(file: dict[str, Any]) -> str:
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(file["mtime_ns"] / 1e9))
-    return f"{file['size']:,} bytes of {when}.{file['mtime_ns'] % 10**9:09d}"
+def _state(file: dict[str, Any]) -> str:
+    return size_and_time(file["size"], file["mtime_ns"])
 
 
 def _content(

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 
 from cryolike_dask import run_lock
@@ -222,6 +223,21 @@ def test_a_folder_that_cannot_be_written_is_told(data: DemoData, tmp_path: Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot be written: Not a directory"):
         convert(data, tmp_path / "file" / "out").run()
+
+
+@pytest.mark.parametrize("way", ["run", "graph"])
+def test_inputs_that_changed_after_planning_are_told_before_anything_is_written(tmp_path: Path, way: str) -> None:
+    data = write_demo_particles(tmp_path / "particles", n_images=12, box=16, pixel_size=3.0, n_files=3, seed=1)
+    planned = convert(data, tmp_path / "out")
+    touched, gone, same = sorted(data.folder_mrc.iterdir())
+    os.utime(touched, ns=(0, touched.stat().st_mtime_ns + 1))
+    gone.unlink()
+    with pytest.raises(InputError, match=r"2 image files changed after .* bytes of .* then, .* now\); .*No such file") as told:
+        planned.run() if way == "run" else dask.compute(planned.to_delayed(), scheduler="synchronous")
+    assert touched.name in str(told.value)
+    assert gone.name in str(told.value)
+    assert same.name not in str(told.value)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file() and ".graph-" not in str(path)]
 
 
 def test_workers_with_too_little_memory_are_told(data: DemoData, tmp_path: Path) -> None:

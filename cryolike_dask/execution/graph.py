@@ -28,6 +28,7 @@ from cryolike_dask.execution.receipts import StackReceipt
 from cryolike_dask.execution.tasks import current_plan, plot_stack_task, publish_stacks_task
 from cryolike_dask.plan import Plan
 from cryolike_dask.plan_store import load_whole_plan, store_plan
+from cryolike_dask.preflight import refuse_changed_inputs
 from cryolike_dask.run_folder import RunFolder, acquire, graph_folder, is_current, refuse_output
 from cryolike_dask.run_lock import holds_lock, take_lock
 from cryolike_dask.run_steps import begin_run, finish_run
@@ -115,6 +116,7 @@ def _begin(folder: str, token: str) -> None:
     plan = load_whole_plan(stored)
     if begun.exists():
         plan = replace(plan, settings=replace(plan.settings, skip_exist=True, overwrite=False))
+    refuse_changed_inputs(plan)
     run = acquire(path, token)
     try:
         begin_run(run, plan)
