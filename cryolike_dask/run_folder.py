@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryolike_dask.durable import sync_directory
 from cryolike_dask.errors import OutputError
 from cryolike_dask.manifest import MANIFEST, changed_inputs, read_manifest
 from cryolike_dask.plan import Plan
@@ -193,8 +194,12 @@ def has_output(folder: Path) -> bool:
 def remove_output(folder: Path) -> None:
     """Remove the stacks of earlier runs, the highest first and each one's metadata first, so that what is visible stays true."""
     (folder / MANIFEST).unlink(missing_ok=True)
-    for counter in reversed(published_counters(folder)):
+    counters = published_counters(folder)
+    for counter in reversed(counters):
         StackPaths(folder, counter).metadata.unlink(missing_ok=True)
+    if counters:
+        # That the metadata are gone must be durable before any data go: metadata promise their data.
+        sync_directory(folder / "fft")
     for pattern in ("fft/particles_fourier_stack_*.pt", "phys/particles_phys_stack_*.pt", "plots/*_stack_*.png"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)

@@ -1,0 +1,160 @@
+"""What a power cut may leave on a disk, by the weakest rules that a file system may follow.
+
+What a process does below a folder is recorded. A power cut after any step of it leaves
+
+- of a file what was in it when it was last synced, nothing if it never was;
+- of the names in a directory those that were there when it was last synced, with any choice of the changes made since: a later one may
+  be there without an earlier one, and changes in one directory without those in another.
+
+File systems that keep a journal are kinder. Folders themselves are taken to be there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+
+@dataclass(frozen=True)
+class Synced:
+    """A file was synced with this content."""
+
+    file: int
+    content: bytes
+
+
+@dataclass(frozen=True)
+class DirectorySynced:
+    """A directory was synced."""
+
+    directory: str
+
+
+@dataclass(frozen=True)
+class Named:
+    """A file got another name; `name` None: it lost the one it had."""
+
+    file: int
+    name: str | None
+    directory: str
+
+
+Step = Synced | DirectorySynced | Named
+
+
+@dataclass
+class Recording:
+    """What was done below a folder.
+
+    Args:
+        folder: whose files count.
+    """
+
+    folder: Path
+    steps: list[Step] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._file_of_inode: dict[int, int] = {}
+        paths = [path for path in self.folder.rglob("*") if path.is_file()]
+        self.names = {str(path): self._file(path) for path in paths}
+        self.contents = {self._file(path): path.read_bytes() for path in paths}
+
+    def _file(self, path: str | Path) -> int:
+        """A number that, unlike an inode's, is never used again."""
+        return self._file_of_inode.setdefault(os.stat(path).st_ino, len(self._file_of_inode) + len(self.steps) * 1_000_000)
+
+    def _forget(self, path: str | Path) -> None:
+        if os.path.lexists(path):
+            self._file_of_inode.pop(os.stat(path).st_ino, None)
+
+    def _counts(self, path: str | Path) -> bool:
+        return str(path).startswith(f"{self.folder}{os.sep}") or str(path) == str(self.folder)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Records what this process does meanwhile."""
+        fsync, replace, unlink = os.fsync, os.replace, os.unlink
+
+        def recorded_fsync(descriptor: int) -> None:
+            fsync(descriptor)
+            path = os.readlink(f"/proc/self/fd/{descriptor}")
+            if not self._counts(path):
+                return
+            if os.path.isdir(path):
+                self.steps.append(DirectorySynced(path))
+            else:
+                self.steps.append(Synced(self._file(path), Path(path).read_bytes()))
+
+        def recorded_replace(old: Any, new: Any, **options: Any) -> None:
+            counts = self._counts(new)
+            file = self._file(old) if counts else -1
+            if counts:
+                self._forget(new)
+            replace(old, new, **options)
+            if counts:
+                self.steps.append(Named(file, str(new), str(Path(new).parent)))
+
+        def recorded_unlink(path: Any, **options: Any) -> None:
+            counts = "dir_fd" not in options and self._counts(path) and os.path.lexists(path)
+            file = self._file(path) if counts else -1
+            if counts:
+                self._forget(path)
+            unlink(path, **options)
+            if counts:
+                self.steps.append(Named(file, None, str(Path(path).parent)))
+
+        functions: dict[str, Callable[..., None]] = {
+            "fsync": recorded_fsync,
+            "replace": recorded_replace,
+            "rename": recorded_replace,
+            "unlink": recorded_unlink,
+            "remove": recorded_unlink,
+        }
+        with mock.patch.multiple(os, **functions):
+            yield
+
+    def after(self, n_steps: int, survives: Callable[[], bool]) -> dict[str, bytes]:
+        """Path below the folder and content of each file, when the power was cut after so many steps.
+
+        Args:
+            n_steps: that were done.
+            survives: asked for each change of a name that was not synced.
+        """
+        names, contents = dict(self.names), dict(self.contents)
+        pending: defaultdict[str, list[Named]] = defaultdict(list)
+
+        def apply(change: Named) -> None:
+            for name in [name for name, file in names.items() if file == change.file]:
+                del names[name]
+            if change.name is not None:
+                names[change.name] = change.file
+
+        for step in self.steps[:n_steps]:
+            if isinstance(step, Synced):
+                contents[step.file] = step.content
+            elif isinstance(step, Named):
+                pending[step.directory].append(step)
+            else:
+                for change in pending.pop(step.directory, []):
+                    apply(change)
+        for changes in pending.values():
+            for change in changes:
+                if survives():
+                    apply(change)
+        return {os.path.relpath(name, self.folder): contents.get(file, b"") for name, file in names.items()}
+
+
+def restore(state: dict[str, bytes], folder: Path) -> None:
+    """Make a folder what a power cut left of it."""
+    for subfolder in ("fft", "phys"):
+        (folder / subfolder).mkdir(parents=True, exist_ok=True)
+    for name, content in state.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
