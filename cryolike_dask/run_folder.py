@@ -103,11 +103,10 @@ def acquire(folder: Path, graph: str = "") -> RunFolder:
     run = RunFolder(folder, graph or new_attempt())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (CONVERSION, *_SUBFOLDERS):
-            if (folder / name).is_symlink():
-                raise OutputError(
-                    f"{folder / name} is a link. Output never leaves its folder: remove the link, or choose another folder."
-                )
+        ours = [folder / name for name in (CONVERSION, *_SUBFOLDERS, DEFAULT_NAME)]
+        for path in (*ours, *ours[-1].glob("*")):
+            if path.is_symlink():
+                raise OutputError(f"{path} is a link. Output never leaves its folder: remove the link, or choose another folder.")
         run.hidden.mkdir(exist_ok=True)
         take_lock(run.lock, run.token, of_process=not graph)
     except OSError as error:

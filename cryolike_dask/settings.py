@@ -8,6 +8,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from cryolike_dask.errors import InputError
 
@@ -116,6 +117,11 @@ class ConversionSettings:
             raise InputError(f"zarr_store is {self.zarr_store!r}: give a path or URL as text.")
         if self.zarr_store and self.output_format != "zarr":
             raise InputError("zarr_store says where a Zarr store goes: choose output_format='zarr' (--format zarr) with it.")
+        if "://" in self.zarr_store and urlsplit(self.zarr_store).password is not None:
+            raise InputError(
+                "zarr_store holds a password, which the records of the run would keep. Leave it out of the URL, and give it to fsspec "
+                "by its configuration or by the service's environment variables."
+            )
         if self.zarr_store and "://" not in self.zarr_store:
             object.__setattr__(self, "zarr_store", str(Path(self.zarr_store).expanduser().resolve()))
         if self.skip_exist and self.overwrite:

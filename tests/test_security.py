@@ -14,6 +14,7 @@ import torch
 from cryolike_dask.errors import InputError
 from cryolike_dask.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc import ImageFileReader, read_header
+from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.sources.cryosparc import particles_from_cryosparc
 from cryolike_dask.stack_files import load_tensor, read_metadata
 from tests.support.mrc_files import pack_mrc
@@ -78,3 +79,11 @@ def test_an_archive_of_endless_zeros_costs_no_memory(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 << 20
+
+
+def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
+    with pytest.raises(InputError, match="holds a password") as told:
+        ConversionSettings(output_format="zarr", zarr_store="ftp://me:geheim@example.org/particles.zarr")
+    assert "geheim" not in str(told.value)
+    azure = "abfs://container@account.dfs.core.windows.net/particles.zarr"  # no user, though it looks like one
+    assert ConversionSettings(output_format="zarr", zarr_store=azure).zarr_store == azure
