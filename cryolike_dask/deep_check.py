@@ -59,7 +59,7 @@ def differences_from_source(root: Path, manifest: dict[str, Any], counters: list
 def _changed_content(manifest: dict[str, Any]) -> Iterator[str]:
     hashed = {file["path"]: file["sha256"] for file in manifest["inputs"] if "sha256" in file}
     there = [path for path in hashed if Path(path).exists()]
-    for path in hashed.keys() - there:
+    for path in sorted(hashed.keys() - there):
         yield f"{path}, which was converted, is not there any more"
     for path, now in zip(there, sha256_of_files(there), strict=True):
         if now != hashed[path]:

@@ -14,8 +14,10 @@ from cryolike_dask.convert_stack import CHUNK_BYTES
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.human import human_bytes, plural, size_and_time
 from cryolike_dask.mrc_header import ImageFile
+from cryolike_dask.object_store import is_url
 from cryolike_dask.plan import Plan
 from cryolike_dask.polar_interpolation import WIDTH
+from cryolike_dask.zarr_store import DEFAULT_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +25,8 @@ _METADATA_BYTES = 200
 """A particle's numbers in the `.npz`."""
 _STACK_BYTES = 65_536
 """A stack's part of the metadata, its pictures and what a file system adds."""
+_SHARDS = "*/c/*/0/0"
+"""Images in a Zarr store."""
 _FAULTS_SHOWN = 5
 _READ_BUFFER_BYTES = 16 << 20
 """Images on their way from another number type to float32."""
@@ -34,14 +38,17 @@ def refuse_small_disk(folder: Path, plan: Plan) -> None:
     Raises:
         OutputError: it will not do.
     """
-    there = sum(
-        path.stat().st_size
-        for pattern in ("fft/*.pt", "phys/*.pt", "fft/.*.staged", "phys/.*.staged", "particles.zarr/*/c/*/0/0")
-        for path in folder.glob(pattern)
-    )
-    elsewhere = plan.n_images * plan.image_bytes if plan.settings.zarr_store else 0
-    needed = int(1.01 * (bytes_written(plan) - elsewhere)) - there
-    free = shutil.disk_usage(folder).free
+    there = ("fft/*.pt", "phys/*.pt", "fft/.*.staged", "phys/.*.staged", f"{DEFAULT_NAME}/{_SHARDS}")
+    store = plan.settings.zarr_store
+    elsewhere = plan.n_images * plan.image_bytes if store else 0
+    _refuse_small_disk(folder, bytes_written(plan) - elsewhere, there)
+    if store and not is_url(store):
+        _refuse_small_disk(Path(store), elsewhere, (_SHARDS,))
+
+
+def _refuse_small_disk(folder: Path, n_bytes: int, there: tuple[str, ...]) -> None:
+    needed = int(1.01 * n_bytes) - sum(path.stat().st_size for pattern in there for path in folder.glob(pattern))
+    free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
     if needed > free:
         raise OutputError(
             f"{folder} has {human_bytes(free)} free, but the stacks need {human_bytes(needed)}. Free some space, choose another folder, "

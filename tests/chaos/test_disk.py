@@ -79,6 +79,17 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written_or_remov
     assert contents(small_disk / "another") == {}
 
 
+def test_a_store_on_another_disk_that_is_too_small_is_refused(case: Case, small_disk: Path, out: Path) -> None:
+    options = {"output_format": "zarr", "zarr_store": str(small_disk / "new" / "particles.zarr")}
+    fill(small_disk, 65_536)
+    with pytest.raises(OutputError, match=rf"{small_disk}/new/particles.zarr has .* free, but the stacks need"):
+        case.conversion(out, **options).run()
+    assert sorted(path.name for path in small_disk.iterdir()) == ["ballast"]
+    (small_disk / "ballast").unlink()
+    case.conversion(out, **options).run()
+    assert verify_output(out) == []
+
+
 def test_a_limit_on_file_sizes_is_told_and_leaves_nothing_half_written(tmp_path_factory: pytest.TempPathFactory, out: Path) -> None:
     case = make_case(tmp_path_factory.mktemp("large"), n_images=150, batch_size=75)
     # Smaller than a stack's Fourier images, larger than all other files.
