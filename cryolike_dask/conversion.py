@@ -163,7 +163,8 @@ class Conversion:
         error: BaseException | None = None
         run = acquire(self.folder)
         try:
-            outcome = self._convert(run, lane, progress, stopped or threading.Event())
+            with run.heartbeat():
+                outcome = self._convert(run, lane, progress, stopped or threading.Event())
             raise_failures(outcome, self.plan.n_stacks - len(outcome.published))
             report = describe_run(self.folder, self.plan, outcome.published, outcome.warnings, time.perf_counter() - began)
             return with_html_report(self.plan, report) if self.settings.flag_plots else report
@@ -204,7 +205,7 @@ class Conversion:
             def tick() -> None:
                 if stopped.is_set():
                     raise RunOverError("The conversion was cancelled.")
-                run.heartbeat()
+                run.refuse_lost_lock()
                 # Not before: until now the workers had nothing to do.
                 star_file.begin()
 

@@ -95,20 +95,8 @@ def _run(particles: StoredParticles, plan: Plan, folder: Path, progress: Progres
     error: BaseException | None = None
     run = acquire(folder)
     try:
-        published = begin_run(run, plan)
-        progress.start(plan.n_stacks - len(published), plan.n_images - sum(receipt.n_images for receipt in published.values()))
-        images = _Images(particles)
-        try:
-            for counter in range(len(published), plan.n_stacks):
-                receipt = _write_stack(run, plan, counter, images)
-                publish_stacks_task(str(folder), run.token, (counter,), (receipt.attempt,))
-                published[counter] = receipt
-                progress.stack_done(
-                    StackProgress(counter, receipt.n_images, receipt.read_seconds, 0.0, receipt.write_seconds, receipt.n_bytes)
-                )
-                run.heartbeat()
-        finally:
-            warnings = finish_run(run, plan, published.values())
+        with run.heartbeat():
+            published, warnings = _make_stacks(run, particles, plan, progress)
         return describe_run(folder, plan, published, warnings, time.perf_counter() - began)
     except BaseException as failure:
         error = failure
@@ -118,6 +106,27 @@ def _run(particles: StoredParticles, plan: Plan, folder: Path, progress: Progres
     finally:
         run.release()
         progress.finish(error)
+
+
+def _make_stacks(
+    run: RunFolder, particles: StoredParticles, plan: Plan, progress: Progress
+) -> tuple[dict[int, StackReceipt], list[str]]:
+    """Write and publish one stack after the other. Returns their receipts, and warnings."""
+    published = begin_run(run, plan)
+    progress.start(plan.n_stacks - len(published), plan.n_images - sum(receipt.n_images for receipt in published.values()))
+    images = _Images(particles)
+    try:
+        for counter in range(len(published), plan.n_stacks):
+            receipt = _write_stack(run, plan, counter, images)
+            publish_stacks_task(str(run.folder), run.token, (counter,), (receipt.attempt,))
+            published[counter] = receipt
+            progress.stack_done(
+                StackProgress(counter, receipt.n_images, receipt.read_seconds, 0.0, receipt.write_seconds, receipt.n_bytes)
+            )
+            run.refuse_lost_lock()
+    finally:
+        warnings = finish_run(run, plan, published.values())
+    return published, warnings
 
 
 def _write_stack(run: RunFolder, plan: Plan, counter: int, images: _Images) -> StackReceipt:

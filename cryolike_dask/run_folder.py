@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from cryolike_dask.errors import OutputError
 from cryolike_dask.manifest import MANIFEST, changed_inputs, read_manifest
 from cryolike_dask.plan import Plan
 from cryolike_dask.preflight import refuse_small_disk
-from cryolike_dask.run_lock import HEARTBEAT_SECONDS, holds_lock, take_lock, touch_lock
+from cryolike_dask.run_lock import HEARTBEAT_SECONDS, heartbeat, holds_lock, refuse_lost_lock, take_lock
 from cryolike_dask.stack_files import LEFTOVER, STAGED, StackPaths, adopt_staged, new_attempt, published_counters
 from cryolike_dask.stack_writer import remove_leftovers
 from cryolike_dask.zarr_store import DEFAULT_NAME, remove_store
@@ -43,7 +43,7 @@ class RunFolder:
     token: str
 
     def __post_init__(self) -> None:
-        self._touched = time.monotonic()
+        self._checked = time.monotonic()
 
     @property
     def hidden(self) -> Path:
@@ -53,15 +53,19 @@ class RunFolder:
     def lock(self) -> Path:
         return self.hidden / "lock"
 
-    def heartbeat(self) -> None:
-        """Show other hosts that this run is alive.
+    def heartbeat(self) -> AbstractContextManager[None]:
+        """Meanwhile shows other hosts that this run is alive."""
+        return heartbeat(self.lock, self.token)
+
+    def refuse_lost_lock(self) -> None:
+        """Make sure, now and then, that the folder is still this run's.
 
         Raises:
-            OutputError: the folder is not this run's any more.
+            OutputError: it is not.
         """
-        if time.monotonic() - self._touched > HEARTBEAT_SECONDS:
-            self._touched = time.monotonic()
-            touch_lock(self.lock, self.token)
+        if time.monotonic() - self._checked > HEARTBEAT_SECONDS:
+            self._checked = time.monotonic()
+            refuse_lost_lock(self.lock, self.token)
 
     def stop(self) -> None:
         """Let tasks still running notice that the run is over. They stop within a few images."""

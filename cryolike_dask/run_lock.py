@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -62,18 +63,38 @@ def take_lock(path: Path, token: str, of_process: bool = True) -> None:
             raise
 
 
-def touch_lock(path: Path, token: str) -> None:
-    """Show others that the run of this token is alive.
+@contextmanager
+def heartbeat(path: Path, token: str) -> Iterator[None]:
+    """Meanwhile shows other hosts that the run of this token is alive, whatever else this process is busy with."""
+    over = threading.Event()
+
+    def touch() -> None:
+        while not over.wait(HEARTBEAT_SECONDS):
+            with suppress(OSError):
+                if not holds_lock(path, token):
+                    return
+                os.utime(path)
+
+    thread = threading.Thread(target=touch, name="cryolike-heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def refuse_lost_lock(path: Path, token: str) -> None:
+    """Make sure that the lock is still that of the run of this token.
 
     Raises:
-        OutputError: the lock is not this run's any more.
+        OutputError: it is not.
     """
     if not holds_lock(path, token):
         raise OutputError(
             f"The lock {path} was removed or taken over while this conversion was running, so it stopped. If no other conversion "
             "writes there, run again with skip_exist=True (--skip-exist) to go on from here."
         )
-    os.utime(path)
 
 
 def holds_lock(path: Path, token: str) -> bool:

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,15 @@ from typing import Any
 import dask
 import pytest
 
-from cryolike_dask import run_lock
+from cryolike_dask import manifest, run_folder, run_lock
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.demo import DemoData, write_demo_particles
 from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.input_hashes import sha256_of_files
 from cryolike_dask.preflight import bytes_written, memory_a_thread, refuse_small_memory
 from cryolike_dask.run_folder import acquire, is_current
 from cryolike_dask.sources.star import particles_from_star
+from tests.support.chaos import until
 
 
 @pytest.fixture(scope="module")
@@ -108,21 +112,44 @@ def test_a_lock_that_was_cut_off_is_taken_over_after_a_while(tmp_path: Path) -> 
     acquire(tmp_path).release()
 
 
-def test_a_run_whose_lock_was_taken_notices_and_leaves_the_new_one_alone(tmp_path: Path) -> None:
+def test_a_run_whose_lock_was_taken_notices_and_leaves_the_new_one_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = acquire(tmp_path)
     first.lock.unlink()
     second = acquire(tmp_path)
     assert not is_current(tmp_path, first.token)
-    first._touched -= 10 * run_lock.HEARTBEAT_SECONDS
+    monkeypatch.setattr(run_folder, "HEARTBEAT_SECONDS", 0)
     with pytest.raises(OutputError, match="removed or taken over"):
-        first.heartbeat()
+        first.refuse_lost_lock()
     first.release()
     assert is_current(tmp_path, second.token)
-    second._touched -= 10 * run_lock.HEARTBEAT_SECONDS
-    os.utime(second.lock, (1, 1))
-    second.heartbeat()
-    assert second.lock.stat().st_mtime > 1
+    second.refuse_lost_lock()
     second.release()
+
+
+def test_a_lock_is_touched_while_its_run_is_busy_and_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_lock, "HEARTBEAT_SECONDS", 0.01)
+    run = acquire(tmp_path)
+    with run.heartbeat():
+        os.utime(run.lock, (1, 1))
+        until(lambda: run.lock.stat().st_mtime > 1, "a heartbeat")
+        run.lock.write_text("{}")  # as if another run had taken it
+        until(lambda: "cryolike-heartbeat" not in {thread.name for thread in threading.enumerate()}, "the end of it")
+    run.lock.unlink()
+    run.release()
+
+
+def test_a_lock_is_touched_while_inputs_are_hashed(data: DemoData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hours may pass before the first stack; another machine must not take the folder for that of a dead run."""
+    lock = tmp_path / "out" / ".conversion" / "lock"
+
+    def slowly(paths: Sequence[str]) -> list[str]:
+        os.utime(lock, (1, 1))
+        until(lambda: lock.stat().st_mtime > 1, "a heartbeat")
+        return sha256_of_files(paths)
+
+    monkeypatch.setattr(run_lock, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(manifest, "sha256_of_files", slowly)
+    assert convert(data, tmp_path / "out", hash_inputs=True).run().n_images == 12
 
 
 def test_tokens_of_dead_runs_end_with_the_next_run(tmp_path: Path) -> None:

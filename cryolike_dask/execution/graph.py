@@ -119,7 +119,8 @@ def _begin(folder: str, token: str) -> None:
     refuse_changed_inputs(plan)
     run = acquire(path, token)
     try:
-        begin_run(run, plan)
+        with run.heartbeat():
+            begin_run(run, plan)
         begun.touch()
     except BaseException:
         run.release()
@@ -173,7 +174,9 @@ def _finish(folder: str, token: str, receipts: list[StackReceipt]) -> StackRecei
     path = Path(folder)
     run, stored = RunFolder(path, token), graph_folder(path, token)
     if is_current(path, token):
-        for line in finish_run(run, load_whole_plan(stored), receipts):
+        with run.heartbeat():
+            warnings = finish_run(run, load_whole_plan(stored), receipts)
+        for line in warnings:
             logger.warning(line)
         shutil.rmtree(stored)
         run.release()
