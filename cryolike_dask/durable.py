@@ -59,6 +59,21 @@ def sync_directory(path: Path) -> None:
             raise
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory, and those above it as far as they are missing. Their names are durable, or what is in them would not be.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    missing = [path]
+    while not missing[-1].parent.exists():
+        missing.append(missing[-1].parent)
+    for directory in reversed(missing):
+        if not directory.is_dir():
+            directory.mkdir(exist_ok=True)
+            sync_directory(directory.parent)
+
+
 def install(whole: Path, final: Path) -> None:
     """Give a finished file on the same file system its final name, replacing what has it. A link is replaced, not followed."""
     sync_file(whole)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from cryolike_dask.durable import install, write_whole
+from cryolike_dask.durable import install, make_directory, write_whole
 from cryolike_dask.errors import InputError
 
 
@@ -68,7 +68,7 @@ class _Local:
 
     def write(self, name: str, content: bytes) -> None:
         path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         write_whole(path, content)
 
     def read(self, name: str, first: int = 0, size: int | None = None) -> bytes:
@@ -85,7 +85,7 @@ class _Local:
     @contextmanager
     def new_file(self, name: str) -> Iterator[Path]:
         final = self.root / name
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(final.parent)
         partial = final.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}.partial")
         try:
             yield partial

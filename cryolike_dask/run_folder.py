@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryolike_dask.durable import sync_directory
+from cryolike_dask.durable import make_directory, sync_directory
 from cryolike_dask.errors import OutputError
 from cryolike_dask.manifest import MANIFEST, changed_inputs, read_manifest
 from cryolike_dask.plan import Plan
@@ -106,7 +106,7 @@ def acquire(folder: Path, graph: str = "") -> RunFolder:
     """
     run = RunFolder(folder, graph or new_attempt())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_directory(folder)
         ours = [folder / name for name in (CONVERSION, *_SUBFOLDERS, DEFAULT_NAME)]
         for path in (*ours, *ours[-1].glob("*")):
             if path.is_symlink():
@@ -159,7 +159,7 @@ def prepare(run: RunFolder, plan: Plan) -> None:
             shutil.rmtree(other)
     wanted = {"fft": True, "phys": settings.save_phys and settings.output_format == "pt", "plots": settings.flag_plots}
     for name in (name for name, is_wanted in wanted.items() if is_wanted):
-        (folder / name).mkdir(exist_ok=True)
+        make_directory(folder / name)
     # Partial files of a run that was killed; what it staged is complete and is kept if it is of this run.
     remove_leftovers(folder, keep=lambda path: settings.skip_exist and path.name.endswith(STAGED))
     adopt_staged(folder, settings)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from cryolike_dask.convert_stack import convert_stack
+from cryolike_dask.durable import make_directory
 from cryolike_dask.errors import InputError
 from cryolike_dask.execution.observe import stack_made
 from cryolike_dask.execution.receipts import StackReceipt
@@ -58,7 +59,7 @@ def build_graph(plan: Plan, folder: Path, window: int | None, annotations: dict[
     refuse_output(folder, plan)
     token, n = new_attempt(), plan.n_stacks
     stored = graph_folder(folder, token)
-    stored.mkdir(parents=True)
+    make_directory(stored)
     store_plan(plan, stored)
     window = window or max(_LEAST_WINDOW, _threads_of_current_client() * 2)
     where, run = str(folder), plan.fingerprint

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cryolike_dask.progress import StackProgress
+from cryolike_dask.verify import verify_output
 from tests.support.chaos import Case, Watcher, contents, conversion, make_case
 from tests.support.power_cut import Recording, restore
 
@@ -27,16 +31,44 @@ def small_case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return make_case(tmp_path_factory.mktemp("small_case"), n_images=20, batch_size=5)
 
 
-@pytest.fixture(scope="module")
-def recording(small_case: Case, tmp_path_factory: pytest.TempPathFactory) -> Recording:
+@dataclass
+class Reported:
+    """How many steps had been done when each stack was reported complete."""
+
+    recording: Recording
+    n_steps: list[int] = field(default_factory=list)
+
+    def start(self, n_stacks: int, n_images: int) -> None:
+        """See `Progress`."""
+
+    def stack_done(self, stack: StackProgress) -> None:
+        self.n_steps.append(len(self.recording.steps))
+
+    def finish(self, error: BaseException | None) -> None:
+        """See `Progress`."""
+
+
+def recorded_conversion(case: Case, folder: Path, **options: str) -> tuple[Recording, Reported]:
     """A conversion into an empty folder."""
-    out = tmp_path_factory.mktemp("recorded") / "out"
-    out.mkdir()
-    recorded = Recording(out)
+    folder.mkdir()
+    recorded = Recording(folder)
+    reported = Reported(recorded)
     with recorded.running():
-        small_case.conversion(out).run_serially()
-    small_case.check(out)
-    return recorded
+        case.conversion(folder, **options).run_serially(reported)
+    assert verify_output(folder) == []
+    return recorded, reported
+
+
+@pytest.fixture(scope="module")
+def recorded(small_case: Case, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recording, Reported]:
+    made = recorded_conversion(small_case, tmp_path_factory.mktemp("recorded") / "out")
+    small_case.check(made[0].folder)
+    return made
+
+
+@pytest.fixture(scope="module")
+def recording(recorded: tuple[Recording, Reported]) -> Recording:
+    return recorded[0]
 
 
 def states(recording: Recording, random: np.random.Generator) -> Iterator[tuple[int, dict[str, bytes]]]:
@@ -67,6 +99,41 @@ def test_whatever_a_power_cut_leaves_visible_is_complete(recording: Recording, r
         most.add(len(list((folder / "fft").glob("particles*.npz"))))
         shutil.rmtree(folder)
     assert most == {0, 1, 2, 3, 4}
+
+
+def test_what_was_reported_complete_survives_a_power_cut(recorded: tuple[Recording, Reported], random: np.random.Generator) -> None:
+    recording, reported = recorded
+    for n_steps, state in states(recording, random):
+        for counter in range(sum(then <= n_steps for then in reported.n_steps)):
+            assert {f"fft/particles_fourier_stack_{counter:06d}.npz", f"phys/particles_phys_stack_{counter:06d}.pt"} <= state.keys()
+
+
+def store_faults(folder: Path, whole: Path) -> list[str]:
+    """Shards of stacks that are visible, or that the store counts, and are not what they are in a whole store."""
+    n_stacks = len(list((folder / "fft").glob("particles*.npz")))
+    if (folder / "particles.zarr" / "zarr.json").exists():
+        content = json.loads((folder / "particles.zarr" / "zarr.json").read_text())
+        n_stacks = max(n_stacks, content["attributes"]["cryolike_dask"]["committed_stacks"])
+    shards = [f"particles.zarr/{array}/c/{counter}/0/0" for counter in range(n_stacks) for array in ("fourier", "phys")]
+    return [name for name in shards if not (folder / name).exists() or (folder / name).read_bytes() != (whole / name).read_bytes()]
+
+
+def test_what_a_zarr_store_counts_survives_a_power_cut(small_case: Case, random: np.random.Generator, tmp_path: Path) -> None:
+    recording, reported = recorded_conversion(small_case, tmp_path / "whole", output_format="zarr")
+    found = list(states(recording, random))
+    to_resume = set(random.choice(len(found), 8, replace=False).tolist())
+    for number, (n_steps, state) in enumerate(found):
+        folder = tmp_path / str(number)
+        restore(state, folder)
+        assert store_faults(folder, recording.folder) == [], f"after {n_steps} of {len(recording.steps)} steps"
+        n_reported = sum(then <= n_steps for then in reported.n_steps)
+        assert len(list((folder / "fft").glob("particles*.npz"))) >= n_reported
+        if number in to_resume:
+            shutil.rmtree(folder / ".conversion", ignore_errors=True)
+            small_case.conversion(folder, output_format="zarr", skip_exist=True).run_serially()
+            assert verify_output(folder) == []
+            assert store_faults(folder, recording.folder) == []
+        shutil.rmtree(folder)
 
 
 def test_a_conversion_goes_on_after_a_power_cut(

@@ -4,9 +4,10 @@ What a process does below a folder is recorded. A power cut after any step of it
 
 - of a file what was in it when it was last synced, nothing if it never was;
 - of the names in a directory those that were there when it was last synced, with any choice of the changes made since: a later one may
-  be there without an earlier one, and changes in one directory without those in another.
+  be there without an earlier one, and changes in one directory without those in another. New directories are such names, too: with one
+  that is not there, all that is in it is gone.
 
-File systems that keep a journal are kinder. Folders themselves are taken to be there.
+File systems that keep a journal are kinder.
 """
 
 from __future__ import annotations
@@ -45,7 +46,15 @@ class Named:
     directory: str
 
 
-Step = Synced | DirectorySynced | Named
+@dataclass(frozen=True)
+class Made:
+    """A directory was made in another one."""
+
+    name: str
+    directory: str
+
+
+Step = Synced | DirectorySynced | Named | Made
 
 
 @dataclass
@@ -62,6 +71,7 @@ class Recording:
     def __post_init__(self) -> None:
         self._file_of_inode: dict[int, int] = {}
         paths = [path for path in self.folder.rglob("*") if path.is_file()]
+        self.directories = {str(path) for path in (self.folder, *self.folder.rglob("*")) if path.is_dir()}
         self.names = {str(path): self._file(path) for path in paths}
         self.contents = {self._file(path): path.read_bytes() for path in paths}
 
@@ -79,7 +89,7 @@ class Recording:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Records what this process does meanwhile."""
-        fsync, replace, unlink = os.fsync, os.replace, os.unlink
+        fsync, replace, unlink, mkdir = os.fsync, os.replace, os.unlink, os.mkdir
 
         def recorded_fsync(descriptor: int) -> None:
             fsync(descriptor)
@@ -109,7 +119,13 @@ class Recording:
             if counts:
                 self.steps.append(Named(file, None, str(Path(path).parent)))
 
+        def recorded_mkdir(path: Any, *mode: int, **options: Any) -> None:
+            mkdir(path, *mode, **options)
+            if self._counts(path):
+                self.steps.append(Made(str(path), str(Path(path).parent)))
+
         functions: dict[str, Callable[..., None]] = {
+            "mkdir": recorded_mkdir,
             "fsync": recorded_fsync,
             "replace": recorded_replace,
             "rename": recorded_replace,
@@ -126,10 +142,13 @@ class Recording:
             n_steps: that were done.
             survives: asked for each change of a name that was not synced.
         """
-        names, contents = dict(self.names), dict(self.contents)
-        pending: defaultdict[str, list[Named]] = defaultdict(list)
+        names, contents, directories = dict(self.names), dict(self.contents), set(self.directories)
+        pending: defaultdict[str, list[Named | Made]] = defaultdict(list)
 
-        def apply(change: Named) -> None:
+        def apply(change: Named | Made) -> None:
+            if isinstance(change, Made):
+                directories.add(change.name)
+                return
             for name in [name for name, file in names.items() if file == change.file]:
                 del names[name]
             if change.name is not None:
@@ -138,7 +157,7 @@ class Recording:
         for step in self.steps[:n_steps]:
             if isinstance(step, Synced):
                 contents[step.file] = step.content
-            elif isinstance(step, Named):
+            elif isinstance(step, Named | Made):
                 pending[step.directory].append(step)
             else:
                 for change in pending.pop(step.directory, []):
@@ -147,7 +166,12 @@ class Recording:
             for change in changes:
                 if survives():
                     apply(change)
-        return {os.path.relpath(name, self.folder): contents.get(file, b"") for name, file in names.items()}
+
+        def is_there(name: str) -> bool:
+            above = Path(name).relative_to(self.folder).parents
+            return all(str(self.folder / directory) in directories for directory in above)
+
+        return {os.path.relpath(name, self.folder): contents.get(file, b"") for name, file in names.items() if is_there(name)}
 
 
 def restore(state: dict[str, bytes], folder: Path) -> None:
