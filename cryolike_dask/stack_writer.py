@@ -108,7 +108,9 @@ class StackWriter:
         path = partial_name(self.paths.metadata, self.attempt)
         self._resources.callback(path.unlink, missing_ok=True)
         n_bytes = write_metadata(path, metadata)
-        # All are written before the first is waited for, so that a journal is committed once and not for each.
+        # All are on their way before the first is waited for; a journal is then committed once and not for each.
+        for images in tensors.values():
+            images.begin_sync()
         for images in tensors.values():
             images.sync()
             n_bytes += images.path.stat().st_size

@@ -23,7 +23,7 @@ from cryolike_dask.checksums import combine_equal_lengths, crc32
 from cryolike_dask.durable import begin_sync
 
 _DATA_ENTRY = "archive/data/0"
-_SYNC_BYTES = 32 << 20
+_SYNC_BYTES = 8 << 20
 """What is written before the disk is set to work: so much that asking costs nothing, so little that the end need not wait."""
 
 
@@ -69,9 +69,7 @@ class InPlaceWriter(ABC):
             first = last
         self._unsynced += flat.nbytes
         if self._unsynced >= _SYNC_BYTES:
-            # The disk works on these while the next ones are computed.
-            begin_sync(self._file)
-            self._unsynced = 0
+            self.begin_sync()
 
     def crc(self) -> int:
         """CRC-32 of all images' bytes."""
@@ -82,6 +80,11 @@ class InPlaceWriter(ABC):
     @abstractmethod
     def finish(self) -> int:
         """Complete the file. Returns `crc`."""
+
+    def begin_sync(self) -> None:
+        """Set the disk to work on what was written, while the next images are computed. A hint: only `sync` makes it durable."""
+        begin_sync(self._file)
+        self._unsynced = 0
 
     def sync(self) -> None:
         """Make what was written durable.
