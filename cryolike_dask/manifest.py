@@ -78,7 +78,7 @@ def changed_inputs(manifest: dict[str, Any], plan: Plan) -> list[str]:
     copies = [now["path"] for then, now in changed if then["size"] == now["size"] and "sha256" in then]
     content = dict(zip(copies, sha256_of_files(copies), strict=True))
     return [
-        f"{now['path']} has changed: {_state(then)} then, {_state(now)} now"
+        f"{now['path']} has changed: {_state(then)} then, {_state(now)} now{', with other content' * (now['path'] in content)}"
         for then, now in changed
         if content.get(now["path"]) != then.get("sha256", "")
     ]
