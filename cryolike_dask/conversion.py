@@ -21,10 +21,11 @@ from cryolike_dask.execution.receipts import StackReceipt
 from cryolike_dask.html_report import with_html_report
 from cryolike_dask.human import human_bytes, plural
 from cryolike_dask.image_descriptor import ImageDescriptor
+from cryolike_dask.input_files import refuse_changed_inputs
 from cryolike_dask.particles import ParticleTable
 from cryolike_dask.plan import make_plan
 from cryolike_dask.plan_summary import PlanSummary, summarize_plan
-from cryolike_dask.preflight import refuse_changed_inputs, refuse_small_memory
+from cryolike_dask.preflight import refuse_small_memory
 from cryolike_dask.progress import Progress, StackProgress, progress_or_default
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.run_folder import RunFolder, acquire
@@ -86,6 +87,7 @@ class Conversion:
             performance_report: file for Dask's page (HTML) about what the cluster did meanwhile.
 
         Raises:
+            InputError: image files have changed since this was planned, or workers have too little memory.
             OutputError: the output folder holds something already, is locked, full or not writable.
             ConversionError: stacks could not be made; the others are complete.
         """

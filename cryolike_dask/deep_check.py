@@ -13,7 +13,7 @@ from cryolike_dask.boxes import cut_boxes
 from cryolike_dask.direct_sum import centre, direct_polar_transform, downsample
 from cryolike_dask.errors import CryolikeError
 from cryolike_dask.image_descriptor import ImageDescriptor
-from cryolike_dask.input_hashes import sha256_of_files
+from cryolike_dask.input_files import sha256_of_files
 from cryolike_dask.mrc import ImageFileReader, read_header
 from cryolike_dask.particles import BoxCut
 from cryolike_dask.stack_files import StackPaths, load_stack
@@ -62,7 +62,9 @@ def _changed_content(manifest: dict[str, Any]) -> Iterator[str]:
     for path in sorted(hashed.keys() - there):
         yield f"{path}, which was converted, is not there any more"
     for path, now in zip(there, sha256_of_files(there), strict=True):
-        if now != hashed[path]:
+        if isinstance(now, CryolikeError):
+            yield str(now)
+        elif now != hashed[path]:
             yield f"{path} is not what was converted: its SHA-256 is {now}, it was {hashed[path]}"
 
 

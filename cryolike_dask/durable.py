@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 _NO_DIRECTORY_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EACCES}
-
-
 _SYNC_FILE_RANGE_WRITE = 2
 
 

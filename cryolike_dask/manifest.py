@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import time
 from collections.abc import Iterable
@@ -15,18 +16,18 @@ from cryolike_dask import __version__
 from cryolike_dask.durable import write_whole
 from cryolike_dask.errors import OutputError
 from cryolike_dask.execution.receipts import StackReceipt
-from cryolike_dask.human import size_and_time
-from cryolike_dask.input_hashes import sha256_of_files
+from cryolike_dask.input_files import InputRecord, list_inputs
 from cryolike_dask.plan import Plan
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 _DEPENDENCIES = ("dask", "distributed", "isal", "mrcfile", "numba", "numpy", "pandas", "scipy", "starfile", "torch", "zarr")
 
 
-def begin_manifest(folder: Path, plan: Plan) -> None:
+def begin_manifest(folder: Path, plan: Plan, inputs: list[InputRecord]) -> None:
     """Record a run that is about to start: from here on the folder is its own."""
-    before = _recorded_inputs(folder) if plan.settings.skip_exist else {}
-    _write(folder, _content(plan, "running", [], [], _inputs(plan, before)))
+    _write(folder, _content(plan, "running", [], [], inputs))
 
 
 def complete_manifest(folder: Path, plan: Plan, receipts: Iterable[StackReceipt], complete: bool) -> None:
@@ -44,9 +45,8 @@ def complete_manifest(folder: Path, plan: Plan, receipts: Iterable[StackReceipt]
         for receipt in receipts
     ]
     warnings = [line for receipt in receipts for line in receipt.warnings]
-    _write(
-        folder, _content(plan, "complete" if complete else "incomplete", stacks, warnings, list(_recorded_inputs(folder).values()))
-    )
+    status = "complete" if complete else "incomplete"
+    _write(folder, _content(plan, status, stacks, warnings, _inputs_with_known_hashes(folder, plan)))
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -67,60 +67,23 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return content
 
 
-def changed_inputs(manifest: dict[str, Any], plan: Plan) -> list[str]:
-    """One line for each image file of the plan that is not what the run of this manifest read.
-
-    Where the manifest has a file's hash, a copy of the file will do.
-    """
-    before = _by_path(manifest)
-    pairs = [(before[now["path"]], now) for now in _files(plan) if now["path"] in before]
-    changed = [(then, now) for then, now in pairs if (then["size"], then["mtime_ns"]) != (now["size"], now["mtime_ns"])]
-    copies = [now["path"] for then, now in changed if then["size"] == now["size"] and "sha256" in then]
-    content = dict(zip(copies, sha256_of_files(copies), strict=True))
-    return [
-        f"{now['path']} has changed: {_state(then)} then, {_state(now)} now{', with other content' * (now['path'] in content)}"
-        for then, now in changed
-        if content.get(now["path"]) != then.get("sha256", "")
-    ]
+def recorded_inputs(manifest: dict[str, Any] | None) -> dict[str, InputRecord]:
+    """By path, what a manifest says of the image files; nothing if there is none."""
+    return {file["path"]: file for file in (manifest or {}).get("inputs", [])}
 
 
-def _files(plan: Plan) -> list[dict[str, Any]]:
-    return [{"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns} for file in plan.files if file is not None]
-
-
-def _inputs(plan: Plan, before: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """The image files of a run, with their hashes where they are wanted or known.
-
-    Args:
-        plan: of the run.
-        before: by path, the files of a run that this one continues; `changed_inputs` found none that differs.
-    """
-    inputs = _files(plan)
-    to_hash = []
-    for file in inputs:
-        if "sha256" in before.get(file["path"], {}):
-            file["sha256"] = before[file["path"]]["sha256"]
-        elif plan.settings.hash_inputs:
-            to_hash.append(file)
-    for file, sha256 in zip(to_hash, sha256_of_files([file["path"] for file in to_hash]), strict=True):
-        file["sha256"] = sha256
-    return inputs
-
-
-def _recorded_inputs(folder: Path) -> dict[str, dict[str, Any]]:
-    return _by_path(read_manifest(folder) or {})
-
-
-def _by_path(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {file["path"]: file for file in manifest.get("inputs", [])}
-
-
-def _state(file: dict[str, Any]) -> str:
-    return size_and_time(file["size"], file["mtime_ns"])
+def _inputs_with_known_hashes(folder: Path, plan: Plan) -> list[InputRecord]:
+    try:
+        before = recorded_inputs(read_manifest(folder))
+    except OutputError as error:
+        # What was made is worth recording all the same.
+        logger.warning("%s It is written anew, without hashes of the image files.", error)
+        before = {}
+    return list_inputs(plan, before)
 
 
 def _content(
-    plan: Plan, status: str, stacks: list[dict[str, Any]], warnings: list[str], inputs: list[dict[str, Any]]
+    plan: Plan, status: str, stacks: list[dict[str, Any]], warnings: list[str], inputs: list[InputRecord]
 ) -> dict[str, Any]:
     return {
         "software": "cryolike_dask",

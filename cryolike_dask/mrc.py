@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from cryolike_dask.compressed_mrc import ENDS_EARLY, CompressedBytes
 from cryolike_dask.errors import InputError
-from cryolike_dask.human import size_and_time
 from cryolike_dask.mrc_header import ImageFile, open_regular, read_header, scan_headers
 
 __all__ = ["FloatArray", "ImageFile", "ImageFileReader", "IntArray", "read_header", "scan_headers"]
@@ -172,9 +171,9 @@ def _open_unchanged(file: ImageFile) -> int:
 
 
 def _refuse_changed(file: ImageFile, now: os.stat_result) -> None:
-    if (now.st_size, now.st_mtime_ns) != (file.size, file.mtime_ns):
+    change = file.change(now)
+    if change:
         raise InputError(
-            f"{file.path} has changed since its header was read: {size_and_time(file.size, file.mtime_ns)} then, "
-            f"{size_and_time(now.st_size, now.st_mtime_ns)} now, on {socket.gethostname()}. Wait until it is written completely, then "
-            "start again."
+            f"{file.path} has changed since its header was read: {change}, on {socket.gethostname()}. Wait until it is written "
+            "completely, then start again."
         )

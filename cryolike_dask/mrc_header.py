@@ -14,6 +14,7 @@ import numpy as np
 
 from cryolike_dask.compressed_mrc import compression_of, read_start
 from cryolike_dask.errors import InputError
+from cryolike_dask.human import size_and_time
 from cryolike_dask.sniff import foreign_content
 
 HEADER_BYTES = 1024
@@ -54,6 +55,12 @@ class ImageFile:
     def image_bytes(self) -> int:
         """Bytes of one image, after decompression."""
         return self.n_rows * self.n_columns * np.dtype(self.dtype).itemsize
+
+    def change(self, now: os.stat_result) -> str:
+        """How the file differs from what it was when its header was read; '' if it does not."""
+        if (now.st_size, now.st_mtime_ns) == (self.size, self.mtime_ns):
+            return ""
+        return f"{size_and_time(self.size, self.mtime_ns)} then, {size_and_time(now.st_size, now.st_mtime_ns)} now"
 
 
 def read_header(path: str | os.PathLike[str]) -> ImageFile:

@@ -1,19 +1,16 @@
-"""What a run will need of disk and memory, and whether its inputs are still what was planned: asked before anything is written."""
+"""What a run will need of disk and memory, compared with what there is before anything is written."""
 
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from cryolike_dask.convert_stack import CHUNK_BYTES
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.human import human_bytes, plural, size_and_time
-from cryolike_dask.mrc_header import ImageFile
+from cryolike_dask.human import human_bytes
 from cryolike_dask.object_store import is_url
 from cryolike_dask.plan import Plan
 from cryolike_dask.polar_interpolation import WIDTH
@@ -27,7 +24,6 @@ _STACK_BYTES = 65_536
 """A stack's part of the metadata, its pictures and what a file system adds."""
 _SHARDS = "*/c/*/0/0"
 """Images in a Zarr store."""
-_FAULTS_SHOWN = 5
 _READ_BUFFER_BYTES = 16 << 20
 """Images on their way from another number type to float32."""
 
@@ -59,32 +55,6 @@ def _refuse_small_disk(folder: Path, n_bytes: int, there: tuple[str, ...]) -> No
 def bytes_written(plan: Plan) -> int:
     """Bytes of all files that the plan makes, roughly where they are small."""
     return plan.n_images * (plan.image_bytes + _METADATA_BYTES + 4 * _longest_path(plan)) + _STACK_BYTES * plan.n_stacks
-
-
-def refuse_changed_inputs(plan: Plan) -> None:
-    """Compare the image files with what they were when their headers were read. Workers do so again for each file they open.
-
-    Raises:
-        InputError: some have changed, or are gone.
-    """
-    with ThreadPoolExecutor(thread_name_prefix="cryolike-stat") as pool:
-        faults = list(filter(None, pool.map(_change_of, (file for file in plan.files if file is not None))))
-    if faults:
-        more = f" And {len(faults) - _FAULTS_SHOWN} more." if len(faults) > _FAULTS_SHOWN else ""
-        raise InputError(
-            f"{plural(len(faults), 'image file')} changed after the conversion was planned: {'; '.join(faults[:_FAULTS_SHOWN])}.{more} "
-            "Nothing was written. Plan it again, by a new Conversion, when the files are as they should be."
-        )
-
-
-def _change_of(file: ImageFile) -> str:
-    try:
-        now = os.stat(file.path)
-    except OSError as error:
-        return f"{file.path} ({error.strerror or error})"
-    if (now.st_size, now.st_mtime_ns) == (file.size, file.mtime_ns):
-        return ""
-    return f"{file.path} ({size_and_time(file.size, file.mtime_ns)} then, {size_and_time(now.st_size, now.st_mtime_ns)} now)"
 
 
 def refuse_small_memory(bytes_a_thread: int | None, plan: Plan) -> None:

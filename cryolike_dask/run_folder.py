@@ -17,9 +17,9 @@ from typing import Any
 
 from cryolike_dask.durable import make_directory, sync_directory
 from cryolike_dask.errors import OutputError
-from cryolike_dask.manifest import MANIFEST, changed_inputs, read_manifest
+from cryolike_dask.input_files import changed_inputs
+from cryolike_dask.manifest import MANIFEST, read_manifest, recorded_inputs
 from cryolike_dask.plan import Plan
-from cryolike_dask.preflight import refuse_small_disk
 from cryolike_dask.run_lock import HEARTBEAT_SECONDS, heartbeat, holds_lock, refuse_lost_lock, take_lock
 from cryolike_dask.stack_files import LEFTOVER, STAGED, StackPaths, adopt_staged, new_attempt, published_counters
 from cryolike_dask.stack_writer import remove_leftovers
@@ -144,14 +144,8 @@ def _empty(folder: Path, keep: str) -> None:
 
 
 def prepare(run: RunFolder, plan: Plan) -> None:
-    """Make the folder ready for this plan: refuse, resume or replace what is there, as the settings say. Space is checked first.
-
-    Raises:
-        OutputError: there is output already, or of another run, or too little space.
-    """
+    """Make the folder ready for this plan: keep or replace what is there, as the settings say. `refuse_output` comes first."""
     folder, settings = run.folder, plan.settings
-    refuse_output(folder, plan)
-    refuse_small_disk(folder, plan)
     if settings.overwrite:
         remove_output(folder)
     for other in folder.glob(graph_folder(folder, "*").name):
@@ -219,7 +213,7 @@ def _refuse_another_run(folder: Path, plan: Plan) -> None:
             f"{folder} holds stacks without a manifest.json, so nothing tells how they were made, and they cannot be continued. Choose "
             "another folder, or replace them (overwrite=True, --overwrite)."
         )
-    differences = _differences(manifest.get("identity", {}), plan.identity) + changed_inputs(manifest, plan)
+    differences = _differences(manifest.get("identity", {}), plan.identity) + changed_inputs(recorded_inputs(manifest), plan)
     if differences:
         lines = "".join(f"\n  {line}" for line in differences)
         raise OutputError(

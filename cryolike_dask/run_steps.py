@@ -15,11 +15,13 @@ from cryolike_dask.durable import install
 from cryolike_dask.errors import CryolikeError, InputError
 from cryolike_dask.execution.receipts import StackReceipt
 from cryolike_dask.human import plural
-from cryolike_dask.manifest import begin_manifest, complete_manifest
+from cryolike_dask.input_files import hash_inputs, list_inputs
+from cryolike_dask.manifest import begin_manifest, complete_manifest, read_manifest, recorded_inputs
 from cryolike_dask.plan import Plan
 from cryolike_dask.plan_store import store_plan
+from cryolike_dask.preflight import refuse_small_disk
 from cryolike_dask.report import ConversionReport, StackRecord
-from cryolike_dask.run_folder import RunFolder, prepare
+from cryolike_dask.run_folder import RunFolder, prepare, refuse_output
 from cryolike_dask.stack_files import STAGED, StackPaths, published_counters, withdraw
 from cryolike_dask.stack_writer import completed_receipt, remove_leftovers
 from cryolike_dask.star_export import write_particles_star
@@ -37,12 +39,19 @@ def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
         receipts of the leading stacks that an interrupted run left complete and visible.
 
     Raises:
+        InputError: an image file cannot be hashed.
         OutputError: there is output already, or of another run, or too little space.
     """
+    refuse_output(run.folder, plan)
+    refuse_small_disk(run.folder, plan)
+    inputs = list_inputs(plan, recorded_inputs(read_manifest(run.folder)) if plan.settings.skip_exist else {})
+    if plan.settings.hash_inputs:
+        # Before anything is replaced: it may take long, and it may fail.
+        hash_inputs(inputs)
     prepare(run, plan)
     store_plan(plan, run.hidden)
     kept = _published_before(run.folder, plan) if plan.settings.skip_exist else {}
-    begin_manifest(run.folder, plan)
+    begin_manifest(run.folder, plan, inputs)
     if plan.settings.output_format == "zarr":
         begin_store(plan, run.folder, len(kept))
     plan.descriptor.save(run.hidden / "params.npz")

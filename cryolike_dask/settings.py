@@ -8,7 +8,6 @@ import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
-from urllib.parse import urlsplit
 
 from cryolike_dask.errors import InputError
 
@@ -117,7 +116,7 @@ class ConversionSettings:
             raise InputError(f"zarr_store is {self.zarr_store!r}: give a path or URL as text.")
         if self.zarr_store and self.output_format != "zarr":
             raise InputError("zarr_store says where a Zarr store goes: choose output_format='zarr' (--format zarr) with it.")
-        if "://" in self.zarr_store and urlsplit(self.zarr_store).password is not None:
+        if "://" in self.zarr_store and _password_in(self.zarr_store):
             raise InputError(
                 "zarr_store holds a password, which the records of the run would keep. Leave it out of the URL, and give it to fsspec "
                 "by its configuration or by the service's environment variables."
@@ -150,6 +149,11 @@ def fingerprint(content: Any) -> str:
     """SHA-256 of canonical JSON: equal content gives equal text on every machine and in every process."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _password_in(url: str) -> bool:
+    user, at, _ = url.partition("://")[2].partition("/")[0].rpartition("@")
+    return bool(at) and ":" in user
 
 
 def _is_whole(value: Any) -> bool:

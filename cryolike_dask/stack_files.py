@@ -144,13 +144,12 @@ def withdraw(finals: Iterable[Path]) -> None:
             sync_directory(final.parent)
 
 
-def write_metadata(path: Path, values: Mapping[str, Any]) -> int:
-    """Write an `.npz` that loads without pickle. Returns its size in bytes."""
+def write_metadata(path: Path, values: Mapping[str, Any]) -> None:
+    """Write an `.npz` that loads without pickle."""
     buffer = io.BytesIO()
     np.savez(buffer, **values)
     with path.open("wb") as file:
         file.write(buffer.getvalue())
-    return buffer.getbuffer().nbytes
 
 
 def read_metadata(path: Path) -> dict[str, np.ndarray]:

@@ -107,14 +107,15 @@ class StackWriter:
             metadata["zarr_store"] = np.str_(self.stack.settings.zarr_store or DEFAULT_NAME)
         path = partial_name(self.paths.metadata, self.attempt)
         self._resources.callback(path.unlink, missing_ok=True)
-        n_bytes = write_metadata(path, metadata)
-        # All are on their way before the first is waited for; a journal is then committed once and not for each.
+        # Both are on their way before the first is waited for; a journal is then committed once and not for each.
         for images in tensors.values():
             images.begin_sync()
         for images in tensors.values():
             images.sync()
-            n_bytes += images.path.stat().st_size
+        # Afterwards, so that their time is later also where a file's time is that of its last bytes' arrival at a server.
+        write_metadata(path, metadata)
         sync_file(path)
+        n_bytes = sum(file.stat().st_size for file in (path, *(images.path for images in tensors.values())))
         if self.objects is not None:
             for array, images in tensors.items():
                 self.objects.install(images.path, shard_name(array, self.stack.counter))

@@ -15,11 +15,11 @@ from typing import Any
 import dask
 import pytest
 
-from cryolike_dask import manifest, run_folder, run_lock
+from cryolike_dask import input_files, run_folder, run_lock
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.demo import DemoData, write_demo_particles
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.input_hashes import sha256_of_files
+from cryolike_dask.input_files import sha256_of_files
 from cryolike_dask.preflight import bytes_written, memory_a_thread, refuse_small_memory
 from cryolike_dask.run_folder import acquire, is_current
 from cryolike_dask.sources.star import particles_from_star
@@ -142,13 +142,13 @@ def test_a_lock_is_touched_while_inputs_are_hashed(data: DemoData, tmp_path: Pat
     """Hours may pass before the first stack; another machine must not take the folder for that of a dead run."""
     lock = tmp_path / "out" / ".conversion" / "lock"
 
-    def slowly(paths: Sequence[str]) -> list[str]:
+    def slowly(paths: Sequence[str]) -> list[str | InputError]:
         os.utime(lock, (1, 1))
         until(lambda: lock.stat().st_mtime > 1, "a heartbeat")
         return sha256_of_files(paths)
 
     monkeypatch.setattr(run_lock, "HEARTBEAT_SECONDS", 0.01)
-    monkeypatch.setattr(manifest, "sha256_of_files", slowly)
+    monkeypatch.setattr(input_files, "sha256_of_files", slowly)
     assert convert(data, tmp_path / "out", hash_inputs=True).run().n_images == 12
 
 
@@ -207,7 +207,14 @@ def test_another_run_is_refused_with_what_differs(data: DemoData, tmp_path: Path
 def test_settings_without_effect_on_a_stack_do_not_make_another_run(data: DemoData, tmp_path: Path) -> None:
     convert(data, tmp_path / "out").run()
     report = convert(
-        data, tmp_path / "out", device="cpu", flag_plots=True, on_bad_image="zero", on_missing="skip", skip_exist=True
+        data,
+        tmp_path / "out",
+        device="cpu",
+        flag_plots=True,
+        on_bad_image="zero",
+        on_missing="skip",
+        hash_inputs=True,
+        skip_exist=True,
     ).run()
     assert report.n_kept == 4
     assert len(list((tmp_path / "out" / "plots").glob("*.png"))) == 12

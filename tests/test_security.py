@@ -85,5 +85,7 @@ def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
     with pytest.raises(InputError, match="holds a password") as told:
         ConversionSettings(output_format="zarr", zarr_store="ftp://me:geheim@example.org/particles.zarr")
     assert "geheim" not in str(told.value)
+    for url in ("s3://[bucket/particles.zarr", "s3://bucket/a@b:c"):  # neither a password nor a traceback
+        assert ConversionSettings(output_format="zarr", zarr_store=url).zarr_store == url
     azure = "abfs://container@account.dfs.core.windows.net/particles.zarr"  # no user, though it looks like one
     assert ConversionSettings(output_format="zarr", zarr_store=azure).zarr_store == azure

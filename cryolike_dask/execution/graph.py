@@ -27,9 +27,9 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.execution.observe import stack_made
 from cryolike_dask.execution.receipts import StackReceipt
 from cryolike_dask.execution.tasks import current_plan, plot_stack_task, publish_stacks_task
+from cryolike_dask.input_files import refuse_changed_inputs
 from cryolike_dask.plan import Plan
 from cryolike_dask.plan_store import load_whole_plan, store_plan
-from cryolike_dask.preflight import refuse_changed_inputs
 from cryolike_dask.run_folder import RunFolder, acquire, graph_folder, is_current, refuse_output
 from cryolike_dask.run_lock import holds_lock, take_lock
 from cryolike_dask.run_steps import begin_run, finish_run

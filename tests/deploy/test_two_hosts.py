@@ -97,6 +97,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+        raise
 
 
 def test_two_hosts_write_what_one_process_writes(hosts: Hosts, certificates: Path, cluster: str, tmp_path: Path) -> None:

@@ -71,3 +71,19 @@ def test_each_name_is_on_the_disk_before_the_next_one_appears(steps: list[Step],
     after = [i for i, _, _ in published[1:]] + [len(steps)]
     for (i, _, new), end in zip(published, after, strict=True):
         assert ("sync", str(Path(new).parent)) in steps[i:end], f"{new} may appear after what follows it"
+
+
+def test_metadata_are_written_when_the_tensors_are_on_the_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Or, where a file's time is that of its last bytes' arrival at a server, all stacks would look touched and be read again."""
+    early, synced = [], []
+
+    def fsync(descriptor: int) -> None:
+        path = path_of(descriptor)
+        if attempt := re.search(r"\.pt\.(\w+)\.partial$", path):
+            synced.append(path)
+            early.extend((tmp_path / "out" / "fft").glob(f".*.npz.{attempt[1]}.partial"))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    conversion(make_particles(tmp_path / "particles"), tmp_path / "out").run_serially()
+    assert len(synced) == 2 * len(list((tmp_path / "out" / "fft").glob("*.npz")))
+    assert early == []

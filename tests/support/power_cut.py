@@ -12,6 +12,7 @@ File systems that keep a journal are kinder.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -69,6 +70,7 @@ class Recording:
     steps: list[Step] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self._numbers = itertools.count()
         self._file_of_inode: dict[int, int] = {}
         paths = [path for path in self.folder.rglob("*") if path.is_file()]
         self.directories = {str(path) for path in (self.folder, *self.folder.rglob("*")) if path.is_dir()}
@@ -77,7 +79,10 @@ class Recording:
 
     def _file(self, path: str | Path) -> int:
         """A number that, unlike an inode's, is never used again."""
-        return self._file_of_inode.setdefault(os.stat(path).st_ino, len(self._file_of_inode) + len(self.steps) * 1_000_000)
+        inode = os.stat(path).st_ino
+        if inode not in self._file_of_inode:
+            self._file_of_inode[inode] = next(self._numbers)
+        return self._file_of_inode[inode]
 
     def _forget(self, path: str | Path) -> None:
         if os.path.lexists(path):

@@ -1,22 +1,26 @@
-"""Runs that know their image files by content: `hash_inputs`."""
+"""Whether the image files of a run are still the same: by size and time, and by content (`hash_inputs`)."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from cryolike_dask import input_files
 from cryolike_dask.cli import main
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.demo import DemoData, write_demo_particles
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.input_hashes import sha256_of_files
+from cryolike_dask.input_files import sha256_of_files
+from cryolike_dask.progress import StackProgress
 from cryolike_dask.sources.star import particles_from_star
 from cryolike_dask.verify import verify_output
 
@@ -121,7 +125,58 @@ def test_deep_verification_notices_other_content_of_the_same_size_and_time(
     assert f"{files[1]}, which was converted, is not there any more" in verify_output(out, deep=True)
 
 
-def test_a_file_that_cannot_be_hashed_is_named(files: list[Path], tmp_path: Path) -> None:
-    for bad, reason in ((tmp_path / "gone.mrcs", "No such file"), (tmp_path, "a folder")):
-        with pytest.raises(InputError, match=rf"{bad}.*{reason}"):
-            sha256_of_files([str(files[0]), str(bad)])
+def test_files_that_cannot_be_hashed_are_named(data: DemoData, files: list[Path], tmp_path: Path) -> None:
+    gone, folder = sha256_of_files([str(tmp_path / "gone.mrcs"), str(files[0]), str(tmp_path)])[::2]
+    assert re.search(r"gone\.mrcs cannot be read for its SHA-256: No such file", str(gone))
+    assert re.search(rf"{tmp_path} is a folder", str(folder))
+    out = tmp_path / "out"
+    conversion(data, out, hash_inputs=True).run()
+    files[0].unlink()
+    files[0].mkdir()
+    assert any(line.startswith(f"{files[0]} is a folder") for line in verify_output(out, deep=True))
+
+
+def test_output_is_not_replaced_before_all_is_hashed(
+    data: DemoData, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    conversion(data, out).run()
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    fault = InputError(f"{files[1]} cannot be read for its SHA-256: Input/output error.")
+    monkeypatch.setattr(input_files, "sha256_of_files", lambda paths: [fault for _ in paths])
+    with pytest.raises(InputError, match="Input/output error"):
+        conversion(data, out, overwrite=True, hash_inputs=True, batch_size=4).run()
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+class Meddler:
+    """Progress that does something to the manifest when the first stack is done."""
+
+    def __init__(self, meddle: Callable[[], object]) -> None:
+        self.meddle = meddle
+
+    def start(self, n_stacks: int, n_images: int) -> None:
+        """See `Progress`."""
+
+    def stack_done(self, stack: StackProgress) -> None:
+        if stack.counter == 0:
+            self.meddle()
+
+    def finish(self, error: BaseException | None) -> None:
+        """See `Progress`."""
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut off"])
+def test_a_manifest_that_is_lost_during_a_run_is_written_anew(
+    data: DemoData, files: list[Path], tmp_path: Path, damage: str
+) -> None:
+    out = tmp_path / "out"
+    manifest = out / "manifest.json"
+    meddler = Meddler(manifest.unlink if damage == "gone" else lambda: manifest.write_text('{"inputs": ['))
+    report = conversion(data, out, hash_inputs=True).run(None, meddler)
+    assert len(report.stacks) == 4
+    assert verify_output(out) == []
+    # What it says of the files still guards the next run.
+    copy_anew(files[0])
+    with pytest.raises(OutputError, match=rf"{files[0].name} has changed"):
+        conversion(data, out, skip_exist=True).run()
