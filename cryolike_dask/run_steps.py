@@ -25,7 +25,7 @@ from cryolike_dask.run_folder import RunFolder, prepare, refuse_output
 from cryolike_dask.stack_files import STAGED, StackPaths, published_counters, withdraw
 from cryolike_dask.stack_writer import completed_receipt, remove_leftovers
 from cryolike_dask.star_export import write_particles_star
-from cryolike_dask.zarr_store import begin_store, commit, shard_name, store_location
+from cryolike_dask.zarr_store import begin_store, commit, refuse_store, shard_name, store_location
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
     """
     refuse_output(run.folder, plan)
     refuse_small_disk(run.folder, plan)
+    if plan.settings.output_format == "zarr":
+        refuse_store(plan, run.folder)
     inputs = list_inputs(plan, recorded_inputs(read_manifest(run.folder)) if plan.settings.skip_exist else {})
     if plan.settings.hash_inputs:
         # Before anything is replaced: it may take long, and it may fail.
@@ -51,9 +53,10 @@ def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
     prepare(run, plan)
     store_plan(plan, run.hidden)
     kept = _published_before(run.folder, plan) if plan.settings.skip_exist else {}
-    begin_manifest(run.folder, plan, inputs)
     if plan.settings.output_format == "zarr":
         begin_store(plan, run.folder, len(kept))
+    # From here on the folder is this run's; had anything failed before, another try would not find it taken.
+    begin_manifest(run.folder, plan, inputs)
     plan.descriptor.save(run.hidden / "params.npz")
     install(run.hidden / "params.npz", run.folder / "params.npz")
     return kept

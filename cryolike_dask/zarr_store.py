@@ -75,6 +75,27 @@ def refuse_unequal_stacks(plan: Plan) -> None:
         )
 
 
+def refuse_store(plan: Plan, folder: Path) -> None:
+    """Whether a store may be created, continued or replaced where this plan wants it, as the settings say.
+
+    Raises:
+        OutputError: something else is there.
+    """
+    location = store_location(plan.settings, folder)
+    objects = open_objects(location)
+    there = _attributes(objects)
+    if there is None and not objects.is_empty():
+        raise OutputError(f"{location} holds something that is no conversion. Choose another place.")
+    if there is not None and not _goes_on(there, plan) and not plan.settings.overwrite:
+        raise OutputError(
+            f"{location} holds a conversion already. Choose another place, or replace it (overwrite=True, --overwrite)."
+        )
+
+
+def _goes_on(there: dict[str, Any], plan: Plan) -> bool:
+    return there.get("fingerprint") == plan.fingerprint and plan.settings.skip_exist
+
+
 def begin_store(plan: Plan, folder: Path, n_kept: int) -> None:
     """Create the store, or make an interrupted run's ready to go on.
 
@@ -86,16 +107,9 @@ def begin_store(plan: Plan, folder: Path, n_kept: int) -> None:
     Raises:
         OutputError: something else is there.
     """
-    location = store_location(plan.settings, folder)
-    objects = open_objects(location)
+    refuse_store(plan, folder)
+    objects = open_objects(store_location(plan.settings, folder))
     there = _attributes(objects)
-    if there is None and not objects.is_empty():
-        raise OutputError(f"{location} holds something that is no conversion. Choose another place.")
-    goes_on = there is not None and there.get("fingerprint") == plan.fingerprint and plan.settings.skip_exist
-    if there is not None and not goes_on and not plan.settings.overwrite:
-        raise OutputError(
-            f"{location} holds a conversion already. Choose another place, or replace it (overwrite=True, --overwrite)."
-        )
     content = {
         "version": __version__,
         "fingerprint": plan.fingerprint,
@@ -107,7 +121,7 @@ def begin_store(plan: Plan, folder: Path, n_kept: int) -> None:
         "committed_images": int(plan.bounds[n_kept - 1, 1]) if n_kept else 0,
         "status": "running",
     }
-    if not goes_on:
+    if there is None or not _goes_on(there, plan):
         objects.remove_everything()
         _write_attributes(objects, content)
     # Made on the disk and copied: Zarr asks an object store many questions about an array that it creates.

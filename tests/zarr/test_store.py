@@ -15,7 +15,7 @@ from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.stack_files import load_stack
 from cryolike_dask.verify import verify_output
 from cryolike_dask.zarr_store import open_store
-from tests.support.clusters import conversion, make_particles, threads_cluster
+from tests.support.clusters import conversion, make_particles, stacks, threads_cluster
 
 N, BATCH = 42, 8
 Arrays = dict[str, Any]
@@ -160,10 +160,22 @@ def test_a_place_with_something_else_is_refused_and_left_alone(data: Any, tmp_pa
     for options in ({}, {"overwrite": True}):
         with pytest.raises(OutputError, match="something that is no conversion"):
             as_zarr(data, tmp_path / "out", zarr_store=str(other), **options).run_serially()
+        # Nor is the folder taken, so that another place can be given at once.
+        assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert (other / "thesis.tex").read_text() == "important"
     as_zarr(data, tmp_path / "first", zarr_store=str(tmp_path / "store")).run_serially()
     with pytest.raises(OutputError, match="holds a conversion already"):
         as_zarr(data, tmp_path / "second", batch_size=4, zarr_store=str(tmp_path / "store")).run_serially()
+
+
+def test_output_is_not_replaced_if_its_store_would_be_refused(data: Any, tmp_path: Path) -> None:
+    conversion(data, tmp_path / "out").run_serially()
+    before = stacks(tmp_path / "out")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").write_text("important")
+    with pytest.raises(OutputError, match="something that is no conversion"):
+        as_zarr(data, tmp_path / "out", zarr_store=str(tmp_path / "home"), overwrite=True).run_serially()
+    assert stacks(tmp_path / "out") == before
 
 
 def test_stacks_of_several_sizes_are_refused_before_anything_is_written(data: Any, tmp_path: Path) -> None:
