@@ -107,6 +107,7 @@ class _Remote:
     def __init__(self, url: str) -> None:
         import fsspec
 
+        self.url = url
         try:
             self.files, self.root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
@@ -117,17 +118,30 @@ class _Remote:
     def _name(self, name: str) -> str:
         return f"{self.root}/{name}"
 
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Failures of whatever fsspec uses become what failures of a disk are."""
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            raise OSError(f"{self.url} cannot be reached ({type(error).__name__}: {error})") from error
+
     def write(self, name: str, content: bytes) -> None:
-        self.files.pipe_file(self._name(name), content)
+        with self._reached():
+            self.files.pipe_file(self._name(name), content)
 
     def read(self, name: str, first: int = 0, size: int | None = None) -> bytes:
         end = None if size is None else first + size
-        return bytes(self.files.cat_file(self._name(name), start=first or None, end=end))
+        with self._reached():
+            return bytes(self.files.cat_file(self._name(name), start=first or None, end=end))
 
     def size(self, name: str) -> int | None:
         try:
-            self.files.invalidate_cache()  # Others write here, too.
-            return int(self.files.size(self._name(name)))
+            with self._reached():
+                self.files.invalidate_cache()  # Others write here, too.
+                return int(self.files.size(self._name(name)))
         except FileNotFoundError:
             return None
 
@@ -139,12 +153,15 @@ class _Remote:
             yield Path(folder) / os.path.basename(name)
 
     def install(self, file: Path, name: str) -> None:
-        self.files.put_file(str(file), self._name(name))
+        with self._reached():
+            self.files.put_file(str(file), self._name(name))
 
     def is_empty(self) -> bool:
-        self.files.invalidate_cache()
-        return not self.files.find(self.root, maxdepth=2)
+        with self._reached():
+            self.files.invalidate_cache()
+            return not self.files.find(self.root, maxdepth=2)
 
     def remove_everything(self) -> None:
-        if self.files.exists(self.root):
-            self.files.rm(self.root, recursive=True)
+        with self._reached():
+            if self.files.exists(self.root):
+                self.files.rm(self.root, recursive=True)

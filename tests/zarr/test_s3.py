@@ -21,7 +21,7 @@ from cryolike_dask.restacking import restack
 from cryolike_dask.stack_files import load_stack
 from cryolike_dask.verify import verify_output
 from cryolike_dask.zarr_store import open_store
-from tests.support.chaos import process_cluster, until
+from tests.support.chaos import COMMAND_LINE, ROOT, process_cluster, until
 from tests.support.clusters import conversion, make_particles
 
 pytest.importorskip("moto")
@@ -162,3 +162,22 @@ def test_an_interrupted_run_over_s3_goes_on(data: Any, serial: Path, bucket: str
 def test_an_address_that_nothing_knows_is_refused(data: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be reached"):
         conversion(data, tmp_path, output_format="zarr", zarr_store="nosuch://bucket/store").run()
+
+
+@pytest.mark.parametrize("what_is_wrong", ["nobody answers", "no credentials"])
+def test_a_store_that_cannot_be_reached_is_told_and_does_not_take_the_folder(data: Any, tmp_path: Path, what_is_wrong: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment |= {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1", "AWS_EC2_METADATA_DISABLED": "true"}
+    environment |= {"HOME": str(tmp_path)}
+    if what_is_wrong == "nobody answers":
+        environment |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+    options = ["--params", data.params_file, "--mrc-folder", data.folder_mrc, "--out", tmp_path / "out", "--no-plots", "--quiet"]
+    command = ["convert", "star", data.star_file, *options, "--format", "zarr", "--zarr-store", "s3://bucket/particles.zarr"]
+    result = subprocess.run(
+        [*COMMAND_LINE, *map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 2, result.stderr
+    wanted = "EndpointConnectionError" if what_is_wrong == "nobody answers" else "NoCredentialsError"
+    assert f"s3://bucket/particles.zarr cannot be reached ({wanted}: " in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
