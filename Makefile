@@ -9,7 +9,7 @@ DEMO   ?= demo
 ARGS   ?=
 
 TORCH     := $(shell sed -n '/^torch==/p' constraints.txt)
-DEV_TOOLS := mypy pandas-stubs ruff scipy-stubs types-psutil types-PyYAML
+DEV_TOOLS := import-linter mypy pandas-stubs ruff scipy-stubs types-psutil types-PyYAML
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test lint format docs figures bench clean
@@ -34,10 +34,11 @@ demo: env ## Write demo particles, convert them on a local Dask cluster, verify 
 test: env ## Run all tests (ARGS="tests/cli -x" to choose)
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: env ## Check style and types
+lint: env ## Check style, types, and that imports only go down
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo pyproject.toml
 
 format: env ## Rewrite the sources in the house style
 	$(BIN)/ruff check --fix .

@@ -74,10 +74,10 @@ def _careless() -> Iterator[None]:
     replaced: dict[str, Callable[..., Any]] = {
         "os.fsync": nothing,
         "cryolike_dask.execution.tasks.is_current": always,
-        "cryolike_dask.convert_stack.completed_receipt": nothing,
-        "cryolike_dask.stack_files.sync_directory": nothing,
-        "cryolike_dask.stack_writer.sync_file": nothing,
-        "cryolike_dask.tensor_file.begin_sync": nothing,
+        "cryolike_dask.execution.convert_stack.completed_receipt": nothing,
+        "cryolike_dask.stacks.files.sync_directory": nothing,
+        "cryolike_dask.stacks.writer.sync_file": nothing,
+        "cryolike_dask.stacks.tensor_file.begin_sync": nothing,
     }
     with ExitStack() as patches:
         for target, replacement in replaced.items():

@@ -10,8 +10,8 @@ from typing import Any
 
 from benchmarks.measuring import DeletingProgress
 from cryolike_dask.conversion import Conversion
-from cryolike_dask.image_descriptor import ImageDescriptor
-from cryolike_dask.sources.star import particles_from_star
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.particles.star import particles_from_star
 
 
 def plan(star_file: str, folder: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 
-from cryolike_dask.image_descriptor import ImageDescriptor
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 
 _HEAD = """
 data_optics

@@ -15,7 +15,7 @@ import numpy as np
 import starfile
 import torch
 
-from cryolike_dask.image_descriptor import ImageDescriptor
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 
 TOLERANCE = {"single": 1e-6, "double": 1e-12}
 

@@ -19,8 +19,8 @@ import numpy as np
 from benchmarks.measuring import MemoryProgress, convert, interleaved, local_cluster, median_ratio
 from benchmarks.particle_files import write_particles
 from cryolike_dask.conversion import Conversion
-from cryolike_dask.sources.star import particles_from_star
-from cryolike_dask.tensor_file import TensorFileWriter
+from cryolike_dask.particles.star import particles_from_star
+from cryolike_dask.stacks.tensor_file import TensorFileWriter
 
 
 def with_images(folder: Path) -> list[dict[str, Any]]:

@@ -16,11 +16,11 @@ import torch
 from benchmarks import published_method
 from benchmarks.measuring import convert, interleaved, median_ratio
 from benchmarks.particle_files import write_particles
-from cryolike_dask import compiled
-from cryolike_dask.direct_sum import centre
-from cryolike_dask.image_descriptor import ImageDescriptor
-from cryolike_dask.torch_transform import TorchTransform
-from cryolike_dask.transform import CompiledTransform, Transform, TransformedImages, single_threaded_torch
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.transform import centring, kernels
+from cryolike_dask.transform.cpu import CompiledTransform, Transform, TransformedImages, single_threaded_torch
+from cryolike_dask.transform.direct_sum import centre
+from cryolike_dask.transform.gpu import TorchTransform
 
 WHOLE_CONVERSIONS = {64: 2000, 128: 2000, 256: 512, 384: 192}
 """Images by box. Eight stacks each, so that every core has several."""
@@ -126,17 +126,17 @@ def split_of_the_transform(repeats: int) -> list[dict[str, Any]]:
             spectra = torch.fft.rfft(padded, dim=-1).numpy()
             grids = torch.fft.fft(spectra_rows, dim=-1).numpy().view(np.float32)
             steps = {
-                "centre": lambda: compiled.centre(
+                "centre": lambda: centring.centre(
                     images, 1, False, transform._small, table.deconvolution_x, table.deconvolution_y, results.physical,
                     transform._padded, results.status,
                 ),
                 "row FFT": lambda: torch.fft.rfft(padded, dim=-1),
-                "lay out": lambda: compiled.lay_out_rows(spectra, transform._rows, table.margin),
+                "lay out": lambda: kernels.lay_out_rows(spectra, transform._rows, table.margin),
                 "column FFT": lambda: torch.fft.fft(spectra_rows, dim=-1),
-                "interpolate": lambda: compiled._interpolate(
+                "interpolate": lambda: kernels._interpolate(
                     grids[0].reshape(-1), plan.start, grids.shape[2], plan.weights, transform._half.reshape(-1)
                 ),
-                "normalise": lambda: compiled._normalise(
+                "normalise": lambda: kernels._normalise(
                     transform._half, plan.shell_weights, table.conjugate, results.fourier[0].view(np.float32), results.power[0]
                 ),
             }  # fmt: skip

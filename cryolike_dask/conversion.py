@@ -11,28 +11,29 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cryolike_dask.calibration import seconds_an_image
-from cryolike_dask.convert_stack import RunOverError, output_error
-from cryolike_dask.errors import OutputError
-from cryolike_dask.execution.clients import open_lane, synchronous
-from cryolike_dask.execution.drive import Outcome, drive, raise_failures
-from cryolike_dask.execution.lanes import Lane, SerialLane
-from cryolike_dask.execution.receipts import StackReceipt
-from cryolike_dask.html_report import with_html_report
-from cryolike_dask.human import human_bytes, plural
-from cryolike_dask.image_descriptor import ImageDescriptor
-from cryolike_dask.input_files import refuse_changed_inputs
-from cryolike_dask.particles import ParticleTable
-from cryolike_dask.plan import make_plan
-from cryolike_dask.plan_summary import PlanSummary, summarize_plan
-from cryolike_dask.preflight import refuse_small_memory
-from cryolike_dask.progress import Progress, StackProgress, progress_or_default
+from cryolike_dask.errors import OutputError, RunOverError, output_error
+from cryolike_dask.execution.calibration import seconds_an_image
+from cryolike_dask.execution.clients import open_executor, synchronous
+from cryolike_dask.execution.executors.interface import Executor
+from cryolike_dask.execution.executors.serial import SerialExecutor
+from cryolike_dask.execution.run_loop import Outcome, drive, raise_failures
+from cryolike_dask.formatting import human_bytes, plural
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.pictures.html_report import with_html_report
+from cryolike_dask.pictures.stack_plots import missing_plots
+from cryolike_dask.planning.input_files import refuse_changed_inputs
+from cryolike_dask.planning.plan import make_plan
+from cryolike_dask.planning.preflight import refuse_small_memory
+from cryolike_dask.planning.summary import PlanSummary, summarize_plan
+from cryolike_dask.progress import Progress, StackProgress
+from cryolike_dask.progress_bars import progress_or_default
 from cryolike_dask.report import ConversionReport
-from cryolike_dask.run_folder import RunFolder, acquire
-from cryolike_dask.run_steps import StarFileWriter, begin_run, describe_run, finish_run
+from cryolike_dask.runs.folder import RunFolder, acquire
+from cryolike_dask.runs.steps import StarFileWriter, begin_run, describe_run, finish_run
 from cryolike_dask.settings import ConversionSettings, output_folder
-from cryolike_dask.stack_plots import missing_plots
-from cryolike_dask.zarr_store import refuse_unequal_stacks
+from cryolike_dask.stacks.receipt import StackReceipt
+from cryolike_dask.stacks.zarr_store import refuse_unequal_stacks
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class Conversion:
             OutputError: the output folder holds something already, is locked, full or not writable.
             ConversionError: stacks could not be made; the others are complete.
         """
-        return self._run(open_lane(client, self.settings.device, performance_report), progress)
+        return self._run(open_executor(client, self.settings.device, performance_report), progress)
 
     async def run_async(self, client: Any = None, progress: Progress | None = None) -> ConversionReport:
         """`run` for asynchronous code: the event loop goes on meanwhile.
@@ -106,7 +107,7 @@ class Conversion:
         # The work is driven from a thread of its own, over a connection of its own.
         stopped = threading.Event()
         running = asyncio.create_task(
-            asyncio.to_thread(self._run, open_lane(synchronous(client), self.settings.device), progress, stopped)
+            asyncio.to_thread(self._run, open_executor(synchronous(client), self.settings.device), progress, stopped)
         )
         try:
             return await asyncio.shield(running)
@@ -118,7 +119,7 @@ class Conversion:
 
     def run_serially(self, progress: Progress | None = None) -> ConversionReport:
         """The same in this thread, one stack after the other. Simple and slow: what other ways of running are compared with."""
-        return self._run(_serial_lane(), progress)
+        return self._run(_serial_executor(), progress)
 
     def to_delayed(self, window: int | None = None, **annotations: Any) -> list[Any]:
         """The conversion as a Dask graph, for `dask.compute` or as part of a larger one.
@@ -158,7 +159,7 @@ class Conversion:
         return build_array(self.plan)
 
     def _run(
-        self, lane: AbstractContextManager[Lane], progress: Progress | None, stopped: threading.Event | None = None
+        self, executor: AbstractContextManager[Executor], progress: Progress | None, stopped: threading.Event | None = None
     ) -> ConversionReport:
         began = time.perf_counter()
         progress = progress_or_default(progress)
@@ -166,7 +167,7 @@ class Conversion:
         run = acquire(self.folder)
         try:
             with run.heartbeat():
-                outcome = self._convert(run, lane, progress, stopped or threading.Event())
+                outcome = self._convert(run, executor, progress, stopped or threading.Event())
             raise_failures(outcome, self.plan.n_stacks - len(outcome.published))
             report = describe_run(self.folder, self.plan, outcome.published, outcome.warnings, time.perf_counter() - began)
             return with_html_report(self.plan, report) if self.settings.flag_plots else report
@@ -179,11 +180,13 @@ class Conversion:
             run.release()
             progress.finish(error)
 
-    def _convert(self, run: RunFolder, lane: AbstractContextManager[Lane], progress: Progress, stopped: threading.Event) -> Outcome:
+    def _convert(
+        self, run: RunFolder, executor: AbstractContextManager[Executor], progress: Progress, stopped: threading.Event
+    ) -> Outcome:
         plan, folder = self.plan, self.folder
         outcome = Outcome()
         star_file = StarFileWriter(run, plan)
-        with lane as opened:
+        with executor as opened:
             refuse_small_memory(opened.memory_a_thread, plan)
             refuse_changed_inputs(plan)
             kept = begin_run(run, plan)
@@ -215,7 +218,7 @@ class Conversion:
                 with star_file:
                     drive(opened, str(folder), run.token, todo, self._unplotted(kept), tell, tick, outcome)
             except BaseException:
-                # The lane waits for tasks that have begun; they stop when the run is over.
+                # The executor waits for tasks that have begun; they stop when the run is over.
                 run.stop()
                 opened.close()
                 with suppress(OSError):
@@ -248,5 +251,5 @@ class Conversion:
 
 
 @contextmanager
-def _serial_lane() -> Iterator[Lane]:
-    yield SerialLane()
+def _serial_executor() -> Iterator[Executor]:
+    yield SerialExecutor()

@@ -4,6 +4,11 @@ Each message says what is wrong, where (file and row), and how to mend it, in on
 traceback.
 """
 
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
 
 class CryolikeError(Exception):
     """Base of every error that cryolike_dask raises on purpose. Its text is meant for the user."""
@@ -23,3 +28,15 @@ class OutputError(CryolikeError, OSError):
 
 class ConversionError(CryolikeError, RuntimeError):
     """The conversion started and could not finish. What is complete stays; `skip_exist=True` goes on from there."""
+
+
+class RunOverError(ConversionError):
+    """The run was stopped from outside."""
+
+
+def output_error(error: OSError, folder: Path) -> OutputError:
+    """What to tell a user when the output folder fails."""
+    what = f"Writing to {folder} failed: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return OutputError(f"{what}. Free some space, then run again with skip_exist=True (--skip-exist) to go on from here.")
+    return OutputError(f"{what}. Mend it, then run again with skip_exist=True (--skip-exist) to go on from here.")

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.conversion import Conversion
-from cryolike_dask.convert_stack import Stopwatch, transform_chunks
 from cryolike_dask.errors import InputError
-from cryolike_dask.image_descriptor import ImageDescriptor
-from cryolike_dask.inverse import fourier_to_physical, low_pass_factors
-from cryolike_dask.montage import GAP, Bytes, block_means, colour, lay_out
-from cryolike_dask.particles import ParticleTable
-from cryolike_dask.plots import INK, QUIET, Target, colour_table, in_pixels, png_figure, shell_resolutions
+from cryolike_dask.execution.convert_stack import Stopwatch, transform_chunks
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.pictures.montage import GAP, Bytes, block_means, colour, lay_out
+from cryolike_dask.pictures.plots import INK, QUIET, Target, colour_table, in_pixels, png_figure, shell_resolutions
+from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors
 
 MAX_PARTICLES = 16
 USUAL_LOW_PASS = 20.0  # Angstrom: protein becomes visible

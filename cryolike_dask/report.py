@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cryolike_dask.human import human_bytes, human_seconds, plural
+from cryolike_dask.formatting import human_bytes, human_seconds, plural
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ OnBadImage = Literal["raise", "zero"]
 MixedOptics = Literal["raise", "split"]
 Order = Literal["metadata", "file"]
 
+ZARR_NAME = "particles.zarr"
+"""The Zarr store in an output folder, unless it has a place of its own."""
+
 _CHOICES: dict[str, tuple[str, ...]] = {
     "downsample_type": get_args(DownsampleType),
     "device": get_args(Device),
@@ -116,12 +119,12 @@ class ConversionSettings:
             raise InputError(f"zarr_store is {self.zarr_store!r}: give a path or URL as text.")
         if self.zarr_store and self.output_format != "zarr":
             raise InputError("zarr_store says where a Zarr store goes: choose output_format='zarr' (--format zarr) with it.")
-        if "://" in self.zarr_store and _password_in(self.zarr_store):
+        if is_url(self.zarr_store) and _password_in(self.zarr_store):
             raise InputError(
                 "zarr_store holds a password, which the records of the run would keep. Leave it out of the URL, and give it to fsspec "
                 "by its configuration or by the service's environment variables."
             )
-        if self.zarr_store and "://" not in self.zarr_store:
+        if self.zarr_store and not is_url(self.zarr_store):
             object.__setattr__(self, "zarr_store", str(Path(self.zarr_store).expanduser().resolve()))
         if self.skip_exist and self.overwrite:
             raise InputError("skip_exist keeps what the folder holds and overwrite replaces it: choose one of them.")
@@ -143,6 +146,16 @@ class ConversionSettings:
 def output_folder(folder: str | Path) -> Path:
     """The absolute output folder; '' is the current directory."""
     return Path(folder or ".").expanduser().resolve()
+
+
+def is_url(location: str) -> bool:
+    """Whether a location is for fsspec rather than a path."""
+    return "://" in location
+
+
+def store_location(settings: ConversionSettings, folder: Path) -> str:
+    """Path or URL of the Zarr store of a run in this folder."""
+    return settings.zarr_store or str(folder / ZARR_NAME)
 
 
 def fingerprint(content: Any) -> str:

@@ -20,12 +20,12 @@ import numpy as np
 from nbclient import NotebookClient
 
 from cryolike_dask import Conversion, ImageDescriptor, load_stack, particles_from_star, preview_particles
-from cryolike_dask.ctf import ctf_zero_resolutions
-from cryolike_dask.demo import write_demo_particles
-from cryolike_dask.inverse import fourier_to_physical
-from cryolike_dask.montage import block_means, polar_lookup
-from cryolike_dask.plots import ACCENT, INK, QUIET, png_figure, shell_resolutions
-from cryolike_dask.transform import CompiledTransform, TransformedImages
+from cryolike_dask.demo.particles import write_demo_particles
+from cryolike_dask.pictures.montage import block_means, polar_lookup
+from cryolike_dask.pictures.plots import ACCENT, INK, QUIET, png_figure, shell_resolutions
+from cryolike_dask.simulation.ctf import ctf_zero_resolutions
+from cryolike_dask.transform.cpu import CompiledTransform, TransformedImages
+from cryolike_dask.transform.inverse import fourier_to_physical
 
 STATIC = Path(__file__).parent / "_static"
 NOTEBOOKS = Path(__file__).parent / "notebooks"

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 import starfile
 
-from cryolike_dask.ctf import contrast_transfer, ctf_zero_resolutions, electron_wavelength
-from cryolike_dask.demo import DemoData, run_demo, write_demo_particles
+from cryolike_dask.demo.particles import DemoData, run_demo, write_demo_particles
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.image_descriptor import ImageDescriptor
-from cryolike_dask.phantom import Phantom, euler_matrices, random_phantom
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.simulation.ctf import contrast_transfer, ctf_zero_resolutions, electron_wavelength
+from cryolike_dask.simulation.phantom import Phantom, euler_matrices, random_phantom
 
 BOX, PIXEL_SIZE, SEED = 48, 2.5, 7
 

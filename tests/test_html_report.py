@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import cryolike_dask.html_report as html_report
+import cryolike_dask.pictures.html_report as html_report
 from cryolike_dask import Conversion, ConversionReport, particles_from_star
-from cryolike_dask.demo import write_demo_particles
-from cryolike_dask.html_report import plot_histograms, write_html_report
+from cryolike_dask.demo.particles import write_demo_particles
+from cryolike_dask.pictures.html_report import plot_histograms, write_html_report
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from cryolike_dask.human import human_bytes, human_count, human_seconds, plural, rate
+from cryolike_dask.formatting import human_bytes, human_count, human_seconds, plural, rate
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from cryolike_dask import input_files
-from cryolike_dask.cli import main
+from cryolike_dask.cli.main import main
 from cryolike_dask.conversion import Conversion
-from cryolike_dask.demo import DemoData, write_demo_particles
+from cryolike_dask.demo.particles import DemoData, write_demo_particles
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.input_files import sha256_of_files
+from cryolike_dask.particles.star import particles_from_star
+from cryolike_dask.planning import input_files
+from cryolike_dask.planning.input_files import sha256_of_files
 from cryolike_dask.progress import StackProgress
-from cryolike_dask.sources.star import particles_from_star
-from cryolike_dask.verify import verify_output
+from cryolike_dask.runs.verify import verify_output
 
 _IN_A_LABEL = 500
 """A byte of an MRC header that no reader looks at."""

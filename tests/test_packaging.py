@@ -67,7 +67,7 @@ def test_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
     assert not [name for name in names if "__pycache__" in name]
     assert metadata["Name"] == "cryolike-dask"
     assert metadata["Requires-Python"] == ">=3.11"
-    assert "cryolike-dask = cryolike_dask.cli:main" in entry_points
+    assert "cryolike-dask = cryolike_dask.cli.main:main" in entry_points
     assert "[dask_cli]" in entry_points
 
 
@@ -100,7 +100,7 @@ def test_wheel_works_when_it_is_all_there_is(built: Path, tmp_path: Path) -> Non
     script = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'installed')!r})\n"
         "import cryolike_dask; assert cryolike_dask.__file__.startswith(sys.path[0])\n"
-        "from cryolike_dask.cli import main\n"
+        "from cryolike_dask.cli.main import main\n"
         "if __name__ == '__main__':\n"
         "    main('demo --n-images 6 --box 16 --workers 1'.split())\n"
     )

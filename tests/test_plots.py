@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cryolike_dask.image_descriptor import ImageDescriptor
-from cryolike_dask.montage import block_means, colour, lay_out, polar_lookup
-from cryolike_dask.plots import (
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.pictures.montage import block_means, colour, lay_out, polar_lookup
+from cryolike_dask.pictures.plots import (
     FOOTING,
     HEADING,
     MARGIN,
@@ -172,7 +172,7 @@ def test_pictures_drawn_in_threads_equal_those_drawn_one_by_one() -> None:
 
 def test_plots_leave_pyplot_alone() -> None:
     script = (
-        "import io, sys, numpy as np; from cryolike_dask.plots import plot_physical_images; "
+        "import io, sys, numpy as np; from cryolike_dask.pictures.plots import plot_physical_images; "
         "plot_physical_images(np.ones((1, 8, 8), dtype=np.float32), 1.0, io.BytesIO()); "
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )

@@ -9,16 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cryolike_dask.progress import (
-    LogProgress,
-    NoProgress,
-    NotebookProgress,
-    Progress,
-    RichProgress,
-    StackProgress,
-    progress_for_terminal,
-    progress_or_default,
-)
+from cryolike_dask.progress import NoProgress, Progress, StackProgress
+from cryolike_dask.progress_bars import LogProgress, NotebookProgress, RichProgress, progress_for_terminal, progress_or_default
 
 
 class Clock:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from cryolike_dask import load_stack
-from cryolike_dask.cli import main
-from cryolike_dask.demo import write_demo_particles
+from cryolike_dask.cli.main import main
+from cryolike_dask.demo.particles import write_demo_particles
 from tests.cli.conftest import Cli, cli  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]

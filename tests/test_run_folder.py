@@ -15,14 +15,16 @@ from typing import Any
 import dask
 import pytest
 
-from cryolike_dask import input_files, run_folder, run_lock
 from cryolike_dask.conversion import Conversion
-from cryolike_dask.demo import DemoData, write_demo_particles
+from cryolike_dask.demo.particles import DemoData, write_demo_particles
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.input_files import sha256_of_files
-from cryolike_dask.preflight import bytes_written, memory_a_thread, refuse_small_memory
-from cryolike_dask.run_folder import acquire, is_current
-from cryolike_dask.sources.star import particles_from_star
+from cryolike_dask.particles.star import particles_from_star
+from cryolike_dask.planning import input_files
+from cryolike_dask.planning.input_files import sha256_of_files
+from cryolike_dask.planning.preflight import bytes_written, memory_a_thread, refuse_small_memory
+from cryolike_dask.runs import folder as run_folder
+from cryolike_dask.runs import lock as run_lock
+from cryolike_dask.runs.folder import acquire, is_current
 from tests.support.chaos import until
 
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.image_descriptor import ImageDescriptor
-from cryolike_dask.mrc import ImageFileReader, read_header
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.mrc.reader import ImageFileReader, read_header
+from cryolike_dask.particles.cryosparc import particles_from_cryosparc
 from cryolike_dask.settings import ConversionSettings
-from cryolike_dask.sources.cryosparc import particles_from_cryosparc
-from cryolike_dask.stack_files import load_tensor, read_metadata
+from cryolike_dask.stacks.files import load_tensor, read_metadata
 from tests.support.mrc_files import pack_mrc
 
 

@@ -11,9 +11,10 @@ import pytest
 import starfile
 
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.particles import BoxCut, ParticleTable, Source, new_rows
-from cryolike_dask.sources.star import particles_from_star
-from cryolike_dask.star_export import write_particles_star
+from cryolike_dask.mrc.boxes import BoxCut
+from cryolike_dask.particles.star import particles_from_star
+from cryolike_dask.particles.star_export import write_particles_star
+from cryolike_dask.particles.table import ParticleTable, Source, new_rows
 
 
 def particles(

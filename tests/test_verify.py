@@ -15,12 +15,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from cryolike_dask.cli import main
+from cryolike_dask.cli.main import main
 from cryolike_dask.conversion import Conversion
-from cryolike_dask.demo import DemoData, write_demo_particles
+from cryolike_dask.demo.particles import DemoData, write_demo_particles
 from cryolike_dask.errors import InputError
-from cryolike_dask.sources.star import particles_from_star
-from cryolike_dask.verify import verify_output
+from cryolike_dask.particles.star import particles_from_star
+from cryolike_dask.runs.verify import verify_output
 
 FOURIER, PHYSICAL = "fft/particles_fourier_stack_000001.pt", "phys/particles_phys_stack_000001.pt"
 METADATA = "fft/particles_fourier_stack_000001.npz"

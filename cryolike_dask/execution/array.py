@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.convert_stack import Stopwatch, transform_chunks
-from cryolike_dask.plan import Plan, StackPlan
+from cryolike_dask.execution.convert_stack import Stopwatch, transform_chunks
+from cryolike_dask.planning.plan import Plan, StackPlan
 from cryolike_dask.settings import fingerprint
 
 logger = logging.getLogger(__name__)

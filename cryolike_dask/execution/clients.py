@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.execution.lanes import ClusterLane, Lane, ThreadLane
+from cryolike_dask.execution.executors.cluster import ClusterExecutor
+from cryolike_dask.execution.executors.interface import Executor
+from cryolike_dask.execution.executors.threads import ThreadExecutor
 from cryolike_dask.settings import Device
 
 
 @contextmanager
-def open_lane(client: Any, device: Device = "auto", performance_report: str | Path | None = None) -> Iterator[Lane]:
-    """The lane for a `client` argument. Only what was opened here is closed here.
+def open_executor(client: Any, device: Device = "auto", performance_report: str | Path | None = None) -> Iterator[Executor]:
+    """The executor for a `client` argument. Only what was opened here is closed here.
 
     Args:
         client: None for the current `distributed.Client` if there is one and else threads of this process on all its cores; a
@@ -31,18 +33,18 @@ def open_lane(client: Any, device: Device = "auto", performance_report: str | Pa
     if client is None:
         if performance_report is not None:
             raise InputError("A performance report tells what a Dask cluster did: give a client, or --workers on the command line.")
-        lane: Lane = ThreadLane()
+        executor: Executor = ThreadExecutor()
         try:
-            yield lane
+            yield executor
         finally:
-            lane.close()
+            executor.close()
         return
     with _seceded(), _as_client(client) as connected, _reported(connected, performance_report):
-        lane = ClusterLane(connected, device)
+        executor = ClusterExecutor(connected, device)
         try:
-            yield lane
+            yield executor
         finally:
-            lane.close()
+            executor.close()
 
 
 @contextmanager

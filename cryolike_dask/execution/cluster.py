@@ -12,9 +12,9 @@ from distributed.system import MEMORY_LIMIT
 
 from cryolike_dask import config
 from cryolike_dask.errors import InputError
-from cryolike_dask.execution.lanes import available_cores
 from cryolike_dask.execution.plugin import WorkerSetup
-from cryolike_dask.image_descriptor import ImageDescriptor
+from cryolike_dask.machine import available_cores
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import Device
 
 _LEAST_MEMORY = 1 << 30

@@ -21,19 +21,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cryolike_dask.convert_stack import convert_stack
-from cryolike_dask.durable import make_directory
 from cryolike_dask.errors import InputError
-from cryolike_dask.execution.observe import stack_made
-from cryolike_dask.execution.receipts import StackReceipt
+from cryolike_dask.execution.convert_stack import convert_stack
+from cryolike_dask.execution.events import stack_made
 from cryolike_dask.execution.tasks import current_plan, plot_stack_task, publish_stacks_task
-from cryolike_dask.input_files import refuse_changed_inputs
-from cryolike_dask.plan import Plan
-from cryolike_dask.plan_store import load_whole_plan, store_plan
-from cryolike_dask.run_folder import RunFolder, acquire, graph_folder, is_current, refuse_output
-from cryolike_dask.run_lock import holds_lock, take_lock
-from cryolike_dask.run_steps import begin_run, finish_run
-from cryolike_dask.stack_files import StackPaths, new_attempt, read_metadata
+from cryolike_dask.planning.input_files import refuse_changed_inputs
+from cryolike_dask.planning.plan import Plan
+from cryolike_dask.planning.store import load_whole_plan, store_plan
+from cryolike_dask.runs.folder import RunFolder, acquire, graph_folder, is_current, refuse_output
+from cryolike_dask.runs.lock import holds_lock, take_lock
+from cryolike_dask.runs.steps import begin_run, finish_run
+from cryolike_dask.stacks.durable import make_directory
+from cryolike_dask.stacks.files import StackPaths, new_attempt, read_metadata
+from cryolike_dask.stacks.receipt import StackReceipt
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ import numpy as np
 from distributed import WorkerPlugin
 
 from cryolike_dask import config
-from cryolike_dask.execution.device import make_transform, resolve_device
-from cryolike_dask.image_descriptor import ImageDescriptor
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ConversionSettings, Device
-from cryolike_dask.transform import TransformedImages
+from cryolike_dask.transform.cpu import TransformedImages
+from cryolike_dask.transform.device import make_transform, resolve_device
 
 logger = logging.getLogger(__name__)
 

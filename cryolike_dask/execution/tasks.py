@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from cryolike_dask.convert_stack import RunOverError, convert_stack, output_error
-from cryolike_dask.errors import OutputError
-from cryolike_dask.execution.observe import stack_made
-from cryolike_dask.execution.receipts import StackReceipt
-from cryolike_dask.plan_store import StoredPlan, load_plan
-from cryolike_dask.run_folder import CONVERSION, is_current
-from cryolike_dask.stack_files import StackPaths, publish
-from cryolike_dask.zarr_store import commit, store_location
+from cryolike_dask.errors import OutputError, RunOverError, output_error
+from cryolike_dask.execution.convert_stack import convert_stack
+from cryolike_dask.execution.events import stack_made
+from cryolike_dask.planning.store import StoredPlan, load_plan
+from cryolike_dask.runs.folder import CONVERSION, is_current
+from cryolike_dask.settings import store_location
+from cryolike_dask.stacks.files import StackPaths, publish
+from cryolike_dask.stacks.receipt import StackReceipt
+from cryolike_dask.stacks.zarr_store import commit
 
 
 def convert_stack_task(folder: str, token: str, counter: int) -> StackReceipt:
@@ -48,7 +49,7 @@ def publish_stacks_task(folder: str, token: str, counters: Sequence[int], attemp
 
 def plot_stack_task(folder: str, token: str, counter: int) -> None:
     """Draw the pictures of one published stack."""
-    from cryolike_dask.stack_plots import plot_stack
+    from cryolike_dask.pictures.stack_plots import plot_stack
 
     if is_current(Path(folder), token):
         plot_stack(Path(folder), counter)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.mrc_header import read_header
+from cryolike_dask.mrc.header import read_header
 
 FloatMap = npt.NDArray[np.float32]
 

@@ -17,12 +17,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.human import plural
+from cryolike_dask.formatting import plural
 from cryolike_dask.leopard_em.maps import FloatMap, read_map
 from cryolike_dask.leopard_em.picking import gaussian_noise_z_score_cutoff
 from cryolike_dask.leopard_em.refined import columns_in_force
 from cryolike_dask.leopard_em.tables import numbers, read_cells, require_columns
-from cryolike_dask.sources.paths import resolve_image_paths
+from cryolike_dask.particles.image_paths import resolve_image_paths
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

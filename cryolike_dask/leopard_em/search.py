@@ -12,7 +12,7 @@ import yaml
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.leopard_em.maps import MAP_NAMES
-from cryolike_dask.mrc_header import read_header
+from cryolike_dask.mrc.header import read_header
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pandas as pd
 from cryolike_dask.errors import InputError
 from cryolike_dask.leopard_em.refined import columns_in_force
 from cryolike_dask.leopard_em.tables import numbers, require_columns, write_text
-from cryolike_dask.sources.star_tables import StarTable, read_star_tables
-from cryolike_dask.sources.star_text import decode
+from cryolike_dask.particles.star_tables import StarTable, read_star_tables
+from cryolike_dask.particles.star_text import decode
 
 _OPTICS = {
     "pixel_size": "rlnMicrographPixelSize",

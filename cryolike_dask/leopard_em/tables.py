@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.file_kind import foreign_content
 from cryolike_dask.leopard_em.columns import COLUMNS, FORMAT_PAGE_COLUMNS, LATER_COLUMNS
-from cryolike_dask.sniff import foreign_content
 
 # Beyond this a whole number in float64 is no longer exact, nor a position in any micrograph.
 _LARGEST_WHOLE = 2.0**53

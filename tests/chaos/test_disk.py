@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cryolike_dask.errors import ConversionError, OutputError
-from cryolike_dask.verify import verify_output
+from cryolike_dask.runs.verify import verify_output
 from tests.support.chaos import At, Case, contents, make_case, n_visible, process, process_cluster, watching
 
 pytestmark = pytest.mark.chaos

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cryolike_dask.demo import DemoData
+from cryolike_dask.demo.particles import DemoData
 from cryolike_dask.errors import ConversionError, OutputError
 from tests.support.chaos import (
     At,

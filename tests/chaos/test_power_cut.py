@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cryolike_dask.progress import StackProgress
-from cryolike_dask.verify import verify_output
+from cryolike_dask.runs.verify import verify_output
 from tests.support.chaos import Case, Watcher, contents, conversion, make_case
 from tests.support.power_cut import Recording, restore
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
-from cryolike_dask.convert_stack import RunOverError
+from cryolike_dask.errors import RunOverError
 from cryolike_dask.execution.tasks import convert_stack_task
 from tests.support.chaos import (
     At,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from cryolike_dask.cli import main
-from cryolike_dask.demo import DemoData, write_demo_particles
+from cryolike_dask.cli.main import main
+from cryolike_dask.demo.particles import DemoData, write_demo_particles
 
 Cli = Callable[..., Result]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cryolike_dask.demo import DemoData
+from cryolike_dask.demo.particles import DemoData
 from tests.cli.conftest import Cli
 
 

@@ -15,8 +15,8 @@ import pytest
 import starfile
 import torch
 
-from cryolike_dask.cli_convert import convert
-from cryolike_dask.demo import DemoData
+from cryolike_dask.cli.convert import convert
+from cryolike_dask.demo.particles import DemoData
 from cryolike_dask.settings import ConversionSettings
 from tests.cli.conftest import Cli
 

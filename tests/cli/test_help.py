@@ -10,7 +10,7 @@ import click
 import pytest
 
 from cryolike_dask import __version__
-from cryolike_dask.cli import main
+from cryolike_dask.cli.main import main
 from tests.cli.conftest import Cli
 
 
@@ -34,7 +34,7 @@ def test_every_command_explains_itself(path: tuple[str, ...], cli: Cli) -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     script = (
-        "import sys\nfrom cryolike_dask.cli import main\n"
+        "import sys\nfrom cryolike_dask.cli.main import main\n"
         "main(['--help'], standalone_mode=False)\n"
         "heavy = {'torch', 'numpy', 'pandas', 'matplotlib', 'dask', 'distributed', 'scipy', 'numba', 'rich'} & set(sys.modules)\n"
         "sys.exit(', '.join(sorted(heavy)) or 0)"
@@ -83,6 +83,6 @@ def test_dask_offers_the_same_commands() -> None:
 def test_the_shell_completes_commands_and_options(words: str, offered: str) -> None:
     environment = {**os.environ, "_CRYOLIKE_DASK_COMPLETE": "bash_complete", "COMP_WORDS": words}
     environment["COMP_CWORD"] = str(len(words.split()) - 1)
-    command = [sys.executable, "-c", "from cryolike_dask.cli import main; main(prog_name='cryolike-dask')"]
+    command = [sys.executable, "-c", "from cryolike_dask.cli.main import main; main(prog_name='cryolike-dask')"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.split() == [f"plain,{offered}"]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cryolike_dask import InputError, particles_from_star, preview_particles
-from cryolike_dask.demo import DemoData, write_demo_particles
+from cryolike_dask.demo.particles import DemoData, write_demo_particles
 from tests.cli.conftest import Cli
 
 

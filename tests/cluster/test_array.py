@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pytest
 from dask.array.utils import assert_eq
 
-from cryolike_dask.convert_stack import transform_chunks
-from cryolike_dask.stack_files import load_stack
+from cryolike_dask.execution.convert_stack import transform_chunks
+from cryolike_dask.stacks.files import load_stack
 from tests.support.clusters import conversion, make_particles, threads_cluster
 
 

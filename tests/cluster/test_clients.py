@@ -10,8 +10,8 @@ import pytest
 from distributed import Client, LocalCluster, get_client
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.manifest import read_manifest
 from cryolike_dask.progress import StackProgress
+from cryolike_dask.runs.manifest import read_manifest
 from tests.support.clusters import conversion, make_particles, stacks, threads_cluster
 
 

@@ -16,10 +16,10 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.scheduler import Scheduler
 
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.manifest import read_manifest
-from cryolike_dask.particles import ParticleTable
-from cryolike_dask.stack_files import published_counters
-from cryolike_dask.verify import verify_output
+from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.runs.manifest import read_manifest
+from cryolike_dask.runs.verify import verify_output
+from cryolike_dask.stacks.files import published_counters
 from tests.support.clusters import conversion, make_particles, stacks, threads_cluster
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from cryolike_dask.execution import device
 from cryolike_dask.progress import NoProgress, StackProgress
+from cryolike_dask.transform import device
 from tests.support.clusters import conversion, make_particles
 
 
@@ -34,7 +34,9 @@ def test_a_stack_made_on_a_cpu_took_no_device_memory(tmp_path: Path) -> None:
 def test_a_stack_made_on_a_gpu_tells_the_peak_of_that_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = {"cuda:0": iter((3_000_000, 5_000_000))}
     make = device.CompiledTransform
-    monkeypatch.setattr("cryolike_dask.convert_stack.make_transform", lambda d, s: make(d, s.downsample_factor, s.downsample_type))
+    monkeypatch.setattr(
+        "cryolike_dask.execution.convert_stack.make_transform", lambda d, s: make(d, s.downsample_factor, s.downsample_type)
+    )
     monkeypatch.setattr(device, "resolve_device", lambda _: "cuda:0")
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda found: next(peaks[found]))
     assert _convert(tmp_path) == [3_000_000, 5_000_000]

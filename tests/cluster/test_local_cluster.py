@@ -15,8 +15,8 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.execution import cluster as cluster_module
 from cryolike_dask.execution.cluster import local_cluster, visible_gpus
 from cryolike_dask.execution.plugin import WorkerSetup
-from cryolike_dask.image_descriptor import ImageDescriptor
-from cryolike_dask.transform import _compiled_plan
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.transform.cpu import _compiled_plan
 from tests.support.clusters import conversion, make_particles, stacks, threads_cluster
 
 GIB = 1 << 30

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cryolike_dask.demo import write_demo_particles
-from cryolike_dask.stack_files import load_stack
+from cryolike_dask.demo.particles import write_demo_particles
+from cryolike_dask.stacks.files import load_stack
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "composition.md"
 

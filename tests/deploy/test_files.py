@@ -15,7 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from cryolike_dask.cli import main
+from cryolike_dask.cli.main import main
 from tests.support.clusters import conversion, make_particles, stacks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,7 +158,7 @@ def test_the_batch_file_converts_and_tidies_up(tmp_path: Path) -> None:
     (programs / "srun").write_text('#!/bin/sh\nwhile [ "${1#--}" != "$1" ]; do shift; done\nexec "$@"\n')
     (programs / "dask").write_text(f'#!/bin/sh\nexec {sys.executable} -m dask "$@"\n')
     (programs / "cryolike-dask").write_text(
-        f'#!/bin/sh\nexec {sys.executable} -c "from cryolike_dask.cli import main; main()" "$@"\n'
+        f'#!/bin/sh\nexec {sys.executable} -c "from cryolike_dask.cli.main import main; main()" "$@"\n'
     )
     for program in programs.iterdir():
         program.chmod(0o755)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cryolike_dask.verify import verify_output
+from cryolike_dask.runs.verify import verify_output
 from tests.support.chaos import COMMAND_LINE, ROOT, until
 from tests.support.clusters import conversion, make_particles, stacks
 

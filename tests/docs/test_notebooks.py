@@ -9,9 +9,9 @@ import pytest
 from nbclient import NotebookClient
 
 from cryolike_dask import Conversion, particles_from_star
-from cryolike_dask.demo import write_demo_particles
-from cryolike_dask.plan_summary import summarize_plan
-from cryolike_dask.preflight import memory_a_thread
+from cryolike_dask.demo.particles import write_demo_particles
+from cryolike_dask.planning.preflight import memory_a_thread
+from cryolike_dask.planning.summary import summarize_plan
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "docs" / "notebooks").glob("*.ipynb"))
 

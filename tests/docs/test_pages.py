@@ -14,7 +14,7 @@ from distributed.cli.dask_scheduler import main as dask_scheduler
 from distributed.cli.dask_worker import main as dask_worker
 
 from cryolike_dask import ImageDescriptor
-from cryolike_dask.demo import write_demo_particles
+from cryolike_dask.demo.particles import write_demo_particles
 from tests.cli.conftest import Cli, cli  # noqa: F401
 from tests.support import cs_files
 

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryolike_dask.boxes import boxes_over_edge, check_boxes, cut_boxes
-from cryolike_dask.particles import BoxCut, EdgeMode
-from cryolike_dask.sources.leopard_em import particles_from_leopard_em
+from cryolike_dask.leopard_em.particles import particles_from_leopard_em
+from cryolike_dask.mrc.boxes import BoxCut, EdgeMode, boxes_over_edge, check_boxes, cut_boxes
 from tests.support.leopard_em_files import REFERENCE, needs_reference
 
 NUMPY_MODE = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}

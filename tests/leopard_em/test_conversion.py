@@ -13,7 +13,7 @@ import torch
 
 from cryolike_dask import Conversion, ImageDescriptor, InputError, particles_from_leopard_em
 from cryolike_dask.leopard_em import match_template_results_to_dataframe, write_demo_micrographs, write_match_template_dataframe
-from cryolike_dask.leopard_em.demo import FALSE_POSITIVES
+from cryolike_dask.leopard_em.demo_micrographs import FALSE_POSITIVES
 from tests.support.leopard_em_files import rows_of_page, write_mrc, write_rows
 
 BOX = 32

@@ -11,16 +11,15 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from cryolike_dask.boxes import cut_boxes
+from cryolike_dask.cli import pick as commands
 from cryolike_dask.errors import InputError
-from cryolike_dask.leopard_em import commands
-from cryolike_dask.leopard_em.demo import FALSE_POSITIVES, DemoMicrographs, write_demo_micrographs
+from cryolike_dask.leopard_em.demo_micrographs import FALSE_POSITIVES, DemoMicrographs, write_demo_micrographs
+from cryolike_dask.leopard_em.particles import particles_from_leopard_em
 from cryolike_dask.leopard_em.picking import match_template_results_to_dataframe
 from cryolike_dask.leopard_em.plots import plot_picks
 from cryolike_dask.leopard_em.star import read_star
 from cryolike_dask.leopard_em.tables import read_match_template_dataframe, write_match_template_dataframe
-from cryolike_dask.particles import BoxCut
-from cryolike_dask.sources.leopard_em import particles_from_leopard_em
+from cryolike_dask.mrc.boxes import BoxCut, cut_boxes
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.particles import BoxCut
-from cryolike_dask.sources.leopard_em import particles_from_leopard_em
+from cryolike_dask.leopard_em.particles import particles_from_leopard_em
+from cryolike_dask.mrc.boxes import BoxCut
 from tests.support.leopard_em_files import REFERENCE, needs_reference, rows_of_page, write_rows
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.mrc import ImageFileReader, read_header, scan_headers
+from cryolike_dask.mrc.reader import ImageFileReader, read_header, scan_headers
 from tests.support.mrc_files import example_images, pack_mrc
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "bz2": bz2.compress}

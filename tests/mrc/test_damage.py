@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.mrc import ImageFileReader, read_header
+from cryolike_dask.mrc.reader import ImageFileReader, read_header
 from tests.support.mrc_files import MODES, example_images, pack_mrc
 
 SHAPE = (3, 6, 8)

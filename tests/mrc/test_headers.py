@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.mrc import read_header, scan_headers
+from cryolike_dask.mrc.reader import read_header, scan_headers
 from tests.support.mrc_files import example_images, mrc_variants, pack_mrc
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cryolike_dask import mrc
 from cryolike_dask.errors import InputError
-from cryolike_dask.mrc import ImageFileReader, read_header
+from cryolike_dask.mrc import reader as mrc_reader
+from cryolike_dask.mrc.reader import ImageFileReader, read_header
 from tests.support.mrc_files import example_images, mrc_variants, pack_mrc
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -92,7 +92,7 @@ def test_neighbouring_images_are_one_system_call_into_the_callers_array(tmp_path
         calls.append((position, len(buffers[0]), np.shares_memory(np.asarray(buffers[0]), out)))
         return preadv(descriptor, buffers, position)
 
-    monkeypatch.setattr(mrc.os, "preadv", counted)
+    monkeypatch.setattr(mrc_reader.os, "preadv", counted)
     with ImageFileReader(read_header(path)) as reader:
         reader.read(np.array([0, 1, 2, 3, 6, 7, 9]), out)
     image = 6 * 8 * 4
@@ -103,13 +103,13 @@ def test_neighbouring_images_are_one_system_call_into_the_callers_array(tmp_path
 def test_reads_that_return_less_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, images = stack_of(tmp_path, 10)
     preadv = os.preadv
-    monkeypatch.setattr(mrc.os, "preadv", lambda fd, buffers, position: preadv(fd, [buffers[0][:101]], position))
+    monkeypatch.setattr(mrc_reader.os, "preadv", lambda fd, buffers, position: preadv(fd, [buffers[0][:101]], position))
     np.testing.assert_array_equal(read(path, list(range(10))), images)
 
 
 def test_casting_large_runs_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, images = stack_of(tmp_path, 11, ">")
-    monkeypatch.setattr(mrc, "_CAST_BYTES", 3 * 6 * 8 * 4)
+    monkeypatch.setattr(mrc_reader, "_CAST_BYTES", 3 * 6 * 8 * 4)
     np.testing.assert_array_equal(read(path, list(range(11))), images)
 
 
@@ -119,7 +119,7 @@ def test_system_errors_are_left_for_those_who_try_again(tmp_path: Path, monkeypa
     def failing(*_: object) -> int:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(mrc.os, "preadv", failing)
+    monkeypatch.setattr(mrc_reader.os, "preadv", failing)
     with pytest.raises(OSError, match="Input/output") as caught:
         read(path, [0])
     assert caught.value.errno == errno.EIO

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.image_descriptor import OPTIONAL_KEYS, REQUIRED_KEYS, ImageDescriptor
+from cryolike_dask.metadata.image_descriptor import OPTIONAL_KEYS, REQUIRED_KEYS, ImageDescriptor
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 needs_reference = pytest.mark.skipif(not (SHARED / "reference").is_dir(), reason="the reference files are not beside the checkout")

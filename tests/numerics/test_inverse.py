@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.image_descriptor import ImageDescriptor
-from cryolike_dask.inverse import fourier_to_physical, low_pass_factors
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors
 from tests.support.direct_transform import converted, direct_transform, polar_grid
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from cryolike_dask.polar_grid import PolarGrid
+from cryolike_dask.grids.polar_grid import PolarGrid
 from tests.support.direct_transform import polar_grid
 
 GRIDS = [(12.0, 0.25, 96), (64.0, 0.25, 512), (3.1, 0.25, 7), (6.0, 0.25, 61), (0.2, 0.25, 1), (4.0, 1.3, 10)]

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from cryolike_dask.checksums import combine_equal_lengths, crc32
 from cryolike_dask.errors import InputError
-from cryolike_dask.stack_files import load_tensor, read_metadata, write_metadata
-from cryolike_dask.tensor_file import TensorFileWriter, checksum_of_data, read_layout
+from cryolike_dask.stacks.checksums import combine_equal_lengths, crc32
+from cryolike_dask.stacks.files import load_tensor, read_metadata, write_metadata
+from cryolike_dask.stacks.tensor_file import TensorFileWriter, checksum_of_data, read_layout
 
 
 @pytest.mark.parametrize("length", [1, 3, 4, 7, 64, 1000, 4096, 65537])

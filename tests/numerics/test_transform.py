@@ -13,10 +13,11 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from cryolike_dask.image_descriptor import ImageDescriptor
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import DownsampleType
-from cryolike_dask.torch_transform import TorchTransform
-from cryolike_dask.transform import CONSTANT, NOT_FINITE, OK, CompiledTransform, Transform, TransformedImages, single_threaded_torch
+from cryolike_dask.transform.centring import CONSTANT, NOT_FINITE, OK
+from cryolike_dask.transform.cpu import CompiledTransform, Transform, TransformedImages, single_threaded_torch
+from cryolike_dask.transform.gpu import TorchTransform
 from tests.support.direct_transform import centred, converted, downsampled, polar_grid, relative_error
 
 TOLERANCE = {"single": 1.5e-6, "double": 1e-11}
@@ -249,7 +250,7 @@ def test_cuda_is_the_direct_sum(box: int | tuple[int, int], options: dict[str, A
 @needs_cuda
 @pytest.mark.parametrize("kind", ["mean", "max"])
 def test_cuda_agrees_with_the_cpu_over_several_batches(kind: DownsampleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cryolike_dask.torch_transform._GPU_TOGETHER", 8)
+    monkeypatch.setattr("cryolike_dask.transform.gpu._GPU_TOGETHER", 8)
     descriptor = descriptor_of(32)
     images = random_images(37, (64, 64), 20.0)
     images[11], images[30, 2, 3] = 5.0, np.nan
@@ -286,8 +287,8 @@ def test_compiled_loops_work_where_compiled_code_cannot_be_kept(tmp_path: Path) 
         "from numba.core import caching\n"
         "caching.CacheImpl._locator_classes = []\n"
         "import numpy as np\n"
-        "from cryolike_dask.image_descriptor import ImageDescriptor\n"
-        "from cryolike_dask.transform import CompiledTransform, TransformedImages\n"
+        "from cryolike_dask.metadata.image_descriptor import ImageDescriptor\n"
+        "from cryolike_dask.transform.cpu import CompiledTransform, TransformedImages\n"
         "descriptor = ImageDescriptor.from_individual_values(16, 1.0)\n"
         "results = TransformedImages.allocate(1, descriptor)\n"
         "CompiledTransform(descriptor)(np.random.default_rng(0).standard_normal((1, 16, 16)).astype(np.float32), results)\n"

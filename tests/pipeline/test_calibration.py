@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cryolike_dask import Conversion, InputError, particles_from_star
-from cryolike_dask.convert_stack import Stopwatch
+from cryolike_dask.execution.convert_stack import Stopwatch
 from tests.pipeline.conftest import files_of
 from tests.support.particle_sets import BOX, NO_PLOTS, ParticleSet, params, write_particle_set
 
@@ -55,7 +55,7 @@ def test_time_grows_with_the_images_and_not_with_those_tried(tmp_path: Path, mon
             self.seconds[what] += 1.0
 
     # The images tried are one chunk: it is read in one lap, and computed in another.
-    monkeypatch.setattr("cryolike_dask.calibration.Stopwatch", SecondALap)
+    monkeypatch.setattr("cryolike_dask.execution.calibration.Stopwatch", SecondALap)
     assert planned(particles, tmp_path / "out", batch_size=40).calibrate().core_seconds == pytest.approx(40 * 2 / 32)
     assert planned(particles, tmp_path / "out", batch_size=10).calibrate().core_seconds == pytest.approx(40 * 2 / 10)
 

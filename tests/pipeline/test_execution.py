@@ -19,7 +19,9 @@ from cryolike_dask import (
     convert_particle_stacks_from_indexed_star_file,
     particles_from_star,
 )
-from cryolike_dask.execution.lanes import Done, SerialLane, ThreadLane
+from cryolike_dask.execution.executors.interface import Done
+from cryolike_dask.execution.executors.serial import SerialExecutor
+from cryolike_dask.execution.executors.threads import ThreadExecutor
 from cryolike_dask.progress import NoProgress, StackProgress
 from tests.pipeline.conftest import files_of
 from tests.support.independent_reader import read_arrays, read_stacks
@@ -104,7 +106,7 @@ def test_current_client_is_used_without_being_named(
     def no_threads(*arguments: object) -> None:
         raise AssertionError("threads of this process were used although there is a client")
 
-    monkeypatch.setattr(ThreadLane, "__init__", no_threads)
+    monkeypatch.setattr(ThreadExecutor, "__init__", no_threads)
     with Client(cluster) as client:
         convert_particle_stacks_from_indexed_star_file(
             params(), scattered.star, scattered.mrc, folder_output=tmp_path, batch_size=BATCH, **NO_PLOTS
@@ -180,7 +182,7 @@ def test_many_stacks_keep_their_order_on_two_processes(scattered: ParticleSet, t
     assert_holds(read_stacks(tmp_path), scattered.images, scattered.listed)
 
 
-class BackwardsLane(SerialLane):
+class BackwardsLane(SerialExecutor):
     """Everything under way at once, what was begun last being done first."""
 
     window = 100
@@ -219,9 +221,9 @@ class VisibleStacks(NoProgress):
 @pytest.mark.parametrize("bad", [None, 3])
 def test_stacks_appear_in_order_however_they_are_done(scattered: ParticleSet, tmp_path: Path, bad: int | None) -> None:
     planned, progress = conversion(scattered, tmp_path, batch_size=4), VisibleStacks(tmp_path)
-    lane = BackwardsLane() if bad is None else FailingLane(bad)
+    executor = BackwardsLane() if bad is None else FailingLane(bad)
     with pytest.raises(ConversionError, match="stack 000003") if bad is not None else contextlib.nullcontext():
-        planned._run(contextlib.nullcontext(lane), progress)
+        planned._run(contextlib.nullcontext(executor), progress)
     n = 8 if bad is None else bad
     assert progress.told == list(range(n))
     for k, seen in enumerate(progress.seen):

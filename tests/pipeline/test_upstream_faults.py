@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-import cryolike_dask.wrappers as wrappers
+import cryolike_dask.file_conversions.particle_stacks_wrappers as wrappers
 from cryolike_dask import (
     Conversion,
     ConversionError,
@@ -27,10 +27,10 @@ from cryolike_dask import (
     convert_particle_stacks_from_paired_star_and_mrc_files,
     particles_from_star,
 )
-from cryolike_dask.cli_convert import convert as convert_command
-from cryolike_dask.mrc import ImageFileReader
+from cryolike_dask.cli.convert import convert as convert_command
+from cryolike_dask.mrc.reader import ImageFileReader
 from cryolike_dask.settings import ConversionSettings
-from cryolike_dask.transform import CompiledTransform, TransformedImages
+from cryolike_dask.transform.cpu import CompiledTransform, TransformedImages
 from tests.pipeline.conftest import ABC, files_of
 from tests.support.conversions import convert
 from tests.support.cs_files import ctf_columns, particle_columns, uids, write_cs

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.sources import csdat
-from cryolike_dask.sources.cryosparc import particles_from_cryosparc
+from cryolike_dask.particles import cryosparc_csdat as csdat
+from cryolike_dask.particles.cryosparc import particles_from_cryosparc
 from tests.support.cs_files import particle_columns, write_cs
 
 needs_package = pytest.mark.skipif(importlib.util.find_spec("cryosparc") is None, reason="cryosparc-tools is not installed")

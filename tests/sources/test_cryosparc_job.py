@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.particles import ParticleTable
-from cryolike_dask.sources.cryosparc_job import particles_from_cryosparc_job
+from cryolike_dask.particles.cryosparc_job import particles_from_cryosparc_job
+from cryolike_dask.particles.table import ParticleTable
 from tests.support.cs_files import Columns, blob_columns, ctf_columns, uids, write_batches, write_cs
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.sources.paths import resolve_image_paths
+from cryolike_dask.particles.image_paths import resolve_image_paths
 
 
 def test_recorded_paths_are_relative_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.sources.star import particles_from_paired_star_and_mrc_files
+from cryolike_dask.particles.star import particles_from_paired_star_and_mrc_files
 from tests.support.star_files import OPTICS, PARTICLES, SHARED, SINGLE, loop, needs_shared, text, with_column, without_column, write
 
 PLAIN = without_column(SINGLE, "rlnImageName")

@@ -25,22 +25,22 @@ from distributed import Client, LocalCluster
 from distributed.core import Status
 from distributed.utils import get_mp_context
 
-from cryolike_dask import mrc
 from cryolike_dask.conversion import Conversion
-from cryolike_dask.demo import DemoData, write_demo_particles
-from cryolike_dask.execution.device import make_transform
-from cryolike_dask.image_descriptor import ImageDescriptor
-from cryolike_dask.mrc_header import open_regular
+from cryolike_dask.demo.particles import DemoData, write_demo_particles
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.mrc import reader
+from cryolike_dask.mrc.header import open_regular
+from cryolike_dask.particles.star import particles_from_star
 from cryolike_dask.progress import StackProgress
 from cryolike_dask.report import ConversionReport
+from cryolike_dask.runs.verify import verify_output
 from cryolike_dask.settings import ConversionSettings
-from cryolike_dask.sources.star import particles_from_star
-from cryolike_dask.transform import TransformedImages
-from cryolike_dask.verify import verify_output
+from cryolike_dask.transform.cpu import TransformedImages
+from cryolike_dask.transform.device import make_transform
 
 BOX = 16
 DEADLINE = 60.0  # seconds, after which something that is waited for has failed
-COMMAND_LINE = (sys.executable, "-c", "from cryolike_dask.cli import main; main()")
+COMMAND_LINE = (sys.executable, "-c", "from cryolike_dask.cli.main import main; main()")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -350,7 +350,7 @@ def mend_reads() -> None:
 
 def hold_file(name: str, until: Path) -> None:
     """Have files of this name opened only when another file exists, so that a fault comes before they are read."""
-    original = mrc.open_regular
+    original = reader.open_regular
 
     def open_later(path: str) -> int:
         deadline = time.monotonic() + 60
@@ -358,12 +358,12 @@ def hold_file(name: str, until: Path) -> None:
             threading.Event().wait(0.01)
         return original(path)
 
-    mrc.open_regular = open_later
+    reader.open_regular = open_later
 
 
 def open_at_once() -> None:
     """Undo `hold_file`."""
-    mrc.open_regular = open_regular
+    reader.open_regular = open_regular
 
 
 _deadly: dict[str, Callable[..., Any]] = {}

@@ -12,8 +12,8 @@ import numpy as np
 from distributed import Client, LocalCluster
 
 from cryolike_dask.conversion import Conversion
-from cryolike_dask.demo import DemoData, write_demo_particles
-from cryolike_dask.sources.star import particles_from_star
+from cryolike_dask.demo.particles import DemoData, write_demo_particles
+from cryolike_dask.particles.star import particles_from_star
 
 BOX = 16
 

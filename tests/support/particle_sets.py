@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cryolike_dask.image_descriptor import ImageDescriptor
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from tests.support.direct_transform import centred, converted, downsampled, polar_grid, relative_error
 from tests.support.independent_reader import WrittenStack
 from tests.support.mrc_files import pack_mrc

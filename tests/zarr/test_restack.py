@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cryolike_dask.cli import main
+from cryolike_dask.cli.main import main
 from cryolike_dask.errors import InputError
-from cryolike_dask.restacking import restack
-from cryolike_dask.verify import verify_output
-from cryolike_dask.zarr_store import open_store
+from cryolike_dask.execution.restacking import restack
+from cryolike_dask.runs.verify import verify_output
+from cryolike_dask.stacks.particle_store import open_store
 from tests.support.clusters import conversion, make_particles, stacks
 
 

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.restacking import restack
-from cryolike_dask.stack_files import load_stack
-from cryolike_dask.verify import verify_output
-from cryolike_dask.zarr_store import open_store
+from cryolike_dask.execution.restacking import restack
+from cryolike_dask.runs.verify import verify_output
+from cryolike_dask.stacks.files import load_stack
+from cryolike_dask.stacks.particle_store import open_store
 from tests.support.chaos import COMMAND_LINE, ROOT, process_cluster, until
 from tests.support.clusters import conversion, make_particles
 

@@ -12,9 +12,9 @@ import zarr
 
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.stack_files import load_stack
-from cryolike_dask.verify import verify_output
-from cryolike_dask.zarr_store import open_store
+from cryolike_dask.runs.verify import verify_output
+from cryolike_dask.stacks.files import load_stack
+from cryolike_dask.stacks.particle_store import open_store
 from tests.support.clusters import conversion, make_particles, stacks, threads_cluster
 
 N, BATCH = 42, 8

@@ -1,0 +1,183 @@
+"""The command line `cryolike-dask`, also `dask cryolike`.
+
+Commands are imported when they are used, so that help and completion are immediate.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from cryolike_dask import __version__
+from cryolike_dask.errors import ConversionError, CryolikeError
+
+FAILED, BAD_INPUT = 1, 2
+
+_DEBUG = "cryolike_dask.debug"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class LazyCommand:
+    """Where a command lives.
+
+    Args:
+        target: 'module:name'.
+        summary: for the list of commands.
+    """
+
+    target: str
+    summary: str
+
+    def load(self) -> click.Command:
+        module, name = self.target.split(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+class LazyGroup(click.Group):
+    """A group that lists its commands without importing them, and turns our errors into one paragraph and an exit code."""
+
+    def __init__(self, *args: Any, lazy: dict[str, LazyCommand] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = lazy or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self._lazy, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return self._lazy[cmd_name].load() if cmd_name in self._lazy else super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if not self._lazy:
+            super().format_commands(ctx, formatter)
+            return
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in self._lazy.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], self.list_commands(ctx))
+            advice = f"Did you mean {' or '.join(close)}?" if close else f"Choose from {', '.join(self.list_commands(ctx))}."
+            ctx.fail(f"There is no command {args[0]!r}. {advice}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (CryolikeError, OSError) as error:
+            # A reader of standard output that has gone away is click's to handle.
+            if ctx.meta.get(_DEBUG) or getattr(error, "errno", None) == errno.EPIPE:
+                raise
+            click.echo(f"{click.style('Error:', fg='red', bold=True)} {error}", err=True)
+            wrong_input = isinstance(error, CryolikeError) and not isinstance(error, ConversionError)
+            ctx.exit(BAD_INPUT if wrong_input else FAILED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if ctx.meta.get(_DEBUG):
+                raise
+            what = f"Something unforeseen happened ({type(error).__name__}: {error}). What is complete stays."
+            advice = "This is a fault of cryolike-dask: please report it with what the same command prints with --debug."
+            click.echo(f"{click.style('Error:', fg='red', bold=True)} {what} {advice}", err=True)
+            ctx.exit(FAILED)
+
+
+def debug_option(command: Command) -> Command:
+    """Adds `--debug`, which shows tracebacks and all log lines."""
+
+    def remember(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        if value:
+            ctx.meta[_DEBUG] = True
+
+    option = click.option(
+        "--debug", is_flag=True, is_eager=True, expose_value=False, callback=remember, help="Show tracebacks and details."
+    )
+    return option(command)
+
+
+def quiet_option(command: Command) -> Command:
+    """Adds `--quiet` as the argument `quiet`; from then on only warnings and errors are logged."""
+
+    def hush(_: click.Context, __: click.Parameter, value: bool) -> bool:
+        if value:
+            show_log(logging.WARNING)
+        return value
+
+    option = click.option("--quiet", is_flag=True, callback=hush, help="No progress, no summary: only warnings and errors.")
+    return option(command)
+
+
+class _StandardError(logging.StreamHandler[Any]):
+    """Writes to what standard error is at that moment, so that a progress bar can move out of the way, and at once."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    def format(self, record: logging.LogRecord) -> str:
+        label = "Warning: " if record.levelno >= logging.WARNING else ""
+        # A log file is read later, and wants to say when.
+        when = "" if sys.stderr.isatty() else time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(record.created))
+        return f"{when}{label}{record.getMessage()}"
+
+
+def show_log(level: int) -> None:
+    """Send the package's log lines of this level and above to standard error. `--debug` wins."""
+    root = logging.getLogger("cryolike_dask")
+    if not any(isinstance(handler, _StandardError) for handler in root.handlers):
+        root.addHandler(_StandardError())
+    context = click.get_current_context(silent=True)
+    root.setLevel(logging.DEBUG if context is not None and context.meta.get(_DEBUG) else level)
+
+
+@click.group(
+    "cryolike",  # as `dask` lists it
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    lazy={
+        "params": LazyCommand("cryolike_dask.cli.tools:params", "Write the image parameter file that a conversion needs."),
+        "preview": LazyCommand("cryolike_dask.cli.preview:preview", "Look at a few particles before the long run."),
+        "convert": LazyCommand("cryolike_dask.cli.convert:convert", "Convert particles to Fourier-polar stacks."),
+        "info": LazyCommand("cryolike_dask.cli.tools:info", "Say what an output folder holds."),
+        "verify": LazyCommand("cryolike_dask.cli.tools:verify", "Check that an output folder is complete and undamaged."),
+        "restack": LazyCommand("cryolike_dask.cli.restack:restack", "Write stacks of another size or form from those there are."),
+        "demo": LazyCommand("cryolike_dask.cli.tools:demo", "Make particles, convert them on a local Dask cluster, verify."),
+        "pick": LazyCommand("cryolike_dask.cli.pick:pick", "Pick particles from Leopard-EM's statistics maps."),
+        "plot-picks": LazyCommand("cryolike_dask.cli.pick:plot_picks", "Draw picks on their micrograph."),
+    },
+)
+@click.version_option(__version__, prog_name="cryolike-dask")
+@debug_option
+def main() -> None:
+    """Convert cryo-EM particles into CryoLike's Fourier-polar stacks, on Dask.
+
+    \b
+    Five minutes with your own data:
+      cryolike-dask params params.npz --n-pixels 256 --pixel-size 1.06
+      cryolike-dask preview particles.star --params params.npz --mrc-folder mrc
+      cryolike-dask convert star particles.star --params params.npz --mrc-folder mrc --out stacks
+      cryolike-dask info stacks
+
+    \b
+    Without data:
+      cryolike-dask demo
+
+    Every command explains itself with --help.
+    """
+    show_log(logging.INFO)

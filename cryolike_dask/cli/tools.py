@@ -1,0 +1,120 @@
+"""The small commands: params, info, verify, demo."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from cryolike_dask.cli.main import FAILED, debug_option, quiet_option
+
+
+@click.command()
+@click.argument("out", metavar="OUT.npz")
+@click.option("--n-pixels", type=int, required=True, help="Box size of the images, after downsampling.")
+@click.option("--pixel-size", type=float, required=True, help="Å a pixel, after downsampling.")
+@click.option("--precision", type=click.Choice(["single", "double"]), default="single", show_default=True)
+@click.option(
+    "--resolution-factor", type=float, default=1.0, show_default=True, help="Fraction of the Nyquist limit to keep: 0.5 keeps half."
+)
+@click.option("--n-inplanes", type=int, help="In-plane angles. By default twice the box size.")
+@debug_option
+def params(out: str, n_pixels: int, pixel_size: float, precision: str, resolution_factor: float, n_inplanes: int | None) -> None:
+    """Write the image parameter file that a conversion needs. CryoLike reads it too.
+
+    \b
+    Examples:
+      cryolike-dask params params.npz --n-pixels 256 --pixel-size 1.06
+      cryolike-dask params half.npz --n-pixels 256 --pixel-size 1.06 --resolution-factor 0.5
+    """
+    from cryolike_dask.formatting import human_bytes
+    from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+
+    descriptor = ImageDescriptor.from_individual_values(
+        n_pixels=n_pixels, pixel_size=pixel_size, precision=precision, resolution_factor=resolution_factor, n_inplanes=n_inplanes
+    )
+    descriptor.save(out)
+    grid = descriptor.polar_grid
+    finest = n_pixels * pixel_size / (2 * descriptor.radius_max)
+    click.echo(
+        f"{out}: {n_pixels} × {n_pixels} pixels of {pixel_size:g} Å; {grid.n_shells} shells × {grid.n_inplanes} angles up to "
+        f"{finest:.3g} Å, {human_bytes(grid.n_points * descriptor.complex_dtype.itemsize)} an image in {precision} precision."
+    )
+
+
+@click.command()
+@click.argument("folder", metavar="DIR")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@debug_option
+def info(folder: str, as_json: bool) -> None:
+    """Say what an output folder holds: stacks, images, settings, whether it is complete.
+
+    \b
+    Example:
+      cryolike-dask info stacks
+    """
+    from cryolike_dask.runs.info import describe_output
+
+    description = describe_output(folder)
+    click.echo(json.dumps(description.to_dict(), indent=1) if as_json else str(description))
+
+
+@click.command()
+@click.argument("folder", metavar="DIR")
+@click.option("--deep", is_flag=True, help="Also make a sample of images again from their source and compare.")
+@click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
+@debug_option
+def verify(folder: str, deep: bool, as_json: bool) -> None:
+    """Check that an output folder is complete and undamaged. Exit code 1 if it is not.
+
+    \b
+    Examples:
+      cryolike-dask verify stacks
+      cryolike-dask verify stacks --deep
+    """
+    from cryolike_dask.runs.verify import verify_output
+
+    problems = verify_output(folder, deep=deep)
+    if as_json:
+        click.echo(json.dumps({"folder": folder, "deep": deep, "problems": problems}, indent=1))
+    else:
+        for problem in problems:
+            click.echo(problem, err=True)
+        click.echo(f"{folder}: {'complete and undamaged' if not problems else 'not whole'}.")
+    if problems:
+        sys.exit(FAILED)
+
+
+@click.command()
+@click.argument("folder", metavar="[DIR]", default="cryolike-demo")
+@click.option("--n-images", type=click.IntRange(min=3), default=600, show_default=True, help="Images to make.")
+@click.option("--box", type=click.IntRange(min=16), default=64, show_default=True, help="Edge of the images in pixels.")
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes of the local Dask cluster.")
+@quiet_option
+@debug_option
+def demo(folder: str, n_images: int, box: int, workers: int, quiet: bool) -> None:
+    """Make particles, convert them on a local Dask cluster, and verify the stacks. DIR is cryolike-demo if not given.
+
+    \b
+    The particles are projections of a random molecule with CTF and noise, in several MRC stacks with a STAR file, as RELION
+    would write them.
+    """
+    from cryolike_dask.demo.particles import run_demo
+    from cryolike_dask.progress_bars import progress_for_terminal
+
+    result = run_demo(folder, n_images=n_images, box=box, n_workers=workers, progress=progress_for_terminal(quiet))
+    output = result.report.folder
+    click.echo(
+        f"Particles  {result.data.star_file}\n"
+        f"Images     {result.data.folder_mrc}\n"
+        f"Parameters {result.data.params_file}\n"
+        f"Stacks     {output / 'fft'} and {output / 'phys'}\n"
+        f"Pictures   {output / 'plots'}\n"
+        f"Report     {result.report}"
+    )
+    for problem in result.problems:
+        click.echo(problem, err=True)
+    if result.problems:
+        sys.exit(FAILED)
+    click.echo("Verified   complete and undamaged")

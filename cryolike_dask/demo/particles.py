@@ -1,0 +1,257 @@
+"""A small realistic particle set, and a conversion of it from beginning to end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.simulation.ctf import contrast_transfer
+from cryolike_dask.simulation.phantom import Phantom, euler_matrices, random_orientations, random_phantom
+
+if TYPE_CHECKING:
+    from cryolike_dask.progress import Progress
+    from cryolike_dask.report import ConversionReport
+
+VOLTAGE = 300.0  # kV
+SPHERICAL_ABERRATION = 2.7  # mm
+AMPLITUDE_CONTRAST = 0.1
+SIGNAL_TO_NOISE = (0.05, 0.1)  # variance of the signal over that of the noise, of the whole image
+IMAGES_AT_ONCE = 64  # bounds the memory of the simulation, and nothing else
+
+
+@dataclass(frozen=True)
+class DemoData:
+    """Where the demonstration particles lie.
+
+    Args:
+        star_file: RELION 3.1 STAR file with an optics table.
+        folder_mrc: folder of the MRC stacks.
+        params_file: image descriptor that fits them.
+    """
+
+    star_file: Path
+    folder_mrc: Path
+    params_file: Path
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What `run_demo` made.
+
+    Args:
+        data: the input.
+        report: of the conversion.
+        problems: what the verification found; empty when all is well.
+    """
+
+    data: DemoData
+    report: ConversionReport
+    problems: tuple[str, ...]
+
+
+def write_demo_particles(
+    folder: str | Path,
+    n_images: int = 600,
+    box: int = 64,
+    pixel_size: float = 2.0,
+    n_files: int = 3,
+    seed: int = 20260,
+) -> DemoData:
+    """Write projections of a random blob phantom at random orientations, with CTF and noise, as RELION would extract them.
+
+    The images lie in several MRC stacks of different length, and the STAR file lists them in shuffled order. The same arguments
+    give the same bytes of image data and the same table.
+
+    Args:
+        folder: where to write; made if absent.
+        n_images: images in all.
+        box: edge in pixels.
+        pixel_size: Angstrom.
+        n_files: MRC stacks.
+        seed: of everything random.
+
+    Raises:
+        InputError: a number is out of range.
+    """
+    if n_files < 1 or n_images < n_files:
+        raise InputError(f"{n_images} images cannot fill {n_files} files: give at least one image a file, and at least one file.")
+    descriptor = ImageDescriptor.from_individual_values(n_pixels=box, pixel_size=pixel_size)
+    root = Path(folder).expanduser()
+    data = DemoData(star_file=root / "particles.star", folder_mrc=root / "mrc", params_file=root / "params.npz")
+    data.folder_mrc.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    phantom = random_phantom(0.42 * box * pixel_size, rng)
+    particles = _random_particles(n_images, n_files, rng)
+    for number in range(n_files):
+        members = particles[particles["file"] == number]
+        images = _simulate(members, phantom, box, pixel_size, np.random.default_rng((seed, number)))
+        _write_stack(data.folder_mrc / _stack_name(number), len(members), box, pixel_size, images)
+    _write_star(data.star_file, particles[rng.permutation(n_images)], box, pixel_size)
+    descriptor.save(data.params_file)
+    return data
+
+
+def run_demo(
+    folder: str | Path,
+    *,
+    n_images: int = 600,
+    box: int = 64,
+    n_workers: int = 2,
+    progress: Progress | None = None,
+) -> DemoResult:
+    """Write demonstration particles, convert them on a local Dask cluster of processes, and verify the stacks.
+
+    Args:
+        folder: new, empty, or left by an earlier demo, which is replaced. Particles come to `particles`, stacks to `stacks`.
+        n_images, box: size of the particle set.
+        n_workers: worker processes, one thread each.
+        progress: told about the conversion.
+
+    Raises:
+        OutputError: the folder holds something else.
+    """
+    from distributed import Client, LocalCluster
+
+    from cryolike_dask.file_conversions.particle_stacks_wrappers import convert_particle_stacks_from_indexed_star_file
+    from cryolike_dask.runs.verify import verify_output
+
+    root = _demo_folder(folder)
+    data = write_demo_particles(root / "particles", n_images=n_images, box=box)
+    with (
+        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as client,
+    ):
+        report = convert_particle_stacks_from_indexed_star_file(
+            data.params_file,
+            data.star_file,
+            data.folder_mrc,
+            folder_output=root / "stacks",
+            batch_size=max(1, n_images // 4),
+            overwrite=True,
+            client=client,
+            progress=progress,
+        )
+    return DemoResult(data=data, report=report, problems=tuple(verify_output(root / "stacks", deep=True)))
+
+
+def _demo_folder(folder: str | Path) -> Path:
+    root = Path(folder).expanduser().resolve()
+    if root.exists() and not root.is_dir():
+        raise OutputError(f"{root} is a file: give a folder for the demo.")
+    if root.exists() and any(root.iterdir()) and not (root / "particles" / "particles.star").exists():
+        raise OutputError(f"{root} is not empty and was not written by an earlier demo: give another folder.")
+    return root
+
+
+_PARTICLE = np.dtype(
+    [
+        ("file", np.int64),
+        ("index", np.int64),  # within the file, counted from 1
+        ("defocus_u", np.float64),  # Angstrom
+        ("defocus_v", np.float64),  # Angstrom
+        ("defocus_angle", np.float64),  # degrees
+        ("orientation", np.float64, 3),  # rot, tilt, psi in degrees
+        ("signal_to_noise", np.float64),
+    ]
+)
+
+
+def _random_particles(n: int, n_files: int, rng: np.random.Generator) -> npt.NDArray[np.void]:
+    """(n,) particles in file order. The particles of a file share a micrograph's defocus, up to its tilt and thickness."""
+    sizes = 1 + rng.multinomial(n - n_files, rng.dirichlet(np.full(n_files, 8.0)))
+    particles = np.zeros(n, dtype=_PARTICLE)
+    particles["file"] = np.repeat(np.arange(n_files), sizes)
+    particles["index"] = np.concatenate([np.arange(1, size + 1) for size in sizes])
+    mean = rng.uniform(8_000, 18_000, n_files)[particles["file"]] + rng.normal(0, 150, n)
+    astigmatism = rng.uniform(100, 500, n_files)[particles["file"]]
+    particles["defocus_u"] = np.round(mean + astigmatism / 2, 2)
+    particles["defocus_v"] = np.round(mean - astigmatism / 2, 2)
+    particles["defocus_angle"] = np.round(rng.uniform(0, 180, n_files)[particles["file"]], 2)
+    particles["orientation"] = np.round(random_orientations(n, rng), 4)
+    particles["signal_to_noise"] = rng.uniform(*SIGNAL_TO_NOISE, n)
+    return particles
+
+
+def _simulate(
+    particles: npt.NDArray[np.void], phantom: Phantom, box: int, pixel_size: float, rng: np.random.Generator
+) -> Iterator[npt.NDArray[np.float32]]:
+    """(m, box, box) images, m at most IMAGES_AT_ONCE."""
+    # Defocus spreads the signal beyond the particle: a box twice as wide keeps it from wrapping round.
+    wide, margin = 2 * box, box - box // 2
+    inner = slice(margin, margin + box)
+    for first in range(0, len(particles), IMAGES_AT_ONCE):
+        chunk = particles[first : first + IMAGES_AT_ONCE]
+        projections = np.zeros((len(chunk), wide, wide), dtype=np.float32)
+        projections[:, inner, inner] = phantom.project(euler_matrices(chunk["orientation"]), box, pixel_size)
+        transfer = contrast_transfer(
+            wide,
+            pixel_size,
+            chunk["defocus_u"],
+            chunk["defocus_v"],
+            np.radians(chunk["defocus_angle"]),
+            voltage=VOLTAGE,
+            spherical_aberration=SPHERICAL_ABERRATION,
+            amplitude_contrast=AMPLITUDE_CONTRAST,
+        )
+        signal = np.fft.irfft2(np.fft.rfft2(projections) * transfer, s=(wide, wide))[:, inner, inner]
+        deviation = np.sqrt(signal.var(axis=(1, 2)) / chunk["signal_to_noise"])[:, None, None]
+        # RELION's extraction leaves the background with mean 0 and deviation 1.
+        yield (signal / deviation + rng.normal(size=signal.shape)).astype(np.float32)
+
+
+def _write_stack(path: Path, n: int, box: int, pixel_size: float, chunks: Iterator[npt.NDArray[np.float32]]) -> None:
+    import mrcfile
+
+    with mrcfile.new_mmap(path, shape=(n, box, box), mrc_mode=2, overwrite=True) as mrc:
+        first = 0
+        for images in chunks:
+            mrc.data[first : first + len(images)] = images
+            first += len(images)
+        mrc.set_image_stack()
+        mrc.voxel_size = pixel_size
+        mrc.update_header_stats()
+
+
+def _write_star(path: Path, particles: npt.NDArray[np.void], box: int, pixel_size: float) -> None:
+    import pandas
+    import starfile
+
+    optics = pandas.DataFrame(
+        {
+            "rlnOpticsGroupName": ["opticsGroup1"],
+            "rlnOpticsGroup": [1],
+            "rlnVoltage": [VOLTAGE],
+            "rlnSphericalAberration": [SPHERICAL_ABERRATION],
+            "rlnAmplitudeContrast": [AMPLITUDE_CONTRAST],
+            "rlnImagePixelSize": [pixel_size],
+            "rlnImageSize": [box],
+            "rlnImageDimensionality": [2],
+        }
+    )
+    names = [_stack_name(number) for number in particles["file"]]
+    table = pandas.DataFrame(
+        {
+            "rlnImageName": [f"{index:06d}@mrc/{name}" for index, name in zip(particles["index"], names, strict=True)],
+            "rlnMicrographName": [f"micrographs/{Path(name).stem}.mrc" for name in names],
+            "rlnDefocusU": particles["defocus_u"],
+            "rlnDefocusV": particles["defocus_v"],
+            "rlnDefocusAngle": particles["defocus_angle"],
+            "rlnPhaseShift": 0.0,
+            "rlnAngleRot": particles["orientation"][:, 0],
+            "rlnAngleTilt": particles["orientation"][:, 1],
+            "rlnAnglePsi": particles["orientation"][:, 2],
+            "rlnOpticsGroup": 1,
+        }
+    )
+    starfile.write({"optics": optics, "particles": table}, path, overwrite=True)
+
+
+def _stack_name(number: int) -> str:
+    return f"particles_{number + 1:02d}.mrcs"

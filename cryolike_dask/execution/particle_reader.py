@@ -1,0 +1,145 @@
+"""Reading the images of a stack: each file opened once, in ascending order, boxes cut where the source asks for it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.errors import ConversionError
+from cryolike_dask.mrc.boxes import cut_boxes
+from cryolike_dask.mrc.reader import ImageFileReader
+from cryolike_dask.planning.plan import StackPlan
+
+logger = logging.getLogger(__name__)
+
+_RETRY_AFTER_SECONDS = (0.1, 1.0)
+"""Pauses before a failed read is tried again. Network file systems fail for a moment and recover."""
+
+
+class ParticleReader:
+    """Reads particles of one stack. A context manager; one thread at a time.
+
+    Args:
+        stack: the plan of the stack.
+    """
+
+    def __init__(self, stack: StackPlan) -> None:
+        self.stack = stack
+        rows = stack.rows
+        self.order = np.lexsort((rows["index"], rows["file"]))
+        """(n,) positions in the stack, in the order in which they are best read."""
+        self._open_file = -1
+        self._reader: ImageFileReader | None = None
+        self._micrograph: npt.NDArray[np.float32] | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Rows and columns of an image as read."""
+        row = self.stack.rows[0]
+        cut = self.stack.sources[row["source"]].boxes
+        file = self.stack.files[int(row["file"])]
+        return (cut.size, cut.size) if cut else (file.n_rows, file.n_columns)
+
+    def __enter__(self) -> ParticleReader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._close()
+
+    def read(self, first: int, images: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        """Read the next images in `order`.
+
+        Args:
+            first: how many of `order` were read before.
+            images: (k, rows, columns) float32, receives the images at `order[first : first + k]`.
+
+        Returns:
+            (k,) their positions in the stack.
+
+        Raises:
+            InputError: a file is gone, has changed, or ends early.
+            ConversionError: the system could not read a file, repeatedly.
+        """
+        positions = self.order[first : first + len(images)]
+        rows = self.stack.rows[positions]
+        edges = np.flatnonzero(np.diff(rows["file"])) + 1
+        for start, stop in zip([0, *edges.tolist()], [*edges.tolist(), len(rows)], strict=True):
+            self._read_patiently(rows[start:stop], images[start:stop])
+        return positions
+
+    def advise(self, first: int, n_images: int) -> None:
+        """Let the system fetch the images of the open file that come next while others are computed."""
+        rows = self.stack.rows[self.order[first : first + n_images]]
+        rows = rows[rows["file"] == self._open_file]
+        if self._reader is not None and len(rows) and self._micrograph is None:
+            self._reader.advise(rows["index"])
+
+    def check_unchanged(self) -> None:
+        """Make sure that the file read last is still what it was when the run was planned; files before it were checked too.
+
+        Raises:
+            InputError: it has changed.
+        """
+        if self._reader is not None:
+            self._reader.check_unchanged()
+
+    def _read_patiently(self, rows: npt.NDArray[np.void], images: npt.NDArray[np.float32]) -> None:
+        for pause in (*_RETRY_AFTER_SECONDS, None):
+            try:
+                self._read_from_one_file(rows, images)
+            except OSError as error:
+                self._close()
+                path = self.stack.files[int(rows["file"][0])].path
+                if pause is None:
+                    raise ConversionError(
+                        f"{path} cannot be read ({error.strerror or error}), {len(_RETRY_AFTER_SECONDS) + 1} times in a row. "
+                        "Check the file system; running again with skip_exist goes on from here."
+                    ) from error
+                logger.warning("%s cannot be read (%s); trying again.", path, error.strerror or error)
+                time.sleep(pause)
+            else:
+                return
+
+    def _read_from_one_file(self, rows: npt.NDArray[np.void], images: npt.NDArray[np.float32]) -> None:
+        position = int(rows["file"][0])
+        if position != self._open_file or self._reader is None:
+            self.check_unchanged()
+            self._close()
+            self._reader = ImageFileReader(self.stack.files[position])
+            self._open_file = position
+        whole = np.array([self.stack.sources[source].boxes is None for source in rows["source"]])
+        if whole.any():
+            self._read_whole(self._reader, rows["index"], images, whole)
+        for source in np.unique(rows["source"][~whole]).tolist():
+            self._cut(self._reader, rows, images, source)
+
+    @staticmethod
+    def _read_whole(
+        reader: ImageFileReader, indexes: npt.NDArray[np.int64], images: npt.NDArray[np.float32], whole: npt.NDArray[np.bool_]
+    ) -> None:
+        if whole.all():
+            reader.read(indexes, images)
+            return
+        wanted = np.empty((int(whole.sum()), *images.shape[1:]), dtype=np.float32)
+        reader.read(indexes[whole], wanted)
+        images[whole] = wanted
+
+    def _cut(self, reader: ImageFileReader, rows: npt.NDArray[np.void], images: npt.NDArray[np.float32], source: int) -> None:
+        cut = self.stack.sources[source].boxes
+        assert cut is not None  # `rows` of this source are boxes
+        if self._micrograph is None:
+            self._micrograph = np.empty((reader.file.n_rows, reader.file.n_columns), dtype=np.float32)
+            reader.read(np.zeros(1, dtype=np.int64), self._micrograph[None])
+        chosen = np.flatnonzero(rows["source"] == source)
+        boxes = np.empty((len(chosen), cut.size, cut.size), dtype=np.float32)
+        cut_boxes(self._micrograph, rows["top"][chosen], rows["left"][chosen], cut, boxes)
+        images[chosen] = boxes
+
+    def _close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        self._reader, self._micrograph, self._open_file = None, None, -1

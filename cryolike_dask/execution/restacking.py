@@ -1,0 +1,189 @@
+"""Stacks of another size or form from those of an earlier conversion, without its image files and without computing anything again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.errors import InputError, OutputError, output_error
+from cryolike_dask.execution.tasks import publish_stacks_task
+from cryolike_dask.mrc.header import ImageFile
+from cryolike_dask.planning.plan import Plan, plan_restacking
+from cryolike_dask.progress import Progress, StackProgress
+from cryolike_dask.progress_bars import progress_or_default
+from cryolike_dask.report import ConversionReport
+from cryolike_dask.runs.folder import RunFolder, acquire
+from cryolike_dask.runs.steps import begin_run, describe_run, finish_run
+from cryolike_dask.runs.stored_particles import StoredParticles, open_particles
+from cryolike_dask.settings import ConversionSettings, OutputFormat, output_folder
+from cryolike_dask.stacks.receipt import StackReceipt
+from cryolike_dask.stacks.writer import StackWriter, completed_receipt
+from cryolike_dask.transform.centring import CONSTANT, OK
+from cryolike_dask.transform.cpu import TransformedImages
+
+logger = logging.getLogger(__name__)
+
+_CHUNK_BYTES = 64 << 20
+
+
+def restack(
+    source: str | Path,
+    folder_output: str | Path,
+    *,
+    batch_size: int | None = None,
+    output_format: OutputFormat = "pt",
+    zarr_store: str = "",
+    save_phys: bool | None = None,
+    skip_exist: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ConversionReport:
+    """Write the images of an earlier conversion as other stacks: as converting them anew with these settings would.
+
+    Args:
+        source: its output folder, or the path or URL of its Zarr store.
+        folder_output: where the new stacks go; another folder.
+        batch_size: images in a stack; None for as many as before.
+        output_format, zarr_store: see `ConversionSettings`.
+        save_phys: also write the images in real space; None for the same as before.
+        skip_exist: go on with an interrupted run in the same folder.
+        overwrite: replace what is in the folder.
+        progress: told about each stack.
+
+    Raises:
+        InputError: the source is not a complete conversion, or its particles do not fit the settings.
+        OutputError: the output folder cannot be used.
+    """
+    particles = open_particles(source)
+    if save_phys and not particles.has_physical:
+        raise InputError(f"{source} holds no images in real space, so none can be written: leave save_phys out.")
+    folder = output_folder(folder_output)
+    if "://" not in str(source) and folder == Path(source).expanduser().resolve():
+        raise InputError(f"{folder} is the source itself: give another output folder.")
+    known = {name: value for name, value in particles.identity["settings"].items() if name not in ("output_format", "zarr_store")}
+    settings = ConversionSettings.from_options(
+        known
+        | {
+            "batch_size": batch_size or known["batch_size"],
+            "output_format": output_format,
+            "zarr_store": zarr_store,
+            "save_phys": particles.has_physical if save_phys is None else save_phys,
+            "skip_exist": skip_exist,
+            "overwrite": overwrite,
+            "flag_plots": False,
+        }
+    )
+    plan = plan_restacking(
+        particles.table,
+        _files(particles, settings),
+        particles.descriptor,
+        settings,
+        particles.pixel_size,
+        particles.identity["particles"],
+    )
+    return _run(particles, plan, folder, progress_or_default(progress))
+
+
+def _run(particles: StoredParticles, plan: Plan, folder: Path, progress: Progress) -> ConversionReport:
+    began = time.perf_counter()
+    error: BaseException | None = None
+    run = acquire(folder)
+    try:
+        with run.heartbeat():
+            published, warnings = _make_stacks(run, particles, plan, progress)
+        return describe_run(folder, plan, published, warnings, time.perf_counter() - began)
+    except BaseException as failure:
+        error = failure
+        if isinstance(failure, OSError) and not isinstance(failure, OutputError):
+            raise output_error(failure, folder) from failure
+        raise
+    finally:
+        run.release()
+        progress.finish(error)
+
+
+def _make_stacks(
+    run: RunFolder, particles: StoredParticles, plan: Plan, progress: Progress
+) -> tuple[dict[int, StackReceipt], list[str]]:
+    """Write and publish one stack after the other. Returns their receipts, and warnings."""
+    published = begin_run(run, plan)
+    progress.start(plan.n_stacks - len(published), plan.n_images - sum(receipt.n_images for receipt in published.values()))
+    images = _Images(particles)
+    try:
+        for counter in range(len(published), plan.n_stacks):
+            receipt = _write_stack(run, plan, counter, images)
+            publish_stacks_task(str(run.folder), run.token, (counter,), (receipt.attempt,))
+            published[counter] = receipt
+            progress.stack_done(
+                StackProgress(counter, receipt.n_images, receipt.read_seconds, 0.0, receipt.write_seconds, receipt.n_bytes)
+            )
+            run.refuse_lost_lock()
+    finally:
+        warnings = finish_run(run, plan, published.values())
+    return published, warnings
+
+
+def _write_stack(run: RunFolder, plan: Plan, counter: int, images: _Images) -> StackReceipt:
+    stack = plan.stack(counter)
+    done = completed_receipt(stack, run.folder)
+    if done is not None:
+        return done
+    seconds = {"read": 0.0, "write": 0.0}
+    first, last = plan.bounds[counter].tolist()
+    with StackWriter(stack, run.folder) as writer:
+        last_lap = time.perf_counter()
+        for row, part in images.rows(first, last):
+            seconds["read"] += time.perf_counter() - last_lap
+            last_lap = time.perf_counter()
+            writer.write(np.arange(row - first, row - first + len(part.fourier)), part)
+            seconds["write"] += time.perf_counter() - last_lap
+            last_lap = time.perf_counter()
+        receipt = writer.stage()
+        seconds["write"] += time.perf_counter() - last_lap
+    return replace(receipt, read_seconds=seconds["read"], write_seconds=seconds["write"])
+
+
+class _Images:
+    """Images by row of the table; the old stack in use is kept, because the next rows are likely there, too."""
+
+    def __init__(self, particles: StoredParticles) -> None:
+        self.particles = particles
+        self._open = -1
+        self._fourier: npt.NDArray[Any] = np.empty(0)
+        self._physical: npt.NDArray[np.float32] | None = None
+
+    def rows(self, first: int, last: int) -> Iterator[tuple[int, TransformedImages]]:
+        """The images of these rows in parts: the first row of each part, and its images."""
+        ends = self.particles.ends
+        while first < last:
+            counter = int(np.searchsorted(ends, first, side="right"))
+            begin = int(ends[counter - 1]) if counter else 0
+            if counter != self._open:
+                self._fourier, self._physical = self.particles.read(counter)
+                self._open = counter
+            at_once = max(1, _CHUNK_BYTES // self._fourier[0].nbytes)
+            stop = min(last, int(ends[counter]), first + at_once)
+            yield first, self._part(slice(first - begin, stop - begin))
+            first = stop
+
+    def _part(self, images: slice) -> TransformedImages:
+        fourier = np.ascontiguousarray(self._fourier[images])
+        physical = np.empty((len(fourier), 0, 0), np.float32) if self._physical is None else self._physical[images]
+        real = fourier.view(fourier.real.dtype).reshape(*fourier.shape, 2).astype(np.float64)
+        power = np.einsum("ksip,ksip->ks", real, real) / fourier.shape[2]
+        # Nothing but a bad image that was written as zeros has no power at all.
+        status = np.where(power.any(axis=1), OK, CONSTANT).astype(np.uint8)
+        return TransformedImages(fourier, np.ascontiguousarray(physical), power, status)
+
+
+def _files(particles: StoredParticles, settings: ConversionSettings) -> list[ImageFile | None]:
+    """Headers as far as the stacks tell: the image files themselves need not be there any more."""
+    n_columns, n_rows = (n * settings.downsample_factor for n in particles.descriptor.n_pixels)
+    return [ImageFile(path, 0, n_rows, n_columns, "<f4", 0, float("nan"), "", 0, 0) for path in particles.table.files]

@@ -1,0 +1,151 @@
+"""The one algorithm that runs a conversion, whatever runs its tasks.
+
+A window of stacks is under way; stacks may finish in any order; they are published in counter order, those that are ready together
+in one task; what a task returned is dropped at once. So the scheduler, the client and the disk hold a window of work, never the run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from cryolike_dask.errors import ConversionError, CryolikeError
+from cryolike_dask.execution.executors.interface import Done, Executor
+from cryolike_dask.execution.tasks import convert_stack_task, plot_stack_task, publish_stacks_task
+from cryolike_dask.stacks.receipt import StackReceipt
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPTS = 20
+"""How often a stack may be lost with its worker. More means that the stack itself kills workers."""
+_FAILURES = 20
+"""Failed stacks after which no new ones are begun: something is wrong with all of them."""
+_POLL_SECONDS = 5.0
+
+
+@dataclass
+class Outcome:
+    """What a run achieved.
+
+    Args:
+        published: receipts of the stacks that are visible, by counter.
+        staged: counters of complete stacks that must wait, because one before them failed.
+        failures: what went wrong, by counter.
+        warnings: pictures that could not be drawn.
+    """
+
+    published: dict[int, StackReceipt] = field(default_factory=dict)
+    staged: list[int] = field(default_factory=list)
+    failures: dict[int, BaseException] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def drive(
+    executor: Executor,
+    folder: str,
+    token: str,
+    counters: Sequence[int],
+    unplotted: Sequence[int] | None,
+    on_published: Callable[[StackReceipt], None],
+    on_tick: Callable[[], None],
+    outcome: Outcome,
+) -> None:
+    """Convert and publish these stacks.
+
+    Args:
+        executor: runs the tasks; closed by the caller.
+        folder, token: of the run.
+        counters: stacks to make, ascending, none published yet before them missing.
+        unplotted: stacks published earlier that lack pictures, which are drawn as for new ones; None to draw none at all.
+        on_published: called for each stack, in counter order.
+        on_tick: called every few seconds.
+        outcome: receives what is achieved, also if this ends with an error. Invariant: if stack k is published, so is every stack
+            of `counters` before it.
+
+    Raises:
+        ConversionError: the executor can run nothing any more.
+    """
+    to_convert, to_publish, to_plot = deque(counters), deque(counters), deque(unplotted or ())
+    ready: dict[int, StackReceipt] = {}
+    attempts: dict[int, int] = {}
+    under_way = {"convert": 0, "publish": 0, "plot": 0}
+    publishing_failed = False
+
+    def submit_convert(counter: int) -> None:
+        under_way["convert"] += 1
+        attempts[counter] = attempts.get(counter, 0) + 1
+        executor.submit("convert", convert_stack_task, folder, token, (counter,))
+
+    def submit_publish() -> None:
+        batch = []
+        while to_publish and to_publish[0] in ready:
+            batch.append(to_publish.popleft())
+        if batch:
+            under_way["publish"] += 1
+            attempts = tuple(ready[counter].attempt for counter in batch)
+            executor.submit("publish", publish_stacks_task, folder, token, tuple(batch), attempts)
+
+    def handle(done: Done) -> None:
+        nonlocal publishing_failed
+        under_way[done.kind] -= 1
+        first = done.counters[0]
+        if done.kind == "convert":
+            if done.error is None:
+                ready[first] = done.value
+            elif done.lost and attempts[first] < _ATTEMPTS:
+                logger.warning("Stack %06d was lost with its worker (%s); it is made again.", first, done.error)
+                submit_convert(first)
+            else:
+                logger.error("Stack %06d failed: %s", first, done.error)
+                outcome.failures[first] = done.error
+        elif done.kind == "publish":
+            if done.error is None:
+                for counter in done.counters:
+                    receipt = ready.pop(counter)
+                    outcome.published[counter] = receipt
+                    on_published(receipt)
+                    if unplotted is not None:
+                        to_plot.append(counter)
+            elif done.lost:
+                # Publishing is idempotent: whatever the lost task did is found done.
+                to_publish.extendleft(reversed(done.counters))
+            else:
+                outcome.failures[first] = done.error
+                publishing_failed = True
+        elif done.error is not None:
+            outcome.warnings.append(f"The pictures of stack {first:06d} could not be drawn: {done.error}")
+
+    while True:
+        window = executor.window
+        while to_convert and under_way["convert"] < window and len(outcome.failures) < _FAILURES:
+            submit_convert(to_convert.popleft())
+        if not under_way["publish"] and not publishing_failed:
+            submit_publish()
+        while to_plot and under_way["plot"] < window:
+            under_way["plot"] += 1
+            executor.submit("plot", plot_stack_task, folder, token, (to_plot.popleft(),))
+        if not any(under_way.values()):
+            break
+        for done in executor.wait(_POLL_SECONDS):
+            handle(done)
+        on_tick()
+    outcome.staged = sorted(ready)
+
+
+def raise_failures(outcome: Outcome, n_left: int) -> None:
+    """Tell what went wrong, if anything did.
+
+    Raises:
+        ConversionError: naming each failed stack.
+    """
+    if not outcome.failures:
+        return
+    unexpected = next((error for error in outcome.failures.values() if not isinstance(error, CryolikeError)), None)
+    lines = "".join(f"\n  stack {counter:06d}: {error}" for counter, error in sorted(outcome.failures.items()))
+    waiting = f" {len(outcome.staged)} later stacks are complete and wait for them." if outcome.staged else ""
+    raise ConversionError(
+        f"{len(outcome.failures)} stack{'s' if len(outcome.failures) > 1 else ''} could not be made; {n_left} are not visible yet."
+        f"{waiting} Mend the cause, then run again with skip_exist=True (--skip-exist) to go on from here.{lines}"
+    ) from unexpected

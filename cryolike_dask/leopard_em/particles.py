@@ -1,0 +1,263 @@
+"""Particles of Leopard-EM: match-template and refined tables become boxes of micrographs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.leopard_em.refined import columns_in_force
+from cryolike_dask.leopard_em.tables import numbers, read_cells, require_columns, whole_numbers
+from cryolike_dask.mrc.boxes import BoxCut, EdgeMode
+from cryolike_dask.particles.image_paths import resolve_image_paths
+from cryolike_dask.particles.table import ParticleTable, Source, new_rows
+
+logger = logging.getLogger(__name__)
+
+_REQUIRED = (
+    "pos_x",
+    "pos_y",
+    "phi",
+    "theta",
+    "psi",
+    "relative_defocus",
+    "defocus_u",
+    "defocus_v",
+    "astigmatism_angle",
+    "pixel_size",
+    "voltage",
+    "spherical_aberration",
+    "amplitude_contrast_ratio",
+    "phase_shift",
+    "ctf_B_factor",
+    "micrograph_path",
+)
+_OPTIONAL = ("particle_index", "pos_x_img", "pos_y_img")
+_ABERRATIONS = ("even_zernikes", "odd_zernikes", "mag_matrix")
+_UNREFINED = "Correct the table, or set use_refined to False to use the positions and angles before refinement."
+
+# Far beyond any micrograph, and far below where adding a box size could overflow.
+_LARGEST_POSITION = 2**31
+
+
+def particles_from_leopard_em(
+    dataframe_files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    box_size: int,
+    *,
+    template_size: int | None = None,
+    edge: EdgeMode = "constant",
+    invert: bool = False,
+    use_refined: bool = True,
+    folder_micrographs: str | Path = "",
+) -> ParticleTable:
+    """Read match-template or refined tables: one particle a row, its image a box of the micrograph. No micrograph is opened.
+
+    Refined values are preferred: positions where their column is there; angles where all three are there; relative defocus and
+    pixel size where every row has a finite one (otherwise the values before refinement, with a warning). Boxes are centred on the
+    template, as Leopard-EM cuts them.
+
+    Args:
+        dataframe_files: one CSV table, or several in output order, each of one or many micrographs.
+        box_size: edge length of the boxes in pixels.
+        template_size: edge length of the template in pixels; None to take it from the table: twice pos_y_img - pos_y.
+        edge: what boxes hold beyond the micrograph: 'constant' (zeros), 'reflect', 'replicate', or 'error' to refuse them.
+        invert: multiply boxes by -1 (protein is dark in micrographs).
+        use_refined: False to ignore the refined columns.
+        folder_micrographs: folder that holds the micrographs, whatever path the table records; '' to use the recorded paths.
+
+    Returns:
+        Rows in the order of the tables. `index` is particle_index (or the row); `top` and `left` are the box's first row and
+        column, possibly negative; `files` are the micrographs.
+
+    Raises:
+        InputError: an option is out of range, a table is missing, lacks columns or holds no particle, or a cell is not what its
+            column needs: file and row are named.
+    """
+    cut = BoxCut(_box_size(box_size), edge, bool(invert))
+    if edge not in get_args(EdgeMode):
+        raise InputError(f"edge is {edge!r}: choose one of {', '.join(map(repr, get_args(EdgeMode)))}.")
+    if template_size is not None and not (_is_whole(template_size) and template_size > 0):
+        raise InputError(f"template_size is {template_size!r}: give the template's edge length in pixels, a positive whole number.")
+    tables = [_read(path) for path in _paths(dataframe_files)]
+    named = " and ".join(table.path for table in tables)
+    recorded = list(dict.fromkeys(name for table in tables for name in table.micrographs))
+    resolved = dict(zip(recorded, resolve_image_paths(recorded, folder_micrographs, named), strict=True))
+    return ParticleTable.concatenate([_particles(table, cut, template_size, use_refined, resolved) for table in tables])
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One table as read.
+
+    Args:
+        path: where it is.
+        cells: its columns.
+        micrograph: (n,) position in `micrographs` of each row.
+        micrographs: distinct recorded paths.
+    """
+
+    path: str
+    cells: pd.DataFrame
+    micrograph: npt.NDArray[np.intp]
+    micrographs: tuple[str, ...]
+
+    def numbers(self, name: str) -> npt.NDArray[np.float64]:
+        return numbers(self.cells, name, self.path, advice=_advice(name))
+
+    def positions(self, name: str) -> npt.NDArray[np.int64]:
+        values = whole_numbers(self.cells, name, self.path, advice=_advice(name))
+        bad = np.flatnonzero(np.abs(values) > _LARGEST_POSITION)
+        if len(bad):
+            raise InputError(
+                f"{self.path}, row {bad[0] + 1}: {name} is {values[bad[0]]}, not a pixel of a micrograph. {_advice(name)}"
+            )
+        return values
+
+    def positive(self, name: str) -> npt.NDArray[np.float64]:
+        values = self.numbers(name)
+        bad = np.flatnonzero(values <= 0)
+        if len(bad):
+            raise InputError(f"{self.path}, row {bad[0] + 1}: {name} is {values[bad[0]]:g}; it must be above 0. {_advice(name)}")
+        return values
+
+
+def _read(path: str) -> _Table:
+    cells = read_cells(path, {*_REQUIRED, *_OPTIONAL, *_ABERRATIONS, *(f"refined_{name}" for name in _REQUIRED)})
+    if any(name not in cells for name in _REQUIRED):
+        # With all columns at hand the message can name those that look alike.
+        require_columns(read_cells(path), _REQUIRED, path)
+    if not len(cells):
+        raise InputError(f"{path} holds no particle. Leave it out, or pick with a lower cutoff.")
+    absent = np.flatnonzero(cells["micrograph_path"].fillna("").str.strip() == "")
+    if len(absent):
+        raise InputError(f"{path}, row {absent[0] + 1}: micrograph_path is empty. Name the micrograph of this particle.")
+    codes, names = pd.factorize(cells["micrograph_path"].str.strip())
+    return _Table(path, cells, codes, tuple(map(str, names)))
+
+
+def _particles(table: _Table, cut: BoxCut, template_size: int | None, use_refined: bool, resolved: dict[str, str]) -> ParticleTable:
+    cells = table.cells
+    column, notes = columns_in_force(cells, table.path, use_refined=use_refined)
+    rows = new_rows(len(cells))
+    files: dict[str, int] = {}
+    place = np.array([files.setdefault(resolved[name], len(files)) for name in table.micrographs], dtype=np.int32)
+    rows["file"] = place[table.micrograph]
+    rows["row"] = np.arange(len(cells))
+    rows["index"] = table.positions("particle_index") if "particle_index" in cells else rows["row"]
+    # The box shares its centre with the template, so the corner moves by half of what the box is larger.
+    shift = (cut.size - _template_sizes(table, template_size, notes)) // 2
+    rows["left"] = table.positions(column["pos_x"]) - shift
+    rows["top"] = table.positions(column["pos_y"]) - shift
+
+    relative = table.numbers(column["relative_defocus"])
+    rows["defocus_u"] = table.numbers("defocus_u") + relative
+    rows["defocus_v"] = table.numbers("defocus_v") + relative
+    rows["defocus_angle"] = np.radians(table.numbers("astigmatism_angle"))
+    rows["phase_shift"] = np.radians(table.numbers("phase_shift"))
+    rows["spherical_aberration"] = table.numbers("spherical_aberration")
+    rows["voltage"] = table.positive("voltage")
+    rows["amplitude_contrast"] = table.numbers("amplitude_contrast_ratio")
+    rows["b_factor"] = table.numbers("ctf_B_factor")
+    rows["pixel_size"] = table.positive(column["pixel_size"])
+    rows["angle_rotation"] = np.radians(table.numbers(column["phi"]))
+    rows["angle_tilt"] = np.radians(table.numbers(column["theta"]))
+    rows["angle_psi"] = np.radians(table.numbers(column["psi"]))
+
+    groups = _number_optics_groups(rows)
+    notes += _differing_pixel_sizes(table, rows) + _unused_aberrations(table)
+    for note in notes:
+        logger.warning(note)
+    source = Source("leopard-em", table.path, boxes=cut)
+    return ParticleTable(rows, tuple(files), (source,), optics_groups=groups, warnings=tuple(notes))
+
+
+def _template_sizes(table: _Table, given: int | None, notes: list[str]) -> Any:
+    """The template's edge length: one number, or (n,) from the distance between its corner and its centre."""
+    distances = {}
+    for axis in ("y", "x"):
+        if f"pos_{axis}_img" in table.cells:
+            distances[axis] = table.positions(f"pos_{axis}_img") - table.positions(f"pos_{axis}")
+    if given is not None:
+        # Leopard-EM can be told to record the corner as the position in the image too: then the distance is 0.
+        differing = [k for d in distances.values() for k in np.flatnonzero((d != given // 2) & (d != 0))[:1]]
+        if differing:
+            row = min(differing)
+            notes.append(
+                f"{table.path}, row {row + 1}: the positions in the image speak for another template than template_size={given}, "
+                f"which is used."
+            )
+        return given
+    if "y" not in distances:
+        raise InputError(f"{table.path} lacks the column pos_y_img, which tells the size of the template. Give template_size.")
+    half = distances["y"]
+    bad = np.flatnonzero((half <= 0) | (distances.get("x", half) != half))
+    if len(bad):
+        row = int(bad[0])
+        away = ", ".join(f"pos_{axis}_img - pos_{axis} is {distance[row]}" for axis, distance in sorted(distances.items()))
+        raise InputError(
+            f"{table.path}, row {row + 1}: {away}, but both must be half the template's edge length. Give template_size, or "
+            f"correct the table."
+        )
+    return 2 * half
+
+
+def _number_optics_groups(rows: npt.NDArray[np.void]) -> tuple[str, ...]:
+    """Number the distinct (voltage, Cs, contrast, pixel size) in order of appearance into `rows['optics_group']`.
+
+    Their names say where they first appear: what they are, messages about mixed optics say themselves.
+    """
+    names = ("voltage", "spherical_aberration", "amplitude_contrast", "pixel_size")
+    _, first, group = np.unique(np.stack([rows[name] for name in names], axis=1), axis=0, return_index=True, return_inverse=True)
+    appearance = np.argsort(first)
+    rows["optics_group"] = np.argsort(appearance)[group.reshape(-1)]
+    return tuple(f"group {number}, first in row {row + 1}" for number, row in enumerate(first[appearance].tolist(), start=1))
+
+
+def _differing_pixel_sizes(table: _Table, rows: npt.NDArray[np.void]) -> list[str]:
+    sizes = rows["pixel_size"]
+    differing = np.flatnonzero(sizes != sizes[0])
+    if not len(differing):
+        return []
+    row = differing[0]
+    return [f"{table.path}: the pixel size is {sizes[0]:g} A in row 1 and {sizes[row]:g} A in row {row + 1}."]
+
+
+def _unused_aberrations(table: _Table) -> list[str]:
+    notes = []
+    for name in _ABERRATIONS:
+        if name in table.cells and len(stated := np.flatnonzero(table.cells[name].notna())):
+            notes.append(f"{table.path}, row {stated[0] + 1}: {name} is recorded, but a CTF of CryoLike has no place for it.")
+    return notes
+
+
+def _advice(name: str) -> str:
+    return _UNREFINED if name.startswith("refined_") else "Correct the table, or remove the row."
+
+
+def _paths(dataframe_files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
+    given = [dataframe_files] if isinstance(dataframe_files, (str, os.PathLike)) else list(dataframe_files)
+    if not given:
+        raise InputError("No Leopard-EM table was given. Give the path of at least one CSV table.")
+    paths = [str(Path(path).expanduser()) for path in given]
+    repeated = sorted({path for path in paths if paths.count(path) > 1})
+    if repeated:
+        raise InputError(f"{', '.join(repeated)} was given more than once: its particles would be converted twice.")
+    return paths
+
+
+def _box_size(value: int) -> int:
+    if not (_is_whole(value) and value >= 2):
+        raise InputError(f"box_size is {value!r}: give the edge length of the boxes in pixels, a whole number of at least 2.")
+    return int(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -1,0 +1,222 @@
+"""The headers of MRC image files: read, checked, and made sense of."""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+import struct
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.file_kind import foreign_content
+from cryolike_dask.formatting import size_and_time
+from cryolike_dask.mrc.compressed import compression_of, read_start
+
+HEADER_BYTES = 1024
+_LARGEST_EDGE = 65535  # an edge up to this reads as more than this in the wrong byte order, so exactly one order is plausible
+_NUMBER_TYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+_REFUSED_MODES = {3: "complex 16-bit integers", 4: "complex floats, a Fourier transform", 101: "packed 4-bit integers"}
+_IMOD_STAMP, _IMOD_SIGNED_BYTES, _IMOD_PACKED = 1146047817, 1, 16
+_FAULTS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """What the header of an image file says, and which file it was.
+
+    Args:
+        path: the file.
+        n_images, n_rows, n_columns: its images; one for a two-dimensional file.
+        dtype: numpy type of a pixel on disk, with byte order, such as '<f4'.
+        data_offset: bytes before the first image, after decompression.
+        pixel_size: Angstrom; NaN when not believable (0, 1, not finite, or different along rows and columns).
+        compression: '', 'gz' or 'bz2'.
+        size: bytes on disk.
+        mtime_ns: time of the last change on disk, so that a later change can be noticed.
+    """
+
+    path: str
+    n_images: int
+    n_rows: int
+    n_columns: int
+    dtype: str
+    data_offset: int
+    pixel_size: float
+    compression: str
+    size: int
+    mtime_ns: int
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of one image, after decompression."""
+        return self.n_rows * self.n_columns * np.dtype(self.dtype).itemsize
+
+    def change(self, now: os.stat_result) -> str:
+        """How the file differs from what it was when its header was read; '' if it does not."""
+        if (now.st_size, now.st_mtime_ns) == (self.size, self.mtime_ns):
+            return ""
+        return f"{size_and_time(self.size, self.mtime_ns)} then, {size_and_time(now.st_size, now.st_mtime_ns)} now"
+
+
+def read_header(path: str | os.PathLike[str]) -> ImageFile:
+    """Read and check the header of an MRC file, plain or compressed; no image is read.
+
+    Raises:
+        InputError: the file is missing, is something else (Git LFS pointer, HTML page, empty), has a header that makes no sense or
+            a data type that holds no real images, or is not as long as its header says. The length of a compressed file shows only
+            when its images are read.
+    """
+    try:
+        return _read_header(os.fspath(path))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"The image file {path} does not exist. Check the path, or name the folder that holds the file.") from None
+
+
+def scan_headers(paths: Sequence[str], n_threads: int = 16) -> list[ImageFile | None]:
+    """Read the headers of many files at once, in the order of `paths`; None where a file does not exist.
+
+    Raises:
+        InputError: some files are there and cannot be used; the faults are listed.
+    """
+    with ThreadPoolExecutor(max_workers=n_threads) as pool:
+        found = list(pool.map(_header_or_fault, paths))
+    faults = [str(outcome) for outcome in found if isinstance(outcome, InputError)]
+    if len(faults) == 1:
+        raise InputError(faults[0])
+    if faults:
+        more = f" And {len(faults) - _FAULTS_SHOWN} more." if len(faults) > _FAULTS_SHOWN else ""
+        raise InputError(f"{len(faults)} image files cannot be used. {' '.join(faults[:_FAULTS_SHOWN])}{more}")
+    return [outcome for outcome in found if not isinstance(outcome, InputError)]
+
+
+def _header_or_fault(path: str) -> ImageFile | InputError | None:
+    try:
+        return _read_header(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except InputError as error:
+        return error
+
+
+def _read_header(path: str) -> ImageFile:
+    try:
+        descriptor = open_regular(path)
+        try:
+            found = os.fstat(descriptor)
+            start = os.pread(descriptor, HEADER_BYTES, 0)
+            compression = compression_of(start)
+            if compression:
+                start = read_start(path, descriptor, compression, HEADER_BYTES)
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"The image file {path!r} cannot be read: {error}.") from error
+    return _parse(path, start, compression, found)
+
+
+def open_regular(path: str) -> int:
+    """Open a file for reading, refusing folders, pipes and devices."""
+    # Without O_NONBLOCK, opening a named pipe would wait for ever.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{path} is a folder or a device, not an image file. Correct the path.")
+    return descriptor
+
+
+def _parse(path: str, start: bytes, compression: str, found: os.stat_result) -> ImageFile:
+    foreign = foreign_content(start)
+    if foreign:
+        raise InputError(f"{path} is {foreign}.")
+    if len(start) < HEADER_BYTES:
+        raise InputError(f"{path} is not an MRC file: it has {len(start)} bytes, fewer than the {HEADER_BYTES} of an MRC header.")
+    order = _byte_order(path, start)
+    n_columns, n_rows, n_images, mode = struct.unpack_from(f"{order}4i", start, 0)
+    axes = struct.unpack_from(f"{order}3i", start, 64)
+    (extended_bytes,) = struct.unpack_from(f"{order}i", start, 92)
+    if n_images < 1 or extended_bytes < 0:
+        raise InputError(
+            f"The MRC header of {path} makes no sense: {n_images} images, {extended_bytes} bytes of extended header. "
+            "Copy or write the file again."
+        )
+    if axes not in ((1, 2, 3), (0, 0, 0)):
+        raise InputError(
+            f"{path} stores its axes in the order {axes} (MAPC, MAPR, MAPS); only files in the order (1, 2, 3) are read. "
+            "Write it again with the axes in that order."
+        )
+    file = ImageFile(
+        path=path,
+        n_images=n_images,
+        n_rows=n_rows,
+        n_columns=n_columns,
+        dtype=_number_type(path, start, order, mode),
+        data_offset=HEADER_BYTES + extended_bytes,
+        pixel_size=_pixel_size(start, order),
+        compression=compression,
+        size=found.st_size,
+        mtime_ns=found.st_mtime_ns,
+    )
+    if not compression:
+        _compare_size(file)
+    return file
+
+
+def _compare_size(file: ImageFile) -> None:
+    announced = f"{file.n_images} images of {file.n_rows} x {file.n_columns} ({file.dtype})"
+    end = file.data_offset + file.n_images * file.image_bytes
+    if file.size < end:
+        complete = max(0, (file.size - file.data_offset) // file.image_bytes)
+        raise InputError(
+            f"{file.path} is too short: its header announces {announced}, and image {complete + 1} (counted from 1) is missing or "
+            f"cut off after {file.size} bytes. Copy the file again from where it came from."
+        )
+    if file.size > end:
+        # Reading on would give shifted images where it is the extended header whose length is announced wrong.
+        raise InputError(
+            f"{file.path} is too long: its header announces {announced} after {file.data_offset} bytes, {end} in all, and it has "
+            f"{file.size}. Write it again; if you are sure that the rest does not count, cut it off with `truncate -s {end}`."
+        )
+
+
+def _byte_order(path: str, header: bytes) -> str:
+    """The order in which the image edges make sense. Machine stamps are often missing or wrong and are not needed to tell."""
+    for order in "<>":
+        if all(1 <= edge <= _LARGEST_EDGE for edge in struct.unpack_from(f"{order}2i", header, 0)):
+            return order
+    raise InputError(f"{path} is not an MRC file: its first numbers are not the edges of an image in either byte order.")
+
+
+def _number_type(path: str, header: bytes, order: str, mode: int) -> str:
+    if mode in _REFUSED_MODES:
+        raise InputError(f"{path} has MRC mode {mode} ({_REFUSED_MODES[mode]}). Convert it to 32-bit floats (mode 2).")
+    if mode not in _NUMBER_TYPES:
+        known = ", ".join(map(str, _NUMBER_TYPES))
+        raise InputError(f"{path} has MRC mode {mode}, which is not known; modes {known} are read. Convert it to mode 2.")
+    if mode == 0:
+        # IMOD marks its files, and in those a byte has a sign only where a flag says so.
+        stamp, flags = struct.unpack_from(f"{order}2i", header, 152)
+        if stamp == _IMOD_STAMP and flags & _IMOD_PACKED:
+            raise InputError(f"{path} holds {_REFUSED_MODES[101]} (an IMOD flag says so). Convert it to 32-bit floats (mode 2).")
+        return "|u1" if stamp == _IMOD_STAMP and not flags & _IMOD_SIGNED_BYTES else "|i1"
+    return np.dtype(order + _NUMBER_TYPES[mode]).str
+
+
+def _pixel_size(header: bytes, order: str) -> float:
+    """Angstrom, or NaN when the header does not say it in a believable way."""
+    samples = struct.unpack_from(f"{order}2i", header, 28)
+    cell = struct.unpack_from(f"{order}2f", header, 40)
+    if min(samples) < 1 or not all(math.isfinite(edge) and edge > 0 for edge in cell):
+        return math.nan
+    along_columns, along_rows = cell[0] / samples[0], cell[1] / samples[1]
+    if not math.isclose(along_columns, along_rows, rel_tol=1e-4) or math.isclose(along_columns, 1.0, rel_tol=1e-6):
+        return math.nan
+    return float(along_columns)

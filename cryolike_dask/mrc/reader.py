@@ -1,0 +1,179 @@
+"""MRC image files: what their headers say, and fast reads of some of their images.
+
+Plain files are read in place, neighbouring images in one system call and float32 images straight into the caller's array.
+`gz` and `bz2` files are streamed forward and decompressed on the way, which is many times slower.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.mrc.compressed import ENDS_EARLY, CompressedBytes
+from cryolike_dask.mrc.header import ImageFile, open_regular, read_header, scan_headers
+
+__all__ = ["FloatArray", "ImageFile", "ImageFileReader", "IntArray", "read_header", "scan_headers"]
+
+FloatArray: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
+
+_CAST_BYTES = 8 << 20  # of pixels held at once while they are cast
+
+
+class ImageFileReader:
+    """Reads images of one file, which is opened once. A context manager; one thread at a time.
+
+    Args:
+        file: the header, as read when the work was planned.
+
+    Raises:
+        InputError: the file is gone, cannot be opened, or has changed since its header was read.
+    """
+
+    def __init__(self, file: ImageFile) -> None:
+        self.file = file
+        self._image_bytes = file.image_bytes
+        self._dtype = np.dtype(file.dtype)
+        descriptor = _open_unchanged(file)
+        data_end = file.data_offset + file.n_images * self._image_bytes
+        self._bytes: _PlainBytes | CompressedBytes
+        self._bytes = CompressedBytes(descriptor, file.compression, data_end) if file.compression else _PlainBytes(descriptor)
+
+    def read(self, indexes: IntArray, out: FloatArray) -> None:
+        """Read images into `out`.
+
+        Args:
+            indexes: (k,) images counted from 0, ascending, possibly with repeats.
+            out: (k, n_rows, n_columns) float32 or float64, C-contiguous.
+
+        Raises:
+            InputError: an index is beyond the file, or the file ends early or is damaged; the first missing image is named.
+            OSError: the system could not read; trying again may help.
+        """
+        expected = (len(indexes), self.file.n_rows, self.file.n_columns)
+        if out.shape != expected or not out.flags.c_contiguous:
+            raise ValueError(f"out must be C-contiguous and of shape {expected}; it has shape {out.shape}")
+        for start, stop in self._runs(indexes):
+            first = int(indexes[start])
+            if start and first == indexes[start - 1]:
+                out[start] = out[start - 1]
+                start, first = start + 1, first + 1
+            if out.dtype == self._dtype:
+                self._fill(first, out[start:stop])
+            else:
+                self._fill_casting(first, out[start:stop])
+
+    def advise(self, indexes: IntArray) -> None:
+        """Tell the system that these images (ascending, as for `read`) are wanted soon, where it takes such advice."""
+        if self.file.compression or not hasattr(os, "posix_fadvise"):
+            return
+        for start, stop in self._runs(indexes):
+            position = self.file.data_offset + int(indexes[start]) * self._image_bytes
+            os.posix_fadvise(self._bytes.descriptor, position, (stop - start) * self._image_bytes, os.POSIX_FADV_WILLNEED)
+
+    def check_unchanged(self) -> None:
+        """Make sure that the open file is still what its header was read from.
+
+        Raises:
+            InputError: its size or time has changed.
+        """
+        _refuse_changed(self.file, os.fstat(self._bytes.descriptor))
+
+    def close(self) -> None:
+        self._bytes.close()
+
+    def __enter__(self) -> ImageFileReader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _runs(self, indexes: IntArray) -> list[tuple[int, int]]:
+        """(start, stop) of each part of `indexes` that counts up by one."""
+        if len(indexes) == 0:
+            return []
+        steps = np.diff(np.asarray(indexes, dtype=np.int64))
+        if np.any(steps < 0):
+            raise ValueError("indexes must be ascending")
+        if indexes[0] < 0 or indexes[-1] >= self.file.n_images:
+            wrong = int(indexes[0] if indexes[0] < 0 else indexes[-1])
+            raise InputError(
+                f"Image {wrong} (counted from 0) of {self.file.path} does not exist: it has {self.file.n_images} images."
+            )
+        starts = [0, *(np.flatnonzero(steps != 1) + 1).tolist()]
+        return list(zip(starts, [*starts[1:], len(indexes)], strict=True))
+
+    def _fill(self, first: int, images: npt.NDArray[Any]) -> None:
+        """Read the images from `first` on, byte for byte."""
+        if not len(images):
+            return
+        position = self.file.data_offset + first * self._image_bytes
+        got, fault = self._bytes.read_into(position, images.reshape(-1).view(np.uint8).data)
+        if got < images.nbytes:
+            missing = first + got // self._image_bytes
+            raise InputError(
+                f"{self.file.path} {fault}: image {missing + 1} of {self.file.n_images} (counted from 1) cannot be read. "
+                "Copy the file again from where it came from."
+            )
+
+    def _fill_casting(self, first: int, images: npt.NDArray[Any]) -> None:
+        at_once = max(1, _CAST_BYTES // self._image_bytes)
+        as_stored = np.empty((min(at_once, len(images)), *images.shape[1:]), dtype=self._dtype)
+        for start in range(0, len(images), at_once):
+            part = as_stored[: len(images) - start]
+            self._fill(first + start, part)
+            images[start : start + len(part)] = part
+
+
+class _PlainBytes:
+    """The bytes of an open file."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def read_into(self, position: int, buffer: memoryview) -> tuple[int, str]:
+        """Fill the buffer from this position; the bytes got (fewer only at the end of the file) and what stopped them."""
+        got = 0
+        while got < len(buffer):
+            more = os.preadv(self.descriptor, [buffer[got:]], position + got)
+            if more == 0:
+                break
+            got += more
+        return got, ENDS_EARLY
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+def _open_unchanged(file: ImageFile) -> int:
+    host = socket.gethostname()
+    try:
+        descriptor = open_regular(file.path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise InputError(
+            f"{file.path} cannot be opened on {host} ({error.strerror}), though its header could be read before. "
+            "Every worker must see the image files under the same path."
+        ) from error
+    try:
+        _refuse_changed(file, os.fstat(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _refuse_changed(file: ImageFile, now: os.stat_result) -> None:
+    change = file.change(now)
+    if change:
+        raise InputError(
+            f"{file.path} has changed since its header was read: {change}, on {socket.gethostname()}. Wait until it is written "
+            "completely, then start again."
+        )

@@ -1,0 +1,52 @@
+"""Particles from a CryoSPARC table that names the image file and index of each particle."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.particles.cryosparc_columns import (
+    BLOB,
+    BLOB_REQUIRED,
+    WANTED,
+    fill_ctf,
+    fill_images,
+    fill_pixel_size,
+    notes_on_sign,
+    with_ctf,
+)
+from cryolike_dask.particles.cryosparc_table import borrow_columns, read_cs
+from cryolike_dask.particles.table import ParticleTable, Source, new_rows
+
+
+def particles_from_cryosparc(file_cs: str | os.PathLike[str], folder_cryosparc: str | os.PathLike[str] = "") -> ParticleTable:
+    """Read the particles of an indexed CryoSPARC table, in the order of its rows. No image file is opened.
+
+    Angles are radians and lengths Angstrom, as CryoSPARC stores them; `blob/idx` counts from 0. Voltage, Cs and amplitude contrast
+    are kept for each row, and `ctf/exp_group_id` names the optics groups. If the table has no `blob/*` or no `ctf/*` columns, they
+    are looked up by uid in the job's other tables beside it, with a warning. Phase shifts are 0, with a warning, where there is
+    no column for them; every other CTF column is required, amplitude contrast too, since a guess would be a wrong CTF. Images are
+    not flipped where `blob/sign` is -1; the table's notes say so.
+
+    Args:
+        file_cs: the .cs file, as numpy array or, with `cryosparc-tools` installed, in CryoSPARC's compressed format.
+        folder_cryosparc: the folder that holds the image files, of which then only the names count; '' to use the recorded paths,
+            relative to the working directory.
+
+    Raises:
+        InputError: the table or a value in it cannot be used; the message names the particle, counted from 1.
+    """
+    if not os.fspath(file_cs):
+        raise InputError("file_cs is empty: give the path of a CryoSPARC .cs file.")
+    table = with_ctf(read_cs(file_cs, WANTED))
+    if not any(name in table for name in BLOB_REQUIRED):
+        table = borrow_columns(table, BLOB, BLOB_REQUIRED, "the image columns")
+    rows = new_rows(len(table))
+    groups, warnings = fill_ctf(rows, table)
+    files = fill_images(rows, table, folder_cryosparc)
+    warnings += fill_pixel_size(rows, table)
+    rows["row"] = np.arange(len(rows))
+    source = Source("cryosparc", table.path, notes=notes_on_sign(table))
+    return ParticleTable(rows, files, (source,), groups, tuple(warnings))

@@ -1,0 +1,199 @@
+"""What the columns of a CryoSPARC table mean: its CTF, optics groups, pixel size and image positions."""
+
+from __future__ import annotations
+
+import os
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.particles.cryosparc_table import CsTable, borrow_columns
+from cryolike_dask.particles.image_paths import resolve_image_paths
+
+BLOB_REQUIRED = ("blob/path", "blob/idx")
+BLOB = (*BLOB_REQUIRED, "blob/psize_A", "blob/sign")
+
+_CTF = {
+    "defocus_u": "ctf/df1_A",
+    "defocus_v": "ctf/df2_A",
+    "defocus_angle": "ctf/df_angle_rad",
+    "spherical_aberration": "ctf/cs_mm",
+    "voltage": "ctf/accel_kv",
+}
+_CONTRAST = (
+    "ctf/amp_contrast",
+    "ctf/ac",
+    "ctf/amp_constrast",
+)  # today's name, that of old versions, that of CryoLike's format page
+_PHASE_SHIFT, _GROUP = "ctf/phase_shift_rad", "ctf/exp_group_id"
+CTF = (*_CTF.values(), *_CONTRAST, _PHASE_SHIFT, _GROUP)
+
+WANTED = ("uid", *BLOB, *CTF)
+_OPTIONAL = ("uid", "blob/psize_A", "blob/sign", _PHASE_SHIFT, _GROUP)
+
+
+def with_ctf(table: CsTable) -> CsTable:
+    """The table with its CTF columns, looked up by uid in a table beside it when it has none of them."""
+    if any(name in table for name in (*_CTF.values(), *_CONTRAST)):
+        return table
+    return borrow_columns(table, CTF, _CTF.values(), "the CTF columns")
+
+
+def fill_ctf(rows: npt.NDArray[np.void], table: CsTable) -> tuple[tuple[str, ...], list[str]]:
+    """Write the CTF, optics group and uid of each particle into rows of PARTICLE_DTYPE.
+
+    Returns:
+        The names of the optics groups, and warnings.
+
+    Raises:
+        InputError: a column is missing or probably misspelt, or a value is not a finite number.
+    """
+    contrast = next((name for name in _CONTRAST if name in table), _CONTRAST[0])
+    _refuse_missing(table, (*_CTF.values(), contrast))
+    _refuse_misspelt(table)
+    for field, name in {**_CTF, "amplitude_contrast": contrast}.items():
+        rows[field] = finite_numbers(table, name)
+    slow = np.flatnonzero(rows["voltage"] <= 0)
+    if len(slow):
+        raise InputError(f"{table.where(int(slow[0]), _CTF['voltage'])} is {rows['voltage'][slow[0]]} kV: it must be positive.")
+    warnings = [f"{table.path} has no {what}: they were looked up by uid in {origin}." for what, origin in _borrowed(table)]
+    if _PHASE_SHIFT in table:
+        rows["phase_shift"] = finite_numbers(table, _PHASE_SHIFT)
+    else:
+        warnings.append(f"{table.path} has no column {_PHASE_SHIFT}: phase shifts are taken to be 0 (no phase plate).")
+    if "uid" in table:
+        rows["uid"] = table["uid"]
+    if _GROUP not in table:
+        return ("",), warnings
+    groups, rows["optics_group"] = np.unique(whole_numbers(table, _GROUP), return_inverse=True)
+    return tuple(f"exposure group {group}" for group in groups), warnings
+
+
+def fill_pixel_size(rows: npt.NDArray[np.void], table: CsTable) -> list[str]:
+    """Write the pixel sizes, where the table states them. Returns warnings."""
+    if "blob/psize_A" not in table:
+        return []
+    stated = _numbers(table, "blob/psize_A")
+    wrong = np.flatnonzero(np.isinf(stated) | (stated < 0))
+    if len(wrong):
+        row = int(wrong[0])
+        raise InputError(
+            f"{table.where(row, 'blob/psize_A')} is {stated[row]}: the pixel size must be a positive number of Angstrom."
+        )
+    rows["pixel_size"] = np.where(stated > 0, stated, np.nan)
+    unstated = int(np.count_nonzero(~(stated > 0)))
+    return [f"{table.path} states no pixel size (blob/psize_A is 0) for {unstated} particles."] if unstated else []
+
+
+def notes_on_sign(table: CsTable) -> tuple[str, ...]:
+    """A note when images are recorded as having dark particles; nothing is flipped."""
+    negative = int(np.count_nonzero(_numbers(table, "blob/sign") < 0)) if "blob/sign" in table else 0
+    if not negative:
+        return ()
+    return (f"blob/sign is -1 for {'all' if negative == len(table) else negative} particles; images are not flipped",)
+
+
+def recorded_paths(table: CsTable) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """The distinct paths that `blob/path` records, without the leading `>`, and (n,) which of them each row has.
+
+    Raises:
+        InputError: a path is empty or not text.
+    """
+    column = table["blob/path"]
+    if column.dtype.kind not in "SU" or column.ndim != 1:
+        raise InputError(f"The column blob/path of {table.path} is of type {column.dtype}, not text. Export the particles again.")
+    code, distinct = pd.factorize(column.astype(object))
+    code = np.asarray(code, dtype=np.int64)
+    paths = []
+    for i, recorded in enumerate(distinct):
+        try:
+            text = recorded.decode("utf-8") if isinstance(recorded, bytes) else str(recorded)
+        except UnicodeDecodeError:
+            text = ""
+        paths.append(text.removeprefix(">"))
+        if not paths[-1].strip() or "\0" in paths[-1]:
+            row = int(np.argmax(code == i))
+            raise InputError(f"{table.where(row, 'blob/path')} is {recorded!r}, which is not a path. Correct the table.")
+    return paths, code
+
+
+def fill_images(rows: npt.NDArray[np.void], table: CsTable, folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Write which image each row describes, by `blob/path` and `blob/idx`. Returns the distinct image files.
+
+    Raises:
+        InputError: a column is missing, a path or index is impossible, or two files would become one in the folder.
+    """
+    _refuse_missing(table, BLOB_REQUIRED)
+    recorded, code = recorded_paths(table)
+    resolved = resolve_image_paths(recorded, os.fspath(folder), table.path)
+    files: dict[str, int] = {}
+    position = np.array([files.setdefault(path, len(files)) for path in resolved], dtype=np.int32)
+    rows["file"] = position[code]
+    rows["index"] = image_indexes(table)
+    return tuple(files)
+
+
+def image_indexes(table: CsTable) -> npt.NDArray[np.int64]:
+    """(n,) `blob/idx`, counted from 0, as int64: the stored uint32 would wrap around when multiplied by bytes."""
+    indexes = whole_numbers(table, "blob/idx").astype(np.int64)
+    wrong = np.flatnonzero(indexes < 0)
+    if len(wrong):
+        raise InputError(f"{table.where(int(wrong[0]), 'blob/idx')} is {indexes[wrong[0]]}: images are counted from 0.")
+    return indexes
+
+
+def finite_numbers(table: CsTable, name: str) -> npt.NDArray[np.float64]:
+    """A numeric column as float64, refusing values that are not finite."""
+    values = _numbers(table, name)
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if len(wrong):
+        row = int(wrong[0])
+        raise InputError(f"{table.where(row, name)} is {values[row]}, not a finite number. Correct or leave out that particle.")
+    return values
+
+
+def whole_numbers(table: CsTable, name: str) -> npt.NDArray[np.integer[Any]]:
+    """An integer column."""
+    column = table[name]
+    if column.dtype.kind not in "iu" or column.ndim != 1:
+        raise InputError(f"The column {name} of {table.path} is of type {column.dtype}: whole numbers are needed, one a particle.")
+    return column
+
+
+def _numbers(table: CsTable, name: str) -> npt.NDArray[np.float64]:
+    column = table[name]
+    if column.dtype.kind not in "fiu" or column.ndim != 1:
+        raise InputError(f"The column {name} of {table.path} is of type {column.dtype}: numbers are needed, one a particle.")
+    return column.astype(np.float64)
+
+
+def _borrowed(table: CsTable) -> list[tuple[str, str]]:
+    kinds = {f"{name.partition('/')[0]}/* columns": origin for name, origin in table.borrowed.items()}
+    return sorted(kinds.items())
+
+
+def _refuse_missing(table: CsTable, required: tuple[str, ...]) -> None:
+    missing = [name for name in required if name not in table]
+    if not missing:
+        return
+    close = [match for name in missing for match in get_close_matches(name, set(table.names) - set(WANTED), n=1, cutoff=0.8)]
+    hint = f" Is {', '.join(close)} a misspelling?" if close else ""
+    raise InputError(f"{table.path} lacks the column {', '.join(missing)}.{hint} Export the particles from CryoSPARC again.")
+
+
+def _refuse_misspelt(table: CsTable) -> None:
+    """An optional column that is there under a slightly wrong name would be ignored without a word."""
+    strangers = [name for name in table.names if name not in WANTED]
+    for name in _OPTIONAL:
+        close = [stranger for stranger in strangers if _nearly_equal(stranger, name)] if name not in table else []
+        if close:
+            raise InputError(f"{table.path} has no column {name} but one named {close[0]}. Correct the name.")
+
+
+def _nearly_equal(a: str, b: str) -> bool:
+    """Equal but for case, or for one character."""
+    return a.lower() == b.lower() or (len(a) == len(b) and sum(x != y for x, y in zip(a, b, strict=True)) == 1)

@@ -1,0 +1,304 @@
+"""Particles of a CryoSPARC job directory: numbered batch files and one table that describes their images."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.mrc.reader import ImageFile, scan_headers
+from cryolike_dask.particles.cryosparc_columns import (
+    BLOB,
+    BLOB_REQUIRED,
+    WANTED,
+    fill_ctf,
+    fill_pixel_size,
+    image_indexes,
+    notes_on_sign,
+    recorded_paths,
+    with_ctf,
+)
+from cryolike_dask.particles.cryosparc_table import CsTable, positions_of, read_cs, sibling_tables
+from cryolike_dask.particles.table import ParticleTable, Source, new_rows
+
+ORDER_NOT_VERIFIED = "order not verified"
+
+_KINDS = {"restack": "restacked", "downsample": "downsample"}  # folder, and how its files end; the first one with files is used
+_FILE_NAME = "batch_{number}_{ending}.mrc"
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """The image files of a job, in order of their numbers, up to the first gap.
+
+    Args:
+        folder: where they are.
+        pattern: what their names look like; its one group is the number.
+        files: their headers; file k has number k.
+        beyond_gap: names of the files that come after a gap in the numbers.
+    """
+
+    folder: str
+    pattern: re.Pattern[str]
+    files: tuple[ImageFile, ...]
+    beyond_gap: tuple[str, ...]
+
+    @property
+    def n_images(self) -> int:
+        return sum(file.n_images for file in self.files)
+
+
+@dataclass(frozen=True)
+class _Located:
+    """Where a table of the job says that the image of each row is.
+
+    Args:
+        file, index: (n,) position in the batches and index in the file; without meaning where the row has no image.
+        has_image: (n,) whether the row has an image in the batches.
+        blob: the image columns of each row.
+    """
+
+    file: npt.NDArray[np.int64]
+    index: npt.NDArray[np.int64]
+    has_image: npt.NDArray[np.bool_]
+    blob: CsTable
+
+
+def particles_from_cryosparc_job(
+    folder_cryosparc: str | os.PathLike[str] = "", job_number: int = 0, *, n_images_max: int | None = None
+) -> ParticleTable:
+    """Read the particles of a CryoSPARC job directory `folder_cryosparc/JN`; of the image files only the headers are read.
+
+    `JN_passthrough_particles.cs` describes the images of `restack/batch_NUMBER_restacked.mrc`, or, if there are none, of
+    `downsample/batch_NUMBER_downsample.mrc`. Numbers start at 0 and may be padded with zeros; reading stops at the first gap.
+
+    The particles come in the order of the table. Where a table of the job records the file and index of each image, that says by
+    uid which image a row describes; otherwise row k describes image k of the sequence, with a warning, and the source is noted as
+    'order not verified'. The pixel size is stated only by a table that records these images: another one may speak of the
+    images before they were restacked or downsampled. CTF columns that the table lacks are looked up by uid in the job's other
+    tables.
+
+    Args:
+        folder_cryosparc: the folder that holds the job directories; '' for the working directory.
+        job_number: N of the job directory.
+        n_images_max: read only this many particles; None for all.
+
+    Raises:
+        InputError: a file is missing or wrong, or table and images do not agree. The table may describe more images than there are
+            only where `n_images_max` or a gap ends the sequence early; a warning then says how many rows are unused.
+    """
+    directory = _job_directory(folder_cryosparc, job_number)
+    if n_images_max is not None and n_images_max < 1:
+        raise InputError(f"n_images_max is {n_images_max}: give the largest number of images, at least 1, or None for all.")
+    table = with_ctf(read_cs(_table_path(directory, job_number), WANTED))
+    batches = _find_batches(directory)
+    _compare_counts(table, batches, n_images_max)
+    located = _locate_by_uid(table, batches)
+    rows = new_rows(len(table))
+    rows["row"] = np.arange(len(table))
+    groups, warnings = fill_ctf(rows, table)
+    notes: tuple[str, ...]
+    if located is None:
+        rows = rows[: batches.n_images]
+        rows["file"], rows["index"] = _sequence(batches)
+        notes = (ORDER_NOT_VERIFIED,)
+        warnings.append(
+            f"No table of {directory} records which image each particle of {table.path} has: row k is taken to describe image k of "
+            f"{batches.folder}, in the order of the files ({ORDER_NOT_VERIFIED})."
+        )
+    else:
+        rows["file"], rows["index"] = located.file, located.index
+        warnings += fill_pixel_size(rows, located.blob)
+        rows, notes = rows[located.has_image], notes_on_sign(located.blob)
+    rows = rows[:n_images_max]
+    if batches.beyond_gap:
+        missing = _FILE_NAME.format(number=len(batches.files), ending=_KINDS[os.path.basename(batches.folder)])
+        warnings.append(
+            f"{batches.folder} has no {missing}: reading stops there, and {len(batches.beyond_gap)} later files "
+            f"({_some(batches.beyond_gap)}) are not read."
+        )
+    if len(rows) < len(table):
+        warnings.append(f"{len(table) - len(rows)} of the {len(table)} rows of {table.path} are unused.")
+    files = tuple(file.path for file in batches.files)
+    return ParticleTable(rows, files, (Source("cryosparc-job", table.path, notes=notes),), groups, tuple(warnings))
+
+
+def particles_of_cryosparc_job(folder_cryosparc: str | os.PathLike[str], job_number: int, n_needed: int | None) -> ParticleTable:
+    """All particles of a job directory, so that a later run may take more of them; or just those needed, if only these can be read.
+
+    Args:
+        folder_cryosparc, job_number: see `particles_from_cryosparc_job`.
+        n_needed: how many the run can use at most; None for all.
+
+    Raises:
+        InputError: see `particles_from_cryosparc_job`.
+    """
+    try:
+        return particles_from_cryosparc_job(folder_cryosparc, job_number)
+    except InputError:
+        if n_needed is None:
+            raise
+        return particles_from_cryosparc_job(folder_cryosparc, job_number, n_images_max=n_needed)
+
+
+def _job_directory(folder: str | os.PathLike[str], job_number: int) -> str:
+    if isinstance(job_number, bool) or not isinstance(job_number, (int, np.integer)) or job_number < 0:
+        raise InputError(f"job_number is {job_number!r}: give the number N of the job directory JN, a whole number of at least 0.")
+    parent = Path(os.path.abspath(os.path.expanduser(folder)))
+    directory = parent / f"J{job_number}"
+    if not directory.is_dir():
+        others = sorted(path.name for path in parent.glob("J*") if path.is_dir()) if parent.is_dir() else []
+        there = f"there are {_some(others)}" if others else "there is no job directory at all"
+        raise InputError(
+            f"The job directory {directory} does not exist; in {parent} {there}. Check folder_cryosparc and job_number."
+        )
+    return str(directory)
+
+
+def _table_path(directory: str, job_number: int) -> str:
+    path = os.path.join(directory, f"J{job_number}_passthrough_particles.cs")
+    if os.path.exists(path):
+        return path
+    # Some versions of CryoSPARC put the project in front, as in P45_J103_passthrough_particles.cs.
+    found = sorted(str(other) for other in Path(directory).glob(f"*_J{job_number}_passthrough_particles.cs"))
+    if len(found) == 1:
+        return found[0]
+    others = [os.path.basename(other) for other in sibling_tables(path)]
+    hint = f" Of the tables there ({_some(others)}), one with blob/path can be converted as an indexed .cs file." if others else ""
+    raise InputError(f"The job directory has no table {path}. Copy it there from the CryoSPARC project.{hint}")
+
+
+def _find_batches(directory: str) -> _Batches:
+    for kind, ending in _KINDS.items():
+        folder = os.path.join(directory, kind)
+        pattern = re.compile(rf"batch_([0-9]+)_{ending}\.mrcs?")
+        names = [name for name in os.listdir(folder) if _number(pattern, name) >= 0] if os.path.isdir(folder) else []
+        if names:
+            return _read_batches(folder, pattern, names)
+    looked_for = " nor ".join(
+        os.path.join(directory, kind, _FILE_NAME.format(number="NUMBER", ending=ending)) for kind, ending in _KINDS.items()
+    )
+    raise InputError(f"There are no image files in the job directory: neither {looked_for}. Check the job number.")
+
+
+def _read_batches(folder: str, pattern: re.Pattern[str], names: list[str]) -> _Batches:
+    by_number: dict[int, str] = {}
+    for name in sorted(names):
+        earlier = by_number.setdefault(_number(pattern, name), name)
+        if earlier != name:
+            raise InputError(
+                f"{folder} has two files with one number, {earlier} and {name}. Take away the one that does not belong."
+            )
+    if 0 not in by_number:
+        first = by_number[min(by_number)]
+        raise InputError(
+            f"{folder} has no file with number 0, where the sequence starts; the first is {first}. Copy the missing files."
+        )
+    n_files = next(number for number in range(len(by_number) + 1) if number not in by_number)
+    paths = [os.path.join(folder, by_number[number]) for number in range(n_files)]
+    files = scan_headers(paths)
+    gone = [path for path, file in zip(paths, files, strict=True) if file is None]
+    if gone:
+        raise InputError(f"Image files cannot be opened: {_some(gone)}. Check that the links in the job directory lead to files.")
+    beyond = tuple(by_number[number] for number in sorted(by_number) if number >= n_files)
+    return _Batches(folder, pattern, tuple(file for file in files if file is not None), beyond)
+
+
+def _compare_counts(table: CsTable, batches: _Batches, n_images_max: int | None) -> None:
+    n_rows, n_images = len(table), batches.n_images
+    ends_early = bool(batches.beyond_gap) or (n_images_max is not None and n_images_max <= n_images)
+    if n_images > n_rows or (n_rows > n_images and not ends_early):
+        count = ", ".join(f"{os.path.basename(file.path)}: {file.n_images}" for file in batches.files[:10])
+        more = ", ..." if len(batches.files) > 10 else ""
+        raise InputError(
+            f"{table.path} describes {n_rows} images, and the {len(batches.files)} files in {batches.folder} hold {n_images} "
+            f"({count}{more}): which row belongs to which image is not certain. Copy the missing files"
+            + (", or set batch_size and n_stacks_max to convert only the first images." if n_rows > n_images else ".")
+        )
+
+
+def _sequence(batches: _Batches) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """File and index of every image, one file after the other."""
+    counts = [file.n_images for file in batches.files]
+    return np.repeat(np.arange(len(counts)), counts), np.concatenate([np.arange(count) for count in counts])
+
+
+def _locate_by_uid(table: CsTable, batches: _Batches) -> _Located | None:
+    """The image of each row by the first table of the job that records these files; None when there is no such table."""
+    if "uid" not in table:
+        return None
+    for other in chain([table], (read_cs(path, {"uid", *BLOB}) for path in sibling_tables(table.path))):
+        if not other.has("uid", *BLOB_REQUIRED):
+            continue
+        recorded, code = recorded_paths(other)
+        number_of = np.array([_batch_number(path, batches) for path in recorded], dtype=np.int64)
+        if np.all(number_of < 0):
+            continue
+        position = np.arange(len(table)) if other is table else positions_of(table["uid"], other["uid"])
+        if position is None:
+            raise InputError(f"{other.path} has the same uid twice, so that its images cannot be told apart. Export it again.")
+        file = np.where(position >= 0, number_of[code[position]], -1)
+        index = np.where(position >= 0, image_indexes(other)[position], -1)
+        has_image = (file >= 0) & (file < len(batches.files))
+        _refuse_ambiguous(table, other, batches, file[has_image], index[has_image])
+        _refuse_skipping(table, other, has_image | ((file >= 0) & bool(batches.beyond_gap)), int(np.flatnonzero(has_image)[-1]))
+        columns = {name: other[name][np.maximum(position, 0)] for name in BLOB if name in other}
+        borrowed = {} if other is table else dict.fromkeys(columns, other.path)
+        return _Located(file, index, has_image, CsTable(table.path, other.names, columns, len(table), borrowed))
+    return None
+
+
+def _refuse_ambiguous(
+    table: CsTable, other: CsTable, batches: _Batches, file: npt.NDArray[np.int64], index: npt.NDArray[np.int64]
+) -> None:
+    """Every image must belong to exactly one row."""
+    first = np.cumsum([0, *(header.n_images for header in batches.files)])
+    beyond = np.flatnonzero(index >= np.diff(first)[file])
+    if len(beyond):
+        header, wrong = batches.files[file[beyond[0]]], int(index[beyond[0]])
+        raise InputError(f"{other.path} names image {wrong} (counted from 0) of {header.path}, which has {header.n_images} images.")
+    times = np.bincount(first[file] + index, minlength=batches.n_images)
+    wrong_image = np.flatnonzero(times != 1)
+    if len(wrong_image):
+        image = int(wrong_image[0])
+        in_file = int(np.searchsorted(first, image, side="right")) - 1
+        path = batches.files[in_file].path
+        raise InputError(
+            f"Image {image - int(first[in_file])} (counted from 0) of {path} belongs to {times[image]} particles of {table.path}, "
+            f"by the uids in {other.path}: it must be one. Copy the job's tables again."
+        )
+
+
+def _refuse_skipping(table: CsTable, other: CsTable, accounted_for: npt.NDArray[np.bool_], last: int) -> None:
+    """Rows up to the last one with an image must have one themselves, or one behind a gap."""
+    without = np.flatnonzero(~accounted_for[:last])
+    if len(without):
+        raise InputError(
+            f"{table.path}, particle {int(without[0]) + 1} has no image in the job directory, by its uid in {other.path}, though later "
+            "particles have. Copy the missing image files or the job's tables again."
+        )
+
+
+def _batch_number(path: str, batches: _Batches) -> int:
+    """The number of the batch file that a recorded path means, -1 when it means another file, such as one of another job."""
+    directory, kind = os.path.split(batches.folder)
+    *parents, name = path.split("/")
+    same_folder = parents[-1:] in ([], [kind])
+    same_job = not re.fullmatch(r"J[0-9]+", parents[-2] if len(parents) > 1 else "") or parents[-2] == os.path.basename(directory)
+    return _number(batches.pattern, name) if same_folder and same_job else -1
+
+
+def _number(pattern: re.Pattern[str], name: str) -> int:
+    """The number in the name of a batch file, -1 for another name."""
+    match = pattern.fullmatch(name)
+    return int(match[1]) if match else -1
+
+
+def _some(names: list[str] | tuple[str, ...]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,206 @@
+"""CryoSPARC tables (.cs): their columns as numpy arrays, and columns of one table looked up from another by uid."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tokenize
+import warnings
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.file_kind import foreign_content
+from cryolike_dask.particles.cryosparc_csdat import MAGIC as CSDAT_MAGIC
+from cryolike_dask.particles.cryosparc_csdat import read_csdat
+
+_NPY_MAGIC = b"\x93NUMPY"
+_LARGEST_HEADER = 16 << 20  # tables with many classes have headers beyond numpy's own limit of 10 kB
+_FAULTS_OF_NUMPY = (  # what np.load raises for damaged headers, which it evaluates as Python literals
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    RecursionError,
+    tokenize.TokenError,
+)
+_ROWS_AT_ONCE = 1 << 16
+_SIBLINGS_FIRST = ("restacked_particles", "downsampled_particles", "extracted_particles", "imported_particles", "passthrough")
+
+
+@dataclass(frozen=True)
+class CsTable:
+    """Some columns of a CryoSPARC table, one row a particle.
+
+    Args:
+        path: the table.
+        names: all columns of the table, also those not read.
+        columns: the columns read, each (n,) or (n, k).
+        borrowed: columns that came from another table, and that table.
+    """
+
+    path: str
+    names: tuple[str, ...]
+    columns: Mapping[str, npt.NDArray[Any]]
+    length: int
+    borrowed: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.columns
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        return self.columns[name]
+
+    def has(self, *names: str) -> bool:
+        """Whether all these columns were read."""
+        return all(name in self.columns for name in names)
+
+    def where(self, row: int, name: str) -> str:
+        """How to name a value in a message; the row is counted from 0 here and from 1 in the message."""
+        source = f" (looked up by uid in {self.borrowed[name]})" if name in self.borrowed else ""
+        return f"{self.path}, particle {row + 1}, column {name}{source}"
+
+
+def read_cs(path: str | os.PathLike[str], wanted: Collection[str]) -> CsTable:
+    """Read columns of a .cs file; wanted columns that are not there are left out. Nothing is unpickled.
+
+    Raises:
+        InputError: the file is missing, is no CryoSPARC table, is damaged, or holds no particles.
+    """
+    file = os.path.abspath(os.path.expanduser(path))
+    try:
+        with open(file, "rb", opener=_open_without_waiting) as stream:
+            regular = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+            start = stream.read(256) if regular else b""
+    except FileNotFoundError:
+        raise InputError(f"The CryoSPARC table {file} does not exist. Check the path.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"The CryoSPARC table {file} cannot be read: {error}.") from error
+    if not regular:
+        raise InputError(f"{file} is not a file. Give the path of a .cs file.")
+    foreign = foreign_content(start)
+    if foreign:
+        raise InputError(f"{file} is {foreign}.")
+    if start.startswith(CSDAT_MAGIC):
+        names, rows = read_csdat(file, wanted)
+    elif start.startswith(_NPY_MAGIC):
+        names, rows = _read_npy(file, wanted)
+    else:
+        raise InputError(f"{file} is not a CryoSPARC table: it begins with {start[:8]!r}. Give a .cs file as CryoSPARC writes it.")
+    if not len(rows):
+        raise InputError(f"{file} holds no particles (it has no rows). Give a table with at least one particle.")
+    columns = {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()}
+    if "uid" in columns:
+        columns["uid"] = _as_uids(file, columns["uid"])
+    return CsTable(path=file, names=names, columns=columns, length=len(rows))
+
+
+def sibling_tables(path: str) -> list[str]:
+    """The other particle tables in the folder of this one: what a job made itself before what it passed through, later
+    iterations before earlier ones."""
+    folder, own = os.path.split(path)
+    found = [name for name in os.listdir(folder) if name.endswith(".cs") and name != own]
+    found = sorted((name for name in found if "particles" in name), reverse=True)
+    rank = {name: next((i for i, part in enumerate(_SIBLINGS_FIRST) if part in name), len(_SIBLINGS_FIRST)) for name in found}
+    return [os.path.join(folder, name) for name in sorted(found, key=rank.__getitem__)]
+
+
+def borrow_columns(table: CsTable, names: Collection[str], required: Iterable[str], what: str) -> CsTable:
+    """The table with columns looked up by uid in the first table beside it that has the required ones for all its particles.
+
+    Args:
+        table: the table that lacks them; it needs a uid column.
+        names: columns to look up.
+        required: those that the other table must have.
+        what: how to call the columns in a message.
+
+    Raises:
+        InputError: no table beside it has them for all particles.
+    """
+    required = tuple(required)
+    tried = []
+    for path in sibling_tables(table.path) if "uid" in table else []:
+        other = read_cs(path, {"uid", *names})
+        if not other.has("uid", *required):
+            continue
+        position = positions_of(table["uid"], other["uid"])
+        if position is None or np.any(position < 0):
+            tried.append(os.path.basename(path))
+            continue
+        columns = {name: other[name][position] for name in names if name in other}
+        own = {name: column for name, column in table.columns.items() if name not in names}
+        borrowed = dict.fromkeys(columns, other.path)
+        return replace(table, columns=own | columns, borrowed={**table.borrowed, **borrowed})
+    beside = f" ({', '.join(tried)} beside it lacks some of its particles or repeats a uid)" if tried else ""
+    raise InputError(
+        f"{table.path} lacks {what} ({', '.join(required)}), and no other particle table in its folder has them for all of its "
+        f"particles{beside}. Put the job's other .cs files beside it, or export the particles from CryoSPARC again."
+    )
+
+
+def positions_of(uids: npt.NDArray[Any], among: npt.NDArray[Any]) -> npt.NDArray[np.int64] | None:
+    """(n,) where each uid is in `among`, -1 where it is not; None when a uid occurs twice in `among`."""
+    order = np.argsort(among, kind="stable")
+    ordered = among[order]
+    if np.any(ordered[1:] == ordered[:-1]):
+        return None
+    nearest = np.minimum(np.searchsorted(ordered, uids), len(ordered) - 1)
+    return np.where(ordered[nearest] == uids, order[nearest], -1).astype(np.int64)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # opening a named pipe would wait for ever
+
+
+def _read_npy(path: str, wanted: Collection[str]) -> tuple[tuple[str, ...], npt.NDArray[np.void]]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about headers written by Python 2, which are fine, or damaged ones, which fail below
+            stored = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=_LARGEST_HEADER)
+        size = os.stat(path).st_size
+    except _FAULTS_OF_NUMPY as error:
+        raise InputError(_unreadable(path, error)) from error
+    names = stored.dtype.names
+    if stored.ndim != 1 or names is None:
+        raise InputError(f"{path} is a numpy array without named columns, not a CryoSPARC table. Give a .cs file.")
+    if stored.offset + stored.nbytes != size:
+        raise InputError(
+            f"{path} is damaged: its header ({stored.offset} bytes) announces {len(stored)} rows of {stored.dtype.itemsize} bytes, "
+            f"and the file has {size} bytes. Copy it again from where it came from."
+        )
+    if len({kind for name in names if (kind := stored.dtype[name].base.str[0]) in "<>"}) > 1:
+        raise InputError(f"{path} is damaged: its columns have different byte orders. Copy it again from where it came from.")
+    present = [name for name in names if name in wanted]
+    rows = np.empty(len(stored), dtype=[(name, stored.dtype[name]) for name in present])
+    # One pass over the file: a column is strided over all of it, and the file can be larger than memory.
+    for start in range(0, len(stored), _ROWS_AT_ONCE):
+        part = stored[start : start + _ROWS_AT_ONCE]
+        for name in present:
+            rows[name][start : start + len(part)] = part[name]
+    return tuple(names), rows
+
+
+def _as_uids(path: str, column: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    if column.dtype.kind not in "iu" or column.ndim != 1:
+        raise InputError(f"The column uid of {path} is of type {column.dtype}: whole numbers are needed, one a particle.")
+    return column.astype(np.uint64)
+
+
+def _unreadable(path: str, error: BaseException) -> str:
+    if "allow_pickle" in str(error) or "Object arrays" in str(error):
+        return (
+            f"{path} stores its paths as Python objects, which are never unpickled from a file. "
+            "Export the particles from CryoSPARC again, or save the table with text columns of fixed width."
+        )
+    return f"{path} is damaged: it cannot be read as a CryoSPARC table ({error}). Copy it again from where it came from."

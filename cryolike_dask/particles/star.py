@@ -1,0 +1,167 @@
+"""Particles from RELION STAR files: indexed ones, which name an image in every row, and ones paired with an MRC file."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.mrc.reader import read_header
+from cryolike_dask.particles.image_paths import resolve_image_paths
+from cryolike_dask.particles.star_columns import COLUMNS, describe_particles
+from cryolike_dask.particles.star_tables import StarTable, read_star_tables
+from cryolike_dask.particles.star_text import decode
+from cryolike_dask.particles.table import ParticleTable, Source
+
+_TOMOGRAPHY = ("rlnTomoName", "rlnTomoParticleName", "rlnTomoParticleId", "rlnTomoVisibleFrames")
+_FORMAT_SUFFIX = re.compile(r":(mrcs?|st)$")
+_MOST_DIGITS = 18  # of an image number: it fits into int64
+
+
+def particles_from_star(star_file: str | Path, folder_mrc: str | Path = "") -> ParticleTable:
+    """The particles of an indexed STAR file (RELION 3.0, 3.1 and later), in its order.
+
+    Image files are not opened.
+
+    Args:
+        star_file: the STAR file; `~` is expanded.
+        folder_mrc: the folder that holds the image files: only the file names of the table are used. '' to use the recorded
+            paths, relative ones against the working directory.
+
+    Returns:
+        One row an image; degrees have become radians and image numbers count from 0.
+
+    Raises:
+        InputError: the file is unreadable, damaged or inconsistent, or a required value is missing.
+    """
+    path = _absolute(star_file)
+    particles, optics, warnings = read_star_tables(path, COLUMNS)
+    description = describe_particles(particles, optics)
+    rows = description.rows
+    files, rows["file"], rows["index"] = _images(particles, folder_mrc)
+    return ParticleTable(
+        rows=rows,
+        files=files,
+        sources=(Source("star", str(path), notes=description.notes),),
+        optics_groups=description.optics_groups,
+        warnings=warnings + description.warnings,
+    )
+
+
+def particles_from_paired_star_and_mrc_files(
+    particle_file_list: Sequence[str | Path],
+    star_file_list: Sequence[str | Path],
+    *,
+    defocus_angle_is_degree: bool = True,
+    phase_shift_is_degree: bool = True,
+) -> ParticleTable:
+    """The particles of MRC files, each described by its own STAR file: row i of the table is image i of the file.
+
+    Viewing angles and pixel sizes of these tables are ignored. MRC files that do not exist are left to the planning of a
+    conversion, which lists all of them.
+
+    Args:
+        particle_file_list: MRC files.
+        star_file_list: one STAR file for each of them, in the same order.
+        defocus_angle_is_degree: the tables give the defocus angle in degrees, else in radians.
+        phase_shift_is_degree: the tables give the phase shift in degrees, else in radians.
+
+    Returns:
+        One row an image, one source a pair.
+
+    Raises:
+        InputError: the lists are empty or of different length, a table is unreadable or inconsistent, or a table and its
+            MRC file disagree about the number of images.
+    """
+    for name, paths in (("particle_file_list", particle_file_list), ("star_file_list", star_file_list)):
+        if isinstance(paths, str | os.PathLike):
+            raise InputError(f"{name} is one path, {paths!s}: give a list of paths.")
+        if not len(paths):
+            raise InputError(f"{name} is empty: give at least one MRC file and its STAR file.")
+    if len(particle_file_list) != len(star_file_list):
+        raise InputError(
+            f"particle_file_list has {len(particle_file_list)} files and star_file_list has {len(star_file_list)}: each MRC file "
+            "needs its own STAR file, in the same order."
+        )
+    return ParticleTable.concatenate(
+        [
+            _pair(_absolute(mrc_file), _absolute(star_file), defocus_angle_is_degree, phase_shift_is_degree)
+            for mrc_file, star_file in zip(particle_file_list, star_file_list, strict=True)
+        ]
+    )
+
+
+def _pair(mrc_file: Path, star_file: Path, defocus_angle_is_degree: bool, phase_shift_is_degree: bool) -> ParticleTable:
+    particles, optics, warnings = read_star_tables(star_file, COLUMNS)
+    description = describe_particles(
+        particles,
+        optics,
+        defocus_angle_is_degree=defocus_angle_is_degree,
+        phase_shift_is_degree=phase_shift_is_degree,
+        geometry=False,
+    )
+    n_rows = len(particles)
+    if mrc_file.exists() and (n_images := read_header(mrc_file).n_images) != n_rows:
+        raise InputError(
+            f"{star_file} has {n_rows:,} rows and {mrc_file} has {n_images:,} images, but row i must describe image i. Check that "
+            "the two lists are in the same order and that both files are complete."
+        )
+    description.rows["index"] = np.arange(n_rows)
+    return ParticleTable(
+        rows=description.rows,
+        files=(str(mrc_file),),
+        sources=(Source("paired", str(star_file), notes=description.notes),),
+        optics_groups=description.optics_groups,
+        warnings=warnings + description.warnings,
+    )
+
+
+def _images(particles: StarTable, folder_mrc: str | Path) -> tuple[tuple[str, ...], npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+    """Image files, and for each particle the position of its file among them and its index in it, counted from 0."""
+    if "ImageName" not in particles:
+        raise InputError(
+            f"{particles.path}: rlnImageName is missing in 'data_{particles.block}', so rows cannot be matched with images. Give "
+            "an indexed STAR file, or convert it paired with its MRC file."
+        )
+    names = particles.text("ImageName")
+    numbers = [name.partition("@")[0] for name in names]
+    recorded, paths = pd.factorize(np.array([name.partition("@")[2] for name in names], dtype=object))
+    in_range = [number.isdecimal() and number.isascii() and len(number) <= _MOST_DIGITS for number in numbers]
+    bad = np.flatnonzero(~np.array(in_range) | np.array([not path for path in paths])[recorded])
+    if len(bad):
+        raise InputError(_about_image_name(particles, bad, decode(names[bad[0]])))
+    index = np.fromiter(map(int, numbers), np.int64, len(numbers)) - 1
+    bad = np.flatnonzero(index < 0)
+    if len(bad):
+        raise InputError(
+            f"{particles.path}: rlnImageName is {decode(names[bad[0]])} in {particles.where(bad)} of 'data_{particles.block}', but "
+            "images are counted from 1: there is no image 0. Correct the numbers, or write the file anew."
+        )
+    plain = [os.path.expanduser(_FORMAT_SUFFIX.sub("", decode(path))) for path in paths]
+    files: dict[str, int] = {}
+    resolved = resolve_image_paths(plain, folder_mrc, particles.path)
+    position = np.array([files.setdefault(file, len(files)) for file in resolved])
+    return tuple(files), position[recorded], index
+
+
+def _about_image_name(particles: StarTable, bad: npt.NDArray[np.intp], name: str) -> str:
+    where = f"{particles.path}: rlnImageName is {name} in {particles.where(bad)} of 'data_{particles.block}'"
+    if "@" not in name and any(column in particles.columns for column in _TOMOGRAPHY):
+        return f"{where}: these are particles of a tomography project, not single images. Give a single-particle STAR file."
+    if "@" not in name:
+        return f"{where}, without the number of the image before '@' (as in 000001@stack.mrcs). Add the numbers."
+    return f"{where}, which is not NUMBER@FILE (as in 000001@stack.mrcs, counted from 1). Correct these rows."
+
+
+def _absolute(path: str | Path) -> Path:
+    """The path against the working directory, `~` expanded, symbolic links left alone."""
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:  # no such user
+        raise InputError(f"{path} begins with the home folder of an unknown user: give the path in full.") from error

@@ -1,0 +1,238 @@
+"""What the columns of a STAR file say about each particle: optics groups joined, defaults filled in, units converted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.particles.star_tables import StarTable
+from cryolike_dask.particles.star_text import decode
+from cryolike_dask.particles.table import new_rows
+
+_REQUIRED = {
+    "DefocusU": "defocus_u",
+    "DefocusV": "defocus_v",
+    "DefocusAngle": "defocus_angle",
+    "SphericalAberration": "spherical_aberration",
+    "Voltage": "voltage",
+}
+_DEFAULTS = {
+    "PhaseShift": ("phase_shift", 0.0),
+    "AmplitudeContrast": ("amplitude_contrast", 0.1),
+    "CtfBfactor": ("b_factor", 0.0),
+    "CtfScalefactor": ("scale_factor", 1.0),
+}
+_VIEWING_ANGLES = {"AngleRot": "angle_rotation", "AngleTilt": "angle_tilt", "AnglePsi": "angle_psi"}
+_PIXEL_SIZE = ("ImagePixelSize", "DetectorPixelSize", "Magnification", "MicrographPixelSize")
+_PREMULTIPLIED = "CtfDataAreCtfPremultiplied"
+_GROUP, _GROUP_NAME = "OpticsGroup", "OpticsGroupName"
+
+COLUMNS = frozenset((*_REQUIRED, *_DEFAULTS, *_VIEWING_ANGLES, *_PIXEL_SIZE, _PREMULTIPLIED, _GROUP, _GROUP_NAME, "ImageName"))
+"""The columns with a meaning here, without 'rln'."""
+
+_BELIEVABLE_PIXEL = (0.2, 50.0)  # Angstrom: what detector pixel size and magnification may amount to
+_MISSPELT = 0.85  # likeness of names: rlnPhase_Shift and rlnPhaseShift, but not rlnAnglePsiFlip and rlnAnglePsi
+_ROUNDING = 1e-6  # relative: writers keep six digits
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a STAR file says about its particles, apart from where the images are.
+
+    Args:
+        rows: (n,) of PARTICLE_DTYPE, without file and index.
+        optics_groups: names that `rows['optics_group']` points to.
+        notes: facts for the record.
+        warnings: what the user should know.
+    """
+
+    rows: npt.NDArray[np.void]
+    optics_groups: tuple[str, ...]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of the particles, those of their optics groups among them."""
+
+    particles: StarTable
+    optics: StarTable | None
+    group: npt.NDArray[np.int32] = field(repr=False)  # (n,) row of the optics table
+
+    def __contains__(self, column: str) -> bool:
+        return column in self.particles or (self.optics is not None and column in self.optics)
+
+    def numbers(self, column: str) -> npt.NDArray[np.float64]:
+        """(n,) values; where both tables have the column they must agree."""
+        if self.optics is None or column not in self.optics:
+            return self.particles.numbers(column)
+        of_group = self.optics.numbers(column)[self.group]
+        if column not in self.particles:
+            return of_group
+        values = self.particles.numbers(column)
+        different = np.flatnonzero(~np.isclose(values, of_group, rtol=_ROUNDING, atol=0))
+        if len(different):
+            row = different[0]
+            raise InputError(
+                f"{self.particles.path}: rln{column} is {values[row]:g} for the particle but {of_group[row]:g} for its optics "
+                f"group in {self.where(different)}. Remove the column from one of the two tables."
+            )
+        return values
+
+    def where(self, rows: npt.NDArray[np.intp]) -> str:
+        return f"{self.particles.where(rows)} of 'data_{self.particles.block}'"
+
+
+def describe_particles(
+    particles: StarTable,
+    optics: StarTable | None,
+    *,
+    defocus_angle_is_degree: bool = True,
+    phase_shift_is_degree: bool = True,
+    geometry: bool = True,
+) -> Description:
+    """The particle rows of a STAR file.
+
+    Args:
+        particles: the particle table.
+        optics: the optics table, if the file has one.
+        defocus_angle_is_degree, phase_shift_is_degree: unit of these columns: degrees, else radians.
+        geometry: take viewing angles and pixel size from the tables; else leave them as not stated.
+
+    Raises:
+        InputError: a required column is missing, a value is no finite number, or the tables do not fit together.
+    """
+    columns = _Columns(particles, optics, _optics_rows(particles, optics))
+    missing = [column for column in _REQUIRED if column not in columns]
+    if missing:
+        reasons = "; ".join(_suggestion(particles, optics, column) for column in missing)
+        raise InputError(f"{particles.path}: {reasons}. Each particle needs these values: add or rename the columns.")
+    rows = new_rows(len(particles))
+    for column, name in _REQUIRED.items():
+        rows[name] = columns.numbers(column)
+    for column, (name, default) in _DEFAULTS.items():
+        rows[name] = columns.numbers(column) if column in columns else default
+    for name, is_degree in (("defocus_angle", defocus_angle_is_degree), ("phase_shift", phase_shift_is_degree)):
+        if is_degree:
+            rows[name] = np.radians(rows[name])
+    optional = (*_DEFAULTS, *_VIEWING_ANGLES, "ImagePixelSize") if geometry else tuple(_DEFAULTS)
+    warnings = [
+        f"{particles.path}: {_suggestion(particles, optics, column)}, which is not used. Rename the column if it is meant."
+        for column in optional
+        if column not in columns and _similar(particles, optics, column, _MISSPELT)
+    ]
+    if geometry:
+        for column, name in _VIEWING_ANGLES.items():
+            if column in columns:
+                rows[name] = np.radians(columns.numbers(column))
+        rows["pixel_size"] = _pixel_size(columns, warnings)
+    rows["row"] = np.arange(len(particles))
+    rows["optics_group"], groups = (columns.group, _group_names(optics)) if optics is not None else _groups_by_value(rows)
+    notes: tuple[str, ...] = ()
+    if _PREMULTIPLIED in columns and (affected := np.flatnonzero(columns.numbers(_PREMULTIPLIED))).size:
+        notes = ("images are premultiplied by their CTF",)
+        warnings.append(
+            f"{particles.path}: rln{_PREMULTIPLIED} is set for {len(affected):,} of {len(particles):,} particles: their images are "
+            "already multiplied by the CTF, which the comparison with templates must take into account."
+        )
+    return Description(rows, groups, notes, tuple(warnings))
+
+
+def _optics_rows(particles: StarTable, optics: StarTable | None) -> npt.NDArray[np.int32]:
+    """(n,) the row of the optics table that each particle belongs to."""
+    nothing = np.zeros(len(particles), np.int32)
+    if optics is None:
+        return nothing
+    if _GROUP not in particles:
+        if len(optics) == 1:
+            return nothing
+        raise InputError(
+            f"{particles.path}: the particles have no rln{_GROUP}, and the file has {len(optics)} optics groups: it cannot be told "
+            f"which particle belongs to which. {_suggestion(particles, None, _GROUP)}: add the column."
+        )
+    if _GROUP not in optics:
+        raise InputError(f"{optics.path}: {_suggestion(optics, None, _GROUP)} in 'data_{optics.block}': add the column.")
+    numbers = pd.Index(optics.numbers(_GROUP))
+    if numbers.has_duplicates:
+        twice = np.flatnonzero(numbers.duplicated(keep=False))
+        raise InputError(f"{optics.path}: the same rln{_GROUP} is in {optics.where(twice)} of 'data_optics'. Keep one row a group.")
+    wanted = particles.numbers(_GROUP)
+    position = numbers.get_indexer(pd.Index(wanted))
+    unknown = np.flatnonzero(position < 0)
+    if len(unknown):
+        raise InputError(
+            f"{particles.path}: optics group {wanted[unknown[0]]:g} is not in 'data_optics', which has {_listed(numbers)}; see "
+            f"{particles.where(unknown)} of 'data_{particles.block}'. Add the group or correct these rows."
+        )
+    return position.astype(np.int32)
+
+
+def _group_names(optics: StarTable) -> tuple[str, ...]:
+    """'3 (opticsGroup1)' for each optics group."""
+    numbers = [f"{number:g}" for number in optics.numbers(_GROUP)] if _GROUP in optics else ["1"] * len(optics)
+    names = [decode(name) for name in optics.text(_GROUP_NAME)] if _GROUP_NAME in optics else [""] * len(optics)
+    return tuple(f"{number} ({name})" if name else number for number, name in zip(numbers, names, strict=True))
+
+
+def _groups_by_value(rows: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+    """Groups of equal voltage, Cs and contrast, in the order in which they occur; without a name if there is only one."""
+    values = pd.DataFrame({name: rows[name] for name in ("voltage", "spherical_aberration", "amplitude_contrast")})
+    group = values.groupby(list(values.columns), sort=False).ngroup().to_numpy().astype(np.int32)
+    distinct = values.drop_duplicates().to_numpy()
+    if len(distinct) == 1:
+        return group, ("",)
+    return group, tuple(f"{voltage:g} kV, Cs {cs:g} mm, contrast {contrast:g}" for voltage, cs, contrast in distinct)
+
+
+def _pixel_size(columns: _Columns, warnings: list[str]) -> npt.NDArray[np.float64]:
+    """(n,) Angstrom of the images, NaN where the tables do not say."""
+    path = columns.particles.path
+    if "ImagePixelSize" in columns:
+        size = columns.numbers("ImagePixelSize")
+        bad = np.flatnonzero(size <= 0)
+        if len(bad):
+            raise InputError(
+                f"{path}: rlnImagePixelSize must be positive, but is {size[bad[0]]:g} in {columns.where(bad)}. Correct it, or "
+                "remove the column and give the pixel size yourself."
+            )
+        return size
+    unknown = np.full(len(columns.particles), np.nan)
+    if "DetectorPixelSize" in columns and "Magnification" in columns:
+        detector, magnification = columns.numbers("DetectorPixelSize"), columns.numbers("Magnification")
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            size = 10000 * detector / magnification  # micrometres over the magnification
+        low, high = _BELIEVABLE_PIXEL
+        believable = (detector > 0) & (magnification > 0) & (size > low) & (size < high)
+        bad = np.flatnonzero(~believable)
+        if len(bad):
+            row = bad[0]
+            warnings.append(
+                f"{path}: rlnDetectorPixelSize {detector[row]:g} and rlnMagnification {magnification[row]:g} give no believable "
+                f"pixel size in {columns.where(bad)}: the table is taken to state none there."
+            )
+        return np.where(believable, size, unknown)
+    if "MicrographPixelSize" in columns:
+        warnings.append(
+            f"{path}: rlnMicrographPixelSize is not used, as it is wrong for images that were binned; the table states no pixel "
+            "size of the images (rlnImagePixelSize)."
+        )
+    return unknown
+
+
+def _suggestion(particles: StarTable, optics: StarTable | None, column: str) -> str:
+    """What is missing, and a column of similar name if there is one: 'rlnDefocusU is missing; the file has rlnDefocus_U'."""
+    similar = _similar(particles, optics, column)
+    return f"rln{column} is missing" + (f"; the file has {similar}" if similar else "")
+
+
+def _similar(particles: StarTable, optics: StarTable | None, column: str, likeness: float = 0.8) -> str | None:
+    return particles.similar(column, likeness) or (optics.similar(column, likeness) if optics is not None else None)
+
+
+def _listed(numbers: pd.Index) -> str:
+    return ", ".join(f"{number:g}" for number in numbers[:10]) + (", ..." if len(numbers) > 10 else "")

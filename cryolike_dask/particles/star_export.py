@@ -1,0 +1,152 @@
+"""A STAR file of the converted particles, so that results can be taken back to RELION and other programs.
+
+The text is made here: `starfile` formats value by value, which for two million particles takes as long as some conversions.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.particles.table import ParticleTable
+
+STACK_COLUMN, POSITION_COLUMN = "cryolikeStack", "cryolikeStackPosition"
+"""Columns of our own: counter of the stack that holds the image, and the image's position in it, both from 0."""
+
+_FORMATS = {"i": "%d", "u": "%d", "f": "%.15g", "O": "%s"}
+"""By kind of column; degrees come back to better than 1e-9."""
+_ROWS_TOGETHER = 50_000
+
+_OPTICS = {"rlnVoltage": "voltage", "rlnSphericalAberration": "spherical_aberration", "rlnAmplitudeContrast": "amplitude_contrast"}
+_LENGTHS = {"rlnDefocusU": "defocus_u", "rlnDefocusV": "defocus_v"}
+_ANGLES = {"rlnDefocusAngle": "defocus_angle", "rlnPhaseShift": "phase_shift"}
+_OPTIONAL_ANGLES = {"rlnAngleRot": "angle_rotation", "rlnAngleTilt": "angle_tilt", "rlnAnglePsi": "angle_psi"}
+_OPTIONAL = {"rlnCtfBfactor": "b_factor", "rlnCtfScalefactor": "scale_factor"}
+
+
+def write_particles_star(
+    path: str | Path,
+    table: ParticleTable,
+    stack_of_row: npt.NDArray[np.integer[Any]],
+    position_in_stack: npt.NDArray[np.integer[Any]],
+    pixel_size: float | npt.NDArray[np.float64],
+    box: int,
+) -> None:
+    """Write particles as a RELION 3.1 STAR file, in the order of the table; a file of that name is replaced at once or not at all.
+
+    Viewing angles, B-factor and scale factor are written if every particle states them. Optics groups are formed anew: one for
+    each combination of voltage, Cs, amplitude contrast and pixel size. Particles cut from micrographs get the micrograph and the centre of
+    their box instead of an image name.
+
+    Args:
+        path: the file to write.
+        table: the particles, in output order.
+        stack_of_row: (n,) counter of the stack that holds each image.
+        position_in_stack: (n,) position of the image in that stack, from 0.
+        pixel_size: Angstrom, of the images that the table names; one for all, or (n,).
+        box: edge length of these images in pixels.
+
+    Raises:
+        InputError: the path of an image file cannot be written in STAR, or only some particles are cut from micrographs.
+        OutputError: the file cannot be written.
+    """
+    optics, group = _optics(table, pixel_size, box)
+    particles = _particles(table, group, stack_of_row, position_in_stack)
+    target = Path(path).expanduser()
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+            temporary = Path(folder) / target.name
+            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(_loop("optics", optics))
+                file.writelines(_loop("particles", particles))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+    except OSError as error:
+        raise OutputError(
+            f"{target} cannot be written: {error}. Check that its folder exists, is writable and has room."
+        ) from error
+
+
+def _optics(
+    table: ParticleTable, pixel_size: float | npt.NDArray[np.float64], box: int
+) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.integer[Any]]]:
+    """The optics table, and (n,) the number of each particle's group, from 1."""
+    values = pd.DataFrame({column: table[name] for column, name in _OPTICS.items()}).assign(rlnImagePixelSize=pixel_size)
+    group = values.groupby(list(values), sort=False).ngroup().to_numpy() + 1
+    optics = values.drop_duplicates(ignore_index=True)
+    numbers = np.arange(1, len(optics) + 1)
+    optics.insert(0, "rlnOpticsGroup", numbers)
+    optics.insert(1, "rlnOpticsGroupName", np.array([f"opticsGroup{number}" for number in numbers], dtype=object))
+    optics = optics.assign(rlnImageSize=box, rlnImageDimensionality=2)
+    return {str(name): column.to_numpy() for name, column in optics.items()}, group
+
+
+def _particles(
+    table: ParticleTable,
+    group: npt.NDArray[np.integer[Any]],
+    stack_of_row: npt.NDArray[np.integer[Any]],
+    position_in_stack: npt.NDArray[np.integer[Any]],
+) -> dict[str, npt.NDArray[Any]]:
+    columns = _image_columns(table)
+    columns |= {column: table[name] for column, name in _LENGTHS.items()}
+    columns |= {column: np.degrees(table[name]) for column, name in _ANGLES.items()}
+    columns |= {column: np.degrees(table[name]) for column, name in _OPTIONAL_ANGLES.items() if _stated(table, name)}
+    columns |= {column: table[name] for column, name in _OPTIONAL.items() if _stated(table, name)}
+    return columns | {"rlnOpticsGroup": group, STACK_COLUMN: stack_of_row, POSITION_COLUMN: position_in_stack}
+
+
+def _loop(name: str, columns: dict[str, npt.NDArray[Any]]) -> Iterator[str]:
+    """The text of a table of STAR, piece by piece."""
+    yield f"data_{name}\n\nloop_\n"
+    yield from (f"_{column} #{number}\n" for number, column in enumerate(columns, 1))
+    row = "\t".join(_FORMATS[values.dtype.kind] for values in columns.values()) + "\n"
+    n_rows = len(next(iter(columns.values())))
+    for first in range(0, n_rows, _ROWS_TOGETHER):
+        part = (values[first : first + _ROWS_TOGETHER].tolist() for values in columns.values())
+        yield "".join([row % values for values in zip(*part, strict=True)])
+    yield "\n\n"
+
+
+def _image_columns(table: ParticleTable) -> dict[str, npt.NDArray[Any]]:
+    """Where each image is: its number and file, or its micrograph and the centre of its box."""
+    files = [_writable(file) for file in table.files]
+    sizes = np.array([source.boxes.size if source.boxes else 0 for source in table.sources], np.int64)[table["source"]]
+    if (sizes > 0).all():
+        return {
+            "rlnMicrographName": np.array([_quoted(file) for file in files], dtype=object)[table["file"]],
+            "rlnCoordinateX": table["left"] + sizes // 2,
+            "rlnCoordinateY": table["top"] + sizes // 2,
+        }
+    if (sizes > 0).any():
+        raise InputError(
+            "Some particles are whole images and others are boxes of micrographs: one STAR file cannot name both. Convert them "
+            "into two folders."
+        )
+    images = zip(table["index"].tolist(), table["file"].tolist(), strict=True)
+    return {"rlnImageName": np.array([_quoted(f"{index + 1:06d}@{files[file]}") for index, file in images], dtype=object)}
+
+
+def _stated(table: ParticleTable, name: str) -> bool:
+    return bool(np.isfinite(table[name]).all())
+
+
+def _quoted(value: str) -> str:
+    """A value that readers would cut at a blank or at '#', in quotation marks."""
+    return f'"{value}"' if "#" in value or " " in value else value
+
+
+def _writable(file: str) -> str:
+    """The path, if STAR has a way to write it."""
+    strange = any(ord(character) < 32 or "\ud800" <= character <= "\udfff" for character in file)
+    if strange or ('"' in file and (" " in file or "#" in file)):
+        raise InputError(f"The path {file!r} cannot be written in a STAR file. Rename the file or its folder.")
+    return file

@@ -1,0 +1,66 @@
+"""The pictures of one published stack, drawn from its files: a few images and the running sums, never the whole stack."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.pictures.plots import (
+    MAX_IMAGES,
+    plot_fourier_images,
+    plot_physical_images,
+    plot_power_spectrum,
+    shell_resolutions,
+)
+from cryolike_dask.simulation.ctf import ctf_zero_resolutions
+from cryolike_dask.stacks.files import StackPaths, load_stack
+
+
+def plot_stack(folder: Path, counter: int) -> None:
+    """Draw the physical images (where saved), the Fourier images and the power spectrum of a stack.
+
+    Raises:
+        InputError: the stack is missing or damaged.
+        OSError: a picture cannot be written.
+    """
+    paths = StackPaths(folder, counter)
+    stack = load_stack(folder, counter, MAX_IMAGES)
+    metadata = stack.metadata
+    descriptor = ImageDescriptor.from_dict(metadata)
+    radii = descriptor.polar_grid.radii
+    box_length = descriptor.n_pixels[0] * descriptor.pixel_size[0]
+    physical_png, fourier_png, power_png = paths.plots
+    if stack.physical is not None:
+        images = stack.physical.numpy()
+        _write_whole(physical_png, lambda path: plot_physical_images(images, descriptor.pixel_size[0], path))
+    fourier = stack.fourier.numpy()
+    _write_whole(fourier_png, lambda path: plot_fourier_images(fourier, radii, box_length, path))
+    resolution = shell_resolutions(radii, box_length)
+    zeros = ctf_zero_resolutions(
+        float(np.mean((metadata["defocusU"] + metadata["defocusV"]) / 2)),
+        float(metadata["voltage"]),
+        float(metadata["sphericalAberration"]),
+        float(metadata["amplitudeContrast"]),
+        float(np.mean(metadata["phaseShift"])),
+    )
+    _write_whole(power_png, lambda path: plot_power_spectrum(metadata["power_spectrum"], resolution, path, zeros, box_length))
+
+
+def missing_plots(folder: Path, counter: int, save_phys: bool) -> bool:
+    """Whether a picture of this stack has yet to be drawn."""
+    plots = StackPaths(folder, counter).plots
+    return not all(path.exists() for path in (plots if save_phys else plots[1:]))
+
+
+def _write_whole(path: Path, draw: Callable[[Path], None]) -> None:
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
+    try:
+        draw(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,142 @@
+"""The image files that a run reads: what is recorded of them, and whether they are still the same.
+
+A file is known by its size and time; with `hash_inputs` by the SHA-256 of its content, too, so that a copy of it will do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.formatting import human_bytes, plural, size_and_time
+from cryolike_dask.mrc.header import ImageFile, open_regular
+from cryolike_dask.planning.plan import Plan
+
+logger = logging.getLogger(__name__)
+
+InputRecord = dict[str, Any]
+"""What the manifest has of a file: path, size, mtime_ns and, if it was hashed, sha256."""
+
+_BLOCK_BYTES = 4 << 20
+_TELL_SECONDS = 60.0
+_FAULTS_SHOWN = 5
+
+
+def list_inputs(plan: Plan, before: Mapping[str, InputRecord]) -> list[InputRecord]:
+    """The image files of a run, with the hashes that are known already.
+
+    Args:
+        plan: of the run.
+        before: by path, what was recorded of the same files; `changed_inputs` found none that differs.
+    """
+    inputs: list[InputRecord] = [
+        {"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns} for file in plan.files if file is not None
+    ]
+    for file in inputs:
+        known = before.get(file["path"], {})
+        if "sha256" in known:
+            file["sha256"] = known["sha256"]
+    return inputs
+
+
+def hash_inputs(inputs: Sequence[InputRecord]) -> None:
+    """Add the hashes that are not known yet.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    unknown = [file for file in inputs if "sha256" not in file]
+    for file, sha256 in zip(unknown, sha256_of_files([file["path"] for file in unknown]), strict=True):
+        if isinstance(sha256, InputError):
+            raise sha256
+        file["sha256"] = sha256
+
+
+def changed_inputs(before: Mapping[str, InputRecord], plan: Plan) -> list[str]:
+    """One line for each image file of the plan that is not what was recorded of it.
+
+    Raises:
+        InputError: a file cannot be read whose content is to be compared.
+    """
+    pairs = [(before[now["path"]], now) for now in list_inputs(plan, {}) if now["path"] in before]
+    changed = [(then, now) for then, now in pairs if (then["size"], then["mtime_ns"]) != (now["size"], now["mtime_ns"])]
+    copies = [now for then, now in changed if then["size"] == now["size"] and "sha256" in then]
+    hash_inputs(copies)
+    return [
+        f"{now['path']} has changed: {size_and_time(then['size'], then['mtime_ns'])} then, "
+        f"{size_and_time(now['size'], now['mtime_ns'])} now{', with other content' * ('sha256' in now)}"
+        for then, now in changed
+        if "sha256" not in now or now["sha256"] != then["sha256"]
+    ]
+
+
+def refuse_changed_inputs(plan: Plan) -> None:
+    """Compare the image files with what they were when their headers were read. Workers do so again for each file they open.
+
+    Raises:
+        InputError: some have changed, or are gone.
+    """
+    with ThreadPoolExecutor(thread_name_prefix="cryolike-stat") as pool:
+        faults = list(filter(None, pool.map(_change_of, (file for file in plan.files if file is not None))))
+    if faults:
+        more = f" And {len(faults) - _FAULTS_SHOWN} more." if len(faults) > _FAULTS_SHOWN else ""
+        raise InputError(
+            f"{plural(len(faults), 'image file')} changed after the conversion was planned: {'; '.join(faults[:_FAULTS_SHOWN])}.{more} "
+            "Nothing was written. Plan it again, by a new Conversion, when the files are as they should be."
+        )
+
+
+def sha256_of_files(paths: Sequence[str]) -> list[str | InputError]:
+    """SHA-256 of each file as `sha256sum` prints it, or why it cannot be read; several are read at a time."""
+    if not paths:
+        return []
+    logger.info("Hashing %s (%s).", plural(len(paths), "image file"), human_bytes(sum(map(_size, paths))))
+    stopped = threading.Event()
+    found: list[str | InputError] = []
+    with ThreadPoolExecutor(thread_name_prefix="cryolike-hash") as pool:
+        try:
+            told = time.monotonic()
+            for result in pool.map(lambda path: _sha256(path, stopped), paths):
+                found.append(result)
+                if time.monotonic() - told > _TELL_SECONDS:
+                    told = time.monotonic()
+                    logger.info("%s of %s image files hashed.", f"{len(found):,}", f"{len(paths):,}")
+        finally:
+            # The pool waits for its threads; after Ctrl-C those are not to read on to the end of their files.
+            stopped.set()
+    return found
+
+
+def _sha256(path: str, stopped: threading.Event) -> str | InputError:
+    try:
+        with open(open_regular(path), "rb", buffering=0) as file:
+            digest = hashlib.sha256()
+            while not stopped.is_set() and (block := file.read(_BLOCK_BYTES)):
+                digest.update(block)
+            return digest.hexdigest()
+    except InputError as error:
+        return error
+    except OSError as error:
+        return InputError(f"{path} cannot be read for its SHA-256: {error.strerror or error}. Mend that, then start again.")
+
+
+def _size(path: str) -> int:
+    with suppress(OSError):
+        return os.path.getsize(path)
+    return 0
+
+
+def _change_of(file: ImageFile) -> str:
+    try:
+        change = file.change(os.stat(file.path))
+    except OSError as error:
+        change = error.strerror or str(error)
+    return f"{file.path} ({change})" if change else ""

@@ -1,0 +1,83 @@
+"""Making a sample of images again from their source, by another way than the conversion's, to compare with what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.errors import CryolikeError
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.mrc.boxes import BoxCut, cut_boxes
+from cryolike_dask.mrc.reader import ImageFileReader, read_header
+from cryolike_dask.planning.input_files import sha256_of_files
+from cryolike_dask.stacks.files import StackPaths, load_stack
+from cryolike_dask.transform.direct_sum import centre, direct_polar_transform, downsample
+
+SAMPLE = 16
+TOLERANCE = {"single": 1.5e-6, "double": 1e-11}
+
+
+def differences_from_source(root: Path, manifest: dict[str, Any], counters: list[int], seed: int | None = None) -> Iterator[str]:
+    """Compare up to 16 random images with the direct sum over their source image.
+
+    Yields:
+        One line for each image that differs or whose source cannot be read any more, and for each image file whose content is not
+        what the manifest says, if it says anything of that.
+    """
+    yield from _changed_content(manifest)
+    random = np.random.default_rng(seed)
+    settings = manifest["identity"]["settings"]
+    sizes = {stack["counter"]: stack["n_images"] for stack in manifest["stacks"]}
+    images = [(counter, i) for counter in counters for i in range(sizes.get(counter, 0))]
+    for choice in random.choice(len(images), min(SAMPLE, len(images)), replace=False).tolist():
+        counter, i = images[choice]
+        stack = load_stack(root, counter)
+        descriptor = ImageDescriptor.from_dict(stack.metadata)
+        written = stack.fourier[i].numpy()
+        name = f"image {i} of {StackPaths(root, counter).fourier}"
+        try:
+            source = _source_image(stack.metadata, i, manifest["identity"]["sources"])
+        except CryolikeError as error:
+            yield f"{name}: its source cannot be read: {error}"
+            continue
+        small = downsample(source.astype(np.float64), settings["downsample_factor"], settings["downsample_type"])
+        if i in stack.metadata["zeroed"]:
+            if np.isfinite(small).all() and np.ptp(small):
+                yield f"{name} is all zero, but nothing is wrong with its source image"
+            continue
+        exact = direct_polar_transform(centre(small), descriptor)
+        error_norm = float(np.linalg.norm(written - exact) / np.linalg.norm(exact))
+        if not error_norm <= TOLERANCE[descriptor.precision]:
+            yield f"{name} differs from its source image by {error_norm:.2g} (relative)"
+
+
+def _changed_content(manifest: dict[str, Any]) -> Iterator[str]:
+    hashed = {file["path"]: file["sha256"] for file in manifest["inputs"] if "sha256" in file}
+    there = [path for path in hashed if Path(path).exists()]
+    for path in sorted(hashed.keys() - there):
+        yield f"{path}, which was converted, is not there any more"
+    for path, now in zip(there, sha256_of_files(there), strict=True):
+        if isinstance(now, CryolikeError):
+            yield str(now)
+        elif now != hashed[path]:
+            yield f"{path} is not what was converted: its SHA-256 is {now}, it was {hashed[path]}"
+
+
+def _source_image(metadata: dict[str, np.ndarray], i: int, sources: list[dict[str, Any]]) -> npt.NDArray[np.float32]:
+    table = str(metadata["source_table"][metadata["source"][i]])
+    boxes = next(source["boxes"] for source in sources if source["table"] == table)
+    file = read_header(str(metadata["files"][i]))
+    index = 0 if boxes else int(metadata["idxs"][i])
+    image = np.empty((1, file.n_rows, file.n_columns), dtype=np.float32)
+    with ImageFileReader(file) as reader:
+        reader.read(np.array([index]), image)
+    if not boxes:
+        return np.asarray(image[0])
+    cut = BoxCut(**boxes)
+    box = np.empty((1, cut.size, cut.size), dtype=np.float32)
+    cut_boxes(image[0], metadata["top"][i : i + 1], metadata["left"][i : i + 1], cut, box)
+    return np.asarray(box[0])

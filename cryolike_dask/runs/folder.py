@@ -1,0 +1,242 @@
+"""The output folder of a run: who may write there, what is there already, and the hidden folder that holds the run's plan.
+
+`OUT/.conversion` exists while a run is on. Tasks look for the run's token in it now and then: when it is gone they stop, so a worker
+that the run has lost sight of cannot write into a later one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryolike_dask.errors import OutputError
+from cryolike_dask.planning.input_files import changed_inputs
+from cryolike_dask.planning.plan import Plan
+from cryolike_dask.runs.lock import HEARTBEAT_SECONDS, heartbeat, holds_lock, refuse_lost_lock, take_lock
+from cryolike_dask.runs.manifest import MANIFEST, read_manifest, recorded_inputs
+from cryolike_dask.settings import ZARR_NAME
+from cryolike_dask.stacks.durable import make_directory, sync_directory
+from cryolike_dask.stacks.files import LEFTOVER, STAGED, StackPaths, adopt_staged, new_attempt, published_counters
+from cryolike_dask.stacks.writer import remove_leftovers
+from cryolike_dask.stacks.zarr_store import remove_store
+
+CONVERSION = ".conversion"
+_SUBFOLDERS = ("fft", "phys", "plots")
+_SINGLE_FILES = (MANIFEST, "params.npz", "particles.star", "report.html")
+
+
+@dataclass
+class RunFolder:
+    """The output folder while one run owns it.
+
+    Args:
+        folder: absolute path.
+        token: of this run.
+    """
+
+    folder: Path
+    token: str
+
+    def __post_init__(self) -> None:
+        self._checked = time.monotonic()
+
+    @property
+    def hidden(self) -> Path:
+        return self.folder / CONVERSION
+
+    @property
+    def lock(self) -> Path:
+        return self.hidden / "lock"
+
+    def heartbeat(self) -> AbstractContextManager[None]:
+        """Meanwhile shows other hosts that this run is alive."""
+        return heartbeat(self.lock, self.token)
+
+    def refuse_lost_lock(self) -> None:
+        """Make sure, now and then, that the folder is still this run's.
+
+        Raises:
+            OutputError: it is not.
+        """
+        if time.monotonic() - self._checked > HEARTBEAT_SECONDS:
+            self._checked = time.monotonic()
+            refuse_lost_lock(self.lock, self.token)
+
+    def stop(self) -> None:
+        """Let tasks still running notice that the run is over. They stop within a few images."""
+        (self.hidden / self.token).unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Give the folder up."""
+        with suppress(OSError):
+            self.stop()
+            if holds_lock(self.lock, self.token):
+                _empty(self.hidden, keep="lock")
+                # The lock goes last: until then nobody else puts anything here.
+                self.lock.unlink()
+                self.hidden.rmdir()
+
+
+def is_current(folder: Path, token: str) -> bool:
+    """Whether the run of this token still owns the folder."""
+    path = folder / CONVERSION / token
+    if path.exists():
+        return True
+    # A network file system may remember that there was no such name; listing makes it look again.
+    with suppress(OSError):
+        os.listdir(folder)
+        os.listdir(path.parent)
+    return path.exists()
+
+
+def acquire(folder: Path, graph: str = "") -> RunFolder:
+    """Make the folder and own it.
+
+    Args:
+        folder: absolute path.
+        graph: token of a Dask graph, whose run does not live and die with this process.
+
+    Raises:
+        OutputError: another run owns it, or it cannot be written.
+    """
+    run = RunFolder(folder, graph or new_attempt())
+    try:
+        make_directory(folder)
+        ours = [folder / name for name in (CONVERSION, *_SUBFOLDERS, ZARR_NAME)]
+        for path in (*ours, *ours[-1].glob("*")):
+            if path.is_symlink():
+                raise OutputError(f"{path} is a link. Output never leaves its folder: remove the link, or choose another folder.")
+        run.hidden.mkdir(exist_ok=True)
+        take_lock(run.lock, run.token, of_process=not graph)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise _unwritable(folder, error) from error
+    try:
+        # Tokens of dead runs go, so that what is left of their tasks stops, and so does anything else that is in the way.
+        _empty(run.hidden, keep="lock")
+        (run.hidden / run.token).touch()
+    except OSError as error:
+        run.release()
+        raise _unwritable(folder, error) from error
+    return run
+
+
+def _unwritable(folder: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"The output folder {folder} cannot be written: {error.strerror or error}. Mend that, or choose another one."
+    )
+
+
+def _empty(folder: Path, keep: str) -> None:
+    for entry in os.scandir(folder):
+        if entry.name == keep:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
+
+
+def prepare(run: RunFolder, plan: Plan) -> None:
+    """Make the folder ready for this plan: keep or replace what is there, as the settings say. `refuse_output` comes first."""
+    folder, settings = run.folder, plan.settings
+    if settings.overwrite:
+        remove_output(folder)
+    for other in folder.glob(graph_folder(folder, "*").name):
+        if other != graph_folder(folder, run.token):
+            shutil.rmtree(other)
+    wanted = {"fft": True, "phys": settings.save_phys and settings.output_format == "pt", "plots": settings.flag_plots}
+    for name in (name for name, is_wanted in wanted.items() if is_wanted):
+        make_directory(folder / name)
+    # Partial files of a run that was killed; what it staged is complete and is kept if it is of this run.
+    remove_leftovers(folder, keep=lambda path: settings.skip_exist and path.name.endswith(STAGED))
+    adopt_staged(folder, settings)
+    remove_leftovers(folder, keep=lambda path: path.name.endswith(f".{LEFTOVER}{STAGED}"))
+
+
+def refuse_output(folder: Path, plan: Plan) -> None:
+    """Whether what is in the folder may be continued or replaced, as the settings say.
+
+    Raises:
+        OutputError: it may not.
+    """
+    if not has_output(folder):
+        return
+    if plan.settings.skip_exist:
+        _refuse_another_run(folder, plan)
+    elif not plan.settings.overwrite:
+        raise OutputError(
+            f"{folder} already holds a conversion. Choose another folder, go on with it (skip_exist=True, --skip-exist), or replace "
+            "it (overwrite=True, --overwrite)."
+        )
+
+
+def graph_folder(folder: Path, token: str) -> Path:
+    """Where a Dask graph's plan waits for the graph to be computed."""
+    return folder / f".graph-{token}"
+
+
+def has_output(folder: Path) -> bool:
+    """Whether a conversion, complete or not, is in the folder."""
+    patterns = ("fft/particles_fourier_stack_*", "phys/particles_phys_stack_*", "plots/*_stack_*.png", MANIFEST)
+    return any(next(folder.glob(pattern), None) is not None for pattern in patterns)
+
+
+def remove_output(folder: Path) -> None:
+    """Remove the stacks of earlier runs, the highest first and each one's metadata first, so that what is visible stays true."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    counters = published_counters(folder)
+    for counter in reversed(counters):
+        StackPaths(folder, counter).metadata.unlink(missing_ok=True)
+    if counters:
+        # That the metadata are gone must be durable before any data go: metadata promise their data.
+        sync_directory(folder / "fft")
+    for pattern in ("fft/particles_fourier_stack_*.pt", "phys/particles_phys_stack_*.pt", "plots/*_stack_*.png"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+    remove_store(str(folder / ZARR_NAME))
+    for name in _SINGLE_FILES:
+        (folder / name).unlink(missing_ok=True)
+    remove_leftovers(folder)
+
+
+def _refuse_another_run(folder: Path, plan: Plan) -> None:
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise OutputError(
+            f"{folder} holds stacks without a manifest.json, so nothing tells how they were made, and they cannot be continued. Choose "
+            "another folder, or replace them (overwrite=True, --overwrite)."
+        )
+    differences = _differences(manifest.get("identity", {}), plan.identity) + changed_inputs(recorded_inputs(manifest), plan)
+    if differences:
+        lines = "".join(f"\n  {line}" for line in differences)
+        raise OutputError(
+            f"{folder} holds a conversion with other inputs or settings, which cannot be continued with these:{lines}\nUse the same "
+            "ones, choose another folder, or replace it (overwrite=True, --overwrite)."
+        )
+    counters = published_counters(folder)
+    if counters and counters[-1] >= plan.n_stacks:
+        raise OutputError(
+            f"{folder} holds {counters[-1] + 1:,} stacks of this conversion already, and n_stacks_max={plan.settings.n_stacks_max} asks "
+            "for fewer. Ask for more (n_stacks_max, --n-stacks-max), choose another folder, or replace them (overwrite=True, --overwrite)."
+        )
+
+
+def _differences(old: Any, new: Any, name: str = "") -> list[str]:
+    # Through JSON, as the old one came: tuples are lists there.
+    new = json.loads(json.dumps(new))
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(set(old) | set(new))
+        return [line for key in keys for line in _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)]
+    if old == new:
+        return []
+    if name == "particles":
+        return ["the particles in the table have changed"]
+    return [f"{name}: {old!r} there, {new!r} now"]

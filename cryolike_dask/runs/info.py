@@ -1,0 +1,149 @@
+"""What an output folder holds, for people: from its manifest where there is one, and from the stacks themselves."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.formatting import human_bytes, plural
+from cryolike_dask.runs.manifest import read_manifest
+from cryolike_dask.stacks.files import StackPaths, published_counters, read_metadata
+
+
+@dataclass(frozen=True)
+class OutputInfo:
+    """An output folder in numbers.
+
+    Args:
+        folder: absolute path.
+        status: 'complete', 'incomplete', 'running' (or killed while it ran), or 'unknown' without a manifest.
+        n_stacks, n_images: that are complete and visible.
+        n_stacks_planned, n_images_planned: of the run; None without a manifest.
+        n_bytes: of the complete stacks' files.
+        version: of cryolike_dask that wrote them; None without a manifest.
+        written: when the manifest was written; None without one.
+        settings: that decided what was written.
+        descriptor: grids and precision.
+        sources: tables the particles came from.
+        pixel_size_from: where the pixel size in force was found.
+        warnings: of the run.
+        skipped: one line for each particle that was left out.
+    """
+
+    folder: str
+    status: str
+    n_stacks: int
+    n_images: int
+    n_stacks_planned: int | None
+    n_images_planned: int | None
+    n_bytes: int
+    version: str | None
+    written: str | None
+    settings: dict[str, Any]
+    descriptor: dict[str, Any]
+    sources: tuple[str, ...]
+    pixel_size_from: str | None
+    warnings: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as numbers and text, for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = {
+            "folder": self.folder,
+            "status": _STATUS[self.status],
+            "stacks": _of(self.n_stacks, self.n_stacks_planned),
+            "images": _of(self.n_images, self.n_images_planned),
+            "size": human_bytes(self.n_bytes),
+            "from": "\n".join(self.sources),
+            "pixel size": self._pixel_size(),
+            "polar grid": self._grid(),
+            "settings": ", ".join(f"{name} {value}" for name, value in self.settings.items() if value is not None),
+            "written": f"{self.written} by cryolike_dask {self.version}" if self.version else "",
+            "skipped": plural(len(self.skipped), "particle") if self.skipped else "",
+            "warnings": "\n".join(self.warnings),
+        }
+        return "\n".join(_entry(name, text) for name, text in lines.items() if text)
+
+    def _pixel_size(self) -> str:
+        source = f", from the {self.pixel_size_from}" if self.pixel_size_from else ""
+        return f"{self.descriptor['pixel_size'][0]:g} Å{source}" if self.descriptor else ""
+
+    def _grid(self) -> str:
+        if not self.descriptor:
+            return ""
+        d = self.descriptor
+        return f"radius {d['radius_max']:g}, shells {d['dist_radii']:g} apart, {d['n_inplanes']} angles, {d['precision']} precision"
+
+
+_STATUS = {
+    "complete": "complete",
+    "incomplete": "incomplete: go on with --skip-exist",
+    "running": "being written now, or its run was killed: then go on with --skip-exist",
+    "unknown": "no manifest.json: nothing tells whether it is complete",
+}
+
+
+def describe_output(folder: str | Path) -> OutputInfo:
+    """Look at an output folder. No image is read.
+
+    Raises:
+        InputError: there is no such folder, or no conversion in it.
+        OutputError: its manifest is damaged.
+    """
+    root = Path(folder).expanduser().resolve()
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder: give the output folder of a conversion.")
+    manifest = read_manifest(root)
+    counters = published_counters(root)
+    if manifest is None and not counters:
+        raise InputError(f"{root} holds no conversion: there is neither a manifest.json nor a stack in its folder fft.")
+    content = manifest or {}
+    identity = content.get("identity", {})
+    status = content.get("status", "unknown")
+    if status not in _STATUS:
+        raise OutputError(f"{root}: its manifest.json gives the status {status!r}, which this version does not know.")
+    images = {stack["counter"]: stack["n_images"] for stack in content.get("stacks", [])}
+    recorded = {stack["counter"]: stack["n_bytes"] for stack in content.get("stacks", [])}
+    return OutputInfo(
+        folder=str(root),
+        status=status,
+        n_stacks=len(counters),
+        n_images=sum(images[counter] if counter in images else _count_images(root, counter) for counter in counters),
+        n_stacks_planned=content.get("n_stacks"),
+        n_images_planned=content.get("n_images"),
+        n_bytes=sum(recorded[counter] if counter in recorded else _bytes(root, counter) for counter in counters),
+        version=content.get("version"),
+        written=content.get("written"),
+        settings=identity.get("settings", {}),
+        descriptor=identity.get("descriptor", {}),
+        sources=tuple(source["table"] for source in identity.get("sources", [])),
+        pixel_size_from=content.get("pixel_size_from"),
+        warnings=tuple(content.get("warnings", [])),
+        skipped=tuple(content.get("skipped", [])),
+    )
+
+
+def _count_images(folder: Path, counter: int) -> int:
+    return int(np.asarray(read_metadata(StackPaths(folder, counter).metadata)["n_images"]))
+
+
+def _bytes(folder: Path, counter: int) -> int:
+    paths = StackPaths(folder, counter)
+    return sum(path.stat().st_size for path in (paths.fourier, paths.physical, paths.metadata) if path.exists())
+
+
+def _of(found: int, planned: int | None) -> str:
+    return f"{found:,}" if planned is None or found == planned else f"{found:,} of {planned:,}"
+
+
+def _entry(name: str, text: str) -> str:
+    lines = [wrapped for line in text.splitlines() for wrapped in textwrap.wrap(line, 100, break_long_words=False) or [""]]
+    return "\n".join(f"{name if number == 0 else '':<11}{line}" for number, line in enumerate(lines))

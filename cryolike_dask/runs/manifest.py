@@ -1,0 +1,131 @@
+"""`manifest.json`: what a run was, for people and for resuming and verifying."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cryolike_dask import __version__
+from cryolike_dask.errors import OutputError
+from cryolike_dask.planning.input_files import InputRecord, list_inputs
+from cryolike_dask.planning.plan import Plan
+from cryolike_dask.stacks.durable import write_whole
+from cryolike_dask.stacks.receipt import StackReceipt
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+_DEPENDENCIES = ("dask", "distributed", "isal", "mrcfile", "numba", "numpy", "pandas", "scipy", "starfile", "torch", "zarr")
+
+
+def begin_manifest(folder: Path, plan: Plan, inputs: list[InputRecord]) -> None:
+    """Record a run that is about to start: from here on the folder is its own."""
+    _write(folder, _content(plan, "running", [], [], inputs))
+
+
+def complete_manifest(folder: Path, plan: Plan, receipts: Iterable[StackReceipt], complete: bool) -> None:
+    """Record what was made. A run that could not finish is 'incomplete'."""
+    receipts = sorted(receipts, key=lambda receipt: receipt.counter)
+    stacks = [
+        {
+            "counter": receipt.counter,
+            "n_images": receipt.n_images,
+            "n_bytes": receipt.n_bytes,
+            "fourier_crc32": receipt.fourier_crc32,
+            "phys_crc32": receipt.phys_crc32,
+            "rows": plan.bounds[receipt.counter].tolist(),
+        }
+        for receipt in receipts
+    ]
+    warnings = [line for receipt in receipts for line in receipt.warnings]
+    status = "complete" if complete else "incomplete"
+    _write(folder, _content(plan, status, stacks, warnings, _inputs_with_known_hashes(folder, plan)))
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of an output folder, or None if there is none.
+
+    Raises:
+        OutputError: it is damaged.
+    """
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} is damaged ({error}): the folder's stacks may be whole, but cannot be continued.") from error
+    if not isinstance(content, dict):
+        raise OutputError(f"{path} is not the manifest of a conversion.")
+    return content
+
+
+def recorded_inputs(manifest: dict[str, Any] | None) -> dict[str, InputRecord]:
+    """By path, what a manifest says of the image files; nothing if there is none."""
+    return {file["path"]: file for file in (manifest or {}).get("inputs", [])}
+
+
+def _inputs_with_known_hashes(folder: Path, plan: Plan) -> list[InputRecord]:
+    try:
+        before = recorded_inputs(read_manifest(folder))
+    except OutputError as error:
+        # What was made is worth recording all the same.
+        logger.warning("%s It is written anew, without hashes of the image files.", error)
+        before = {}
+    return list_inputs(plan, before)
+
+
+def _content(
+    plan: Plan, status: str, stacks: list[dict[str, Any]], warnings: list[str], inputs: list[InputRecord]
+) -> dict[str, Any]:
+    return {
+        "software": "cryolike_dask",
+        "version": __version__,
+        "versions": _versions(),
+        "status": status,
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "n_stacks": plan.n_stacks,
+        "n_images": plan.n_images,
+        "pixel_size_from": plan.pixel_size_from,
+        "settings": asdict(plan.settings),
+        "identity": plan.identity,
+        "fingerprint": plan.fingerprint,
+        "warnings": [*plan.warnings, *warnings],
+        "skipped": list(plan.table.skipped),
+        "stacks": stacks,
+        "inputs": inputs,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in _DEPENDENCIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _write(folder: Path, content: dict[str, Any]) -> None:
+    write_whole(folder / MANIFEST, _text(content).encode())
+
+
+def _text(content: dict[str, Any]) -> str:
+    """JSON with one line for each stack and each input."""
+    entries = []
+    for key, value in content.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            items = ",\n".join(f"  {json.dumps(item)}" for item in value)
+            text = f"[\n{items}\n ]"
+        else:
+            text = json.dumps(value, indent=1).replace("\n", "\n ")
+        entries.append(f" {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(entries) + "\n}\n"

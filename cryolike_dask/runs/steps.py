@@ -1,0 +1,189 @@
+"""The first and the last step of a run, whatever does the work between them: the folder made ready, and the run recorded."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from cryolike_dask.errors import CryolikeError, InputError
+from cryolike_dask.formatting import plural
+from cryolike_dask.particles.star_export import write_particles_star
+from cryolike_dask.planning.input_files import hash_inputs, list_inputs
+from cryolike_dask.planning.plan import Plan
+from cryolike_dask.planning.preflight import refuse_small_disk
+from cryolike_dask.planning.store import store_plan
+from cryolike_dask.report import ConversionReport, StackRecord
+from cryolike_dask.runs.folder import RunFolder, prepare, refuse_output
+from cryolike_dask.runs.manifest import begin_manifest, complete_manifest, read_manifest, recorded_inputs
+from cryolike_dask.settings import store_location
+from cryolike_dask.stacks.durable import install
+from cryolike_dask.stacks.files import STAGED, StackPaths, published_counters, withdraw
+from cryolike_dask.stacks.receipt import StackReceipt
+from cryolike_dask.stacks.writer import completed_receipt, remove_leftovers
+from cryolike_dask.stacks.zarr_store import begin_store, commit, refuse_store, shard_name
+
+logger = logging.getLogger(__name__)
+
+STAR_FILE = "particles.star"
+
+
+def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
+    """Make the folder ready for this plan and record that a run is under way.
+
+    Returns:
+        receipts of the leading stacks that an interrupted run left complete and visible.
+
+    Raises:
+        InputError: an image file cannot be hashed.
+        OutputError: there is output already, or of another run, or too little space.
+    """
+    refuse_output(run.folder, plan)
+    refuse_small_disk(run.folder, plan)
+    if plan.settings.output_format == "zarr":
+        refuse_store(plan, run.folder)
+    inputs = list_inputs(plan, recorded_inputs(read_manifest(run.folder)) if plan.settings.skip_exist else {})
+    if plan.settings.hash_inputs:
+        # Before anything is replaced: it may take long, and it may fail.
+        hash_inputs(inputs)
+    prepare(run, plan)
+    store_plan(plan, run.hidden)
+    kept = _published_before(run.folder, plan) if plan.settings.skip_exist else {}
+    if plan.settings.output_format == "zarr":
+        begin_store(plan, run.folder, len(kept))
+    # From here on the folder is this run's; had anything failed before, another try would not find it taken.
+    begin_manifest(run.folder, plan, inputs)
+    plan.descriptor.save(run.hidden / "params.npz")
+    install(run.hidden / "params.npz", run.folder / "params.npz")
+    return kept
+
+
+class StarFileWriter:
+    """Writes particles.star below the run's hidden folder while stacks are made; `finish_run` makes it visible.
+
+    A context manager, left when it is written or was not begun. What goes wrong is left for `finish_run`, which tries again, to tell.
+    """
+
+    def __init__(self, run: RunFolder, plan: Plan) -> None:
+        self._thread = threading.Thread(target=self._write, args=(run, plan), name="cryolike-star", daemon=True)
+
+    def begin(self) -> None:
+        """Begin, if that was not done before."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def __enter__(self) -> StarFileWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    @staticmethod
+    def _write(run: RunFolder, plan: Plan) -> None:
+        with suppress(CryolikeError, OSError):
+            _write_star(run, plan)
+
+
+def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> list[str]:
+    """Tidy up and record what was made, whether or not that is everything.
+
+    Returns:
+        warnings.
+    """
+    warnings = []
+    published = list(receipts)
+    complete = len(published) == plan.n_stacks
+    # Complete stacks that wait for an earlier one stay, staged; all else goes.
+    remove_leftovers(run.folder, keep=lambda path: not complete and path.name.endswith(STAGED))
+    if complete:
+        try:
+            if not (run.hidden / STAR_FILE).exists():
+                _write_star(run, plan)
+            install(run.hidden / STAR_FILE, run.folder / STAR_FILE)
+        except InputError as error:
+            # The stacks are what the user waited for; a table that STAR cannot express must not fail them.
+            warnings.append(f"{STAR_FILE} was not written: {error}")
+    if plan.settings.output_format == "zarr" and complete:
+        commit(store_location(plan.settings, run.folder), plan.n_stacks, plan.n_images, "complete")
+    complete_manifest(run.folder, plan, published, complete)
+    return warnings
+
+
+def describe_run(
+    folder: Path, plan: Plan, published: Mapping[int, StackReceipt], warnings: Iterable[str], seconds: float
+) -> ConversionReport:
+    """What a run achieved.
+
+    Args:
+        folder: output folder.
+        plan: of the run.
+        published: receipts of the complete stacks, by counter.
+        warnings: beside those of the plan and the stacks.
+        seconds: that it took.
+    """
+    settings = plan.settings
+    store = store_location(settings, folder) if settings.output_format == "zarr" else ""
+    receipts = [published[counter] for counter in sorted(published)]
+    records = []
+    for receipt in receipts:
+        paths = StackPaths(folder, receipt.counter)
+        fourier, physical = paths.fourier, paths.physical
+        if store:
+            fourier, physical = (Path(shard_name(array, receipt.counter)) for array in ("fourier", "phys"))
+        kept = physical if settings.save_phys else None
+        records.append(StackRecord(receipt.counter, receipt.n_images, fourier, paths.metadata, kept))
+    return ConversionReport(
+        folder=folder,
+        store=store,
+        stacks=tuple(records),
+        n_images=sum(receipt.n_images for receipt in receipts),
+        seconds=seconds,
+        n_bytes=sum(receipt.n_bytes for receipt in receipts),
+        warnings=(*plan.warnings, *(line for receipt in receipts for line in receipt.warnings), *warnings),
+        skipped=plan.table.skipped,
+        n_kept=sum(receipt.kept for receipt in receipts),
+        seconds_by_step={
+            "read": sum(receipt.read_seconds for receipt in receipts),
+            "compute": sum(receipt.compute_seconds for receipt in receipts),
+            "write": sum(receipt.write_seconds for receipt in receipts),
+        },
+    )
+
+
+def _published_before(folder: Path, plan: Plan) -> dict[int, StackReceipt]:
+    kept: dict[int, StackReceipt] = {}
+    for counter in range(plan.n_stacks):
+        paths = StackPaths(folder, counter)
+        if not paths.metadata.exists():
+            break
+        receipt = completed_receipt(plan.stack(counter), folder)
+        if receipt is None or receipt.attempt:
+            break
+        kept[counter] = receipt
+    # A visible stack behind the first one that must be made again would break the order; it is published again in its turn.
+    for counter in reversed([c for c in published_counters(folder) if c >= len(kept)]):
+        withdraw(StackPaths(folder, counter).data(plan.settings))
+    if kept:
+        logger.info("%s of an interrupted run are complete and kept.", plural(len(kept), "stack"))
+    return kept
+
+
+def _write_star(run: RunFolder, plan: Plan) -> None:
+    sizes = plan.stack_sizes()
+    stack_of_row = np.repeat(np.arange(plan.n_stacks), sizes)
+    position = np.arange(plan.n_images) - np.repeat(plan.bounds[:, 0], sizes)
+    source_pixel_size = np.repeat(plan.pixel_size, sizes) / plan.settings.downsample_factor
+    write_particles_star(run.hidden / STAR_FILE, plan.table, stack_of_row, position, source_pixel_size, _source_box(plan))
+
+
+def _source_box(plan: Plan) -> int:
+    row = plan.table.rows[0]
+    cut = plan.table.sources[row["source"]].boxes
+    file = plan.files[row["file"]]
+    return cut.size if cut else file.n_columns if file else 0

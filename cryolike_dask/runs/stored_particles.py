@@ -1,0 +1,140 @@
+"""Particles of an earlier conversion, read back from its stacks: the table as it was, and the images, a stack at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.mrc.boxes import BoxCut
+from cryolike_dask.particles.table import ParticleTable, Source, new_rows
+from cryolike_dask.runs.manifest import read_manifest
+from cryolike_dask.stacks.files import StackPaths, load_stack, read_metadata
+from cryolike_dask.stacks.metadata import PER_IMAGE, SCALARS
+from cryolike_dask.stacks.particle_store import open_store
+from cryolike_dask.stacks.zarr_store import COLUMNS, read_images
+
+Images = tuple[npt.NDArray[Any], npt.NDArray[np.float32] | None]
+
+
+@dataclass(frozen=True)
+class StoredParticles:
+    """What an earlier conversion made.
+
+    Args:
+        table: the particles in the order of the stacks.
+        descriptor: of the images, apart from pixel sizes that differ between stacks.
+        pixel_size: (n,) Angstrom of each image.
+        ends: (n_stacks,) the row after the last of each stack.
+        identity: of the run, see `Plan.identity`.
+        has_physical: images in real space are there, too.
+        read: Fourier images of a stack, (k, n_shells, n_inplanes), and those in real space, (k, n_x, n_y).
+    """
+
+    table: ParticleTable
+    descriptor: ImageDescriptor
+    pixel_size: npt.NDArray[np.float64]
+    ends: npt.NDArray[np.int64]
+    identity: dict[str, Any]
+    has_physical: bool
+    read: Callable[[int], Images]
+
+
+def open_particles(source: str | Path) -> StoredParticles:
+    """The particles in an output folder, or in the Zarr store at a path or URL.
+
+    Raises:
+        InputError: there are none, or not all of them.
+    """
+    folder = Path(source).expanduser()
+    manifest = None if "://" in str(source) else read_manifest(folder)
+    if manifest is None:
+        return _from_store(source)
+    if manifest.get("status") != "complete":
+        raise InputError(
+            f"{folder} holds a conversion that is {manifest.get('status')}: finish it first (skip_exist, --skip-exist)."
+        )
+    return _from_folder(folder.resolve(), manifest)
+
+
+def _from_folder(folder: Path, manifest: dict[str, Any]) -> StoredParticles:
+    identity = manifest["identity"]
+    sources = _sources(identity)
+    number = {source.table: position for position, source in enumerate(sources)}
+    files: dict[str, int] = {}
+    parts, pixel_size = [], []
+    for counter in range(manifest["n_stacks"]):
+        metadata = read_metadata(StackPaths(folder, counter).metadata)
+        rows = new_rows(int(metadata["n_images"]))
+        for key, column in PER_IMAGE.items():
+            if metadata[key].size:
+                rows[column] = metadata[key]
+        for key, column in SCALARS.items():
+            rows[column] = metadata[key]
+        rows["file"] = [files.setdefault(name, len(files)) for name in metadata["files"].tolist()]
+        rows["index"] = metadata["idxs"]
+        rows["row"] = metadata["row"]
+        rows["source"] = np.array([number[str(name)] for name in metadata["source_table"]])[metadata["source"]]
+        for key in ("uid", "top", "left"):
+            if key in metadata:
+                rows[key] = metadata[key]
+        if metadata["ref_pixel_size"].size:
+            rows["pixel_size"] = metadata["ref_pixel_size"][0]
+        parts.append(rows)
+        pixel_size.append(np.full(len(rows), float(metadata["pixel_size"][0])))
+
+    def read(counter: int) -> Images:
+        stack = load_stack(folder, counter)
+        return stack.fourier.numpy(), None if stack.physical is None else stack.physical.numpy()
+
+    return StoredParticles(
+        table=ParticleTable(np.concatenate(parts), tuple(files), sources),
+        descriptor=ImageDescriptor.from_dict(identity["descriptor"]),
+        pixel_size=np.concatenate(pixel_size),
+        ends=np.cumsum([len(part) for part in parts]),
+        identity=identity,
+        has_physical=identity["settings"]["save_phys"],
+        read=read,
+    )
+
+
+def _from_store(source: str | Path) -> StoredParticles:
+    store = open_store(source)
+    if not store.complete:
+        raise InputError(f"{source} holds a conversion that is not complete: finish it first (skip_exist, --skip-exist).")
+    rows = new_rows(len(store))
+    for name, values in store.columns.items():
+        rows[COLUMNS[name]] = values.compute()
+    descriptor, n_shard = store.descriptor, store.images_a_stack
+    grid = descriptor.polar_grid
+    ends = np.append(np.arange(n_shard, len(rows), n_shard), len(rows))
+
+    def read(counter: int) -> Images:
+        n = int(ends[counter]) - counter * n_shard
+        fourier = read_images(store.location, "fourier", counter, (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)
+        if store.physical is None:
+            return fourier, None
+        return fourier, read_images(store.location, "phys", counter, (n, *descriptor.n_pixels), np.dtype(np.float32))
+
+    return StoredParticles(
+        table=ParticleTable(rows, store.files, _sources(store.identity)),
+        descriptor=descriptor,
+        pixel_size=np.full(len(rows), descriptor.pixel_size[0]),
+        ends=ends,
+        identity=store.identity,
+        has_physical=store.physical is not None,
+        read=read,
+    )
+
+
+def _sources(identity: dict[str, Any]) -> tuple[Source, ...]:
+    return tuple(
+        Source(source["kind"], source["table"], BoxCut(**source["boxes"]) if source["boxes"] else None, tuple(source["notes"]))
+        for source in identity["sources"]
+    )

@@ -1,0 +1,248 @@
+"""One stack on disk: names, metadata, staging and publishing, loading.
+
+A stack comes to be in three steps, each of which may be cut short by a crash without harm:
+
+1. *partial*: its files are being filled under hidden names that no other attempt uses;
+2. *staged*: they are complete and durable, under hidden names that tell the attempt, the `.npz` last;
+3. *published*: they have their final names, the `.npz` last. A stack with an `.npz` is complete.
+
+All names of a file are in one directory, so that each step is one atomic rename. Files of different attempts are never mixed: two
+workers that make the same stack need not give the same last bits. Who fills a file also makes it durable, because another host may
+be unable to.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.settings import ConversionSettings
+from cryolike_dask.stacks.durable import sync_directory
+from cryolike_dask.stacks.zarr_store import read_images
+
+# What torch raises when a file or the little pickle in it is damaged.
+_UNREADABLE_TENSOR = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
+
+PARTIAL, STAGED = ".partial", ".staged"
+LEFTOVER = "leftover"
+"""The attempt that whatever an earlier run staged counts as."""
+_FOURIER = "particles_fourier_stack_"
+
+
+@dataclass(frozen=True)
+class StackPaths:
+    """The final names of stack COUNTER below an output folder."""
+
+    folder: Path
+    counter: int
+
+    @property
+    def fourier(self) -> Path:
+        return self.folder / "fft" / f"{_FOURIER}{self.counter:06d}.pt"
+
+    @property
+    def physical(self) -> Path:
+        return self.folder / "phys" / f"particles_phys_stack_{self.counter:06d}.pt"
+
+    @property
+    def metadata(self) -> Path:
+        return self.folder / "fft" / f"{_FOURIER}{self.counter:06d}.npz"
+
+    @property
+    def plots(self) -> tuple[Path, Path, Path]:
+        """Pictures of the images, of their transforms, and of the power spectrum."""
+        plots, counter = self.folder / "plots", f"{self.counter:06d}.png"
+        return (
+            plots / f"particles_phys_stack_{counter}",
+            plots / f"particles_fourier_stack_{counter}",
+            plots / f"power_spectrum_stack_{counter}",
+        )
+
+    def data(self, settings: ConversionSettings) -> tuple[Path, ...]:
+        """The files of a complete stack in the order in which they are published."""
+        if settings.output_format == "zarr":
+            return (self.metadata,)
+        return (self.physical, self.fourier, self.metadata) if settings.save_phys else (self.fourier, self.metadata)
+
+
+def new_attempt() -> str:
+    """A name that no other attempt at any stack has."""
+    return uuid.uuid4().hex[:12]
+
+
+def partial_name(final: Path, attempt: str) -> Path:
+    """What a file is called while this attempt fills it."""
+    return final.with_name(f".{final.name}.{attempt}{PARTIAL}")
+
+
+def staged_name(final: Path, attempt: str) -> Path:
+    """What a file is called when this attempt has completed it, until it is published."""
+    return final.with_name(f".{final.name}.{attempt}{STAGED}")
+
+
+def adopt_staged(folder: Path, settings: ConversionSettings) -> None:
+    """Give what earlier runs staged the attempt LEFTOVER, one attempt a stack, so that nobody else needs to list the folder.
+
+    Should this be cut short, files of two attempts may come together; the checksums in the metadata tell.
+    """
+    prefix, middle = f".{_FOURIER}", ".npz."
+    for name in sorted(path.name for path in (folder / "fft").glob(f"{prefix}*{middle}*{STAGED}")):
+        digits, _, attempt = name[len(prefix) : -len(STAGED)].partition(middle)
+        # Where a leftover of an earlier run was made again, it was of no use.
+        if digits.isdigit() and attempt != LEFTOVER:
+            for final in StackPaths(folder, int(digits)).data(settings):
+                with suppress(FileNotFoundError):
+                    os.replace(staged_name(final, attempt), staged_name(final, LEFTOVER))
+
+
+def publish(finals: Iterable[Path], attempt: str) -> None:
+    """Make what this attempt staged visible, in this order. Doing it again, or after a crash in the middle, is harmless.
+
+    Raises:
+        FileNotFoundError: a file is neither staged nor published.
+    """
+    for final in finals:
+        try:
+            os.replace(staged_name(final, attempt), final)
+        except FileNotFoundError:
+            if not final.exists():
+                raise
+        # The name must be durable before the next one appears: the .npz promises all others.
+        sync_directory(final.parent)
+
+
+def withdraw(finals: Iterable[Path]) -> None:
+    """Take a published stack back to staged, its metadata first."""
+    for final in reversed(tuple(finals)):
+        if final.exists():
+            os.replace(final, staged_name(final, LEFTOVER))
+            sync_directory(final.parent)
+
+
+def write_metadata(path: Path, values: Mapping[str, Any]) -> None:
+    """Write an `.npz` that loads without pickle."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **values)
+    with path.open("wb") as file:
+        file.write(buffer.getvalue())
+
+
+def read_metadata(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a stack's `.npz`.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    try:
+        # Opened here, because numpy leaves the file open when it is damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist. `cryolike-dask info {path.parent.parent}` lists the stacks there are.") from None
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} is damaged ({error}). `cryolike-dask verify {path.parent.parent}` lists what else is.") from error
+
+
+@dataclass(frozen=True)
+class LoadedStack:
+    """A stack read back.
+
+    Args:
+        fourier: (n, n_shells, n_inplanes) complex tensor.
+        physical: (n, n_x, n_y) float32 tensor; None if it was not saved.
+        metadata: the arrays of the `.npz`.
+    """
+
+    fourier: torch.Tensor
+    physical: torch.Tensor | None
+    metadata: dict[str, np.ndarray]
+
+
+def load_stack(folder: str | Path, counter: int, most: int | None = None) -> LoadedStack:
+    """Read stack COUNTER of an output folder; its tensors are memory-mapped, or read from the Zarr store.
+
+    Args:
+        folder: output folder of a conversion.
+        counter: number of the stack, from 0.
+        most: how many of its images, the first ones; None for all.
+
+    Raises:
+        InputError: there is no such stack, or it is damaged.
+    """
+    paths = StackPaths(Path(folder).expanduser(), counter)
+    metadata = read_metadata(paths.metadata)
+    if "zarr_store" in metadata:
+        return LoadedStack(*_load_from_store(paths, metadata, most), metadata)
+    physical = load_tensor(paths.physical)[:most] if paths.physical.exists() else None
+    return LoadedStack(load_tensor(paths.fourier)[:most], physical, metadata)
+
+
+def stored_at(paths: StackPaths, metadata: Mapping[str, np.ndarray]) -> str:
+    """Path or URL of the Zarr store that holds a stack's images; '' if they are in `.pt` files."""
+    location = str(metadata.get("zarr_store", ""))
+    # A mere name is that of a store in the output folder, wherever that was moved.
+    return str(paths.folder / location) if location and "/" not in location else location
+
+
+def _load_from_store(
+    paths: StackPaths, metadata: Mapping[str, np.ndarray], most: int | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    location, descriptor = stored_at(paths, metadata), ImageDescriptor.from_dict(dict(metadata))
+    n = len(range(int(metadata["n_images"]))[:most])
+    grid = descriptor.polar_grid
+    fourier = read_images(location, "fourier", paths.counter, (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)
+    physical = None
+    if int(metadata["phys_crc32"]) >= 0:
+        images = read_images(location, "phys", paths.counter, (n, *descriptor.n_pixels), np.dtype(np.float32))
+        physical = torch.from_numpy(images.copy())
+    return torch.from_numpy(fourier.copy()), physical
+
+
+def load_tensor(path: Path) -> torch.Tensor:
+    """A tensor of a `.pt` file, memory-mapped; no other object is ever unpickled.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        tensor = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist, though its stack should be complete.") from None
+    except _UNREADABLE_TENSOR as error:
+        raise InputError(f"{path} is damaged ({str(error).partition(chr(10))[0]}).") from error
+    if not isinstance(tensor, torch.Tensor):
+        raise InputError(f"{path} holds a {type(tensor).__name__}, not a tensor.")
+    return tensor
+
+
+def published_counters(folder: Path) -> list[int]:
+    """Counters of the stacks that are visible, ascending."""
+    suffix = ".npz"
+    names = (p.name for p in (folder / "fft").glob(f"{_FOURIER}*{suffix}"))
+    digits = (name[len(_FOURIER) : -len(suffix)] for name in names)
+    return sorted(int(text) for text in digits if text.isdigit())

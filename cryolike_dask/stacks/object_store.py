@@ -1,0 +1,163 @@
+"""Objects under names, in a folder or behind a URL that fsspec knows (`s3://bucket/particles.zarr`).
+
+An object appears whole or not at all. Access keys and endpoints are fsspec's and the service's own to find, in their environment
+variables and configuration files; they are never written down here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.settings import is_url
+from cryolike_dask.stacks.durable import install, make_directory, write_whole
+
+
+class ObjectStore(Protocol):
+    """Where objects are."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Create or replace an object."""
+
+    def read(self, name: str, first: int = 0, size: int | None = None) -> bytes:
+        """Bytes of an object.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+
+    def size(self, name: str) -> int | None:
+        """Bytes of an object; None if there is none."""
+
+    def new_file(self, name: str) -> Any:
+        """A context manager: a local file to fill, which becomes the object with `install`, and else goes."""
+
+    def install(self, file: Path, name: str) -> None:
+        """Make a filled file the object of this name."""
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing at all."""
+
+    def remove_everything(self) -> None:
+        """Remove all objects."""
+
+
+def open_objects(location: str) -> ObjectStore:
+    """The objects at a path or URL.
+
+    Raises:
+        InputError: nothing is installed that knows such a URL.
+    """
+    return _Remote(location) if is_url(location) else _Local(Path(location))
+
+
+class _Local:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def write(self, name: str, content: bytes) -> None:
+        path = self.root / name
+        make_directory(path.parent)
+        write_whole(path, content)
+
+    def read(self, name: str, first: int = 0, size: int | None = None) -> bytes:
+        with (self.root / name).open("rb") as file:
+            file.seek(first)
+            return file.read(-1 if size is None else size)
+
+    def size(self, name: str) -> int | None:
+        try:
+            return (self.root / name).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def new_file(self, name: str) -> Iterator[Path]:
+        final = self.root / name
+        make_directory(final.parent)
+        partial = final.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}.partial")
+        try:
+            yield partial
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def install(self, file: Path, name: str) -> None:
+        install(file, self.root / name)
+
+    def is_empty(self) -> bool:
+        return not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir()))
+
+    def remove_everything(self) -> None:
+        if self.root.exists():
+            shutil.rmtree(self.root)
+
+
+class _Remote:
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        self.url = url
+        try:
+            self.files, self.root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise InputError(
+                f"{url} cannot be reached: {error}. Install what knows such addresses, for S3: `pip install s3fs`."
+            ) from error
+
+    def _name(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Failures of whatever fsspec uses become what failures of a disk are."""
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            raise OSError(f"{self.url} cannot be reached ({type(error).__name__}: {error})") from error
+
+    def write(self, name: str, content: bytes) -> None:
+        with self._reached():
+            self.files.pipe_file(self._name(name), content)
+
+    def read(self, name: str, first: int = 0, size: int | None = None) -> bytes:
+        end = None if size is None else first + size
+        with self._reached():
+            return bytes(self.files.cat_file(self._name(name), start=first or None, end=end))
+
+    def size(self, name: str) -> int | None:
+        try:
+            with self._reached():
+                self.files.invalidate_cache()  # Others write here, too.
+                return int(self.files.size(self._name(name)))
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def new_file(self, name: str) -> Iterator[Path]:
+        import dask.config
+
+        with tempfile.TemporaryDirectory(prefix="cryolike-", dir=dask.config.get("temporary-directory", None)) as folder:
+            yield Path(folder) / os.path.basename(name)
+
+    def install(self, file: Path, name: str) -> None:
+        with self._reached():
+            self.files.put_file(str(file), self._name(name))
+
+    def is_empty(self) -> bool:
+        with self._reached():
+            self.files.invalidate_cache()
+            return not self.files.find(self.root, maxdepth=2)
+
+    def remove_everything(self) -> None:
+        with self._reached():
+            if self.files.exists(self.root):
+                self.files.rm(self.root, recursive=True)

@@ -1,0 +1,85 @@
+"""A Zarr store of a conversion, read back lazily."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.settings import ZARR_NAME, is_url
+from cryolike_dask.stacks.object_store import open_objects
+from cryolike_dask.stacks.zarr_store import COLUMNS, store_attributes
+
+
+@dataclass(frozen=True)
+class ParticleStore:
+    """A Zarr store read back, lazily: what is committed of it.
+
+    Args:
+        location: path or URL.
+        descriptor: grids and precision.
+        fourier: (n, n_shells, n_inplanes) `dask.array`, a block a stack.
+        physical: (n, n_x, n_y) float32 `dask.array`; None if it was not saved.
+        columns: (n,) `dask.array` each, by CryoLike's names, such as 'defocusU'; units as in its `.npz`.
+        files: image files; `columns['file']` points here.
+        complete: all stacks of the run are there.
+        fingerprint: of the run.
+        identity: settings, descriptor, particles and sources of the run.
+        images_a_stack: of all stacks but the last.
+    """
+
+    location: str
+    descriptor: ImageDescriptor
+    fourier: Any
+    physical: Any
+    columns: dict[str, Any]
+    files: tuple[str, ...]
+    complete: bool
+    fingerprint: str
+    identity: dict[str, Any] = field(repr=False)
+    images_a_stack: int
+
+    def __len__(self) -> int:
+        return int(self.fourier.shape[0])
+
+
+def open_store(location: str | Path) -> ParticleStore:
+    """Open a Zarr store of a conversion: its path or URL, or the output folder that holds it.
+
+    Raises:
+        InputError: there is none.
+    """
+    import dask.array as da
+    import zarr
+
+    found = str(Path(location).expanduser()) if not is_url(str(location)) else str(location)
+    content = store_attributes(open_objects(found))
+    if content is None:
+        found = f"{found}/{ZARR_NAME}"
+        content = store_attributes(open_objects(found))
+    if content is None:
+        raise InputError(f"{location} is no Zarr store of a conversion, and holds none.")
+    group = zarr.open_group(found, mode="r", zarr_format=3)
+    names: Any = group["files"]
+    n = content["committed_images"]
+
+    def lazy(name: str) -> Any:
+        array: Any = group[name]
+        return da.from_zarr(array, chunks=array.shards or array.chunks)[:n]
+
+    return ParticleStore(
+        location=found,
+        descriptor=ImageDescriptor.from_dict(content["identity"]["descriptor"]),
+        fourier=lazy("fourier"),
+        physical=lazy("phys") if "phys" in group else None,
+        columns={name: lazy(name) for name in COLUMNS if name in group},
+        files=tuple(str(name) for name in np.asarray(names[:]).tolist()),
+        complete=content["status"] == "complete",
+        fingerprint=content["fingerprint"],
+        identity=content["identity"],
+        images_a_stack=content["images_a_stack"],
+    )

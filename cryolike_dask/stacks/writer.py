@@ -1,0 +1,206 @@
+"""Where a stack's images go: the `.pt` files and the `.npz` of one stack, from partial to staged.
+
+Also recognises a stack that an earlier run, or an earlier attempt of this one, left complete.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import zipfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.errors import CryolikeError, InputError
+from cryolike_dask.planning.plan import StackPlan
+from cryolike_dask.settings import ZARR_NAME, store_location
+from cryolike_dask.stacks.durable import sync_file
+from cryolike_dask.stacks.files import (
+    LEFTOVER,
+    PARTIAL,
+    STAGED,
+    StackPaths,
+    new_attempt,
+    partial_name,
+    read_metadata,
+    staged_name,
+    write_metadata,
+)
+from cryolike_dask.stacks.metadata import stack_metadata
+from cryolike_dask.stacks.object_store import open_objects
+from cryolike_dask.stacks.receipt import StackReceipt
+from cryolike_dask.stacks.tensor_file import InPlaceWriter, TensorFileWriter, checksum_of_data, read_layout
+from cryolike_dask.stacks.zarr_shard import ShardWriter, shard_bytes
+from cryolike_dask.stacks.zarr_store import has_shard, shard_name
+from cryolike_dask.transform.centring import OK
+from cryolike_dask.transform.cpu import TransformedImages
+
+logger = logging.getLogger(__name__)
+
+
+class StackWriter:
+    """Writes one stack below hidden names. A context manager: leaving it without `stage` removes what was written.
+
+    Args:
+        stack: the plan of the stack.
+        folder: output folder; its `fft` and `phys` exist.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+
+    def __init__(self, stack: StackPlan, folder: Path) -> None:
+        self.stack = stack
+        self.paths = StackPaths(folder, stack.counter)
+        self.attempt = new_attempt()
+        self.folder = folder
+        is_zarr = stack.settings.output_format == "zarr"
+        self.objects = open_objects(store_location(stack.settings, folder)) if is_zarr else None
+        self._resources = ExitStack()
+        self.power = np.zeros(stack.descriptor.polar_grid.n_shells)
+        self.zeroed: list[int] = []
+        descriptor, n = stack.descriptor, len(stack)
+        grid = descriptor.polar_grid
+        try:
+            fourier, physical = self.paths.fourier, self.paths.physical
+            self.fourier = self._images("fourier", fourier, (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)
+            self.physical = None
+            if stack.settings.save_phys:
+                self.physical = self._images("phys", physical, (n, *descriptor.n_pixels), np.dtype(np.float32))
+        except BaseException:
+            self._resources.close()
+            raise
+
+    def _images(self, array: str, final: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> InPlaceWriter:
+        if self.objects is not None:
+            path = self._resources.enter_context(self.objects.new_file(shard_name(array, self.stack.counter)))
+            return self._resources.enter_context(ShardWriter(path, shape, dtype, self.stack.settings.batch_size))
+        path = partial_name(final, self.attempt)
+        self._resources.callback(path.unlink, missing_ok=True)
+        return self._resources.enter_context(TensorFileWriter(path, shape, dtype))
+
+    def __enter__(self) -> StackWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._resources.close()
+
+    def write(self, positions: npt.NDArray[np.int64], images: TransformedImages) -> None:
+        """Write transformed images at these positions of the stack."""
+        self.fourier.write(positions, images.fourier)
+        if self.physical is not None:
+            self.physical.write(positions, images.physical)
+        self.power += images.power.sum(axis=0)
+        self.zeroed += positions[images.status != OK].tolist()
+
+    def stage(self) -> StackReceipt:
+        """Complete the files, make them durable, and give them their staged names, the metadata last."""
+        tensors = {"fourier": self.fourier} | ({} if self.physical is None else {"phys": self.physical})
+        crcs = {"fourier_crc32": -1, "phys_crc32": -1} | {f"{array}_crc32": images.finish() for array, images in tensors.items()}
+        metadata = stack_metadata(self.stack, self.power / len(self.stack), self.zeroed)
+        metadata |= {name: np.int64(crc) for name, crc in crcs.items()}
+        if self.objects is not None:
+            metadata["zarr_store"] = np.str_(self.stack.settings.zarr_store or ZARR_NAME)
+        path = partial_name(self.paths.metadata, self.attempt)
+        self._resources.callback(path.unlink, missing_ok=True)
+        # Both are on their way before the first is waited for; a journal is then committed once and not for each.
+        for images in tensors.values():
+            images.begin_sync()
+        for images in tensors.values():
+            images.sync()
+        # Afterwards, so that their time is later also where a file's time is that of its last bytes' arrival at a server.
+        write_metadata(path, metadata)
+        sync_file(path)
+        n_bytes = sum(file.stat().st_size for file in (path, *(images.path for images in tensors.values())))
+        if self.objects is not None:
+            for array, images in tensors.items():
+                self.objects.install(images.path, shard_name(array, self.stack.counter))
+        for final in self.paths.data(self.stack.settings):
+            os.replace(partial_name(final, self.attempt), staged_name(final, self.attempt))
+        return StackReceipt(
+            self.stack.counter, len(self.stack), n_bytes, crcs["fourier_crc32"], crcs["phys_crc32"], attempt=self.attempt
+        )
+
+
+def completed_receipt(stack: StackPlan, folder: Path) -> StackReceipt | None:
+    """The receipt of this very stack if an earlier run left it complete, published or staged or in between; else None.
+
+    Complete means: the metadata are of this run, and each tensor file has the right size and carries the recorded checksum. Its data
+    are read again only if the file was touched after its metadata were written: otherwise they are as durable as they were made.
+    """
+    paths = StackPaths(folder, stack.counter)
+    for attempt in ("", LEFTOVER):
+        try:
+            receipt = _receipt(stack, paths, attempt)
+        except (CryolikeError, KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+            logger.info("Stack %06d is not complete (%s); it is made again.", stack.counter, error)
+            continue
+        if receipt is not None:
+            return receipt
+    return None
+
+
+def _receipt(stack: StackPlan, paths: StackPaths, attempt: str) -> StackReceipt | None:
+    """The receipt of what an attempt ('': a published one) left of the stack, or None if that is none of it.
+
+    Raises:
+        InputError, KeyError, ValueError, OSError, zipfile.BadZipFile: a file is damaged or missing.
+    """
+    metadata_path = _present(paths.metadata, attempt)
+    if not metadata_path.exists():
+        return None
+    metadata = read_metadata(metadata_path)
+    if str(metadata["fingerprint"]) != stack.fingerprint or int(metadata["stack"]) != stack.counter:
+        return None
+    n_bytes = metadata_path.stat().st_size
+    if stack.settings.output_format == "zarr":
+        return _receipt_from_store(stack, paths.folder, metadata, attempt)
+    tensors = {paths.fourier: "fourier_crc32"} | ({paths.physical: "phys_crc32"} if stack.settings.save_phys else {})
+    for final, key in tensors.items():
+        path = _present(final, attempt)
+        layout = read_layout(path)
+        touched = path.stat().st_mtime_ns > metadata_path.stat().st_mtime_ns
+        crc = checksum_of_data(path, layout) if touched else layout.crc
+        if not crc == layout.crc == int(metadata[key]):
+            raise InputError(f"{path} has another checksum than its metadata say")
+        n_bytes += path.stat().st_size
+    return _kept(stack, metadata, n_bytes, attempt)
+
+
+def _kept(stack: StackPlan, metadata: dict[str, np.ndarray], n_bytes: int, attempt: str) -> StackReceipt:
+    crcs = int(metadata["fourier_crc32"]), int(metadata["phys_crc32"])
+    warnings = tuple(f"{stack.where(i)} is bad: written as zeros" for i in metadata["zeroed"].tolist())
+    return StackReceipt(stack.counter, len(stack), n_bytes, *crcs, warnings=warnings, kept=True, attempt=attempt)
+
+
+def _receipt_from_store(stack: StackPlan, folder: Path, metadata: dict[str, np.ndarray], attempt: str) -> StackReceipt | None:
+    location = store_location(stack.settings, folder)
+    descriptor, n, n_shard = stack.descriptor, len(stack), stack.settings.batch_size
+    sizes = {"fourier": descriptor.polar_grid.n_points * descriptor.complex_dtype.itemsize}
+    if stack.settings.save_phys:
+        sizes["phys"] = 4 * int(np.prod(descriptor.n_pixels))
+    if not all(has_shard(location, array, stack.counter, n, n_shard, size) for array, size in sizes.items()):
+        return None
+    n_bytes = sum(shard_bytes(n, n_shard, size) for size in sizes.values())
+    return _kept(stack, metadata, n_bytes, attempt)
+
+
+def _present(final: Path, attempt: str) -> Path:
+    """Where a file is while its attempt is being published: staged still, or published already."""
+    staged = staged_name(final, attempt)
+    return staged if attempt and staged.exists() else final
+
+
+def remove_leftovers(folder: Path, keep: Callable[[Path], bool] = lambda _: False) -> None:
+    """Remove partial and staged files of earlier attempts, except those to `keep`."""
+    for subfolder in (".", "fft", "phys", "plots"):
+        for pattern in (f".*{PARTIAL}", f".*{STAGED}"):
+            for path in (folder / subfolder).glob(pattern):
+                if not keep(path):
+                    path.unlink(missing_ok=True)

@@ -1,0 +1,246 @@
+"""A conversion as one Zarr v3 group: the images of all stacks, their metadata in columns, and how many of them count.
+
+    particles.zarr
+      attributes["cryolike_dask"]   identity, fingerprint, committed_stacks, committed_images, status ...
+      fourier (n, n_shells, n_inplanes)   phys (n, n_x, n_y)        a shard is a stack
+      defocusU, defocusV ... (n,)         CryoLike's names and units, one value an image
+      files (n_files,)                    `file` points here
+
+Shards appear in any order, the columns at the beginning; what counts is committed in the order of the stacks. Only the first
+`committed_images` are complete. `open_store` shows just these.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask import __version__
+from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.planning.plan import Plan
+from cryolike_dask.settings import store_location
+from cryolike_dask.stacks.object_store import ObjectStore, open_objects
+from cryolike_dask.stacks.zarr_shard import chunk_images, shard_bytes
+
+_ATTRIBUTES = "cryolike_dask"
+_COLUMN_CHUNK = 65_536
+COLUMNS = {
+    "defocusU": "defocus_u",
+    "defocusV": "defocus_v",
+    "defocusAngle": "defocus_angle",
+    "phaseShift": "phase_shift",
+    "sphericalAberration": "spherical_aberration",
+    "voltage": "voltage",
+    "amplitudeContrast": "amplitude_contrast",
+    "ctfBfactor": "b_factor",
+    "ctfScalefactor": "scale_factor",
+    "angleRotation": "angle_rotation",
+    "angleTilt": "angle_tilt",
+    "anglePsi": "angle_psi",
+    "ref_pixel_size": "pixel_size",
+    "uid": "uid",
+    "file": "file",
+    "idxs": "index",
+    "top": "top",
+    "left": "left",
+    "source": "source",
+    "row": "row",
+}
+
+
+def refuse_unequal_stacks(plan: Plan) -> None:
+    """A Zarr array has shards of one size and a store has one descriptor.
+
+    Raises:
+        InputError: the plan's stacks differ.
+    """
+    sizes = plan.stack_sizes()
+    if (sizes[:-1] != plan.settings.batch_size).any() or (plan.pixel_size != plan.pixel_size[0]).any():
+        raise InputError(
+            "output_format='zarr' needs stacks of one size and one pixel size, but here stacks end where files, optics groups or sources "
+            "change. Convert the groups separately, each to its own store, or choose output_format='pt' (--format pt)."
+        )
+
+
+def refuse_store(plan: Plan, folder: Path) -> None:
+    """Whether a store may be created, continued or replaced where this plan wants it, as the settings say.
+
+    Raises:
+        OutputError: something else is there.
+    """
+    location = store_location(plan.settings, folder)
+    objects = open_objects(location)
+    there = store_attributes(objects)
+    if there is None and not objects.is_empty():
+        raise OutputError(f"{location} holds something that is no conversion. Choose another place.")
+    if there is not None and not _goes_on(there, plan) and not plan.settings.overwrite:
+        raise OutputError(
+            f"{location} holds a conversion already. Choose another place, or replace it (overwrite=True, --overwrite)."
+        )
+
+
+def _goes_on(there: dict[str, Any], plan: Plan) -> bool:
+    return there.get("fingerprint") == plan.fingerprint and plan.settings.skip_exist
+
+
+def begin_store(plan: Plan, folder: Path, n_kept: int) -> None:
+    """Create the store, or make an interrupted run's ready to go on.
+
+    Args:
+        plan: of the run.
+        folder: output folder.
+        n_kept: leading stacks that are complete.
+
+    Raises:
+        OutputError: something else is there.
+    """
+    refuse_store(plan, folder)
+    objects = open_objects(store_location(plan.settings, folder))
+    there = store_attributes(objects)
+    content = {
+        "version": __version__,
+        "fingerprint": plan.fingerprint,
+        "identity": plan.identity,
+        "n_images": plan.n_images,
+        "n_stacks": plan.n_stacks,
+        "images_a_stack": plan.settings.batch_size,
+        "committed_stacks": n_kept,
+        "committed_images": int(plan.bounds[n_kept - 1, 1]) if n_kept else 0,
+        "status": "running",
+    }
+    if there is None or not _goes_on(there, plan):
+        objects.remove_everything()
+        _writestore_attributes(objects, content)
+    # Made on the disk and copied: Zarr asks an object store many questions about an array that it creates.
+    with tempfile.TemporaryDirectory(prefix="cryolike-") as made:
+        _create_arrays(plan, made)
+        # But for the group's own description, which must never be without its attributes.
+        for path in sorted(path for path in Path(made).glob("*/**/*") if path.is_file()):
+            objects.write(path.relative_to(made).as_posix(), path.read_bytes())
+    _writestore_attributes(objects, content)
+
+
+def _create_arrays(plan: Plan, folder: str) -> None:
+    """All arrays of the store as Zarr makes them, those of the images empty."""
+    import zarr
+
+    group = zarr.create_group(folder, zarr_format=3)
+    n_shard = plan.settings.batch_size
+    grid, n = plan.descriptor.polar_grid, plan.n_images
+    images = {"fourier": ((grid.n_shells, grid.n_inplanes), plan.descriptor.complex_dtype)}
+    if plan.settings.save_phys:
+        images["phys"] = (plan.descriptor.n_pixels, np.dtype(np.float32))
+    for name, (shape, dtype) in images.items():
+        n_chunk = chunk_images(n_shard, int(np.prod(shape)) * dtype.itemsize)
+        group.create_array(
+            name,
+            shape=(n, *shape),
+            shards=(n_shard, *shape),
+            chunks=(n_chunk, *shape),
+            dtype=dtype,
+            compressors=None,
+            filters=None,
+            fill_value=0,
+            dimension_names=["image", "shell", "inplane"] if name == "fourier" else ["image", "x", "y"],
+        )
+    for name, values in _columns(plan).items():
+        column = group.create_array(name, shape=values.shape, chunks=(min(len(values), _COLUMN_CHUNK),), dtype=values.dtype)
+        column[:] = values
+    # A name that is no UTF-8 cannot be text there.
+    names = [name.encode("utf-8", "backslashreplace").decode() for name in plan.table.files]
+    files = group.create_array("files", shape=(len(names),), dtype=str)
+    files[:] = np.array(names, dtype=object)
+
+
+def remove_store(location: str) -> None:
+    """Remove the store of a conversion, if there is one."""
+    objects = open_objects(location)
+    if store_attributes(objects) is not None:
+        objects.remove_everything()
+
+
+def commit(location: str, n_stacks: int, n_images: int, status: str = "running") -> None:
+    """Let this many stacks count. Fewer than already count are left alone.
+
+    Args:
+        location: path or URL of the store.
+        n_stacks, n_images: that are complete, all before them included.
+        status: 'running' or 'complete'.
+    """
+    objects = open_objects(location)
+    content = store_attributes(objects)
+    if content is None:
+        raise OutputError(f"{location} was removed while a conversion wrote to it.")
+    content["committed_stacks"] = max(n_stacks, content["committed_stacks"])
+    content["committed_images"] = max(n_images, content["committed_images"])
+    content["status"] = status
+    _writestore_attributes(objects, content)
+
+
+def committed_images(location: str) -> int | None:
+    """How many images of a store count; None if there is no store."""
+    content = store_attributes(open_objects(location))
+    return None if content is None else int(content["committed_images"])
+
+
+def shard_name(array: str, counter: int) -> str:
+    """The object that holds a stack's images: array is 'fourier' or 'phys'."""
+    return f"{array}/c/{counter}/0/0"
+
+
+def has_shard(location: str, array: str, counter: int, n_images: int, n_shard: int, image_bytes: int) -> bool:
+    """Whether a stack's shard is there, of the right size."""
+    return open_objects(location).size(shard_name(array, counter)) == shard_bytes(n_images, n_shard, image_bytes)
+
+
+def read_images(
+    location: str, array: str, counter: int, shape: tuple[int, ...], dtype: np.dtype[Any], first: int = 0
+) -> npt.NDArray[Any]:
+    """Images of one stack, (n, ...), from the image `first` on.
+
+    Raises:
+        InputError: they are not there.
+    """
+    image_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+    name = shard_name(array, counter)
+    try:
+        content = open_objects(location).read(name, first * image_bytes, shape[0] * image_bytes)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{location}/{name} does not exist, though its stack should be complete.") from None
+    if len(content) != shape[0] * image_bytes:
+        raise InputError(f"{location}/{name} is cut off.")
+    return np.frombuffer(content, dtype=dtype).reshape(shape)
+
+
+def _columns(plan: Plan) -> dict[str, npt.NDArray[Any]]:
+    """(n,) each; what no particle states is left out."""
+    rows = plan.table.rows
+    boxes = any(source.boxes for source in plan.table.sources)
+    columns = {}
+    for name, column in COLUMNS.items():
+        values = rows[column]
+        if values.dtype.kind == "f" and np.isnan(values).all():
+            continue
+        if (name == "uid" and not values.any()) or (name in ("top", "left") and not boxes):
+            continue
+        columns[name] = np.ascontiguousarray(values)
+    return columns
+
+
+def store_attributes(objects: ObjectStore) -> dict[str, Any] | None:
+    try:
+        group = json.loads(objects.read("zarr.json"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    found = group.get("attributes", {}).get(_ATTRIBUTES)
+    return found if isinstance(found, dict) else None
+
+
+def _writestore_attributes(objects: ObjectStore, content: dict[str, Any]) -> None:
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {_ATTRIBUTES: content}}
+    objects.write("zarr.json", json.dumps(group, indent=1).encode())

@@ -1,0 +1,24 @@
+"""How loops are compiled: without Python's global lock, and kept for the next process where there is a place for them."""
+
+from __future__ import annotations
+
+from numba import njit
+
+
+def _compiled_code_can_be_kept() -> bool:
+    """Whether numba finds a place for compiled code: beside this file or in the user's cache. Without one it would not even import."""
+
+    def probe() -> None:
+        """Compiled by nobody."""
+
+    try:
+        njit(cache=True)(probe)
+    except RuntimeError:
+        return False
+    return True
+
+
+OPTIONS = {"nogil": True, "cache": _compiled_code_can_be_kept()}
+
+# Sums may be reordered and fused, which vectorises them; NaN and infinity must stay visible.
+REORDER = {"reassoc", "contract", "nsz"}

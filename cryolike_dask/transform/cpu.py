@@ -1,0 +1,196 @@
+"""What happens to a chunk of images: downsample, centre, polar Fourier transform, normalise.
+
+No files, no Dask: arrays in, arrays out, the same whatever else runs beside it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.settings import DownsampleType
+from cryolike_dask.transform import kernels
+from cryolike_dask.transform.centring import OK, centre
+from cryolike_dask.transform.interpolation import PolarInterpolation, plan_interpolation
+from cryolike_dask.transform.malloc import keep_work_buffers
+
+# Bytes of half spectra worked on together: few enough to stay in a core's cache, enough to share the cost of a call.
+_CACHE_BYTES = 768 * 1024
+
+_threads_lock = threading.Lock()
+_threads_before: list[int] = []
+
+
+@dataclass(frozen=True)
+class TransformedImages:
+    """Where a transform puts its results; the caller owns the arrays.
+
+    Args:
+        fourier: (k, n_shells, n_inplanes) complex, unit norm each.
+        physical: (k, n_x, n_y) float32, centred images.
+        power: (k, n_shells) float64, the mean of |F|^2 over the in-planes.
+        status: (k,) uint8: OK, CONSTANT or NOT_FINITE; unless OK the image's other values are all zero.
+    """
+
+    fourier: npt.NDArray[Any]
+    physical: npt.NDArray[np.float32]
+    power: npt.NDArray[np.float64]
+    status: npt.NDArray[np.uint8]
+
+    @classmethod
+    def allocate(cls, n_images: int, descriptor: ImageDescriptor) -> TransformedImages:
+        grid = descriptor.polar_grid
+        return cls(
+            fourier=np.zeros((n_images, grid.n_shells, grid.n_inplanes), dtype=descriptor.complex_dtype),
+            physical=np.zeros((n_images, *descriptor.n_pixels), dtype=np.float32),
+            power=np.zeros((n_images, grid.n_shells)),
+            status=np.zeros(n_images, dtype=np.uint8),
+        )
+
+    @property
+    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        """Fourier, physical, power and status."""
+        return (self.fourier, self.physical, self.power, self.status)
+
+    def first(self, n_images: int) -> TransformedImages:
+        """Views of the first n images."""
+        return TransformedImages(*(array[:n_images] for array in self.arrays))
+
+
+class Transform(Protocol):
+    """Turns images as they lie on disk, (k, rows, columns) float32, into `results`."""
+
+    @property
+    def n_together(self) -> int:
+        """Images that are worked on together; calls with fewer waste some of the device."""
+
+    def __call__(self, images: npt.NDArray[Any], results: TransformedImages) -> None: ...
+
+
+@dataclass(frozen=True)
+class _CompiledPlan:
+    """The interpolation table in the layout and precision of the compiled loops; see `kernels.polar_images`."""
+
+    table: PolarInterpolation
+    start: npt.NDArray[np.int32]
+    weights: npt.NDArray[Any]
+    wrapped: npt.NDArray[np.int64]
+    wrapped_start: npt.NDArray[np.int32]
+    wrapped_weights: npt.NDArray[Any]
+    shell_weights: npt.NDArray[np.float64]
+
+
+@lru_cache(maxsize=4)
+def _compiled_plan(descriptor: ImageDescriptor) -> _CompiledPlan:
+    table = plan_interpolation(descriptor)
+    fine_x = table.fine_shape[0]
+    last = fine_x - table.width
+    (wrapped,) = np.nonzero((table.column < 0) | (table.column > last))
+    # In the main pass a wrapped point reads a place that is merely safe to read.
+    start = 2 * (table.row * fine_x + np.clip(table.column, 0, last))
+    weights = np.concatenate([table.weights_y, table.weights_x], axis=1).astype(descriptor.real_dtype)
+    strip_column = (table.column[wrapped] + table.width) % fine_x
+    return _CompiledPlan(
+        table=table,
+        start=start.astype(np.int32),
+        weights=weights,
+        wrapped=wrapped,
+        wrapped_start=(2 * (table.row[wrapped] * 2 * table.width + strip_column)).astype(np.int32),
+        wrapped_weights=weights[wrapped],
+        shell_weights=descriptor.polar_grid.shell_weights,
+    )
+
+
+class CompiledTransform:
+    """The transform on CPU cores: FFTs by torch, everything between them in compiled loops, a few images in cache at a time.
+
+    Tables are shared by all transforms of a process; work buffers are this object's, so each thread needs its own.
+    """
+
+    def __init__(self, descriptor: ImageDescriptor, downsample_factor: int = 1, downsample_type: DownsampleType = "mean") -> None:
+        keep_work_buffers()
+        self.descriptor = descriptor
+        self.factor = downsample_factor
+        self.maximum = downsample_type == "max"
+        self.plan = plan = _compiled_plan(descriptor)
+        table = plan.table
+        (n_x, n_y), (fine_x, fine_y) = table.n_pixels, table.fine_shape
+        real, cplx = descriptor.real_dtype, descriptor.complex_dtype
+        self._together = max(1, _CACHE_BYTES // (table.n_spectrum_rows * fine_x * cplx.itemsize))
+        # In float32 the mean of a block would lose 6e-8 of the brightness, which centring then magnifies.
+        self._small = np.zeros((n_x, n_y))
+        self._padded = np.zeros((self._together, n_x, fine_y), dtype=real)
+        self._rows = np.zeros((self._together, table.n_spectrum_rows, fine_x), dtype=cplx)
+        self._strip = np.zeros((table.n_spectrum_rows, 4 * table.width), dtype=real)
+        self._joined = np.zeros(2 * len(plan.wrapped), dtype=real)
+        self._half = np.zeros((table.n_shells, 2 * table.n_angles), dtype=real)
+
+    @property
+    def n_together(self) -> int:
+        """Images that share the cache."""
+        return self._together
+
+    def __call__(self, images: npt.NDArray[Any], results: TransformedImages) -> None:
+        """See `Transform`."""
+        with single_threaded_torch():
+            for first in range(0, len(images), self._together):
+                part = slice(first, first + self._together)
+                self._transform(images[part], TransformedImages(*(array[part] for array in results.arrays)))
+
+    def _transform(self, images: npt.NDArray[Any], results: TransformedImages) -> None:
+        plan, table, real = self.plan, self.plan.table, self.descriptor.real_dtype
+        padded, rows = self._padded[: len(images)], self._rows[: len(images)]
+        centre(
+            images,
+            self.factor,
+            self.maximum,
+            self._small,
+            table.deconvolution_x,
+            table.deconvolution_y,
+            results.physical,
+            padded,
+            results.status,
+        )
+        results.physical[results.status != OK] = 0
+        kernels.lay_out_rows(torch.fft.rfft(torch.from_numpy(padded), dim=-1).numpy(), rows, table.margin)
+        grids = torch.fft.fft(torch.from_numpy(rows), dim=-1).numpy()
+        kernels.polar_images(
+            grids.view(real),
+            plan.start,
+            plan.weights,
+            plan.wrapped,
+            plan.wrapped_start,
+            plan.wrapped_weights,
+            plan.shell_weights,
+            table.conjugate,
+            results.status,
+            self._strip,
+            self._joined,
+            self._half,
+            results.fourier.view(real),
+            results.power,
+        )
+
+
+@contextmanager
+def single_threaded_torch() -> Iterator[None]:
+    """Parallelism is one thread a stack; a second level inside torch would only fight with it. Restored afterwards."""
+    with _threads_lock:
+        # The setting is each thread's own, but a new thread begins with the latest one of any: what to restore is what held before
+        # the first of those inside came.
+        _threads_before.append(_threads_before[0] if _threads_before else torch.get_num_threads())
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _threads_lock:
+            torch.set_num_threads(_threads_before.pop())

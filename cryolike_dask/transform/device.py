@@ -1,0 +1,52 @@
+"""Which device a task computes on."""
+
+from __future__ import annotations
+
+from cryolike_dask.errors import ConversionError
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.settings import ConversionSettings, Device
+from cryolike_dask.transform.cpu import CompiledTransform, Transform
+
+
+def resolve_device(device: Device) -> str:
+    """'cpu' or 'cuda:0'. A worker sees its own GPU as number 0 (CUDA_VISIBLE_DEVICES), so devices are never counted.
+
+    Raises:
+        ConversionError: CUDA was asked for and this worker has none.
+    """
+    if device == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda:0"
+    if device == "cuda":
+        raise ConversionError(
+            "device='cuda' was asked for, but this worker has no CUDA device. Use workers with a GPU (and a CUDA build of torch), or "
+            "device='auto'."
+        )
+    return "cpu"
+
+
+def peak_device_bytes(device: Device) -> int:
+    """The most CUDA memory that tensors of this process have taken at once; 0 on a CPU.
+
+    Raises:
+        ConversionError: as for `resolve_device`.
+    """
+    found = resolve_device(device)
+    if found == "cpu":
+        return 0
+    import torch
+
+    return int(torch.cuda.max_memory_allocated(found))
+
+
+def make_transform(descriptor: ImageDescriptor, settings: ConversionSettings) -> Transform:
+    """The transform for this worker. Not to be shared between threads."""
+    device = resolve_device(settings.device)
+    if device == "cpu":
+        return CompiledTransform(descriptor, settings.downsample_factor, settings.downsample_type)
+    from cryolike_dask.transform.gpu import TorchTransform
+
+    return TorchTransform(descriptor, settings.downsample_factor, settings.downsample_type, device)

@@ -1,0 +1,44 @@
+"""A conversion as its formula says it, in float64: slow, short, and independent of the fast one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+
+Image = npt.NDArray[np.float64]
+
+
+def downsample(image: Image, factor: int, kind: str) -> Image:
+    """Means or maxima of the f x f blocks; a trailing remainder is dropped."""
+    n, m = image.shape[0] // factor, image.shape[1] // factor
+    blocks = image[: n * factor, : m * factor].reshape(n, factor, m, factor)
+    return np.asarray(blocks.mean(axis=(1, 3)) if kind == "mean" else blocks.max(axis=(1, 3)))
+
+
+def centre(image: Image) -> Image:
+    """The image less its mean, over its largest absolute value."""
+    centred = image - image.mean()
+    return np.asarray(centred / np.abs(centred).max())
+
+
+def direct_polar_transform(image: Image, descriptor: ImageDescriptor) -> npt.NDArray[np.complex128]:
+    """(n_shells, n_inplanes) direct Fourier sum of one centred image at the polar points, with unit norm.
+
+    F(s, j) = sum over x, y of a[x, y] exp(-i (k1 x + k2 y)), k1 = 4 pi r_s cos(theta_j) / n_x, k2 = 4 pi r_s sin(theta_j) / n_y,
+    x and y counted from the middle pixel n // 2.
+    """
+    grid = descriptor.polar_grid
+    n_x, n_y = descriptor.n_pixels
+    result: npt.NDArray[Any] = np.empty((grid.n_shells, grid.n_inplanes), dtype=np.complex128)
+    x, y = np.arange(n_x) - n_x // 2, np.arange(n_y) - n_y // 2
+    for s, radius in enumerate(grid.radii.tolist()):
+        k1 = 4 * np.pi * radius * np.cos(grid.angles) / n_x
+        k2 = 4 * np.pi * radius * np.sin(grid.angles) / n_y
+        along_y = image @ np.exp(-1j * np.outer(y, k2))  # (n_x, n_inplanes)
+        result[s] = (np.exp(-1j * np.outer(x, k1)) * along_y).sum(axis=0)
+    norm = np.sqrt((grid.shell_weights[:, None] * np.abs(result) ** 2).sum())
+    return np.asarray(result / norm)

@@ -1,0 +1,264 @@
+"""The transform in torch operations: on CUDA devices, and on a CPU as a second opinion.
+
+The interpolation is one sparse matrix, polar points by grid points; its product with the half spectra of several images, their real
+and imaginary parts as columns, interpolates them all (cuSPARSE on a GPU, MKL on a CPU).
+
+On a GPU images travel through pinned staging buffers on a copy stream while the previous batch is computed, and results travel back
+on the same stream.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.settings import DownsampleType
+from cryolike_dask.transform.centring import CONSTANT, NOT_FINITE, OK
+from cryolike_dask.transform.cpu import TransformedImages
+from cryolike_dask.transform.interpolation import PolarInterpolation, plan_interpolation
+
+logger = logging.getLogger(__name__)
+
+_CPU_TOGETHER = 8  # 16 columns, the sweet spot of the CPU's sparse product
+_GPU_MEMORY_SHARE = 0.25  # of what is free, for one batch: two are in flight, and other threads and processes want some
+_GPU_TOGETHER = 256
+
+_device_locks: dict[str, threading.Lock] = {}
+_device_locks_lock = threading.Lock()
+
+
+def device_lock(device: str) -> threading.Lock:
+    """One stack of a process computes on a device at a time, while its other threads read and write."""
+    with _device_locks_lock:
+        return _device_locks.setdefault(device, threading.Lock())
+
+
+class _Tables:
+    """The interpolation on a device. Shared by all transforms of a process; never changed."""
+
+    def __init__(self, descriptor: ImageDescriptor, device: str) -> None:
+        real = torch.float64 if descriptor.precision == "double" else torch.float32
+        self.table = table = plan_interpolation(descriptor)
+        self.matrix = _sparse_matrix(table).to(real).to(device)
+        scale = np.outer(table.deconvolution_x, table.deconvolution_y)
+        self.deconvolution = torch.from_numpy(scale).to(device)  # (n_x, n_y)
+        self.shell_weights = torch.from_numpy(descriptor.polar_grid.shell_weights).to(device)
+        self.conjugate = torch.from_numpy(table.conjugate).to(device)
+        ky = np.arange(table.n_spectrum_rows) - table.margin
+        highest = table.fine_shape[1] // 2
+        self.mirrored = torch.from_numpy((ky < 0) | (ky > highest)).to(device)
+        self.ky = torch.from_numpy(np.where(ky > highest, 2 * highest - ky, np.abs(ky))).to(device)
+
+
+@lru_cache(maxsize=4)
+def _tables(descriptor: ImageDescriptor, device: str) -> _Tables:
+    return _Tables(descriptor, device)
+
+
+def _sparse_matrix(table: PolarInterpolation) -> torch.Tensor:
+    """(n_points, n_spectrum_rows * fine_x) CSR, w * w entries a row."""
+    w, fine_x = table.width, table.fine_shape[0]
+    rows = table.row[:, None, None] + np.arange(w)[None, :, None]
+    columns = (table.column[:, None, None] + np.arange(w)[None, None, :]) % fine_x
+    places = (rows * fine_x + columns).reshape(-1)
+    weights = (table.weights_y[:, :, None] * table.weights_x[:, None, :]).reshape(-1)
+    pointers = np.arange(0, len(places) + 1, w * w)
+    index = np.int32 if len(places) < 2**31 else np.int64
+    # Footprints that wrap hold their columns out of order, which the products do not mind.
+    with torch.sparse.check_sparse_tensor_invariants(False), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(pointers.astype(index)),
+            torch.from_numpy(places.astype(index)),
+            torch.from_numpy(weights),
+            size=(table.n_points, table.n_spectrum_rows * fine_x),
+        )
+
+
+class TorchTransform:
+    """The transform on one device.
+
+    Args:
+        descriptor: grids and precision of the images as written.
+        downsample_factor, downsample_type: block size, 'mean' or 'max'.
+        device: 'cpu' or 'cuda:0'.
+    """
+
+    def __init__(
+        self, descriptor: ImageDescriptor, downsample_factor: int = 1, downsample_type: DownsampleType = "mean", device: str = "cpu"
+    ) -> None:
+        self.descriptor = descriptor
+        self.factor = downsample_factor
+        self.downsample_type = downsample_type
+        self.device = device
+        with device_lock(device):
+            self.tables = _tables(descriptor, device)
+        self._batch = _CPU_TOGETHER if device == "cpu" else self._fitting_batch()
+        self._staging: _Staging | None = None
+
+    @property
+    def n_together(self) -> int:
+        """Images of a batch."""
+        return self._batch
+
+    def __call__(self, images: npt.NDArray[Any], results: TransformedImages) -> None:
+        """See `Transform`."""
+        with device_lock(self.device):
+            if self.device == "cpu":
+                for first in range(0, len(images), self._batch):
+                    part = slice(first, first + self._batch)
+                    self._store(self._transform(torch.from_numpy(images[part])), results, part)
+            else:
+                self._transform_overlapped(images, results)
+
+    def _transform(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Fourier, physical, power and status of (k, rows, columns) images on the device."""
+        tables, table = self.tables, self.tables.table
+        precise = images.to(torch.float64)
+        if self.factor > 1:
+            precise = self._downsampled(precise)
+        n_x, n_y = table.n_pixels
+        mean = precise.mean(dim=(1, 2), keepdim=True)
+        finite = torch.isfinite(mean[:, 0, 0])
+        flat = precise.flatten(1)
+        varies = flat.amin(1) != flat.amax(1)
+        good = finite & varies
+        centred = torch.where(good[:, None, None], precise - mean, 1.0)
+        centred /= centred.abs().amax(dim=(1, 2), keepdim=True)
+        real = self.tables.matrix.dtype
+        physical = centred.to(torch.float32)
+        padded = torch.zeros((len(images), n_x, table.fine_shape[1]), dtype=real, device=images.device)  # (k, n_x, fine_y)
+        half_y, half_x = n_y // 2, n_x // 2
+        scaled = (centred * tables.deconvolution).to(real)
+        padded[:, :, : n_y - half_y] = scaled[:, :, half_y:]
+        padded[:, :, table.fine_shape[1] - half_y :] = scaled[:, :, :half_y]
+        spectra = torch.fft.rfft(padded, dim=-1).transpose(1, 2)[:, tables.ky]  # (k, n_spectrum_rows, n_x)
+        spectra = torch.where(tables.mirrored[:, None], spectra.conj(), spectra)
+        rows = torch.zeros((*spectra.shape[:2], table.fine_shape[0]), dtype=spectra.dtype, device=images.device)
+        rows[:, :, : n_x - half_x] = spectra[:, :, half_x:]
+        rows[:, :, table.fine_shape[0] - half_x :] = spectra[:, :, :half_x]
+        grids = torch.view_as_real(torch.fft.fft(rows, dim=-1))  # (k, n_spectrum_rows, fine_x, 2)
+        columns = grids.reshape(len(images), -1, 2).transpose(0, 1).reshape(-1, 2 * len(images))  # (grid points, 2 k)
+        half = (tables.matrix @ columns).reshape(table.n_shells, table.n_angles, len(images), 2).permute(2, 0, 1, 3)
+        return self._normalised(torch.view_as_complex(half.contiguous()), physical, finite, varies)
+
+    def _downsampled(self, images: torch.Tensor) -> torch.Tensor:
+        n_x, n_y = self.tables.table.n_pixels
+        blocks = images[:, : n_x * self.factor, : n_y * self.factor].reshape(len(images), n_x, self.factor, n_y, self.factor)
+        if self.downsample_type == "mean":
+            return blocks.mean(dim=(2, 4))
+        # A maximum would hide a pixel of minus infinity.
+        return torch.where(torch.isfinite(blocks), blocks, torch.nan).amax(dim=(2, 4))
+
+    def _normalised(
+        self, half: torch.Tensor, physical: torch.Tensor, finite: torch.Tensor, varies: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        tables, grid = self.tables, self.descriptor.polar_grid
+        power = (torch.view_as_real(half).to(torch.float64) ** 2).sum(dim=(2, 3))  # (k, n_shells)
+        norm = (power @ tables.shell_weights) * (grid.n_inplanes // half.shape[2])
+        good = finite & varies
+        scale = torch.where(good, norm, torch.inf).rsqrt()
+        half = half * scale[:, None, None].to(half.real.dtype)
+        if grid.n_inplanes == half.shape[2]:
+            fourier = torch.where(tables.conjugate, half.conj(), half)
+        else:
+            fourier = torch.cat([half, half.conj()], dim=2)
+        status = torch.where(finite, torch.where(varies, OK, CONSTANT), NOT_FINITE).to(torch.uint8)
+        power = power * (scale**2)[:, None] / half.shape[2]
+        bad = ~good
+        fourier[bad], physical[bad], power[bad] = 0, 0, 0
+        return fourier.resolve_conj(), physical, power, status
+
+    @staticmethod
+    def _store(computed: tuple[torch.Tensor, ...], results: TransformedImages, part: slice) -> None:
+        for tensor, target in zip(computed, results.arrays, strict=True):
+            torch.from_numpy(target[part]).copy_(tensor)
+
+    # What follows runs on CUDA devices only.
+
+    def _fitting_batch(self) -> int:
+        free, _ = torch.cuda.mem_get_info(self.device)
+        table = self.tables.table
+        grid_bytes = 4 * table.n_spectrum_rows * table.fine_shape[0] * self.descriptor.complex_dtype.itemsize
+        output_bytes = 3 * self.descriptor.polar_grid.n_points * self.descriptor.complex_dtype.itemsize
+        return max(1, min(_GPU_TOGETHER, int(_GPU_MEMORY_SHARE * free) // (grid_bytes + output_bytes)))
+
+    def _transform_overlapped(self, images: npt.NDArray[Any], results: TransformedImages) -> None:
+        first = 0
+        while first < len(images):
+            try:
+                first = self._transform_from(first, images, results)
+            except torch.OutOfMemoryError:
+                if self._batch == 1:
+                    raise
+                self._staging = None
+                torch.cuda.empty_cache()
+                self._batch = max(1, self._batch // 2)
+                logger.warning("%s is short of memory: going on with batches of %d images.", self.device, self._batch)
+
+    def _transform_from(self, first: int, images: npt.NDArray[Any], results: TransformedImages) -> int:
+        """Transform the images from `first` on, copying one batch while another is computed. Returns the number done."""
+        if self._staging is None:
+            self._staging = _Staging(self._batch, images.shape[1:], self.descriptor, self.device)
+        staging = self._staging
+        pending: tuple[int, range] | None = None
+        for turn, begin in enumerate(range(first, len(images), self._batch)):
+            part = range(begin, min(begin + self._batch, len(images)))
+            on_device = staging.upload(turn % 2, images[part.start : part.stop])
+            computed = self._transform(on_device)
+            staging.download(turn % 2, computed)
+            if pending is not None:
+                staging.collect(*pending, results)
+            pending = (turn % 2, part)
+        if pending is not None:
+            staging.collect(*pending, results)
+        return len(images)
+
+
+class _Staging:
+    """Two sets of pinned host buffers and a stream for copies, so that transfers and computation overlap."""
+
+    def __init__(self, batch: int, image_shape: tuple[int, ...], descriptor: ImageDescriptor, device: str) -> None:
+        self.device = device
+        self.copies = torch.cuda.Stream(device)
+        outputs = TransformedImages.allocate(1, descriptor).arrays
+        self.images = [torch.empty((batch, *image_shape), dtype=torch.float32, pin_memory=True) for _ in range(2)]
+        self.outputs = [
+            [torch.empty((batch, *o.shape[1:]), dtype=torch.from_numpy(o).dtype, pin_memory=True) for o in outputs]
+            for _ in range(2)
+        ]
+        self.ready = [torch.cuda.Event(), torch.cuda.Event()]
+
+    def upload(self, turn: int, images: npt.NDArray[Any]) -> torch.Tensor:
+        """Images on the device; the computing stream waits for them."""
+        pinned = self.images[turn][: len(images)]
+        pinned.copy_(torch.from_numpy(images))
+        with torch.cuda.stream(self.copies):
+            on_device = pinned.to(self.device, non_blocking=True)
+        compute = torch.cuda.current_stream(self.device)
+        compute.wait_stream(self.copies)
+        on_device.record_stream(compute)
+        return on_device
+
+    def download(self, turn: int, computed: tuple[torch.Tensor, ...]) -> None:
+        """Begin copying results to pinned memory."""
+        self.copies.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.copies):
+            for tensor, pinned in zip(computed, self.outputs[turn], strict=True):
+                pinned[: len(tensor)].copy_(tensor, non_blocking=True)
+                tensor.record_stream(self.copies)
+            self.ready[turn].record(self.copies)
+
+    def collect(self, turn: int, part: range, results: TransformedImages) -> None:
+        """Wait for the results of a turn and store them."""
+        self.ready[turn].synchronize()
+        for pinned, target in zip(self.outputs[turn], results.arrays, strict=True):
+            torch.from_numpy(target[part.start : part.stop]).copy_(pinned[: len(part)])
