@@ -60,3 +60,8 @@ def pixel_size_of(stacks: list[WrittenStack]) -> float:
 def plan_of(particles: ParticleSet, descriptor: ImageDescriptor | None = None, **options: Any) -> Any:
     """The plan for the set; nothing is written."""
     return Conversion(particles_from_star(particles.star, particles.mrc), descriptor or params(), **options).plan
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by its path in it."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

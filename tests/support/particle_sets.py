@@ -23,6 +23,8 @@ needs_reference = pytest.mark.skipif(not (SHARED / "reference").is_dir(), reason
 
 BOX, PIXEL_SIZE = 12, 2.0
 NO_PLOTS: dict[str, Any] = {"flag_plots": False}
+ABC = {"A.mrcs": 7, "B.mrcs": 2, "C.mrcs": 6}
+"""The guide's example: images in each file."""
 
 Images = Mapping[str, npt.NDArray[np.float32]]
 Listed = Sequence[tuple[str, int]]

@@ -15,10 +15,10 @@ from cryolike_dask import (
     verify_output,
 )
 from cryolike_dask.settings import ConversionSettings
-from tests.pipeline.conftest import ABC, files_of
-from tests.support.conversions import convert
+from tests.support.conversions import convert, files_of
 from tests.support.independent_reader import read_stacks
 from tests.support.particle_sets import (
+    ABC,
     NO_PLOTS,
     assert_holds,
     params,

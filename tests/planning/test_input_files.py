@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from click.testing import CliRunner
 
@@ -180,3 +181,18 @@ def test_a_manifest_that_is_lost_during_a_run_is_written_anew(
     copy_anew(files[0])
     with pytest.raises(OutputError, match=rf"{files[0].name} has changed"):
         conversion(data, out, skip_exist=True).run()
+
+
+@pytest.mark.parametrize("way", ["run", "graph"])
+def test_inputs_that_changed_after_planning_are_told_before_anything_is_written(tmp_path: Path, way: str) -> None:
+    data = write_demo_particles(tmp_path / "particles", n_images=12, box=16, pixel_size=3.0, n_files=3, seed=1)
+    planned = conversion(data, tmp_path / "out")
+    touched, gone, same = sorted(data.folder_mrc.iterdir())
+    os.utime(touched, ns=(0, touched.stat().st_mtime_ns + 1))
+    gone.unlink()
+    with pytest.raises(InputError, match=r"2 image files changed after .* bytes of .* then, .* now\); .*No such file") as told:
+        planned.run() if way == "run" else dask.compute(planned.to_delayed(), scheduler="synchronous")
+    assert touched.name in str(told.value)
+    assert gone.name in str(told.value)
+    assert same.name not in str(told.value)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file() and ".graph-" not in str(path)]

@@ -16,11 +16,11 @@ from cryolike_dask import (
     convert_particle_stacks_from_paired_star_and_mrc_files,
     particles_from_paired_star_and_mrc_files,
 )
-from tests.pipeline.conftest import ABC
 from tests.support.conversions import convert, refused
 from tests.support.cs_files import particle_columns, write_cs
 from tests.support.independent_reader import read_stacks
 from tests.support.particle_sets import (
+    ABC,
     NO_PLOTS,
     ParticleSet,
     assert_holds,

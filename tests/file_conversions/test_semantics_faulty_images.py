@@ -13,10 +13,10 @@ from cryolike_dask import (
     convert_particle_stacks_from_indexed_star_file,
     verify_output,
 )
-from tests.pipeline.conftest import ABC, files_of
-from tests.support.conversions import convert, refused
+from tests.support.conversions import convert, files_of, refused
 from tests.support.independent_reader import read_stacks
 from tests.support.particle_sets import (
+    ABC,
     BOX,
     NO_PLOTS,
     ParticleSet,

@@ -11,7 +11,7 @@ import pytest
 
 from cryolike_dask import Conversion, InputError, particles_from_star
 from cryolike_dask.execution.convert_stack import Stopwatch
-from tests.pipeline.conftest import files_of
+from tests.support.conversions import files_of
 from tests.support.particle_sets import BOX, NO_PLOTS, ParticleSet, params, write_particle_set
 
 TIME = re.compile(r"about \S.* on \d+ cores? of this machine")

@@ -18,7 +18,7 @@ from cryolike_dask import (
     convert_particle_stacks_from_paired_star_and_mrc_files,
     load_stack,
 )
-from tests.pipeline.conftest import files_of
+from tests.support.conversions import files_of
 from tests.support.cs_files import particle_columns, write_cs
 from tests.support.independent_reader import DESCRIPTOR, MAY_BE_ABSENT, PER_IMAGE, SCALARS, WrittenStack, read_arrays, read_stacks
 from tests.support.particle_sets import (

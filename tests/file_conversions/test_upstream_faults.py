@@ -31,12 +31,12 @@ from cryolike_dask.cli.convert import convert as convert_command
 from cryolike_dask.mrc.reader import ImageFileReader
 from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.transform.cpu import CompiledTransform, TransformedImages
-from tests.pipeline.conftest import ABC, files_of
-from tests.support.conversions import convert
+from tests.support.conversions import convert, files_of
 from tests.support.cs_files import ctf_columns, particle_columns, uids, write_cs
 from tests.support.independent_reader import read_stacks, read_tensor
 from tests.support.mrc_files import MODES, example_images, pack_mrc
 from tests.support.particle_sets import (
+    ABC,
     BOX,
     NO_PLOTS,
     SHARED,

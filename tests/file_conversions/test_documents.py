@@ -16,10 +16,9 @@ from cryolike_dask import (
     convert_particle_stacks_from_indexed_star_file,
     convert_particle_stacks_from_paired_star_and_mrc_files,
 )
-from tests.pipeline.conftest import ABC
 from tests.support.cs_files import blob_columns, ctf_columns, particle_columns, uids, write_cs
 from tests.support.independent_reader import read_stacks
-from tests.support.particle_sets import NO_PLOTS, ParticleSet, assert_holds, in_sequence, params, write_images, write_star
+from tests.support.particle_sets import ABC, NO_PLOTS, ParticleSet, assert_holds, in_sequence, params, write_images, write_star
 
 
 def fft_names(n: int, folder: str = "output") -> list[str]:

@@ -23,7 +23,7 @@ from cryolike_dask.execution.executors.interface import Done
 from cryolike_dask.execution.executors.serial import SerialExecutor
 from cryolike_dask.execution.executors.threads import ThreadExecutor
 from cryolike_dask.progress import NoProgress, StackProgress
-from tests.pipeline.conftest import files_of
+from tests.support.conversions import files_of
 from tests.support.independent_reader import read_arrays, read_stacks
 from tests.support.particle_sets import NO_PLOTS, ParticleSet, assert_holds, params, traced
 

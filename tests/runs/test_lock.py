@@ -1,0 +1,146 @@
+"""The lock on an output folder: who may write to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.planning import input_files
+from cryolike_dask.planning.input_files import sha256_of_files
+from cryolike_dask.runs import folder as run_folder
+from cryolike_dask.runs import lock as run_lock
+from cryolike_dask.runs.folder import acquire, is_current
+from tests.support.chaos import until
+from tests.support.clusters import conversion, make_particles
+
+
+def foreign_lock(folder: Path, **changes: Any) -> Path:
+    hidden = folder / ".conversion"
+    hidden.mkdir(parents=True)
+    owner = {"host": "elsewhere", "machine": "elsewhere 1", "pid": 1, "process_started": 0, "token": "x", "since": "yesterday"}
+    (hidden / "lock").write_text(json.dumps(owner | changes))
+    return hidden / "lock"
+
+
+def test_the_lock_names_its_owner_and_goes_with_it(tmp_path: Path) -> None:
+    run = acquire(tmp_path)
+    owner = json.loads(run.lock.read_text())
+    assert owner["pid"] == os.getpid()
+    assert {"host", "since", "token"} <= set(owner)
+    assert is_current(tmp_path, run.token)
+    run.release()
+    assert not is_current(tmp_path, run.token)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_owner_is_refused_by_host_process_and_time(tmp_path: Path) -> None:
+    run = acquire(tmp_path)
+    with pytest.raises(OutputError, match=rf"process {os.getpid()} on \S+, since \d{{4}}-"):
+        acquire(tmp_path)
+    run.release()
+    acquire(tmp_path).release()
+
+
+def test_only_one_of_many_that_start_at_once_gets_the_folder(tmp_path: Path) -> None:
+    foreign_lock(tmp_path, machine=run_lock._machine(), pid=2**22 + 1)  # stale, so that all try to take it over
+
+    def attempt(_: int) -> object:
+        try:
+            return acquire(tmp_path)
+        except OutputError:
+            return None
+
+    with ThreadPoolExecutor(16) as pool:
+        owners = [run for run in pool.map(attempt, range(16)) if run]
+    assert len(owners) == 1
+
+
+def test_a_lock_of_a_dead_process_is_taken_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    foreign_lock(tmp_path, machine=run_lock._machine(), pid=dead.pid)
+    run = acquire(tmp_path)
+    assert f"process {dead.pid} on elsewhere" in caplog.text
+    run.release()
+
+
+def test_a_lock_of_another_process_that_has_the_same_number_now_is_taken_over(tmp_path: Path) -> None:
+    foreign_lock(tmp_path, machine=run_lock._machine(), pid=os.getpid(), process_started=1.0)
+    acquire(tmp_path).release()
+
+
+def test_a_lock_of_another_machine_is_respected_while_it_is_touched(tmp_path: Path) -> None:
+    lock = foreign_lock(tmp_path)
+    with pytest.raises(OutputError, match=r"process 1 on elsewhere, since yesterday.*remove .*lock"):
+        acquire(tmp_path)
+    long_ago = lock.stat().st_mtime - run_lock.STALE_SECONDS - 1
+    os.utime(lock, (long_ago, long_ago))
+    acquire(tmp_path).release()
+
+
+def test_a_lock_that_was_cut_off_is_taken_over_after_a_while(tmp_path: Path) -> None:
+    lock = foreign_lock(tmp_path)
+    lock.write_text('{"host": ')
+    with pytest.raises(OutputError, match="Another conversion"):
+        acquire(tmp_path)
+    os.utime(lock, (1, 1))
+    acquire(tmp_path).release()
+
+
+def test_a_run_whose_lock_was_taken_notices_and_leaves_the_new_one_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = acquire(tmp_path)
+    first.lock.unlink()
+    second = acquire(tmp_path)
+    assert not is_current(tmp_path, first.token)
+    monkeypatch.setattr(run_folder, "HEARTBEAT_SECONDS", 0)
+    with pytest.raises(OutputError, match="removed or taken over"):
+        first.refuse_lost_lock()
+    first.release()
+    assert is_current(tmp_path, second.token)
+    second.refuse_lost_lock()
+    second.release()
+
+
+def test_a_lock_is_touched_while_its_run_is_busy_and_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_lock, "HEARTBEAT_SECONDS", 0.01)
+    run = acquire(tmp_path)
+    with run.heartbeat():
+        os.utime(run.lock, (1, 1))
+        until(lambda: run.lock.stat().st_mtime > 1, "a heartbeat")
+        run.lock.write_text("{}")  # as if another run had taken it
+        until(lambda: "cryolike-heartbeat" not in {thread.name for thread in threading.enumerate()}, "the end of it")
+    run.lock.unlink()
+    run.release()
+
+
+def test_a_lock_is_touched_while_inputs_are_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hours may pass before the first stack; another machine must not take the folder for that of a dead run."""
+    data = make_particles(tmp_path / "particles", n_images=12)
+    lock = tmp_path / "out" / ".conversion" / "lock"
+
+    def slowly(paths: Sequence[str]) -> list[str | InputError]:
+        os.utime(lock, (1, 1))
+        until(lambda: lock.stat().st_mtime > 1, "a heartbeat")
+        return sha256_of_files(paths)
+
+    monkeypatch.setattr(run_lock, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(input_files, "sha256_of_files", slowly)
+    assert conversion(data, tmp_path / "out", hash_inputs=True).run().n_images == 12
+
+
+def test_tokens_of_dead_runs_end_with_the_next_run(tmp_path: Path) -> None:
+    foreign_lock(tmp_path, machine=run_lock._machine(), pid=2**22 + 1)
+    (tmp_path / ".conversion" / "oldoldoldold").touch()
+    run = acquire(tmp_path)
+    assert not is_current(tmp_path, "oldoldoldold")
+    run.release()

@@ -1,0 +1,53 @@
+"""The contrast transfer function, compared with the formula written out."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from cryolike_dask.simulation.ctf import contrast_transfer, ctf_zero_resolutions, electron_wavelength
+
+
+def test_wavelength_is_the_textbook_one() -> None:
+    assert electron_wavelength(300.0) == pytest.approx(0.019687, rel=1e-4)
+    assert electron_wavelength(200.0) == pytest.approx(0.025079, rel=1e-4)
+
+
+def test_ctf_takes_defocus_u_along_the_stated_azimuth() -> None:
+    box, pixel_size, wavelength = 64, 2.0, electron_wavelength(300.0)
+    ctf = contrast_transfer(
+        box,
+        pixel_size,
+        np.array([15_000.0]),
+        np.array([9_000.0]),
+        np.radians([90.0]),
+        voltage=300.0,
+        spherical_aberration=2.7,
+        amplitude_contrast=0.07,
+        phase_shift=np.radians([30.0]),
+    )[0]
+    s = 11 / (box * pixel_size)
+    for defocus, value in ((15_000.0, ctf[11, 0]), (9_000.0, ctf[0, 11])):
+        aberration = math.pi * wavelength * defocus * s**2 - math.pi / 2 * 2.7e7 * wavelength**3 * s**4
+        assert value == pytest.approx(math.sin(aberration + math.radians(30) + math.asin(0.07)), abs=1e-12)
+    assert ctf[0, 0] == pytest.approx(math.sin(math.radians(30) + math.asin(0.07)))
+
+
+@pytest.mark.parametrize("phase_shift", [0.0, 1.2])
+@pytest.mark.parametrize("cs", [0.0, 2.7])
+@pytest.mark.parametrize("defocus", [12_000.0, 700.0, -5_000.0])
+def test_ctf_is_zero_at_its_zeros_and_changes_sign_nowhere_else(defocus: float, cs: float, phase_shift: float) -> None:
+    zeros = ctf_zero_resolutions(defocus, 300.0, cs, 0.1, phase_shift, finest=2.0)
+    s = np.linspace(1e-4, 0.5, 400_001)
+    wavelength = electron_wavelength(300.0)
+    values = np.sin(
+        np.pi * wavelength * defocus * s**2 - np.pi / 2 * cs * 1e7 * wavelength**3 * s**4 + phase_shift + math.asin(0.1)
+    )
+    crossings = s[:-1][np.sign(values[:-1]) != np.sign(values[1:])]
+    np.testing.assert_allclose(zeros, 1 / crossings, rtol=1e-2 if defocus == 700.0 else 1e-4)
+
+
+def test_ctf_zeros_of_unknown_values_are_none() -> None:
+    assert len(ctf_zero_resolutions(math.nan, 300.0, 2.7, 0.1)) == 0
