@@ -18,12 +18,20 @@ class InputError(CryolikeError, ValueError):
     """A table, an image file, a parameter file or an argument is wrong. Found before any output is written wherever possible."""
 
 
+class MissingFileError(InputError, FileNotFoundError):
+    """An input file is not there. It is an InputError, and what `except FileNotFoundError` catches."""
+
+
 class OutputError(CryolikeError, OSError):
     """The output folder cannot be used: it already holds stacks, belongs to another run, is full, or is not writable."""
 
     def __init__(self, message: str) -> None:
         # OSError gives special meaning to its arguments; one argument keeps `str(error)` the message, across pickling too.
         super().__init__(message)
+
+
+class OutputExistsError(OutputError, FileExistsError, ValueError):
+    """What would be written is there already. It is an OutputError, and what CryoLike's users catch: FileExistsError, ValueError."""
 
 
 class ConversionError(CryolikeError, RuntimeError):

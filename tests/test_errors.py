@@ -1,0 +1,24 @@
+"""What callers catch: our own classes, and the built-in ones that CryoLike raises in the same places."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from cryolike_dask.errors import CryolikeError, InputError, MissingFileError, OutputError, OutputExistsError
+
+
+@pytest.mark.parametrize(
+    ("error", "caught"),
+    [
+        (MissingFileError, (InputError, CryolikeError, FileNotFoundError, ValueError)),
+        (OutputExistsError, (OutputError, CryolikeError, FileExistsError, ValueError)),
+    ],
+)
+def test_errors_are_caught_by_what_cryolikes_users_catch(error: type[CryolikeError], caught: tuple[type[Exception], ...]) -> None:
+    for base in caught:
+        with pytest.raises(base, match=r"^what and where$"):
+            raise error("what and where")
+    there = copy.copy(error("what and where"))  # as pickling does
+    assert (type(there), str(there)) == (error, "what and where")
