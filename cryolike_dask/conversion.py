@@ -23,7 +23,7 @@ from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.html_report import with_html_report
 from cryolike_dask.pictures.stack_plots import missing_plots
 from cryolike_dask.planning.input_files import refuse_changed_inputs
-from cryolike_dask.planning.plan import make_plan
+from cryolike_dask.planning.planner import make_plan
 from cryolike_dask.planning.preflight import refuse_small_memory
 from cryolike_dask.planning.summary import PlanSummary, summarize_plan
 from cryolike_dask.progress import Progress, StackProgress

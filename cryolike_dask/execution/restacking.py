@@ -15,7 +15,8 @@ import numpy.typing as npt
 from cryolike_dask.errors import InputError, OutputError, output_error
 from cryolike_dask.execution.tasks import publish_stacks_task
 from cryolike_dask.mrc.header import ImageFile
-from cryolike_dask.planning.plan import Plan, plan_restacking
+from cryolike_dask.planning.plan import Plan
+from cryolike_dask.planning.planner import plan_restacking
 from cryolike_dask.progress import Progress, StackProgress
 from cryolike_dask.progress_bars import progress_or_default
 from cryolike_dask.report import ConversionReport

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -12,48 +11,10 @@ from cryolike_dask.mrc.boxes import boxes_over_edge, check_boxes
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable
 
-_LISTED = 1000
-
 
 def tables_of(table: ParticleTable) -> str:
     """The tables that particles came from, for messages."""
     return ", ".join(dict.fromkeys(source.table for source in table.sources)) or "The particle table"
-
-
-def _missing(table: ParticleTable, headers: dict[int, ImageFile | None]) -> list[int]:
-    return [position for position in np.unique(table["file"]).tolist() if headers[position] is None]
-
-
-def refuse_missing(table: ParticleTable, headers: dict[int, ImageFile | None]) -> None:
-    """Refuse particles whose image file cannot be found; all such files are listed.
-
-    Args:
-        headers: by position in `table.files`; None where there is no such file.
-    """
-    missing = _missing(table, headers)
-    if not missing:
-        return
-    first = int(np.flatnonzero(table["file"] == missing[0])[0])
-    names = "".join(f"\n  {table.files[position]}" for position in missing[:_LISTED])
-    more = f"\n  and {len(missing) - _LISTED:,} more" if len(missing) > _LISTED else ""
-    raise InputError(
-        f"{tables_of(table)}: {len(missing):,} image file{'s' if len(missing) > 1 else ''} named there cannot be found (first for "
-        f"particle {int(table['row'][first]) + 1}). Give the folder that holds the images, run from the directory where the "
-        f"recorded paths start, or leave such particles out with on_missing='skip' (--on-missing skip).{names}{more}"
-    )
-
-
-def without_missing(table: ParticleTable, headers: dict[int, ImageFile | None]) -> ParticleTable:
-    """The particles whose image file can be found; the others are noted as skipped, one line each."""
-    missing = _missing(table, headers)
-    if not missing:
-        return table
-    lost = np.isin(table["file"], missing)
-    if lost.all():
-        raise InputError(f"{tables_of(table)}: none of the {len(missing):,} image files named there can be found.")
-    skipped = tuple(f"{table.where(int(row))}: the image file is missing" for row in np.flatnonzero(lost))
-    line = f"{int(lost.sum()):,} of {len(table):,} particles are left out: {len(missing):,} image files are missing."
-    return replace(table, rows=table.rows[~lost], skipped=(*table.skipped, *skipped), warnings=(*table.warnings, line))
 
 
 def refuse_wrong_indexes(table: ParticleTable, files: Sequence[ImageFile | None]) -> None:

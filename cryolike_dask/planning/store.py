@@ -17,8 +17,7 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.boxes import BoxCut
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import PARTICLE_DTYPE, ParticleTable, Source
-from cryolike_dask.planning.pixel_sizes import stack_descriptor
-from cryolike_dask.planning.plan import Plan, StackPlan
+from cryolike_dask.planning.plan import Plan, StackPlan, stack_descriptor
 from cryolike_dask.settings import ConversionSettings
 
 _ROWS = "rows.bin"

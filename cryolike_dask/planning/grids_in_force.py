@@ -1,0 +1,159 @@
+"""The descriptor in force: the grids on which the images are written.
+
+The descriptor may describe the images as they are written (after downsampling) or as they lie on disk, and nothing is sampled beyond
+the Nyquist limit of the images that are written. Each conflict is logged or an error, never silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.mrc.header import ImageFile
+from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.planning.pixel_sizes import PixelSizes, differs, list_values, same_pixel_sizes
+from cryolike_dask.planning.row_order import never_combines
+from cryolike_dask.settings import ConversionSettings
+
+
+@dataclass(frozen=True)
+class Grids:
+    """The outcome.
+
+    Args:
+        descriptor: in force, of the images as they are written.
+        pixel_size: (n,) Angstrom of each particle's image as written; equal to the descriptor's unless optics groups differ.
+        warnings: what was derived or found to conflict.
+    """
+
+    descriptor: ImageDescriptor
+    pixel_size: npt.NDArray[np.float64]
+    warnings: tuple[str, ...]
+
+
+def decide_grids(
+    table: ParticleTable,
+    files: Sequence[ImageFile | None],
+    descriptor: ImageDescriptor,
+    settings: ConversionSettings,
+    sizes: PixelSizes,
+) -> Grids:
+    """Bring the descriptor together with boxes, pixel sizes and downsampling.
+
+    Args:
+        table: all particles of the run.
+        files: headers, aligned with `table.files`; None where no particle is left.
+        descriptor: as the user gave it.
+        settings: with the downsampling.
+        sizes: pixel sizes on disk.
+
+    Raises:
+        InputError: grids contradict each other; both sides are named.
+    """
+    warnings: list[str] = []
+    describes_source = _fit_to_boxes(table, files, descriptor, settings)
+    factor = settings.downsample_factor
+    own = descriptor.pixel_size[0] if describes_source else descriptor.pixel_size[0] / factor
+    source = np.where(np.isnan(sizes.on_disk), own, sizes.on_disk)
+    # An argument that is the descriptor's own value, but for rounding in a product, must not change the descriptor's float.
+    if list(sizes.origins) == ["argument"] and not np.isclose(source[0], own, rtol=1e-9, atol=0):
+        descriptor = descriptor.with_pixel_size(source[0] if describes_source else source[0] * factor)
+    if describes_source and factor > 1:
+        fine = descriptor
+        descriptor = descriptor.downsampled(factor)
+        warnings.append(
+            f"The descriptor describes the images as they lie on disk ({_size(fine.n_pixels)} pixels of {fine.pixel_size[0]:g} A); "
+            f"downsampling by {factor} gives {_size(descriptor.n_pixels)} pixels of {descriptor.pixel_size[0]:g} A and radius_max "
+            f"{descriptor.radius_max:g} (was {fine.radius_max:g}). It is saved as params.npz in the output folder."
+        )
+    if descriptor.radius_max > descriptor.nyquist_radius * (1 + 1e-9):
+        raise InputError(
+            f"radius_max {descriptor.radius_max:g} of the descriptor lies beyond {descriptor.nyquist_radius:g}, the Nyquist limit "
+            f"of images of {_size(descriptor.n_pixels)} pixels: shells out there hold aliases, no information. Make a descriptor with "
+            "resolution_factor 1 or less."
+        )
+    written = np.full(len(table), descriptor.pixel_size[0])
+    if list(sizes.origins) != ["descriptor"]:
+        written = _compare_with_descriptor(table, source * factor, sizes, descriptor, settings, warnings)
+    return Grids(descriptor, written, tuple(warnings))
+
+
+def _fit_to_boxes(
+    table: ParticleTable, files: Sequence[ImageFile | None], descriptor: ImageDescriptor, settings: ConversionSettings
+) -> bool:
+    """Whether the descriptor describes the source grid. Every image must give the same box, and it must be the descriptor's."""
+    factor = settings.downsample_factor
+    one_box = not never_combines(table, settings)  # images of different files may share a stack
+    boxes: dict[tuple[int, int], str] = {}
+    cuts = [source.boxes for source in table.sources]
+    for source_position, file_position in sorted(set(zip(table["source"].tolist(), table["file"].tolist(), strict=True))):
+        cut, header = cuts[source_position], files[file_position]
+        if header is None:
+            continue
+        if cut is not None:
+            boxes.setdefault((cut.size, cut.size), f"boxes of {table.sources[source_position].table}")
+        else:
+            boxes.setdefault((header.n_rows, header.n_columns), header.path)
+    written = {(box[0] // factor, box[1] // factor) for box in boxes}
+    if len(written) > 1 or (one_box and len(boxes) > 1):
+        found = "; ".join(f"{_size(box)} in {path}" for box, path in boxes.items())
+        raise InputError(f"Images of different box sizes cannot be converted in one run: {found}. Convert each size on its own.")
+    for box, path in boxes.items():
+        if min(box) // factor < 2:
+            raise InputError(
+                f"Downsampling images of {_size(box)} pixels ({path}) by {factor} leaves nothing. Use a smaller factor."
+            )
+        if (box[0] // factor, box[1] // factor) != descriptor.n_pixels and not (factor > 1 and box == descriptor.n_pixels):
+            after = f", {_size(box)} downsampled by {factor}" if factor > 1 else ""
+            raise InputError(
+                f"The descriptor is for images of {_size(descriptor.n_pixels)} pixels, but the images are "
+                f"{_size((box[0] // factor, box[1] // factor))} ({path}{after}). Make a descriptor with n_pixels "
+                f"{box[0] // factor if box[0] == box[1] else (box[0] // factor, box[1] // factor)}."
+            )
+    return factor == 1 or descriptor.n_pixels in boxes
+
+
+def _compare_with_descriptor(
+    table: ParticleTable,
+    written: npt.NDArray[np.float64],
+    sizes: PixelSizes,
+    descriptor: ImageDescriptor,
+    settings: ConversionSettings,
+    warnings: list[str],
+) -> npt.NDArray[np.float64]:
+    """The pixel size of each written image, the descriptor's own float wherever they agree."""
+    own = descriptor.pixel_size
+    agrees = ~(differs(written, np.full(len(written), own[0])) | differs(written, np.full(len(written), own[1])))
+    if agrees.all():
+        return np.full(len(written), own[0])
+    if settings.mixed_optics == "split" and agrees.any():
+        warnings.append(
+            f"Optics groups have different pixel sizes ({list_values(written)} A as written). Each stack carries its own group's; "
+            f"the descriptor's {own[0]:g} A holds for {int(agrees.sum()):,} of {len(written):,} images."
+        )
+        return np.where(agrees, own[0], same_pixel_sizes(written))
+    row = int(np.argmin(agrees))
+    by = (
+        f" ({settings.downsample_factor} x {written[row] / settings.downsample_factor:g} A)"
+        if settings.downsample_factor > 1
+        else ""
+    )
+    several = (
+        f" The particles have several pixel sizes ({list_values(written)} A): convert each optics group with its own descriptor, or "
+        "choose mixed_optics='split'."
+        if len(np.unique(np.round(written, 6))) > 1
+        else " Make a descriptor with the right pixel size, or give pixel_size as an argument if you know better."
+    )
+    raise InputError(
+        f"The descriptor says {own[0]:g} A a pixel, but the {sizes.origin_of(row)} says {written[row]:g} A{by} for "
+        f"{table.where(row)}.{several}"
+    )
+
+
+def _size(box: tuple[int, int]) -> str:
+    return f"{box[0]} x {box[1]}"

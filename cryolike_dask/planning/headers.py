@@ -1,0 +1,89 @@
+"""The headers of the image files, and what happens to particles whose file is missing."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.mrc.header import ImageFile, scan_headers
+from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.planning.checks import tables_of
+from cryolike_dask.settings import ConversionSettings
+
+_LISTED = 1000
+
+
+def read_headers(table: ParticleTable, settings: ConversionSettings) -> tuple[ParticleTable, tuple[ImageFile | None, ...], str]:
+    """Read the headers of the files that are needed.
+
+    Returns:
+        the particles that will be converted, or more where `n_stacks_max` stops early;
+        headers, aligned with `table.files`, None where no particle is left;
+        SHA-256 of all particles that have an image file and of the paths of their files, those beyond `n_stacks_max` included.
+
+    Raises:
+        InputError: a file is no MRC file, or files are missing and the settings do not allow that.
+    """
+    if settings.on_missing == "skip":
+        headers = dict(enumerate(scan_headers(table.files)))
+        table = _without_missing(table, headers)
+        particles = _digest(table)
+    else:
+        particles = _digest(table)
+        table = table.take(slice(0, _rows_within_limit(table, settings)))
+        used = np.unique(table["file"])
+        headers = dict(zip(used.tolist(), scan_headers([table.files[i] for i in used]), strict=True))
+        _refuse_missing(table, headers)
+    return table, tuple(headers.get(position) for position in range(len(table.files))), particles
+
+
+def _digest(table: ParticleTable) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(table.rows).view(np.uint8).data)
+    digest.update("\0".join(table.files).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _rows_within_limit(table: ParticleTable, settings: ConversionSettings) -> int:
+    """How many rows n_stacks_max can need at most: the rest of the inputs need not even exist yet."""
+    if settings.n_stacks_max < 0:
+        return len(table)
+    return min(len(table), settings.n_stacks_max * settings.batch_size)
+
+
+def _missing(table: ParticleTable, headers: dict[int, ImageFile | None]) -> list[int]:
+    return [position for position in np.unique(table["file"]).tolist() if headers[position] is None]
+
+
+def _refuse_missing(table: ParticleTable, headers: dict[int, ImageFile | None]) -> None:
+    """Refuse particles whose image file cannot be found; all such files are listed.
+
+    Args:
+        headers: by position in `table.files`; None where there is no such file.
+    """
+    missing = _missing(table, headers)
+    if not missing:
+        return
+    first = int(np.flatnonzero(table["file"] == missing[0])[0])
+    names = "".join(f"\n  {table.files[position]}" for position in missing[:_LISTED])
+    more = f"\n  and {len(missing) - _LISTED:,} more" if len(missing) > _LISTED else ""
+    raise InputError(
+        f"{tables_of(table)}: {len(missing):,} image file{'s' if len(missing) > 1 else ''} named there cannot be found (first for "
+        f"particle {int(table['row'][first]) + 1}). Give the folder that holds the images, run from the directory where the "
+        f"recorded paths start, or leave such particles out with on_missing='skip' (--on-missing skip).{names}{more}"
+    )
+
+
+def _without_missing(table: ParticleTable, headers: dict[int, ImageFile | None]) -> ParticleTable:
+    """The particles whose image file can be found; the others are noted as skipped, one line each."""
+    missing = _missing(table, headers)
+    if not missing:
+        return table
+    lost = np.isin(table["file"], missing)
+    if lost.all():
+        raise InputError(f"{tables_of(table)}: none of the {len(missing):,} image files named there can be found.")
+    skipped = tuple(f"{table.where(int(row))}: the image file is missing" for row in np.flatnonzero(lost))
+    line = f"{int(lost.sum()):,} of {len(table):,} particles are left out: {len(missing):,} image files are missing."
+    return replace(table, rows=table.rows[~lost], skipped=(*table.skipped, *skipped), warnings=(*table.warnings, line))

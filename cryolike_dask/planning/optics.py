@@ -1,0 +1,68 @@
+"""A stack holds one voltage, spherical aberration, amplitude contrast and pixel size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.planning.checks import tables_of
+from cryolike_dask.planning.row_order import input_ends
+from cryolike_dask.settings import ConversionSettings
+
+_LISTED = 200
+
+
+def refuse_mixed_optics(table: ParticleTable, settings: ConversionSettings, pixel_size: npt.NDArray[np.float64]) -> None:
+    """Refuse particles whose optics differ where a stack need not end, unless the settings let it end there.
+
+    Args:
+        table: in output order.
+        settings: of the run.
+        pixel_size: (n,) Angstrom; 0 where it is not known.
+
+    Raises:
+        InputError: naming the optics groups.
+    """
+    if settings.mixed_optics == "split":
+        return
+    columns = optics_columns(table, pixel_size)
+    another_source = np.diff(table["source"]) != 0
+    if (changes(columns) & ~input_ends(table, settings) & ~another_source).any():
+        raise InputError(_message(table, columns))
+
+
+def optics_columns(table: ParticleTable, pixel_size: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
+    """(n,) each: voltage, spherical aberration, amplitude contrast and pixel size of the particles."""
+    return [table["voltage"], table["spherical_aberration"], table["amplitude_contrast"], pixel_size]
+
+
+def changes(columns: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.bool_]:
+    """(n - 1,) where the optics of a row differ from those of the row before it."""
+    changed = np.zeros(len(columns[0]) - 1, dtype=bool)
+    for column in columns:
+        changed |= column[1:] != column[:-1]
+    return changed
+
+
+def _message(table: ParticleTable, columns: Sequence[npt.NDArray[np.float64]]) -> str:
+    values = np.stack(columns, axis=1)
+    _, first, combination, counts = np.unique(values, axis=0, return_index=True, return_inverse=True, return_counts=True)
+    names: list[dict[str, None]] = [{} for _ in first]
+    for number, group in dict.fromkeys(zip(combination.ravel().tolist(), table["optics_group"].tolist(), strict=True)):
+        names[number][table.optics_groups[group] or "unnamed"] = None
+    lines = []
+    for row, number in sorted(zip(first.tolist(), range(len(first)), strict=True)):
+        voltage, aberration, contrast, size = values[row]
+        pixel = f", {size:g} A a pixel" if size else ""
+        lines.append(
+            f"{', '.join(names[number])}: {voltage:g} kV, Cs {aberration:g} mm, contrast {contrast:g}{pixel} ({counts[number]:,} images)"
+        )
+    return (
+        f"{tables_of(table)}: a stack holds one voltage, spherical aberration, amplitude contrast and pixel size, but the particles "
+        f"have {len(lines)} combinations: {'; '.join(lines[:_LISTED])}. Convert the groups separately, or let a stack end where the "
+        "group changes with mixed_optics='split' (--mixed-optics split)."
+    )

@@ -1,0 +1,105 @@
+"""From particles and settings to a plan: everything that can be decided, or found wrong, before the first pixel is read.
+
+Each step is a module of its own, called once, in the order in which `make_plan` names them. Planning reads image headers and nothing
+else, and writes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.mrc.header import ImageFile
+from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.planning.checks import refuse_wrong_boxes, refuse_wrong_indexes, tables_of
+from cryolike_dask.planning.grids_in_force import decide_grids
+from cryolike_dask.planning.headers import read_headers
+from cryolike_dask.planning.optics import refuse_mixed_optics
+from cryolike_dask.planning.pixel_sizes import decide_pixel_sizes, same_pixel_sizes
+from cryolike_dask.planning.plan import Plan
+from cryolike_dask.planning.row_order import in_output_order
+from cryolike_dask.planning.stack_bounds import cut_into_stacks, offsets_in_files
+from cryolike_dask.settings import ConversionSettings
+
+logger = logging.getLogger(__name__)
+
+
+def make_plan(table: ParticleTable, descriptor: ImageDescriptor, settings: ConversionSettings) -> Plan:
+    """Decide which image goes where, and check everything that tables and headers tell.
+
+    Args:
+        table: particles in the order of the metadata.
+        descriptor: as the user gave it.
+        settings: of the run.
+
+    Raises:
+        InputError: the inputs contradict each other or the settings, or files are missing.
+    """
+    if not len(table):
+        raise InputError(f"{tables_of(table)}: there are no particles to convert.")
+    table = in_output_order(table, settings)
+    table, files, particles = read_headers(table, settings)
+    refuse_wrong_indexes(table, files)
+    refuse_wrong_boxes(table, files)
+    sizes = decide_pixel_sizes(table, files, settings)
+    refuse_mixed_optics(table, settings, same_pixel_sizes(sizes.on_disk))
+    grids = decide_grids(table, files, descriptor, settings, sizes)
+    bounds = cut_into_stacks(table, settings, grids.pixel_size)
+    warnings = (*table.warnings, *sizes.warnings, *grids.warnings)
+    for line in warnings:
+        logger.warning(line)
+    logger.info("Pixel size %g A, taken from the %s.", grids.descriptor.pixel_size[0], sizes.taken_from)
+    return Plan(
+        table=table.take(slice(0, int(bounds[-1, 1]))),
+        files=files,
+        descriptor=grids.descriptor,
+        pixel_size_from=sizes.taken_from,
+        settings=settings,
+        bounds=bounds,
+        pixel_size=grids.pixel_size[bounds[:, 0]],
+        file_offsets=offsets_in_files(table, settings, bounds),
+        warnings=warnings,
+        particles=particles,
+    )
+
+
+def plan_restacking(
+    table: ParticleTable,
+    files: Sequence[ImageFile | None],
+    descriptor: ImageDescriptor,
+    settings: ConversionSettings,
+    pixel_size: npt.NDArray[np.float64],
+    particles: str,
+) -> Plan:
+    """Other stacks of particles that were converted before.
+
+    Args:
+        table: the particles, in output order.
+        files: of the particles, aligned with `table.files`.
+        descriptor: of the images as they were written.
+        settings: of the new stacks.
+        pixel_size: (n,) Angstrom of each image as it was written.
+        particles: see `Plan`; as it was.
+
+    Raises:
+        InputError: the settings do not fit the particles.
+    """
+    refuse_mixed_optics(table, settings, pixel_size)
+    bounds = cut_into_stacks(table, settings, pixel_size)
+    return Plan(
+        table=table,
+        files=tuple(files),
+        descriptor=descriptor,
+        pixel_size_from="stacks",
+        settings=settings,
+        bounds=bounds,
+        pixel_size=pixel_size[bounds[:, 0]],
+        file_offsets=offsets_in_files(table, settings, bounds),
+        warnings=table.warnings,
+        particles=particles,
+    )

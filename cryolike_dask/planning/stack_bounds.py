@@ -1,0 +1,44 @@
+"""Where stacks begin and end."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.planning.optics import changes, optics_columns
+from cryolike_dask.planning.row_order import input_ends, input_of_row, never_combines
+from cryolike_dask.settings import ConversionSettings
+
+
+def cut_into_stacks(
+    table: ParticleTable, settings: ConversionSettings, pixel_size: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int64]:
+    """Cut the particles into stacks of batch_size. A stack also ends where its optics or, if files are never combined, its file do.
+
+    Args:
+        table: in output order.
+        settings: of the run.
+        pixel_size: (n,) Angstrom of each image as written.
+
+    Returns:
+        (n_stacks, 2) first row of each stack and the row after its last.
+    """
+    ends_after = input_ends(table, settings) | changes(optics_columns(table, pixel_size))
+    begins = np.concatenate([[0], 1 + np.flatnonzero(ends_after)])
+    ends = np.append(begins[1:], len(table))
+    n_stacks = -(-(ends - begins) // settings.batch_size)
+    run = np.repeat(np.arange(len(begins)), n_stacks)  # of rows that may share a stack
+    number = np.arange(len(run)) - np.repeat(np.cumsum(n_stacks) - n_stacks, n_stacks)
+    first = begins[run] + number * settings.batch_size
+    bounds = np.stack([first, np.minimum(first + settings.batch_size, ends[run])], axis=1).astype(np.int64)
+    return bounds[: settings.n_stacks_max] if settings.n_stacks_max > 0 else bounds
+
+
+def offsets_in_files(table: ParticleTable, settings: ConversionSettings, bounds: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(n_stacks,) position of each stack's first image among those of its file; empty unless files are never combined."""
+    if not never_combines(table, settings):
+        return np.empty(0, dtype=np.int64)
+    begins = np.concatenate([[0], 1 + np.flatnonzero(np.diff(input_of_row(table)))])
+    first = bounds[:, 0]
+    return np.asarray(first - begins[np.searchsorted(begins, first, side="right") - 1], dtype=np.int64)
