@@ -38,6 +38,11 @@ class PixelSizes:
     warnings: tuple[str, ...]
 
     @property
+    def stated(self) -> npt.NDArray[np.float64]:
+        """(n,) those of the table, with sizes that it merely rounded differently made equal; 0 for all others."""
+        return same_pixel_sizes(np.where(self.origins.get("table", False), self.on_disk, np.nan))
+
+    @property
     def taken_from(self) -> str:
         """The places, as a phrase: several where sources differ in what they state."""
         return " and ".join(self.origins)
@@ -108,8 +113,10 @@ def same_pixel_sizes(sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def differs(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """(n,) where two pixel sizes differ by more than the rounding of tables."""
     return np.abs(a - b) > RELATIVE_TOLERANCE * np.abs(b)
 
 
 def list_values(sizes: npt.NDArray[np.float64]) -> str:
+    """Distinct sizes for a message: '1.06, 1.31'."""
     return ", ".join(f"{size:g}" for size in np.unique(np.round(sizes, 6)))

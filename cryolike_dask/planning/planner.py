@@ -20,7 +20,7 @@ from cryolike_dask.planning.checks import refuse_wrong_boxes, refuse_wrong_index
 from cryolike_dask.planning.grids_in_force import decide_grids
 from cryolike_dask.planning.headers import read_headers
 from cryolike_dask.planning.optics import refuse_mixed_optics
-from cryolike_dask.planning.pixel_sizes import decide_pixel_sizes, same_pixel_sizes
+from cryolike_dask.planning.pixel_sizes import decide_pixel_sizes
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.row_order import in_output_order
 from cryolike_dask.planning.stack_bounds import cut_into_stacks, offsets_in_files
@@ -47,7 +47,7 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor, settings: Conve
     refuse_wrong_indexes(table, files)
     refuse_wrong_boxes(table, files)
     sizes = decide_pixel_sizes(table, files, settings)
-    refuse_mixed_optics(table, settings, same_pixel_sizes(sizes.on_disk))
+    refuse_mixed_optics(table, settings, sizes.stated)
     grids = decide_grids(table, files, descriptor, settings, sizes)
     bounds = cut_into_stacks(table, settings, grids.pixel_size)
     warnings = (*table.warnings, *sizes.warnings, *grids.warnings)

@@ -233,6 +233,7 @@ def _columns(plan: Plan) -> dict[str, npt.NDArray[Any]]:
 
 
 def store_attributes(objects: ObjectStore) -> dict[str, Any] | None:
+    """What a store says of itself; None if there is no store of a conversion."""
     try:
         group = json.loads(objects.read("zarr.json"))
     except (FileNotFoundError, NotADirectoryError, ValueError):

@@ -50,4 +50,5 @@ class Executor(Protocol):
 
 
 def subject_of(kind: Kind, counters: tuple[int, ...]) -> int | tuple[int, ...]:
+    """The third argument of a task: all its stacks for publishing, else its one stack."""
     return counters if kind == "publish" else counters[0]
