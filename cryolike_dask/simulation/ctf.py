@@ -15,6 +15,9 @@ FloatArray = npt.NDArray[np.float64]
 
 MILLIMETRE_IN_ANGSTROM = 1e7
 
+_MOST_ZEROS = 1000
+"""More than a picture can show, and few whatever the values are."""
+
 
 def electron_wavelength(voltage: float) -> float:
     """Wavelength in Angstrom of an electron accelerated by `voltage` kV, with the relativistic correction."""
@@ -85,20 +88,36 @@ def ctf_zero_resolutions(
         finest: leave out zeros beyond this resolution, Angstrom.
 
     Returns:
-        (n,) Angstrom, coarsest first; empty where a value is not finite or there is no zero.
+        (n,) Angstrom, coarsest first, the first 1,000 at most; empty where a value is not finite or there is no zero.
     """
-    if not np.all(np.isfinite([defocus, voltage, spherical_aberration, amplitude_contrast, phase_shift])):
-        return np.empty(0)
     # With u = s^2 the phase in units of pi is  a u + b u^2 + c : the CTF is zero where that is a whole number.
-    wavelength = electron_wavelength(voltage)
+    wavelength = electron_wavelength(voltage) if voltage > 0 else math.nan
     a = wavelength * defocus
     b = -0.5 * spherical_aberration * MILLIMETRE_IN_ANGSTROM * wavelength**3
-    c = (phase_shift + math.asin(amplitude_contrast)) / math.pi
+    c = (phase_shift + math.asin(amplitude_contrast)) / math.pi if abs(amplitude_contrast) <= 1 else math.nan
     u_max = 1.0 / finest**2
-    turning = -a / (2 * b) if b else u_max
-    reached = [c + a * u + b * u * u for u in (0.0, u_max, min(max(turning, 0.0), u_max))]
-    zeros: set[float] = set()
-    for whole in range(math.ceil(min(reached)), math.floor(max(reached)) + 1):
-        roots = np.roots([b, a, c - whole]) if b else np.array([(whole - c) / a] if a else [])
-        zeros.update(float(root.real) for root in roots if abs(root.imag) < 1e-12 and 0 < root.real <= u_max)
-    return np.asarray(1.0 / np.sqrt(np.array(sorted(zeros))))
+    # The phase runs one way up to here, and back from here on.
+    turning = min(max(-a / (2 * b), 0.0), u_max) if b else u_max
+    met = [c + a * u + b * u * u for u in (0.0, turning, u_max)]
+    if not np.all(np.isfinite([a, b, *met])):
+        return np.empty(0)
+    whole = np.union1d(_first_whole_numbers(met[0], met[1]), _first_whole_numbers(met[1], met[2]))
+    u = _roots(b, a, c - whole)
+    u = np.unique(u[(u > 0) & (u <= u_max)])  # NaN, where the phase does not reach the number, is neither
+    return np.asarray(1.0 / np.sqrt(u[:_MOST_ZEROS]))
+
+
+def _first_whole_numbers(start: float, stop: float) -> FloatArray:
+    """The whole numbers met on the way from start to stop, the first _MOST_ZEROS at most."""
+    if start <= stop:
+        first = math.ceil(start)
+        return np.arange(first, min(math.floor(stop), first + _MOST_ZEROS - 1) + 1, dtype=np.float64)
+    return -_first_whole_numbers(-start, -stop)
+
+
+def _roots(b: float, a: float, c: FloatArray) -> FloatArray:
+    """Both u with b u^2 + a u + c = 0 for each c, one after the other; NaN where there is none."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # Neither of these two subtracts nearly equal numbers.
+        q = -0.5 * (a + math.copysign(1.0, a) * np.sqrt(a * a - 4 * b * c))
+        return np.concatenate([np.asarray(c / q), np.asarray(q / b) if b else np.empty(0)])

@@ -49,5 +49,27 @@ def test_ctf_is_zero_at_its_zeros_and_changes_sign_nowhere_else(defocus: float, 
     np.testing.assert_allclose(zeros, 1 / crossings, rtol=1e-2 if defocus == 700.0 else 1e-4)
 
 
-def test_ctf_zeros_of_unknown_values_are_none() -> None:
-    assert len(ctf_zero_resolutions(math.nan, 300.0, 2.7, 0.1)) == 0
+@pytest.mark.parametrize(
+    ("defocus", "voltage", "contrast"),
+    [(math.nan, 300.0, 0.1), (math.inf, 300.0, 0.1), (1e300, 300.0, 0.1), (1e4, 0.0, 0.1), (1e4, -300.0, 0.1), (1e4, 300.0, 7.0)],
+)
+def test_ctf_zeros_of_unknown_or_impossible_values_are_none(defocus: float, voltage: float, contrast: float) -> None:
+    assert len(ctf_zero_resolutions(defocus, voltage, 2.7e7, contrast)) == 0
+
+
+@pytest.mark.parametrize("defocus", [1.5e4, 1e9, -1e9, 0.0])
+@pytest.mark.parametrize("cs", [2.7e7, -2.7e7, 2.7, 0.0])
+def test_ctf_zeros_beyond_counting_are_cut_off_behind_the_coarsest(defocus: float, cs: float) -> None:
+    zeros = ctf_zero_resolutions(defocus, 300.0, cs, 0.1)
+    assert len(zeros) <= 1000
+    assert (np.diff(zeros) < 0).all()
+    if abs(defocus) == 1e9 or abs(cs) == 2.7e7:
+        assert len(zeros) == 1000
+    # No two neighbours have a zero between them: from one to the next the phase changes by pi, or turns around between them.
+    wavelength = electron_wavelength(300.0)
+    s2 = 1 / zeros**2
+    phase = wavelength * defocus * s2 - 0.5 * cs * 1e7 * wavelength**3 * s2**2 + math.asin(0.1) / math.pi
+    np.testing.assert_allclose(phase, np.round(phase), atol=1e-6)
+    assert np.isin(np.abs(np.diff(np.round(phase))), (0, 1)).all()
+    if len(phase):
+        assert abs(phase[0]) < 1.5
