@@ -28,7 +28,7 @@ class BoxCut:
     invert: bool = False
 
 
-def check_boxes(top: npt.ArrayLike, left: npt.ArrayLike, size: int, n_rows: int, n_columns: int) -> BoolArray:
+def boxes_outside(top: npt.ArrayLike, left: npt.ArrayLike, size: int, n_rows: int, n_columns: int) -> BoolArray:
     """Which boxes lie wholly outside a micrograph: they hold no pixel of it, so no edge mode can fill them.
 
     Args:
@@ -46,7 +46,7 @@ def check_boxes(top: npt.ArrayLike, left: npt.ArrayLike, size: int, n_rows: int,
 def boxes_over_edge(top: npt.ArrayLike, left: npt.ArrayLike, size: int, n_rows: int, n_columns: int) -> BoolArray:
     """Which boxes reach beyond a micrograph by at least one pixel: those that `edge='error'` refuses.
 
-    Args and return value are those of `check_boxes`.
+    Args and return value are those of `boxes_outside`.
     """
     top, left = np.asarray(top, dtype=np.int64), np.asarray(left, dtype=np.int64)
     return (top < 0) | (left < 0) | (top + size > n_rows) | (left + size > n_columns)

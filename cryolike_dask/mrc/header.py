@@ -15,14 +15,14 @@ import numpy as np
 from cryolike_dask.errors import InputError
 from cryolike_dask.file_kind import foreign_content
 from cryolike_dask.formatting import size_and_time
-from cryolike_dask.mrc.compressed import compression_of, read_start
+from cryolike_dask.mrc.compressed import detect_compression, read_first_bytes
 
 HEADER_BYTES = 1024
-_LARGEST_EDGE = 65535  # an edge up to this reads as more than this in the wrong byte order, so exactly one order is plausible
-_NUMBER_TYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
-_REFUSED_MODES = {3: "complex 16-bit integers", 4: "complex floats, a Fourier transform", 101: "packed 4-bit integers"}
+_MAX_EDGE = 65535  # an edge up to this reads as more than this in the wrong byte order, so exactly one order is plausible
+_DTYPES_BY_MODE = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+_UNSUPPORTED_MODES = {3: "complex 16-bit integers", 4: "complex floats, a Fourier transform", 101: "packed 4-bit integers"}
 _IMOD_STAMP, _IMOD_SIGNED_BYTES, _IMOD_PACKED = 1146047817, 1, 16
-_FAULTS_SHOWN = 10
+_MAX_ERRORS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,17 @@ def scan_headers(paths: Sequence[str], n_threads: int = 16) -> list[ImageFile | 
         InputError: some files are there and cannot be used; the faults are listed.
     """
     with ThreadPoolExecutor(max_workers=n_threads) as pool:
-        found = list(pool.map(_header_or_fault, paths))
-    faults = [str(outcome) for outcome in found if isinstance(outcome, InputError)]
-    if len(faults) == 1:
-        raise InputError(faults[0])
-    if faults:
-        more = f" And {len(faults) - _FAULTS_SHOWN} more." if len(faults) > _FAULTS_SHOWN else ""
-        raise InputError(f"{len(faults)} image files cannot be used. {' '.join(faults[:_FAULTS_SHOWN])}{more}")
+        found = list(pool.map(_header_or_error, paths))
+    errors = [str(outcome) for outcome in found if isinstance(outcome, InputError)]
+    if len(errors) == 1:
+        raise InputError(errors[0])
+    if errors:
+        more = f" And {len(errors) - _MAX_ERRORS_SHOWN} more." if len(errors) > _MAX_ERRORS_SHOWN else ""
+        raise InputError(f"{len(errors)} image files cannot be used. {' '.join(errors[:_MAX_ERRORS_SHOWN])}{more}")
     return [outcome for outcome in found if not isinstance(outcome, InputError)]
 
 
-def _header_or_fault(path: str) -> ImageFile | InputError | None:
+def _header_or_error(path: str) -> ImageFile | InputError | None:
     try:
         return _read_header(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -105,15 +105,15 @@ def _header_or_fault(path: str) -> ImageFile | InputError | None:
 
 def _read_header(path: str) -> ImageFile:
     try:
-        descriptor = open_regular(path)
+        fd = open_regular_file(path)
         try:
-            found = os.fstat(descriptor)
-            start = os.pread(descriptor, HEADER_BYTES, 0)
-            compression = compression_of(start)
+            found = os.fstat(fd)
+            start = os.pread(fd, HEADER_BYTES, 0)
+            compression = detect_compression(start)
             if compression:
-                start = read_start(path, descriptor, compression, HEADER_BYTES)
+                start = read_first_bytes(path, fd, compression, HEADER_BYTES)
         finally:
-            os.close(descriptor)
+            os.close(fd)
     except (FileNotFoundError, NotADirectoryError):
         raise
     except (OSError, ValueError) as error:
@@ -123,14 +123,14 @@ def _read_header(path: str) -> ImageFile:
     return _parse(path, start, compression, found)
 
 
-def open_regular(path: str) -> int:
+def open_regular_file(path: str) -> int:
     """Open a file for reading, refusing folders, pipes and devices."""
     # Without O_NONBLOCK, opening a named pipe would wait for ever.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
         raise InputError(f"{path} is a folder or a device, not an image file. Correct the path.")
-    return descriptor
+    return fd
 
 
 def _parse(path: str, start: bytes, compression: str, found: os.stat_result) -> ImageFile:
@@ -158,7 +158,7 @@ def _parse(path: str, start: bytes, compression: str, found: os.stat_result) -> 
         n_images=n_images,
         n_rows=n_rows,
         n_columns=n_columns,
-        dtype=_number_type(path, start, order, mode),
+        dtype=_pixel_dtype(path, start, order, mode),
         data_offset=HEADER_BYTES + extended_bytes,
         pixel_size=_pixel_size(start, order),
         compression=compression,
@@ -166,11 +166,11 @@ def _parse(path: str, start: bytes, compression: str, found: os.stat_result) -> 
         mtime_ns=found.st_mtime_ns,
     )
     if not compression:
-        _compare_size(file)
+        _check_size(file)
     return file
 
 
-def _compare_size(file: ImageFile) -> None:
+def _check_size(file: ImageFile) -> None:
     announced = f"{file.n_images} images of {file.n_rows} x {file.n_columns} ({file.dtype})"
     end = file.data_offset + file.n_images * file.image_bytes
     if file.size < end:
@@ -190,24 +190,26 @@ def _compare_size(file: ImageFile) -> None:
 def _byte_order(path: str, header: bytes) -> str:
     """The order in which the image edges make sense. Machine stamps are often missing or wrong and are not needed to tell."""
     for order in "<>":
-        if all(1 <= edge <= _LARGEST_EDGE for edge in struct.unpack_from(f"{order}2i", header, 0)):
+        if all(1 <= edge <= _MAX_EDGE for edge in struct.unpack_from(f"{order}2i", header, 0)):
             return order
     raise InputError(f"{path} is not an MRC file: its first numbers are not the edges of an image in either byte order.")
 
 
-def _number_type(path: str, header: bytes, order: str, mode: int) -> str:
-    if mode in _REFUSED_MODES:
-        raise InputError(f"{path} has MRC mode {mode} ({_REFUSED_MODES[mode]}). Convert it to 32-bit floats (mode 2).")
-    if mode not in _NUMBER_TYPES:
-        known = ", ".join(map(str, _NUMBER_TYPES))
+def _pixel_dtype(path: str, header: bytes, order: str, mode: int) -> str:
+    if mode in _UNSUPPORTED_MODES:
+        raise InputError(f"{path} has MRC mode {mode} ({_UNSUPPORTED_MODES[mode]}). Convert it to 32-bit floats (mode 2).")
+    if mode not in _DTYPES_BY_MODE:
+        known = ", ".join(map(str, _DTYPES_BY_MODE))
         raise InputError(f"{path} has MRC mode {mode}, which is not known; modes {known} are read. Convert it to mode 2.")
     if mode == 0:
         # IMOD marks its files, and in those a byte has a sign only where a flag says so.
         stamp, flags = struct.unpack_from(f"{order}2i", header, 152)
         if stamp == _IMOD_STAMP and flags & _IMOD_PACKED:
-            raise InputError(f"{path} holds {_REFUSED_MODES[101]} (an IMOD flag says so). Convert it to 32-bit floats (mode 2).")
+            raise InputError(
+                f"{path} holds {_UNSUPPORTED_MODES[101]} (an IMOD flag says so). Convert it to 32-bit floats (mode 2)."
+            )
         return "|u1" if stamp == _IMOD_STAMP and not flags & _IMOD_SIGNED_BYTES else "|i1"
-    return np.dtype(order + _NUMBER_TYPES[mode]).str
+    return np.dtype(order + _DTYPES_BY_MODE[mode]).str
 
 
 def _pixel_size(header: bytes, order: str) -> float:

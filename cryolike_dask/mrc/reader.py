@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.mrc.compressed import ENDS_EARLY, CompressedBytes
-from cryolike_dask.mrc.header import ImageFile, open_regular, read_header, scan_headers
+from cryolike_dask.mrc.header import ImageFile, open_regular_file, read_header, scan_headers
 
 __all__ = ["FloatArray", "ImageFile", "ImageFileReader", "IntArray", "read_header", "scan_headers"]
 
@@ -40,10 +40,10 @@ class ImageFileReader:
         self.file = file
         self._image_bytes = file.image_bytes
         self._dtype = np.dtype(file.dtype)
-        descriptor = _open_unchanged(file)
+        fd = _open_unchanged(file)
         data_end = file.data_offset + file.n_images * self._image_bytes
         self._bytes: _PlainBytes | CompressedBytes
-        self._bytes = CompressedBytes(descriptor, file.compression, data_end) if file.compression else _PlainBytes(descriptor)
+        self._bytes = CompressedBytes(fd, file.compression, data_end) if file.compression else _PlainBytes(fd)
 
     def read(self, indexes: IntArray, out: FloatArray) -> None:
         """Read images into `out`.
@@ -59,23 +59,23 @@ class ImageFileReader:
         expected = (len(indexes), self.file.n_rows, self.file.n_columns)
         if out.shape != expected or not out.flags.c_contiguous:
             raise ValueError(f"out must be C-contiguous and of shape {expected}; it has shape {out.shape}")
-        for start, stop in self._runs(indexes):
+        for start, stop in self._consecutive_runs(indexes):
             first = int(indexes[start])
             if start and first == indexes[start - 1]:
                 out[start] = out[start - 1]
                 start, first = start + 1, first + 1
             if out.dtype == self._dtype:
-                self._fill(first, out[start:stop])
+                self._read_consecutive(first, out[start:stop])
             else:
-                self._fill_casting(first, out[start:stop])
+                self._read_and_cast(first, out[start:stop])
 
     def advise(self, indexes: IntArray) -> None:
         """Tell the system that these images (ascending, as for `read`) are wanted soon, where it takes such advice."""
         if self.file.compression or not hasattr(os, "posix_fadvise"):
             return
-        for start, stop in self._runs(indexes):
+        for start, stop in self._consecutive_runs(indexes):
             position = self.file.data_offset + int(indexes[start]) * self._image_bytes
-            os.posix_fadvise(self._bytes.descriptor, position, (stop - start) * self._image_bytes, os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(self._bytes.fd, position, (stop - start) * self._image_bytes, os.POSIX_FADV_WILLNEED)
 
     def check_unchanged(self) -> None:
         """Make sure that the open file is still what its header was read from.
@@ -83,7 +83,7 @@ class ImageFileReader:
         Raises:
             InputError: its size or time has changed.
         """
-        _refuse_changed(self.file, os.fstat(self._bytes.descriptor))
+        _check_unchanged(self.file, os.fstat(self._bytes.fd))
 
     def close(self) -> None:
         self._bytes.close()
@@ -94,7 +94,7 @@ class ImageFileReader:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _runs(self, indexes: IntArray) -> list[tuple[int, int]]:
+    def _consecutive_runs(self, indexes: IntArray) -> list[tuple[int, int]]:
         """(start, stop) of each part of `indexes` that counts up by one."""
         if len(indexes) == 0:
             return []
@@ -109,68 +109,68 @@ class ImageFileReader:
         starts = [0, *(np.flatnonzero(steps != 1) + 1).tolist()]
         return list(zip(starts, [*starts[1:], len(indexes)], strict=True))
 
-    def _fill(self, first: int, images: npt.NDArray[Any]) -> None:
+    def _read_consecutive(self, first: int, images: npt.NDArray[Any]) -> None:
         """Read the images from `first` on, byte for byte."""
         if not len(images):
             return
         position = self.file.data_offset + first * self._image_bytes
-        got, fault = self._bytes.read_into(position, images.reshape(-1).view(np.uint8).data)
-        if got < images.nbytes:
-            missing = first + got // self._image_bytes
+        n_read, fault = self._bytes.read_into(position, images.reshape(-1).view(np.uint8).data)
+        if n_read < images.nbytes:
+            missing = first + n_read // self._image_bytes
             raise InputError(
                 f"{self.file.path} {fault}: image {missing + 1} of {self.file.n_images} (counted from 1) cannot be read. "
                 "Copy the file again from where it came from."
             )
 
-    def _fill_casting(self, first: int, images: npt.NDArray[Any]) -> None:
-        at_once = max(1, _CAST_BYTES // self._image_bytes)
-        as_stored = np.empty((min(at_once, len(images)), *images.shape[1:]), dtype=self._dtype)
-        for start in range(0, len(images), at_once):
+    def _read_and_cast(self, first: int, images: npt.NDArray[Any]) -> None:
+        n_chunk = max(1, _CAST_BYTES // self._image_bytes)
+        as_stored = np.empty((min(n_chunk, len(images)), *images.shape[1:]), dtype=self._dtype)
+        for start in range(0, len(images), n_chunk):
             part = as_stored[: len(images) - start]
-            self._fill(first + start, part)
+            self._read_consecutive(first + start, part)
             images[start : start + len(part)] = part
 
 
 class _PlainBytes:
     """The bytes of an open file."""
 
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
 
     def read_into(self, position: int, buffer: memoryview) -> tuple[int, str]:
         """Fill the buffer from this position; the bytes got (fewer only at the end of the file) and what stopped them."""
-        got = 0
-        while got < len(buffer):
-            more = os.preadv(self.descriptor, [buffer[got:]], position + got)
+        n_read = 0
+        while n_read < len(buffer):
+            more = os.preadv(self.fd, [buffer[n_read:]], position + n_read)
             if more == 0:
                 break
-            got += more
-        return got, ENDS_EARLY
+            n_read += more
+        return n_read, ENDS_EARLY
 
     def close(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
 def _open_unchanged(file: ImageFile) -> int:
     host = socket.gethostname()
     try:
-        descriptor = open_regular(file.path)
+        fd = open_regular_file(file.path)
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise InputError(
             f"{file.path} cannot be opened on {host} ({error.strerror}), though its header could be read before. "
             "Every worker must see the image files under the same path."
         ) from error
     try:
-        _refuse_changed(file, os.fstat(descriptor))
+        _check_unchanged(file, os.fstat(fd))
     except BaseException:
-        os.close(descriptor)
+        os.close(fd)
         raise
-    return descriptor
+    return fd
 
 
-def _refuse_changed(file: ImageFile, now: os.stat_result) -> None:
+def _check_unchanged(file: ImageFile, now: os.stat_result) -> None:
     change = file.change(now)
     if change:
         raise InputError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.mrc.boxes import boxes_over_edge, check_boxes
+from cryolike_dask.mrc.boxes import boxes_over_edge, boxes_outside
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable
 
@@ -45,7 +45,7 @@ def refuse_wrong_boxes(table: ParticleTable, files: Sequence[ImageFile | None]) 
                 raise InputError(f"{file.path} holds {file.n_images} images: boxes are cut from single micrographs.")
             rows = np.flatnonzero((table["source"] == number) & (table["file"] == position))
             top, left = table["top"][rows], table["left"][rows]
-            outside = check_boxes(top, left, cut.size, file.n_rows, file.n_columns)
+            outside = boxes_outside(top, left, cut.size, file.n_rows, file.n_columns)
             over = boxes_over_edge(top, left, cut.size, file.n_rows, file.n_columns)
             for wrong, what in ((outside, "lies wholly outside"), (over if cut.edge == "error" else outside, "reaches beyond")):
                 if wrong.any():

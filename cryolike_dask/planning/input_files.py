@@ -17,7 +17,7 @@ from typing import Any
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import human_bytes, plural, size_and_time
-from cryolike_dask.mrc.header import ImageFile, open_regular
+from cryolike_dask.mrc.header import ImageFile, open_regular_file
 from cryolike_dask.planning.plan import Plan
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def sha256_of_files(paths: Sequence[str]) -> list[str | InputError]:
 
 def _sha256(path: str, stopped: threading.Event) -> str | InputError:
     try:
-        with open(open_regular(path), "rb", buffering=0) as file:
+        with open(open_regular_file(path), "rb", buffering=0) as file:
             digest = hashlib.sha256()
             while not stopped.is_set() and (block := file.read(_BLOCK_BYTES)):
                 digest.update(block)

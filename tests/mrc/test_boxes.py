@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryolike_dask.leopard_em.particles import particles_from_leopard_em
-from cryolike_dask.mrc.boxes import BoxCut, EdgeMode, boxes_over_edge, check_boxes, cut_boxes
+from cryolike_dask.mrc.boxes import BoxCut, EdgeMode, boxes_over_edge, boxes_outside, cut_boxes
 from tests.support.leopard_em_files import REFERENCE, needs_reference
 
 NUMPY_MODE = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
@@ -75,5 +75,5 @@ def test_masks_tell_boxes_outside_and_over_the_edge() -> None:
     top, left = (grid.ravel() for grid in np.meshgrid(np.arange(-5, 10), np.arange(-5, 10), indexing="ij"))
     seen = np.pad(np.ones((n_rows, n_columns)), 10)
     pixels = np.array([seen[t + 10 : t + 10 + size, x + 10 : x + 10 + size].sum() for t, x in zip(top, left, strict=True)])
-    np.testing.assert_array_equal(check_boxes(top, left, size, n_rows, n_columns), pixels == 0)
+    np.testing.assert_array_equal(boxes_outside(top, left, size, n_rows, n_columns), pixels == 0)
     np.testing.assert_array_equal(boxes_over_edge(top, left, size, n_rows, n_columns), pixels < size**2)

@@ -29,7 +29,7 @@ from cryolike_dask.conversion import Conversion
 from cryolike_dask.demo.particles import DemoData, write_demo_particles
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc import reader
-from cryolike_dask.mrc.header import open_regular
+from cryolike_dask.mrc.header import open_regular_file
 from cryolike_dask.particles.star import particles_from_star
 from cryolike_dask.progress import StackProgress
 from cryolike_dask.report import ConversionReport
@@ -350,7 +350,7 @@ def mend_reads() -> None:
 
 def hold_file(name: str, until: Path) -> None:
     """Have files of this name opened only when another file exists, so that a fault comes before they are read."""
-    original = reader.open_regular
+    original = reader.open_regular_file
 
     def open_later(path: str) -> int:
         deadline = time.monotonic() + 60
@@ -358,12 +358,12 @@ def hold_file(name: str, until: Path) -> None:
             threading.Event().wait(0.01)
         return original(path)
 
-    reader.open_regular = open_later
+    reader.open_regular_file = open_later
 
 
 def open_at_once() -> None:
     """Undo `hold_file`."""
-    reader.open_regular = open_regular
+    reader.open_regular_file = open_regular_file
 
 
 _deadly: dict[str, Callable[..., Any]] = {}
