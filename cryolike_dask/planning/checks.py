@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.mrc.boxes import boxes_over_edge, boxes_outside
+from cryolike_dask.mrc.boxes import boxes_outside, boxes_over_edge
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryolike_dask.leopard_em.particles import particles_from_leopard_em
-from cryolike_dask.mrc.boxes import BoxCut, EdgeMode, boxes_over_edge, boxes_outside, cut_boxes
+from cryolike_dask.mrc.boxes import BoxCut, EdgeMode, boxes_outside, boxes_over_edge, cut_boxes
 from tests.support.leopard_em_files import REFERENCE, needs_reference
 
 NUMPY_MODE = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
