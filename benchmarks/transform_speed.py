@@ -116,28 +116,28 @@ def split_of_the_transform(repeats: int) -> list[dict[str, Any]]:
     for box in (64, 128, 256, 384):
         descriptor = ImageDescriptor.from_individual_values(box, 1.5)
         transform = CompiledTransform(descriptor)
-        plan, table = transform.plan, transform.plan.table
-        n = transform.n_together
+        compiled, interpolation = transform.compiled, transform.compiled.interpolation
+        n = transform.images_per_batch
         images = np.random.default_rng(1).standard_normal((n, box, box), dtype=np.float32)
         results = TransformedImages.allocate(n, descriptor)
         with single_threaded_torch():
             transform(images, results)
-            padded, spectra_rows = torch.from_numpy(transform._padded), torch.from_numpy(transform._rows)
+            padded, spectra_rows = torch.from_numpy(transform._padded), torch.from_numpy(transform._spectrum_rows)
             spectra = torch.fft.rfft(padded, dim=-1).numpy()
             grids = torch.fft.fft(spectra_rows, dim=-1).numpy().view(np.float32)
             steps = {
                 "centre": lambda: centring.centre(
-                    images, 1, False, transform._small, table.deconvolution_x, table.deconvolution_y, results.physical,
-                    transform._padded, results.status,
+                    images, 1, False, transform._downsampled, interpolation.deconvolution_x, interpolation.deconvolution_y,
+                    results.physical, transform._padded, results.status,
                 ),
                 "row FFT": lambda: torch.fft.rfft(padded, dim=-1),
-                "lay out": lambda: kernels.lay_out_rows(spectra, transform._rows, table.margin),
+                "lay out": lambda: kernels.lay_out_rows(spectra, transform._spectrum_rows, interpolation.margin),
                 "column FFT": lambda: torch.fft.fft(spectra_rows, dim=-1),
                 "interpolate": lambda: kernels._interpolate(
-                    grids[0].reshape(-1), plan.start, grids.shape[2], plan.weights, transform._half.reshape(-1)
+                    grids[0].reshape(-1), compiled.start, grids.shape[2], compiled.weights, transform._half.reshape(-1)
                 ),
                 "normalise": lambda: kernels._normalise(
-                    transform._half, plan.shell_weights, table.conjugate, results.fourier[0].view(np.float32), results.power[0]
+                    transform._half, compiled.shell_weights, interpolation.conjugate, results.fourier[0].view(np.float32), results.power[0]
                 ),
             }  # fmt: skip
             once = {"interpolate", "normalise"}  # one image a call

@@ -111,7 +111,7 @@ def transform_chunks(
 def _chunk_images(stack: StackPlan, transform: Transform) -> int:
     descriptor = stack.descriptor
     n_bytes = descriptor.polar_grid.n_points * descriptor.complex_dtype.itemsize + 4 * int(np.prod(descriptor.n_pixels))
-    return max(transform.n_together, CHUNK_BYTES // n_bytes)
+    return max(transform.images_per_batch, CHUNK_BYTES // n_bytes)
 
 
 def _judge(stack: StackPlan, positions: npt.NDArray[np.int64], status: npt.NDArray[np.uint8], warnings: list[str]) -> None:

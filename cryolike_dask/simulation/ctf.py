@@ -15,7 +15,7 @@ FloatArray = npt.NDArray[np.float64]
 
 MILLIMETRE_IN_ANGSTROM = 1e7
 
-_MOST_ZEROS = 1000
+_MAX_ZEROS = 1000
 """More than a picture can show, and few whatever the values are."""
 
 
@@ -98,21 +98,21 @@ def ctf_zero_resolutions(
     u_max = 1.0 / finest**2
     # The phase runs one way up to here, and back from here on.
     turning = min(max(-a / (2 * b), 0.0), u_max) if b else u_max
-    met = [c + a * u + b * u * u for u in (0.0, turning, u_max)]
-    if not np.all(np.isfinite([a, b, *met])):
+    phases = [c + a * u + b * u * u for u in (0.0, turning, u_max)]
+    if not np.all(np.isfinite([a, b, *phases])):
         return np.empty(0)
-    whole = np.union1d(_first_whole_numbers(met[0], met[1]), _first_whole_numbers(met[1], met[2]))
-    u = _roots(b, a, c - whole)
+    integers = np.union1d(_first_integers(phases[0], phases[1]), _first_integers(phases[1], phases[2]))
+    u = _roots(b, a, c - integers)
     u = np.unique(u[(u > 0) & (u <= u_max)])  # NaN, where the phase does not reach the number, is neither
-    return np.asarray(1.0 / np.sqrt(u[:_MOST_ZEROS]))
+    return np.asarray(1.0 / np.sqrt(u[:_MAX_ZEROS]))
 
 
-def _first_whole_numbers(start: float, stop: float) -> FloatArray:
+def _first_integers(start: float, stop: float) -> FloatArray:
     """The whole numbers met on the way from start to stop, the first _MOST_ZEROS at most."""
     if start <= stop:
         first = math.ceil(start)
-        return np.arange(first, min(math.floor(stop), first + _MOST_ZEROS - 1) + 1, dtype=np.float64)
-    return -_first_whole_numbers(-start, -stop)
+        return np.arange(first, min(math.floor(stop), first + _MAX_ZEROS - 1) + 1, dtype=np.float64)
+    return -_first_integers(-start, -stop)
 
 
 def _roots(b: float, a: float, c: FloatArray) -> FloatArray:

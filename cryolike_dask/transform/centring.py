@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from cryolike_dask.transform.compilation import OPTIONS, REORDER
+from cryolike_dask.transform.compilation import NJIT_OPTIONS, REORDER_SUMS
 
 OK, CONSTANT, NOT_FINITE = 0, 1, 2
 """What `centre` says of an image."""
 
 
-@njit(fastmath=REORDER, **OPTIONS)
+@njit(fastmath=REORDER_SUMS, **NJIT_OPTIONS)
 def _sum(image: Any) -> float:
     total = 0.0
     for i in range(image.shape[0]):
@@ -24,7 +24,7 @@ def _sum(image: Any) -> float:
     return total
 
 
-@njit(fastmath=True, **OPTIONS)
+@njit(fastmath=True, **NJIT_OPTIONS)
 def _extremes(image: Any) -> tuple[Any, Any]:
     low = image[0, 0]
     high = image[0, 0]
@@ -36,9 +36,9 @@ def _extremes(image: Any) -> tuple[Any, Any]:
     return low, high
 
 
-@njit(**OPTIONS)
+@njit(**NJIT_OPTIONS)
 def centre(
-    images: Any, factor: int, maximum: bool, small: Any, scale_x: Any, scale_y: Any, physical: Any, padded: Any, status: Any
+    images: Any, factor: int, maximum: bool, downsampled: Any, scale_x: Any, scale_y: Any, physical: Any, padded: Any, status: Any
 ) -> None:
     """Downsample and centre images, and lay them out for the first FFT.
 
@@ -46,7 +46,7 @@ def centre(
         images: (k, rows, columns) pixels.
         factor: edge of the blocks that become one pixel.
         maximum: whether a block becomes its maximum instead of its mean.
-        small: (n_x, n_y) work space.
+        downsampled: (n_x, n_y) work space.
         scale_x, scale_y: (n_x,) and (n_y,) what rows and columns are multiplied with for the FFT.
         physical: (k, n_x, n_y) float32, receives (image - mean) / max|image - mean|, the mean taken in float64.
         padded: (k, n_x, fine_y), receives the same times scale_x scale_y, the image's middle column at column 0 (wrapping); the
@@ -58,13 +58,13 @@ def centre(
             status[k] = _centre(images[k], physical[k], padded[k], scale_x, scale_y)
         else:
             if maximum:
-                _block_maxima(images[k], factor, small)
+                _block_maxima(images[k], factor, downsampled)
             else:
-                _block_means(images[k], factor, small)
-            status[k] = _centre(small, physical[k], padded[k], scale_x, scale_y)
+                _block_means(images[k], factor, downsampled)
+            status[k] = _centre(downsampled, physical[k], padded[k], scale_x, scale_y)
 
 
-@njit(fastmath=REORDER, **OPTIONS)
+@njit(fastmath=REORDER_SUMS, **NJIT_OPTIONS)
 def _centre(image: Any, physical: Any, padded: Any, scale_x: Any, scale_y: Any) -> int:
     n_x, n_y = image.shape
     mean = _sum(image) / (n_x * n_y)
@@ -89,22 +89,22 @@ def _centre(image: Any, physical: Any, padded: Any, scale_x: Any, scale_y: Any) 
     return OK
 
 
-@njit(fastmath=REORDER, **OPTIONS)
-def _block_means(image: Any, factor: int, small: Any) -> None:
-    for i in range(small.shape[0]):
-        for j in range(small.shape[1]):
+@njit(fastmath=REORDER_SUMS, **NJIT_OPTIONS)
+def _block_means(image: Any, factor: int, downsampled: Any) -> None:
+    for i in range(downsampled.shape[0]):
+        for j in range(downsampled.shape[1]):
             total = 0.0
             for a in range(factor):
                 for b in range(factor):
                     total += np.float64(image[i * factor + a, j * factor + b])
-            small[i, j] = total / (factor * factor)
+            downsampled[i, j] = total / (factor * factor)
 
 
-@njit(**OPTIONS)
-def _block_maxima(image: Any, factor: int, small: Any) -> None:
+@njit(**NJIT_OPTIONS)
+def _block_maxima(image: Any, factor: int, downsampled: Any) -> None:
     # A pixel that is not finite makes NaN, so that it is seen.
-    for i in range(small.shape[0]):
-        for j in range(small.shape[1]):
+    for i in range(downsampled.shape[0]):
+        for j in range(downsampled.shape[1]):
             highest = np.float64(image[i * factor, j * factor])
             for a in range(factor):
                 for b in range(factor):
@@ -113,4 +113,4 @@ def _block_maxima(image: Any, factor: int, small: Any) -> None:
                         highest = np.float64(np.nan)
                     elif value > highest:
                         highest = value
-            small[i, j] = highest
+            downsampled[i, j] = highest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numba import njit
 
 
-def _compiled_code_can_be_kept() -> bool:
+def _cache_is_writable() -> bool:
     """Whether numba finds a place for compiled code: beside this file or in the user's cache. Without one it would not even import."""
 
     def probe() -> None:
@@ -18,7 +18,7 @@ def _compiled_code_can_be_kept() -> bool:
     return True
 
 
-OPTIONS = {"nogil": True, "cache": _compiled_code_can_be_kept()}
+NJIT_OPTIONS = {"nogil": True, "cache": _cache_is_writable()}
 
 # Sums may be reordered and fused, which vectorises them; NaN and infinity must stay visible.
-REORDER = {"reassoc", "contract", "nsz"}
+REORDER_SUMS = {"reassoc", "contract", "nsz"}

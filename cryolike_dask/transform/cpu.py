@@ -20,8 +20,8 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import DownsampleType
 from cryolike_dask.transform import kernels
 from cryolike_dask.transform.centring import OK, centre
-from cryolike_dask.transform.interpolation import PolarInterpolation, plan_interpolation
-from cryolike_dask.transform.malloc import keep_work_buffers
+from cryolike_dask.transform.interpolation import PolarInterpolation, make_interpolation
+from cryolike_dask.transform.malloc import keep_freed_buffers
 
 # Bytes of half spectra worked on together: few enough to stay in a core's cache, enough to share the cost of a call.
 _CACHE_BYTES = 768 * 1024
@@ -70,17 +70,17 @@ class Transform(Protocol):
     """Turns images as they lie on disk, (k, rows, columns) float32, into `results`."""
 
     @property
-    def n_together(self) -> int:
+    def images_per_batch(self) -> int:
         """Images that are worked on together; calls with fewer waste some of the device."""
 
     def __call__(self, images: npt.NDArray[Any], results: TransformedImages) -> None: ...
 
 
 @dataclass(frozen=True)
-class _CompiledPlan:
+class _CompiledInterpolation:
     """The interpolation table in the layout and precision of the compiled loops; see `kernels.polar_images`."""
 
-    table: PolarInterpolation
+    interpolation: PolarInterpolation
     start: npt.NDArray[np.int32]
     weights: npt.NDArray[Any]
     wrapped: npt.NDArray[np.int64]
@@ -90,21 +90,21 @@ class _CompiledPlan:
 
 
 @lru_cache(maxsize=4)
-def _compiled_plan(descriptor: ImageDescriptor) -> _CompiledPlan:
-    table = plan_interpolation(descriptor)
-    fine_x = table.fine_shape[0]
-    last = fine_x - table.width
-    (wrapped,) = np.nonzero((table.column < 0) | (table.column > last))
+def _compiled_interpolation(descriptor: ImageDescriptor) -> _CompiledInterpolation:
+    interpolation = make_interpolation(descriptor)
+    fine_x = interpolation.fine_shape[0]
+    last = fine_x - interpolation.width
+    (wrapped,) = np.nonzero((interpolation.column < 0) | (interpolation.column > last))
     # In the main pass a wrapped point reads a place that is merely safe to read.
-    start = 2 * (table.row * fine_x + np.clip(table.column, 0, last))
-    weights = np.concatenate([table.weights_y, table.weights_x], axis=1).astype(descriptor.real_dtype)
-    strip_column = (table.column[wrapped] + table.width) % fine_x
-    return _CompiledPlan(
-        table=table,
+    start = 2 * (interpolation.row * fine_x + np.clip(interpolation.column, 0, last))
+    weights = np.concatenate([interpolation.weights_y, interpolation.weights_x], axis=1).astype(descriptor.real_dtype)
+    strip_column = (interpolation.column[wrapped] + interpolation.width) % fine_x
+    return _CompiledInterpolation(
+        interpolation=interpolation,
         start=start.astype(np.int32),
         weights=weights,
         wrapped=wrapped,
-        wrapped_start=(2 * (table.row[wrapped] * 2 * table.width + strip_column)).astype(np.int32),
+        wrapped_start=(2 * (interpolation.row[wrapped] * 2 * interpolation.width + strip_column)).astype(np.int32),
         wrapped_weights=weights[wrapped],
         shell_weights=descriptor.polar_grid.shell_weights,
     )
@@ -117,64 +117,64 @@ class CompiledTransform:
     """
 
     def __init__(self, descriptor: ImageDescriptor, downsample_factor: int = 1, downsample_type: DownsampleType = "mean") -> None:
-        keep_work_buffers()
+        keep_freed_buffers()
         self.descriptor = descriptor
         self.factor = downsample_factor
         self.maximum = downsample_type == "max"
-        self.plan = plan = _compiled_plan(descriptor)
-        table = plan.table
-        (n_x, n_y), (fine_x, fine_y) = table.n_pixels, table.fine_shape
+        self.compiled = compiled = _compiled_interpolation(descriptor)
+        interpolation = compiled.interpolation
+        (n_x, n_y), (fine_x, fine_y) = interpolation.n_pixels, interpolation.fine_shape
         real, cplx = descriptor.real_dtype, descriptor.complex_dtype
-        self._together = max(1, _CACHE_BYTES // (table.n_spectrum_rows * fine_x * cplx.itemsize))
+        self._batch = max(1, _CACHE_BYTES // (interpolation.n_spectrum_rows * fine_x * cplx.itemsize))
         # In float32 the mean of a block would lose 6e-8 of the brightness, which centring then magnifies.
-        self._small = np.zeros((n_x, n_y))
-        self._padded = np.zeros((self._together, n_x, fine_y), dtype=real)
-        self._rows = np.zeros((self._together, table.n_spectrum_rows, fine_x), dtype=cplx)
-        self._strip = np.zeros((table.n_spectrum_rows, 4 * table.width), dtype=real)
-        self._joined = np.zeros(2 * len(plan.wrapped), dtype=real)
-        self._half = np.zeros((table.n_shells, 2 * table.n_angles), dtype=real)
+        self._downsampled = np.zeros((n_x, n_y))
+        self._padded = np.zeros((self._batch, n_x, fine_y), dtype=real)
+        self._spectrum_rows = np.zeros((self._batch, interpolation.n_spectrum_rows, fine_x), dtype=cplx)
+        self._strip = np.zeros((interpolation.n_spectrum_rows, 4 * interpolation.width), dtype=real)
+        self._wrapped_values = np.zeros(2 * len(compiled.wrapped), dtype=real)
+        self._half = np.zeros((interpolation.n_shells, 2 * interpolation.n_angles), dtype=real)
 
     @property
-    def n_together(self) -> int:
+    def images_per_batch(self) -> int:
         """Images that share the cache."""
-        return self._together
+        return self._batch
 
     def __call__(self, images: npt.NDArray[Any], results: TransformedImages) -> None:
         """See `Transform`."""
         with single_threaded_torch():
-            for first in range(0, len(images), self._together):
-                part = slice(first, first + self._together)
+            for first in range(0, len(images), self._batch):
+                part = slice(first, first + self._batch)
                 self._transform(images[part], TransformedImages(*(array[part] for array in results.arrays)))
 
     def _transform(self, images: npt.NDArray[Any], results: TransformedImages) -> None:
-        plan, table, real = self.plan, self.plan.table, self.descriptor.real_dtype
-        padded, rows = self._padded[: len(images)], self._rows[: len(images)]
+        compiled, interpolation, real = self.compiled, self.compiled.interpolation, self.descriptor.real_dtype
+        padded, rows = self._padded[: len(images)], self._spectrum_rows[: len(images)]
         centre(
             images,
             self.factor,
             self.maximum,
-            self._small,
-            table.deconvolution_x,
-            table.deconvolution_y,
+            self._downsampled,
+            interpolation.deconvolution_x,
+            interpolation.deconvolution_y,
             results.physical,
             padded,
             results.status,
         )
         results.physical[results.status != OK] = 0
-        kernels.lay_out_rows(torch.fft.rfft(torch.from_numpy(padded), dim=-1).numpy(), rows, table.margin)
+        kernels.lay_out_rows(torch.fft.rfft(torch.from_numpy(padded), dim=-1).numpy(), rows, interpolation.margin)
         grids = torch.fft.fft(torch.from_numpy(rows), dim=-1).numpy()
         kernels.polar_images(
             grids.view(real),
-            plan.start,
-            plan.weights,
-            plan.wrapped,
-            plan.wrapped_start,
-            plan.wrapped_weights,
-            plan.shell_weights,
-            table.conjugate,
+            compiled.start,
+            compiled.weights,
+            compiled.wrapped,
+            compiled.wrapped_start,
+            compiled.wrapped_weights,
+            compiled.shell_weights,
+            interpolation.conjugate,
             results.status,
             self._strip,
-            self._joined,
+            self._wrapped_values,
             self._half,
             results.fourier.view(real),
             results.power,

@@ -34,12 +34,12 @@ def peak_device_bytes(device: Device) -> int:
     Raises:
         ConversionError: as for `resolve_device`.
     """
-    found = resolve_device(device)
-    if found == "cpu":
+    resolved = resolve_device(device)
+    if resolved == "cpu":
         return 0
     import torch
 
-    return int(torch.cuda.max_memory_allocated(found))
+    return int(torch.cuda.max_memory_allocated(resolved))
 
 
 def make_transform(descriptor: ImageDescriptor, settings: ConversionSettings) -> Transform:

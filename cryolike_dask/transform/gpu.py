@@ -23,13 +23,13 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import DownsampleType
 from cryolike_dask.transform.centring import CONSTANT, NOT_FINITE, OK
 from cryolike_dask.transform.cpu import TransformedImages
-from cryolike_dask.transform.interpolation import PolarInterpolation, plan_interpolation
+from cryolike_dask.transform.interpolation import PolarInterpolation, make_interpolation
 
 logger = logging.getLogger(__name__)
 
-_CPU_TOGETHER = 8  # 16 columns, the sweet spot of the CPU's sparse product
-_GPU_MEMORY_SHARE = 0.25  # of what is free, for one batch: two are in flight, and other threads and processes want some
-_GPU_TOGETHER = 256
+_CPU_BATCH = 8  # 16 columns, the sweet spot of the CPU's sparse product
+_GPU_MEMORY_FRACTION = 0.25  # of what is free, for one batch: two are in flight, and other threads and processes want some
+_MAX_GPU_BATCH = 256
 
 _device_locks: dict[str, threading.Lock] = {}
 _device_locks_lock = threading.Lock()
@@ -41,45 +41,45 @@ def device_lock(device: str) -> threading.Lock:
         return _device_locks.setdefault(device, threading.Lock())
 
 
-class _Tables:
+class _DeviceTables:
     """The interpolation on a device. Shared by all transforms of a process; never changed."""
 
     def __init__(self, descriptor: ImageDescriptor, device: str) -> None:
         real = torch.float64 if descriptor.precision == "double" else torch.float32
-        self.table = table = plan_interpolation(descriptor)
-        self.matrix = _sparse_matrix(table).to(real).to(device)
-        scale = np.outer(table.deconvolution_x, table.deconvolution_y)
+        self.interpolation = interpolation = make_interpolation(descriptor)
+        self.matrix = _sparse_matrix(interpolation).to(real).to(device)
+        scale = np.outer(interpolation.deconvolution_x, interpolation.deconvolution_y)
         self.deconvolution = torch.from_numpy(scale).to(device)  # (n_x, n_y)
         self.shell_weights = torch.from_numpy(descriptor.polar_grid.shell_weights).to(device)
-        self.conjugate = torch.from_numpy(table.conjugate).to(device)
-        ky = np.arange(table.n_spectrum_rows) - table.margin
-        highest = table.fine_shape[1] // 2
+        self.conjugate = torch.from_numpy(interpolation.conjugate).to(device)
+        ky = np.arange(interpolation.n_spectrum_rows) - interpolation.margin
+        highest = interpolation.fine_shape[1] // 2
         self.mirrored = torch.from_numpy((ky < 0) | (ky > highest)).to(device)
         self.ky = torch.from_numpy(np.where(ky > highest, 2 * highest - ky, np.abs(ky))).to(device)
 
 
 @lru_cache(maxsize=4)
-def _tables(descriptor: ImageDescriptor, device: str) -> _Tables:
-    return _Tables(descriptor, device)
+def _device_tables(descriptor: ImageDescriptor, device: str) -> _DeviceTables:
+    return _DeviceTables(descriptor, device)
 
 
-def _sparse_matrix(table: PolarInterpolation) -> torch.Tensor:
+def _sparse_matrix(interpolation: PolarInterpolation) -> torch.Tensor:
     """(n_points, n_spectrum_rows * fine_x) CSR, w * w entries a row."""
-    w, fine_x = table.width, table.fine_shape[0]
-    rows = table.row[:, None, None] + np.arange(w)[None, :, None]
-    columns = (table.column[:, None, None] + np.arange(w)[None, None, :]) % fine_x
-    places = (rows * fine_x + columns).reshape(-1)
-    weights = (table.weights_y[:, :, None] * table.weights_x[:, None, :]).reshape(-1)
-    pointers = np.arange(0, len(places) + 1, w * w)
-    index = np.int32 if len(places) < 2**31 else np.int64
+    w, fine_x = interpolation.width, interpolation.fine_shape[0]
+    rows = interpolation.row[:, None, None] + np.arange(w)[None, :, None]
+    columns = (interpolation.column[:, None, None] + np.arange(w)[None, None, :]) % fine_x
+    column_indices = (rows * fine_x + columns).reshape(-1)
+    weights = (interpolation.weights_y[:, :, None] * interpolation.weights_x[:, None, :]).reshape(-1)
+    row_pointers = np.arange(0, len(column_indices) + 1, w * w)
+    index = np.int32 if len(column_indices) < 2**31 else np.int64
     # Footprints that wrap hold their columns out of order, which the products do not mind.
     with torch.sparse.check_sparse_tensor_invariants(False), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
         return torch.sparse_csr_tensor(
-            torch.from_numpy(pointers.astype(index)),
-            torch.from_numpy(places.astype(index)),
+            torch.from_numpy(row_pointers.astype(index)),
+            torch.from_numpy(column_indices.astype(index)),
             torch.from_numpy(weights),
-            size=(table.n_points, table.n_spectrum_rows * fine_x),
+            size=(interpolation.n_points, interpolation.n_spectrum_rows * fine_x),
         )
 
 
@@ -100,12 +100,12 @@ class TorchTransform:
         self.downsample_type = downsample_type
         self.device = device
         with device_lock(device):
-            self.tables = _tables(descriptor, device)
-        self._batch = _CPU_TOGETHER if device == "cpu" else self._fitting_batch()
+            self.tables = _device_tables(descriptor, device)
+        self._batch = _CPU_BATCH if device == "cpu" else self._batch_that_fits()
         self._staging: _Staging | None = None
 
     @property
-    def n_together(self) -> int:
+    def images_per_batch(self) -> int:
         """Images of a batch."""
         return self._batch
 
@@ -115,43 +115,43 @@ class TorchTransform:
             if self.device == "cpu":
                 for first in range(0, len(images), self._batch):
                     part = slice(first, first + self._batch)
-                    self._store(self._transform(torch.from_numpy(images[part])), results, part)
+                    self._copy_to_results(self._transform(torch.from_numpy(images[part])), results, part)
             else:
                 self._transform_overlapped(images, results)
 
     def _transform(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Fourier, physical, power and status of (k, rows, columns) images on the device."""
-        tables, table = self.tables, self.tables.table
-        precise = images.to(torch.float64)
+        tables, interpolation = self.tables, self.tables.interpolation
+        pixels = images.to(torch.float64)
         if self.factor > 1:
-            precise = self._downsampled(precise)
-        n_x, n_y = table.n_pixels
-        mean = precise.mean(dim=(1, 2), keepdim=True)
+            pixels = self._downsampled(pixels)
+        n_x, n_y = interpolation.n_pixels
+        mean = pixels.mean(dim=(1, 2), keepdim=True)
         finite = torch.isfinite(mean[:, 0, 0])
-        flat = precise.flatten(1)
-        varies = flat.amin(1) != flat.amax(1)
-        good = finite & varies
-        centred = torch.where(good[:, None, None], precise - mean, 1.0)
+        flat = pixels.flatten(1)
+        not_constant = flat.amin(1) != flat.amax(1)
+        usable = finite & not_constant
+        centred = torch.where(usable[:, None, None], pixels - mean, 1.0)
         centred /= centred.abs().amax(dim=(1, 2), keepdim=True)
         real = self.tables.matrix.dtype
         physical = centred.to(torch.float32)
-        padded = torch.zeros((len(images), n_x, table.fine_shape[1]), dtype=real, device=images.device)  # (k, n_x, fine_y)
+        padded = torch.zeros((len(images), n_x, interpolation.fine_shape[1]), dtype=real, device=images.device)  # (k, n_x, fine_y)
         half_y, half_x = n_y // 2, n_x // 2
         scaled = (centred * tables.deconvolution).to(real)
         padded[:, :, : n_y - half_y] = scaled[:, :, half_y:]
-        padded[:, :, table.fine_shape[1] - half_y :] = scaled[:, :, :half_y]
+        padded[:, :, interpolation.fine_shape[1] - half_y :] = scaled[:, :, :half_y]
         spectra = torch.fft.rfft(padded, dim=-1).transpose(1, 2)[:, tables.ky]  # (k, n_spectrum_rows, n_x)
         spectra = torch.where(tables.mirrored[:, None], spectra.conj(), spectra)
-        rows = torch.zeros((*spectra.shape[:2], table.fine_shape[0]), dtype=spectra.dtype, device=images.device)
+        rows = torch.zeros((*spectra.shape[:2], interpolation.fine_shape[0]), dtype=spectra.dtype, device=images.device)
         rows[:, :, : n_x - half_x] = spectra[:, :, half_x:]
-        rows[:, :, table.fine_shape[0] - half_x :] = spectra[:, :, :half_x]
+        rows[:, :, interpolation.fine_shape[0] - half_x :] = spectra[:, :, :half_x]
         grids = torch.view_as_real(torch.fft.fft(rows, dim=-1))  # (k, n_spectrum_rows, fine_x, 2)
         columns = grids.reshape(len(images), -1, 2).transpose(0, 1).reshape(-1, 2 * len(images))  # (grid points, 2 k)
-        half = (tables.matrix @ columns).reshape(table.n_shells, table.n_angles, len(images), 2).permute(2, 0, 1, 3)
-        return self._normalised(torch.view_as_complex(half.contiguous()), physical, finite, varies)
+        half = (tables.matrix @ columns).reshape(interpolation.n_shells, interpolation.n_angles, len(images), 2).permute(2, 0, 1, 3)
+        return self._normalised(torch.view_as_complex(half.contiguous()), physical, finite, not_constant)
 
     def _downsampled(self, images: torch.Tensor) -> torch.Tensor:
-        n_x, n_y = self.tables.table.n_pixels
+        n_x, n_y = self.tables.interpolation.n_pixels
         blocks = images[:, : n_x * self.factor, : n_y * self.factor].reshape(len(images), n_x, self.factor, n_y, self.factor)
         if self.downsample_type == "mean":
             return blocks.mean(dim=(2, 4))
@@ -159,37 +159,37 @@ class TorchTransform:
         return torch.where(torch.isfinite(blocks), blocks, torch.nan).amax(dim=(2, 4))
 
     def _normalised(
-        self, half: torch.Tensor, physical: torch.Tensor, finite: torch.Tensor, varies: torch.Tensor
+        self, half: torch.Tensor, physical: torch.Tensor, finite: torch.Tensor, not_constant: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         tables, grid = self.tables, self.descriptor.polar_grid
         power = (torch.view_as_real(half).to(torch.float64) ** 2).sum(dim=(2, 3))  # (k, n_shells)
         norm = (power @ tables.shell_weights) * (grid.n_inplanes // half.shape[2])
-        good = finite & varies
-        scale = torch.where(good, norm, torch.inf).rsqrt()
+        usable = finite & not_constant
+        scale = torch.where(usable, norm, torch.inf).rsqrt()
         half = half * scale[:, None, None].to(half.real.dtype)
         if grid.n_inplanes == half.shape[2]:
             fourier = torch.where(tables.conjugate, half.conj(), half)
         else:
             fourier = torch.cat([half, half.conj()], dim=2)
-        status = torch.where(finite, torch.where(varies, OK, CONSTANT), NOT_FINITE).to(torch.uint8)
+        status = torch.where(finite, torch.where(not_constant, OK, CONSTANT), NOT_FINITE).to(torch.uint8)
         power = power * (scale**2)[:, None] / half.shape[2]
-        bad = ~good
+        bad = ~usable
         fourier[bad], physical[bad], power[bad] = 0, 0, 0
         return fourier.resolve_conj(), physical, power, status
 
     @staticmethod
-    def _store(computed: tuple[torch.Tensor, ...], results: TransformedImages, part: slice) -> None:
+    def _copy_to_results(computed: tuple[torch.Tensor, ...], results: TransformedImages, part: slice) -> None:
         for tensor, target in zip(computed, results.arrays, strict=True):
             torch.from_numpy(target[part]).copy_(tensor)
 
     # What follows runs on CUDA devices only.
 
-    def _fitting_batch(self) -> int:
+    def _batch_that_fits(self) -> int:
         free, _ = torch.cuda.mem_get_info(self.device)
-        table = self.tables.table
-        grid_bytes = 4 * table.n_spectrum_rows * table.fine_shape[0] * self.descriptor.complex_dtype.itemsize
+        interpolation = self.tables.interpolation
+        grid_bytes = 4 * interpolation.n_spectrum_rows * interpolation.fine_shape[0] * self.descriptor.complex_dtype.itemsize
         output_bytes = 3 * self.descriptor.polar_grid.n_points * self.descriptor.complex_dtype.itemsize
-        return max(1, min(_GPU_TOGETHER, int(_GPU_MEMORY_SHARE * free) // (grid_bytes + output_bytes)))
+        return max(1, min(_MAX_GPU_BATCH, int(_GPU_MEMORY_FRACTION * free) // (grid_bytes + output_bytes)))
 
     def _transform_overlapped(self, images: npt.NDArray[Any], results: TransformedImages) -> None:
         first = 0
@@ -210,14 +210,15 @@ class TorchTransform:
             self._staging = _Staging(self._batch, images.shape[1:], self.descriptor, self.device)
         staging = self._staging
         pending: tuple[int, range] | None = None
-        for turn, begin in enumerate(range(first, len(images), self._batch)):
+        for number, begin in enumerate(range(first, len(images), self._batch)):
+            slot = number % 2
             part = range(begin, min(begin + self._batch, len(images)))
-            on_device = staging.upload(turn % 2, images[part.start : part.stop])
+            on_device = staging.upload(slot, images[part.start : part.stop])
             computed = self._transform(on_device)
-            staging.download(turn % 2, computed)
+            staging.download(slot, computed)
             if pending is not None:
                 staging.collect(*pending, results)
-            pending = (turn % 2, part)
+            pending = (slot, part)
         if pending is not None:
             staging.collect(*pending, results)
         return len(images)
@@ -237,9 +238,9 @@ class _Staging:
         ]
         self.ready = [torch.cuda.Event(), torch.cuda.Event()]
 
-    def upload(self, turn: int, images: npt.NDArray[Any]) -> torch.Tensor:
+    def upload(self, slot: int, images: npt.NDArray[Any]) -> torch.Tensor:
         """Images on the device; the computing stream waits for them."""
-        pinned = self.images[turn][: len(images)]
+        pinned = self.images[slot][: len(images)]
         pinned.copy_(torch.from_numpy(images))
         with torch.cuda.stream(self.copies):
             on_device = pinned.to(self.device, non_blocking=True)
@@ -248,17 +249,17 @@ class _Staging:
         on_device.record_stream(compute)
         return on_device
 
-    def download(self, turn: int, computed: tuple[torch.Tensor, ...]) -> None:
+    def download(self, slot: int, computed: tuple[torch.Tensor, ...]) -> None:
         """Begin copying results to pinned memory."""
         self.copies.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.copies):
-            for tensor, pinned in zip(computed, self.outputs[turn], strict=True):
+            for tensor, pinned in zip(computed, self.outputs[slot], strict=True):
                 pinned[: len(tensor)].copy_(tensor, non_blocking=True)
                 tensor.record_stream(self.copies)
-            self.ready[turn].record(self.copies)
+            self.ready[slot].record(self.copies)
 
-    def collect(self, turn: int, part: range, results: TransformedImages) -> None:
-        """Wait for the results of a turn and store them."""
-        self.ready[turn].synchronize()
-        for pinned, target in zip(self.outputs[turn], results.arrays, strict=True):
+    def collect(self, slot: int, part: range, results: TransformedImages) -> None:
+        """Wait for the results in a slot and copy them."""
+        self.ready[slot].synchronize()
+        for pinned, target in zip(self.outputs[slot], results.arrays, strict=True):
             torch.from_numpy(target[part.start : part.stop]).copy_(pinned[: len(part)])

@@ -68,7 +68,7 @@ class PolarInterpolation:
         return self.n_shells * self.n_angles
 
 
-def plan_interpolation(descriptor: ImageDescriptor) -> PolarInterpolation:
+def make_interpolation(descriptor: ImageDescriptor) -> PolarInterpolation:
     """The interpolation table for this descriptor's images and polar grid."""
     width = WIDTH[descriptor.precision]
     n_x, n_y = descriptor.n_pixels

@@ -11,7 +11,7 @@ import torch
 from cryolike_dask.errors import InputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 
-_POINTS_AT_ONCE = 1 << 13  # bounds the memory: of a 512-pixel box, 8 k points take about 300 MB
+_CHUNK_POINTS = 1 << 13  # bounds the memory: of a 512-pixel box, 8 k points take about 300 MB
 
 
 def fourier_to_physical(
@@ -52,21 +52,21 @@ def fourier_to_physical(
     x, y = np.arange(n_x) - n_x // 2, np.arange(n_y) - n_y // 2
     images = torch.zeros((len(values), n_x, n_y), dtype=torch.float64)
     (shells,) = np.nonzero(factors)
-    at_once = max(1, _POINTS_AT_ONCE // n_angles)
-    for first in range(0, len(shells), at_once):
-        chosen = shells[first : first + at_once]
-        along_x = _waves(x, np.outer(grid.radii[chosen], np.cos(angles)).ravel() * (4 * np.pi / n_x))
-        along_y = _waves(y, np.outer(grid.radii[chosen], np.sin(angles)).ravel() * (4 * np.pi / n_y))
+    chunk_shells = max(1, _CHUNK_POINTS // n_angles)
+    for first in range(0, len(shells), chunk_shells):
+        chunk = shells[first : first + chunk_shells]
+        along_x = _plane_waves(x, np.outer(grid.radii[chunk], np.cos(angles)).ravel() * (4 * np.pi / n_x))
+        along_y = _plane_waves(y, np.outer(grid.radii[chunk], np.sin(angles)).ravel() * (4 * np.pi / n_y))
         # Re(Ex diag(F) Ey^T) = Re(Ex) Re(diag(F) Ey^T) - Im(Ex) Im(diag(F) Ey^T)
         left = torch.cat([along_x.real, -along_x.imag], dim=1)  # (n_x, 2 points)
         for image, spectrum in zip(images, values, strict=True):
-            points = torch.from_numpy((spectrum[chosen, :n_angles] * weights[chosen, None]).ravel())
+            points = torch.from_numpy((spectrum[chunk, :n_angles] * weights[chunk, None]).ravel())
             right = points * along_y  # (n_y, points)
             image += left @ torch.cat([right.real, right.imag], dim=1).T
     return images.numpy()
 
 
-def _waves(position: npt.NDArray[np.int64], frequency: npt.NDArray[np.float64]) -> torch.Tensor:
+def _plane_waves(position: npt.NDArray[np.int64], frequency: npt.NDArray[np.float64]) -> torch.Tensor:
     """(positions, frequencies) exp(i k x)."""
     phase = torch.outer(torch.from_numpy(position.astype(np.float64)), torch.from_numpy(frequency))
     return torch.polar(torch.ones((), dtype=torch.float64).expand_as(phase), phase)

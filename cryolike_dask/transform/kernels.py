@@ -16,11 +16,11 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from cryolike_dask.transform.centring import OK
-from cryolike_dask.transform.compilation import OPTIONS, REORDER
+from cryolike_dask.transform.compilation import NJIT_OPTIONS, REORDER_SUMS
 from cryolike_dask.transform.interpolation import WIDTH
 
 
-@njit(**OPTIONS)
+@njit(**NJIT_OPTIONS)
 def lay_out_rows(spectra: Any, rows: Any, margin: int) -> None:
     """Turn the row FFTs of images into the rows of their half spectra, ready for the second FFT.
 
@@ -35,7 +35,7 @@ def lay_out_rows(spectra: Any, rows: Any, margin: int) -> None:
         _lay_out_rows(spectra[k], rows[k], margin)
 
 
-@njit(**OPTIONS)
+@njit(**NJIT_OPTIONS)
 def _lay_out_rows(spectrum: Any, rows: Any, margin: int) -> None:
     n_x, n_y = spectrum.shape
     highest = n_y - 1
@@ -105,13 +105,13 @@ def _interpolate_point(typing: Any, grid: Any, start: Any, stride: Any, weights:
     return signature, generate
 
 
-@njit(**OPTIONS)
+@njit(**NJIT_OPTIONS)
 def _interpolate(grid: Any, start: Any, stride: int, weights: Any, values: Any) -> None:
     for point in range(start.shape[0]):
         _interpolate_point(grid, np.int64(start[point]), stride, weights, np.int64(point), values)
 
 
-@njit(**OPTIONS)
+@njit(**NJIT_OPTIONS)
 def polar_images(
     grids: Any,
     start: Any,
@@ -123,7 +123,7 @@ def polar_images(
     conjugate: Any,
     status: Any,
     strip: Any,
-    joined: Any,
+    wrapped_values: Any,
     half: Any,
     fourier: Any,
     power: Any,
@@ -141,7 +141,7 @@ def polar_images(
         conjugate: (n_angles,) whether the value is stored conjugated.
         status: (k,) of the images; the results of those that are not OK become zero.
         strip: (n_spectrum_rows, 4 w) work space.
-        joined: (2 m,) work space.
+        wrapped_values: (2 m,) work space.
         half: (n_shells, 2 n_angles) work space.
         fourier: (k, n_shells, 2 n_inplanes), receives images of unit norm; n_inplanes is n_angles or twice that.
         power: (k, n_shells) float64, receives the mean of |F|^2 over the in-planes.
@@ -157,32 +157,32 @@ def polar_images(
         _interpolate(grid.reshape(-1), start, grid.shape[1], weights, values)
         strip[:, :width] = grid[:, grid.shape[1] - width :]
         strip[:, width:] = grid[:, :width]
-        _interpolate(strip.reshape(-1), wrapped_start, 2 * width, wrapped_weights, joined)
+        _interpolate(strip.reshape(-1), wrapped_start, 2 * width, wrapped_weights, wrapped_values)
         for i in range(wrapped.shape[0]):
-            values[2 * wrapped[i]] = joined[2 * i]
-            values[2 * wrapped[i] + 1] = joined[2 * i + 1]
+            values[2 * wrapped[i]] = wrapped_values[2 * i]
+            values[2 * wrapped[i] + 1] = wrapped_values[2 * i + 1]
         _normalise(half, shell_weights, conjugate, fourier[k], power[k])
 
 
-@njit(fastmath=REORDER, **OPTIONS)
+@njit(fastmath=REORDER_SUMS, **NJIT_OPTIONS)
 def _normalise(half: Any, shell_weights: Any, conjugate: Any, fourier: Any, power: Any) -> None:
     n_shells, n_numbers = half.shape
     n_angles = n_numbers // 2
-    times = fourier.shape[1] // n_numbers
+    n_copies = fourier.shape[1] // n_numbers
     norm = 0.0
     for s in range(n_shells):
         total = 0.0
         for j in range(n_numbers):
             total += np.float64(half[s, j]) ** 2
         power[s] = total / n_angles
-        norm += shell_weights[s] * total * times
+        norm += shell_weights[s] * total * n_copies
     factor = half.dtype.type(1.0 / np.sqrt(norm))
     for s in range(n_shells):
         power[s] /= norm
         for j in range(n_angles):
             real = half[s, 2 * j] * factor
             imaginary = half[s, 2 * j + 1] * factor
-            if times == 2:
+            if n_copies == 2:
                 fourier[s, 2 * j] = real
                 fourier[s, 2 * j + 1] = imaginary
                 fourier[s, n_numbers + 2 * j] = real

@@ -12,7 +12,7 @@ _BUFFER_BYTES = 32 << 20
 
 
 @cache
-def keep_work_buffers() -> None:
+def keep_freed_buffers() -> None:
     """Let freed buffers of up to 32 MiB be used again instead of going back to the system.
 
     Left alone, glibc comes to this by itself once such a buffer was freed. A fixed trim threshold switches that off, and Dask gives

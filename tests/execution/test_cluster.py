@@ -16,7 +16,7 @@ from cryolike_dask.execution import cluster as cluster_module
 from cryolike_dask.execution.cluster import local_cluster, visible_gpus
 from cryolike_dask.execution.plugin import WorkerSetup
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
-from cryolike_dask.transform.cpu import _compiled_plan
+from cryolike_dask.transform.cpu import _compiled_interpolation
 from tests.support.clusters import conversion, make_particles, stacks, threads_cluster
 
 GIB = 1 << 30
@@ -130,13 +130,13 @@ def test_visible_gpus_are_read_as_cuda_reads_them(named: str, gpus: list[str], m
 
 def test_a_worker_makes_the_tables_of_its_images_when_it_starts(tmp_path: Path) -> None:
     descriptor = ImageDescriptor.from_individual_values(n_pixels=22, pixel_size=1.7)
-    before = _compiled_plan.cache_info().misses
+    before = _compiled_interpolation.cache_info().misses
     with threads_cluster(plugins={WorkerSetup("cpu", descriptor)}) as client:
         (told,) = (worker["cryolike"] for worker in client.scheduler_info()["workers"].values())
-    assert _compiled_plan.cache_info().misses == before + 1
-    hits = _compiled_plan.cache_info().hits
-    _compiled_plan(descriptor)
-    assert _compiled_plan.cache_info().hits == hits + 1
+    assert _compiled_interpolation.cache_info().misses == before + 1
+    hits = _compiled_interpolation.cache_info().hits
+    _compiled_interpolation(descriptor)
+    assert _compiled_interpolation.cache_info().hits == hits + 1
     assert told["device"] == "cpu"
     assert told["torch_threads"] == 1
 

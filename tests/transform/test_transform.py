@@ -197,9 +197,9 @@ def test_extreme_brightness_is_no_fault(backend: str) -> None:
 def test_an_image_does_not_depend_on_its_neighbours(precision: str) -> None:
     descriptor = descriptor_of(16, precision)
     transform = CompiledTransform(descriptor)
-    images = random_images(2 * transform.n_together + 3, (16, 16))
+    images = random_images(2 * transform.images_per_batch + 3, (16, 16))
     together = transformed(transform, images, descriptor)
-    for i in (0, transform.n_together - 1, transform.n_together, len(images) - 1):
+    for i in (0, transform.images_per_batch - 1, transform.images_per_batch, len(images) - 1):
         alone = transformed(CompiledTransform(descriptor), images[i : i + 1], descriptor)
         np.testing.assert_array_equal(alone.fourier[0], together.fourier[i])
         np.testing.assert_array_equal(alone.physical[0], together.physical[i])
@@ -250,7 +250,7 @@ def test_cuda_is_the_direct_sum(box: int | tuple[int, int], options: dict[str, A
 @needs_cuda
 @pytest.mark.parametrize("kind", ["mean", "max"])
 def test_cuda_agrees_with_the_cpu_over_several_batches(kind: DownsampleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cryolike_dask.transform.gpu._GPU_TOGETHER", 8)
+    monkeypatch.setattr("cryolike_dask.transform.gpu._MAX_GPU_BATCH", 8)
     descriptor = descriptor_of(32)
     images = random_images(37, (64, 64), 20.0)
     images[11], images[30, 2, 3] = 5.0, np.nan
