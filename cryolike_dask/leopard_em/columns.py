@@ -65,8 +65,8 @@ REFINED_COLUMNS = frozenset(name for name in COLUMNS if name.startswith("refined
 MATCH_COLUMNS = tuple(name for name in COLUMNS if name not in REFINED_COLUMNS)
 """The 39 columns of a match-template table, in the order of the file."""
 
-LATER_COLUMNS = frozenset({"particle_index", "refined_pixel_size", "even_zernikes", "odd_zernikes", "mag_matrix"})
+OPTIONAL_COLUMNS = frozenset({"particle_index", "refined_pixel_size", "even_zernikes", "odd_zernikes", "mag_matrix"})
 """Columns that older tables do not have."""
 
-FORMAT_PAGE_COLUMNS = tuple(name for name in MATCH_COLUMNS if name not in LATER_COLUMNS)
+REQUIRED_COLUMNS = tuple(name for name in MATCH_COLUMNS if name not in OPTIONAL_COLUMNS)
 """The 34 columns that every match-template table has."""

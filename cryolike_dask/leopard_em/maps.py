@@ -21,7 +21,7 @@ FloatMap = npt.NDArray[np.float32]
 
 # The program computes scaled_mip in single precision, so a few units in the last place are no disagreement.
 _RELATIVE_TOLERANCE = 1e-4
-_PIXELS_AT_ONCE = 1 << 18  # the arrays of a comparison stay in the cache
+_CHUNK_PIXELS = 1 << 18  # the arrays of a comparison stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,11 +140,11 @@ class MatchTemplateMaps:
 
         Positions where one of the four is not finite are left out.
         """
-        rows_at_once = max(1, _PIXELS_AT_ONCE // self.shape[1])
+        chunk_rows = max(1, _CHUNK_PIXELS // self.shape[1])
         differing, compared, greatest = 0, 0, 0.0
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            for first in range(0, self.shape[0], rows_at_once):
-                rows = slice(first, first + rows_at_once)
+            for first in range(0, self.shape[0], chunk_rows):
+                rows = slice(first, first + chunk_rows)
                 recomputed = (self.mip[rows] - self.correlation_average[rows]) / self.correlation_variance[rows]
                 distance = np.abs(recomputed - self.scaled_mip[rows])
                 unequal = distance > _RELATIVE_TOLERANCE * np.maximum(np.abs(recomputed), 1)

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.leopard_em.refined import columns_in_force
-from cryolike_dask.leopard_em.tables import numbers, read_cells, require_columns, whole_numbers
+from cryolike_dask.leopard_em.refined import choose_columns
+from cryolike_dask.leopard_em.tables import check_columns, integers, numbers, read_csv_table
 from cryolike_dask.mrc.boxes import BoxCut, EdgeMode
 from cryolike_dask.particles.image_paths import resolve_image_paths
 from cryolike_dask.particles.table import ParticleTable, Source, new_rows
@@ -42,10 +42,10 @@ _REQUIRED = (
 )
 _OPTIONAL = ("particle_index", "pos_x_img", "pos_y_img")
 _ABERRATIONS = ("even_zernikes", "odd_zernikes", "mag_matrix")
-_UNREFINED = "Correct the table, or set use_refined to False to use the positions and angles before refinement."
+_UNREFINED_ADVICE = "Correct the table, or set use_refined to False to use the positions and angles before refinement."
 
 # Far beyond any micrograph, and far below where adding a box size could overflow.
-_LARGEST_POSITION = 2**31
+_MAX_POSITION = 2**31
 
 
 def particles_from_leopard_em(
@@ -87,9 +87,9 @@ def particles_from_leopard_em(
     if template_size is not None and not (_is_whole(template_size) and template_size > 0):
         raise InputError(f"template_size is {template_size!r}: give the template's edge length in pixels, a positive whole number.")
     tables = [_read(path) for path in _paths(dataframe_files)]
-    named = " and ".join(table.path for table in tables)
+    table_names = " and ".join(table.path for table in tables)
     recorded = list(dict.fromkeys(name for table in tables for name in table.micrographs))
-    resolved = dict(zip(recorded, resolve_image_paths(recorded, folder_micrographs, named), strict=True))
+    resolved = dict(zip(recorded, resolve_image_paths(recorded, folder_micrographs, table_names), strict=True))
     return ParticleTable.concatenate([_particles(table, cut, template_size, use_refined, resolved) for table in tables])
 
 
@@ -99,22 +99,22 @@ class _Table:
 
     Args:
         path: where it is.
-        cells: its columns.
+        df: its columns.
         micrograph: (n,) position in `micrographs` of each row.
         micrographs: distinct recorded paths.
     """
 
     path: str
-    cells: pd.DataFrame
+    df: pd.DataFrame
     micrograph: npt.NDArray[np.intp]
     micrographs: tuple[str, ...]
 
     def numbers(self, name: str) -> npt.NDArray[np.float64]:
-        return numbers(self.cells, name, self.path, advice=_advice(name))
+        return numbers(self.df, name, self.path, advice=_advice(name))
 
     def positions(self, name: str) -> npt.NDArray[np.int64]:
-        values = whole_numbers(self.cells, name, self.path, advice=_advice(name))
-        bad = np.flatnonzero(np.abs(values) > _LARGEST_POSITION)
+        values = integers(self.df, name, self.path, advice=_advice(name))
+        bad = np.flatnonzero(np.abs(values) > _MAX_POSITION)
         if len(bad):
             raise InputError(
                 f"{self.path}, row {bad[0] + 1}: {name} is {values[bad[0]]}, not a pixel of a micrograph. {_advice(name)}"
@@ -130,28 +130,28 @@ class _Table:
 
 
 def _read(path: str) -> _Table:
-    cells = read_cells(path, {*_REQUIRED, *_OPTIONAL, *_ABERRATIONS, *(f"refined_{name}" for name in _REQUIRED)})
-    if any(name not in cells for name in _REQUIRED):
+    df = read_csv_table(path, {*_REQUIRED, *_OPTIONAL, *_ABERRATIONS, *(f"refined_{name}" for name in _REQUIRED)})
+    if any(name not in df for name in _REQUIRED):
         # With all columns at hand the message can name those that look alike.
-        require_columns(read_cells(path), _REQUIRED, path)
-    if not len(cells):
+        check_columns(read_csv_table(path), _REQUIRED, path)
+    if not len(df):
         raise InputError(f"{path} holds no particle. Leave it out, or pick with a lower cutoff.")
-    absent = np.flatnonzero(cells["micrograph_path"].fillna("").str.strip() == "")
-    if len(absent):
-        raise InputError(f"{path}, row {absent[0] + 1}: micrograph_path is empty. Name the micrograph of this particle.")
-    codes, names = pd.factorize(cells["micrograph_path"].str.strip())
-    return _Table(path, cells, codes, tuple(map(str, names)))
+    empty = np.flatnonzero(df["micrograph_path"].fillna("").str.strip() == "")
+    if len(empty):
+        raise InputError(f"{path}, row {empty[0] + 1}: micrograph_path is empty. Name the micrograph of this particle.")
+    codes, names = pd.factorize(df["micrograph_path"].str.strip())
+    return _Table(path, df, codes, tuple(map(str, names)))
 
 
 def _particles(table: _Table, cut: BoxCut, template_size: int | None, use_refined: bool, resolved: dict[str, str]) -> ParticleTable:
-    cells = table.cells
-    column, notes = columns_in_force(cells, table.path, use_refined=use_refined)
-    rows = new_rows(len(cells))
+    df = table.df
+    column, notes = choose_columns(df, table.path, use_refined=use_refined)
+    rows = new_rows(len(df))
     files: dict[str, int] = {}
-    place = np.array([files.setdefault(resolved[name], len(files)) for name in table.micrographs], dtype=np.int32)
-    rows["file"] = place[table.micrograph]
-    rows["row"] = np.arange(len(cells))
-    rows["index"] = table.positions("particle_index") if "particle_index" in cells else rows["row"]
+    file_index = np.array([files.setdefault(resolved[name], len(files)) for name in table.micrographs], dtype=np.int32)
+    rows["file"] = file_index[table.micrograph]
+    rows["row"] = np.arange(len(df))
+    rows["index"] = table.positions("particle_index") if "particle_index" in df else rows["row"]
     # The box shares its centre with the template, so the corner moves by half of what the box is larger.
     shift = (cut.size - _template_sizes(table, template_size, notes)) // 2
     rows["left"] = table.positions(column["pos_x"]) - shift
@@ -183,7 +183,7 @@ def _template_sizes(table: _Table, given: int | None, notes: list[str]) -> Any:
     """The template's edge length: one number, or (n,) from the distance between its corner and its centre."""
     distances = {}
     for axis in ("y", "x"):
-        if f"pos_{axis}_img" in table.cells:
+        if f"pos_{axis}_img" in table.df:
             distances[axis] = table.positions(f"pos_{axis}_img") - table.positions(f"pos_{axis}")
     if given is not None:
         # Leopard-EM can be told to record the corner as the position in the image too: then the distance is 0.
@@ -197,16 +197,18 @@ def _template_sizes(table: _Table, given: int | None, notes: list[str]) -> Any:
         return given
     if "y" not in distances:
         raise InputError(f"{table.path} lacks the column pos_y_img, which tells the size of the template. Give template_size.")
-    half = distances["y"]
-    bad = np.flatnonzero((half <= 0) | (distances.get("x", half) != half))
+    half_size = distances["y"]
+    bad = np.flatnonzero((half_size <= 0) | (distances.get("x", half_size) != half_size))
     if len(bad):
         row = int(bad[0])
-        away = ", ".join(f"pos_{axis}_img - pos_{axis} is {distance[row]}" for axis, distance in sorted(distances.items()))
+        distances_text = ", ".join(
+            f"pos_{axis}_img - pos_{axis} is {distance[row]}" for axis, distance in sorted(distances.items())
+        )
         raise InputError(
-            f"{table.path}, row {row + 1}: {away}, but both must be half the template's edge length. Give template_size, or "
+            f"{table.path}, row {row + 1}: {distances_text}, but both must be half the template's edge length. Give template_size, or "
             f"correct the table."
         )
-    return 2 * half
+    return 2 * half_size
 
 
 def _number_optics_groups(rows: npt.NDArray[np.void]) -> tuple[str, ...]:
@@ -216,9 +218,11 @@ def _number_optics_groups(rows: npt.NDArray[np.void]) -> tuple[str, ...]:
     """
     names = ("voltage", "spherical_aberration", "amplitude_contrast", "pixel_size")
     _, first, group = np.unique(np.stack([rows[name] for name in names], axis=1), axis=0, return_index=True, return_inverse=True)
-    appearance = np.argsort(first)
-    rows["optics_group"] = np.argsort(appearance)[group.reshape(-1)]
-    return tuple(f"group {number}, first in row {row + 1}" for number, row in enumerate(first[appearance].tolist(), start=1))
+    in_order_of_appearance = np.argsort(first)
+    rows["optics_group"] = np.argsort(in_order_of_appearance)[group.reshape(-1)]
+    return tuple(
+        f"group {number}, first in row {row + 1}" for number, row in enumerate(first[in_order_of_appearance].tolist(), start=1)
+    )
 
 
 def _differing_pixel_sizes(table: _Table, rows: npt.NDArray[np.void]) -> list[str]:
@@ -233,13 +237,13 @@ def _differing_pixel_sizes(table: _Table, rows: npt.NDArray[np.void]) -> list[st
 def _unused_aberrations(table: _Table) -> list[str]:
     notes = []
     for name in _ABERRATIONS:
-        if name in table.cells and len(stated := np.flatnonzero(table.cells[name].notna())):
+        if name in table.df and len(stated := np.flatnonzero(table.df[name].notna())):
             notes.append(f"{table.path}, row {stated[0] + 1}: {name} is recorded, but a CTF of CryoLike has no place for it.")
     return notes
 
 
 def _advice(name: str) -> str:
-    return _UNREFINED if name.startswith("refined_") else "Correct the table, or remove the row."
+    return _UNREFINED_ADVICE if name.startswith("refined_") else "Correct the table, or remove the row."
 
 
 def _paths(dataframe_files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:

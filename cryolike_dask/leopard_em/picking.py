@@ -22,8 +22,8 @@ PickOn = Literal["scaled_mip", "mip"]
 
 _MASK_RADIUS = 5.0
 # More candidates than this mean that the cutoff lies in the noise.
-_MOST_CANDIDATES = 2_000_000
-_PIXELS_AT_ONCE = 1 << 22
+_MAX_CANDIDATES = 2_000_000
+_CHUNK_PIXELS = 1 << 22
 
 
 def gaussian_noise_z_score_cutoff(n_pixels: int, total_projections: int, false_positives: float = 1.0) -> float:
@@ -42,10 +42,10 @@ def gaussian_noise_z_score_cutoff(n_pixels: int, total_projections: int, false_p
     for name, value in (("n_pixels", n_pixels), ("total_projections", total_projections), ("false_positives", false_positives)):
         if not (math.isfinite(value) and value > 0):
             raise InputError(f"{name} is {value!r}: it must be a positive number.")
-    share = 2.0 * false_positives / (float(n_pixels) * float(total_projections))
-    if share >= 2:
+    fraction = 2.0 * false_positives / (float(n_pixels) * float(total_projections))
+    if fraction >= 2:
         raise InputError(f"false_positives is {false_positives:g}, more than the {n_pixels * total_projections:,} correlations.")
-    return math.sqrt(2.0) * float(erfcinv(share))
+    return math.sqrt(2.0) * float(erfcinv(fraction))
 
 
 def match_template_results_to_dataframe(
@@ -92,10 +92,12 @@ def match_template_results_to_dataframe(
         cutoff = float(z_score_cutoff)
     else:
         cutoff = gaussian_noise_z_score_cutoff(scores.size, int(total_projections or 0), false_positives)
-    rows, columns, not_finite = _above(scores, cutoff)
+    rows, columns, not_finite = _positions_above(scores, cutoff)
     picked = find_peaks(scores, rows, columns, mask_radius)
-    table = _table(search, maps, rows[picked], columns[picked], size, int(total_projections or 0))
-    warnings = [f"{search.source}: {line}" for line in _warnings(maps, search.maps[pick_on], not_finite, len(table), cutoff)]
+    table = _make_table(search, maps, rows[picked], columns[picked], size, int(total_projections or 0))
+    warnings = [
+        f"{search.source}: {line}" for line in _collect_warnings(maps, search.maps[pick_on], not_finite, len(table), cutoff)
+    ]
     for line in warnings:
         logger.warning(line)
     logger.info("%s: %d particles above %.4f", search.source, len(table), cutoff)
@@ -124,13 +126,13 @@ def find_peaks(
     points = np.stack([rows[order], columns[order]], axis=1).astype(np.float64)
     tree = cKDTree(points)
     # The tree's radius is inclusive and the mask's is not.
-    reach = np.nextafter(mask_radius, 0.0)
-    stays = np.ones(len(points), dtype=bool)
+    radius = np.nextafter(mask_radius, 0.0)
+    kept = np.ones(len(points), dtype=bool)
     for k in range(len(points)):
-        if stays[k]:
-            stays[tree.query_ball_point(points[k], reach)] = False
-            stays[k] = True
-    return order[stays]
+        if kept[k]:
+            kept[tree.query_ball_point(points[k], radius)] = False
+            kept[k] = True
+    return order[kept]
 
 
 def _check_options(
@@ -153,31 +155,31 @@ def _check_options(
         raise InputError(f"pick_on is {pick_on!r}: choose one of {', '.join(map(repr, get_args(PickOn)))}.")
 
 
-def _above(scores: FloatMap, cutoff: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], int]:
+def _positions_above(scores: FloatMap, cutoff: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], int]:
     """Rows and columns of the finite scores strictly above the cutoff, in map order, and how many scores are not finite."""
-    rows_at_once = max(1, _PIXELS_AT_ONCE // scores.shape[1])
+    chunk_rows = max(1, _CHUNK_PIXELS // scores.shape[1])
     # The cutoff is float64: the pass over the map is in float32 and a little wide, and the few that are left decide in float64.
-    coarse = np.nextafter(np.float32(cutoff), np.float32(-np.inf))
+    float32_cutoff = np.nextafter(np.float32(cutoff), np.float32(-np.inf))
     found, not_finite, n_found = [], 0, 0
-    for first in range(0, scores.shape[0], rows_at_once):
-        block = scores[first : first + rows_at_once]
+    for first in range(0, scores.shape[0], chunk_rows):
+        chunk = scores[first : first + chunk_rows]
         # 'Not below' also catches what is not a number.
-        rows, columns = np.nonzero(~(block <= coarse))
-        values = block[rows, columns].astype(np.float64)
+        rows, columns = np.nonzero(~(chunk <= float32_cutoff))
+        values = chunk[rows, columns].astype(np.float64)
         finite = np.isfinite(values)
         not_finite += int(np.count_nonzero(~finite))
         above = finite & (values > cutoff)
         found.append((rows[above] + first, columns[above]))
         n_found += len(found[-1][0])
-        if n_found > _MOST_CANDIDATES:
+        if n_found > _MAX_CANDIDATES:
             raise InputError(
-                f"More than {_MOST_CANDIDATES:,} positions are above the cutoff {cutoff:.4g}: it lies within the noise. Give a "
+                f"More than {_MAX_CANDIDATES:,} positions are above the cutoff {cutoff:.4g}: it lies within the noise. Give a "
                 "higher z_score_cutoff, or fewer false_positives."
             )
     return np.concatenate([rows for rows, _ in found]), np.concatenate([columns for _, columns in found]), not_finite
 
 
-def _warnings(maps: MatchTemplateMaps, scores_path: str, not_finite: int, n_picks: int, cutoff: float) -> list[str]:
+def _collect_warnings(maps: MatchTemplateMaps, scores_path: str, not_finite: int, n_picks: int, cutoff: float) -> list[str]:
     lines = []
     disagreement = maps.disagreement()
     if disagreement:
@@ -189,7 +191,7 @@ def _warnings(maps: MatchTemplateMaps, scores_path: str, not_finite: int, n_pick
     return lines
 
 
-def _table(
+def _make_table(
     search: MatchTemplateSearch,
     maps: MatchTemplateMaps,
     rows: npt.NDArray[np.intp],

@@ -20,8 +20,8 @@ from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.formatting import plural
 from cryolike_dask.leopard_em.maps import FloatMap, read_map
 from cryolike_dask.leopard_em.picking import gaussian_noise_z_score_cutoff
-from cryolike_dask.leopard_em.refined import columns_in_force
-from cryolike_dask.leopard_em.tables import numbers, read_cells, require_columns
+from cryolike_dask.leopard_em.refined import choose_columns
+from cryolike_dask.leopard_em.tables import check_columns, numbers, read_csv_table
 from cryolike_dask.particles.image_paths import resolve_image_paths
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ def picked_micrographs(table: str | Path | pd.DataFrame) -> tuple[str, ...]:
     Raises:
         InputError: the table is missing, damaged, or holds no particle.
     """
-    cells, name = _cells(table)
-    if not len(cells):
+    df, name = _read_table(table)
+    if not len(df):
         raise InputError(f"{name} holds no particle, so there is nothing to draw.")
-    return tuple(cells["micrograph_path"].astype(str).unique())
+    return tuple(df["micrograph_path"].astype(str).unique())
 
 
 def plot_picks(
@@ -103,32 +103,32 @@ def plot_picks(
     for option, value in (("diameter", diameter), ("z_score_cutoff", z_score_cutoff)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(f"{option} is {value!r}: give a positive number, or leave it out.")
-    cells, name = _cells(table)
-    chosen = _chosen(picked_micrographs(cells), micrograph, name)
-    here = cells[cells["micrograph_path"].astype(str) == chosen]
+    df, name = _read_table(table)
+    chosen = _choose_micrograph(picked_micrographs(df), micrograph, name)
+    picks_here = df[df["micrograph_path"].astype(str) == chosen]
     (file,) = resolve_image_paths([chosen], folder_micrographs, name)
     image = read_map(file)
-    column, _ = columns_in_force(here, name, use_refined=use_refined)
-    template_size = int(2 * (numbers(here, "pos_y_img", name)[0] - numbers(here, "pos_y", name)[0]))
-    map_scores = _map_scores(here, image.shape, template_size)
+    column, _ = choose_columns(picks_here, name, use_refined=use_refined)
+    template_size = int(2 * (numbers(picks_here, "pos_y_img", name)[0] - numbers(picks_here, "pos_y", name)[0]))
+    map_scores = _map_scores(picks_here, image.shape, template_size)
     picks = _Picks(
-        x=numbers(here, column["pos_x_img"], name),
-        y=numbers(here, column["pos_y_img"], name),
-        scores=numbers(here, "scaled_mip", name),
+        x=numbers(picks_here, column["pos_x_img"], name),
+        y=numbers(picks_here, column["pos_y_img"], name),
+        scores=numbers(picks_here, "scaled_mip", name),
         diameter=float(diameter or max(template_size, 2)),
-        cutoff=_cutoff(here, image.shape, template_size, z_score_cutoff, false_positives),
+        cutoff=_cutoff(picks_here, image.shape, template_size, z_score_cutoff, false_positives),
         map_scores=map_scores,
     )
-    _draw(image, picks, Path(chosen).name, float(numbers(here, column["pixel_size"], name)[0]), Path(out_png).expanduser())
+    _draw(image, picks, Path(chosen).name, float(numbers(picks_here, column["pixel_size"], name)[0]), Path(out_png).expanduser())
 
 
-def _cells(table: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    cells, name = (table, "The table") if isinstance(table, pd.DataFrame) else (read_cells(table), str(table))
-    require_columns(cells, _REQUIRED, name)
-    return cells, name
+def _read_table(table: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    df, name = (table, "The table") if isinstance(table, pd.DataFrame) else (read_csv_table(table), str(table))
+    check_columns(df, _REQUIRED, name)
+    return df, name
 
 
-def _chosen(recorded: tuple[str, ...], wanted: str | None, table: str) -> str:
+def _choose_micrograph(recorded: tuple[str, ...], wanted: str | None, table: str) -> str:
     matching = [name for name in recorded if wanted is None or wanted in (name, Path(name).name)]
     if len(matching) == 1:
         return matching[0]
@@ -137,8 +137,8 @@ def _chosen(recorded: tuple[str, ...], wanted: str | None, table: str) -> str:
     raise InputError(f"{table} {problem}. Name one of {shown}.")
 
 
-def _map_scores(here: pd.DataFrame, shape: tuple[int, ...], template_size: int) -> npt.NDArray[np.float32] | None:
-    path = here["scaled_mip_path"].iloc[0] if "scaled_mip_path" in here else None
+def _map_scores(picks_here: pd.DataFrame, shape: tuple[int, ...], template_size: int) -> npt.NDArray[np.float32] | None:
+    path = picks_here["scaled_mip_path"].iloc[0] if "scaled_mip_path" in picks_here else None
     if not isinstance(path, str) or not Path(path).expanduser().exists():
         logger.info("The map of scores %s is not there: the histogram shows the picks only.", path)
         return None
@@ -147,11 +147,15 @@ def _map_scores(here: pd.DataFrame, shape: tuple[int, ...], template_size: int) 
 
 
 def _cutoff(
-    here: pd.DataFrame, shape: tuple[int, ...], template_size: int, given: float | None, false_positives: float
+    picks_here: pd.DataFrame, shape: tuple[int, ...], template_size: int, given: float | None, false_positives: float
 ) -> float | None:
     if given is not None:
         return given
-    total = float(pd.to_numeric(here["total_correlations"], errors="coerce").iloc[0]) if "total_correlations" in here else 0.0
+    total = (
+        float(pd.to_numeric(picks_here["total_correlations"], errors="coerce").iloc[0])
+        if "total_correlations" in picks_here
+        else 0.0
+    )
     n_pixels = (shape[0] - template_size + 1) * (shape[1] - template_size + 1)
     if not total > 0 or n_pixels < 1:
         return None
@@ -215,37 +219,39 @@ def _draw_micrograph(axes: Axes, image: FloatMap, picks: _Picks, colours: Any) -
     axes.spines[:].set_visible(False)
 
 
-def _draw_scale_bar(axes: Axes, shape: tuple[int, ...], pixel_size: float, dot: float) -> None:
-    """A bar below the micrograph; `dot` is the size of the picture's own pixels in those of the micrograph."""
+def _draw_scale_bar(axes: Axes, shape: tuple[int, ...], pixel_size: float, picture_pixel: float) -> None:
+    """A bar below the micrograph; `picture_pixel` is the size of the picture's own pixels in those of the micrograph."""
     from matplotlib.patches import Rectangle
 
     length = _round_length(shape[1] * pixel_size / 5)
-    bar = Rectangle((0, shape[0] + 14 * dot), length / pixel_size, 6 * dot, color=INK, clip_on=False, linewidth=0)
+    bar = Rectangle(
+        (0, shape[0] + 14 * picture_pixel), length / pixel_size, 6 * picture_pixel, color=INK, clip_on=False, linewidth=0
+    )
     axes.add_patch(bar)
-    x, y = length / pixel_size + 10 * dot, shape[0] + 17 * dot
+    x, y = length / pixel_size + 10 * picture_pixel, shape[0] + 17 * picture_pixel
     axes.text(x, y, f"{length / 10:g} nm", fontsize=10, color=INK, ha="left", va="center")
 
 
 def _draw_histogram(axes: Axes, picks: _Picks, colours: Any) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    behind = picks.map_scores if picks.map_scores is not None and picks.map_scores.size else picks.scores
-    marks = [float(behind.min()), float(behind.max()), float(picks.scores.max()), *([picks.cutoff] if picks.cutoff else [])]
+    background = picks.map_scores if picks.map_scores is not None and picks.map_scores.size else picks.scores
+    marks = [float(background.min()), float(background.max()), float(picks.scores.max()), *([picks.cutoff] if picks.cutoff else [])]
     low, high = min(marks), max(marks)
-    room = 0.04 * (high - low) or 1.0
+    margin = 0.04 * (high - low) or 1.0
     if picks.map_scores is not None:
-        counts, edges = np.histogram(behind, bins=HISTOGRAM_BINS, range=(low, high + room))
+        counts, edges = np.histogram(background, bins=HISTOGRAM_BINS, range=(low, high + margin))
         axes.stairs(counts, edges, fill=True, color=NOISE, label="all positions")
         axes.set_yscale("log")
         axes.set_ylim(0.6, max(counts.max(), 1) * 8)
         axes.set_ylabel("positions of the map", fontsize=10, color=INK)
     else:
-        counts, edges = np.histogram(behind, bins=min(40, max(5, len(behind))), range=(low, high + room))
+        counts, edges = np.histogram(background, bins=min(40, max(5, len(background))), range=(low, high + margin))
         axes.stairs(counts, edges, fill=True, color=NOISE)
         axes.set_ylim(0, max(counts.max(), 1) * 1.25)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel("picks", fontsize=10, color=INK)
-    across = axes.get_xaxis_transform()
+    data_x_axes_y = axes.get_xaxis_transform()
     axes.scatter(
         picks.scores,
         np.full(len(picks.scores), 0.045),
@@ -254,14 +260,14 @@ def _draw_histogram(axes: Axes, picks: _Picks, colours: Any) -> None:
         edgecolor="white",
         linewidth=0.7,
         zorder=4,
-        transform=across,
+        transform=data_x_axes_y,
         label="picks",
     )
     if picks.cutoff is not None:
         axes.axvline(picks.cutoff, color=CUTOFF, linewidth=1.4, linestyle=(0, (4, 3)))
         label = f" cutoff {picks.cutoff:.2f}"
-        axes.text(picks.cutoff, 0.97, label, color=CUTOFF, fontsize=10, ha="left", va="top", transform=across)
-    axes.set_xlim(low - room, high + room)
+        axes.text(picks.cutoff, 0.97, label, color=CUTOFF, fontsize=10, ha="left", va="top", transform=data_x_axes_y)
+    axes.set_xlim(low - margin, high + margin)
     axes.set_xlabel("scaled MIP (z-score)", fontsize=10, color=INK)
     axes.tick_params(labelsize=9, color=QUIET, labelcolor=INK)
     axes.spines[["top", "right"]].set_visible(False)

@@ -12,7 +12,7 @@ _ANGLES = ("phi", "theta", "psi")
 _WHERE_FINITE = ("relative_defocus", "pixel_size")
 
 
-def columns_in_force(df: pd.DataFrame, path: str | Path, *, use_refined: bool = True) -> tuple[dict[str, str], list[str]]:
+def choose_columns(df: pd.DataFrame, path: str | Path, *, use_refined: bool = True) -> tuple[dict[str, str], list[str]]:
     """The column to read for each quantity that a refinement can change.
 
     Refined positions count where their column is there; refined angles where all three are; the refined relative defocus and pixel

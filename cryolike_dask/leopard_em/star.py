@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.leopard_em.refined import columns_in_force
-from cryolike_dask.leopard_em.tables import numbers, require_columns, write_text
+from cryolike_dask.leopard_em.refined import choose_columns
+from cryolike_dask.leopard_em.tables import check_columns, numbers, write_text_atomic
 from cryolike_dask.particles.star_tables import StarTable, read_star_tables
 from cryolike_dask.particles.star_text import decode
 
@@ -51,10 +51,10 @@ def write_star(df: pd.DataFrame, path: str | Path, *, use_refined: bool = True) 
             a STAR file.
         OutputError: the file cannot be written.
     """
-    require_columns(df, (*_OPTICS, *_PARTICLES, "relative_defocus", "micrograph_path"), path)
+    check_columns(df, (*_OPTICS, *_PARTICLES, "relative_defocus", "micrograph_path"), path)
     if not len(df):
         raise InputError(f"There is no particle to write to {path}: RELION refuses an empty table. Pick with a lower cutoff.")
-    column, _ = columns_in_force(df, path, use_refined=use_refined)
+    column, _ = choose_columns(df, path, use_refined=use_refined)
     optics = np.stack([numbers(df, column.get(name, name), path) for name in _OPTICS], axis=1)
     groups, group = np.unique(optics, axis=0, return_inverse=True)
     particles = {name: numbers(df, column.get(name, name), path) for name in _PARTICLES}
@@ -65,15 +65,16 @@ def write_star(df: pd.DataFrame, path: str | Path, *, use_refined: bool = True) 
     lines = ["# version 30001", "", "data_optics", "", "loop_"]
     # RELION asks for the pixel size of the movies too; the search ran at the micrograph's own.
     lines += _labels(("rlnOpticsGroupName", _GROUP, "rlnMicrographOriginalPixelSize", *_OPTICS.values()))
-    lines += [f"opticsGroup{k + 1} {k + 1} {_numbers_text([values[0], *values])}" for k, values in enumerate(groups.tolist())]
+    lines += [f"opticsGroup{k + 1} {k + 1} {_format_numbers([values[0], *values])}" for k, values in enumerate(groups.tolist())]
     lines += ["", "# version 30001", "", "data_particles", "", "loop_"]
     lines += _labels((_MICROGRAPH, _GROUP, *_PARTICLES.values()))
     names = [_quoted(str(name), path) for name in df["micrograph_path"]]
     cells = np.stack(list(particles.values()), axis=1).tolist()
     lines += [
-        f"{name} {k + 1} {_numbers_text(values)}" for name, k, values in zip(names, group.reshape(-1).tolist(), cells, strict=True)
+        f"{name} {k + 1} {_format_numbers(values)}"
+        for name, k, values in zip(names, group.reshape(-1).tolist(), cells, strict=True)
     ]
-    write_text(path, "\n".join([*lines, "", ""]))
+    write_text_atomic(path, "\n".join([*lines, "", ""]))
 
 
 def read_star(path: str | Path) -> pd.DataFrame:
@@ -86,12 +87,12 @@ def read_star(path: str | Path) -> pd.DataFrame:
     Raises:
         InputError: the file is missing or damaged, or lacks a column.
     """
-    wanted = {label.removeprefix("rln") for label in (_MICROGRAPH, _GROUP, *_OPTICS.values(), *_PARTICLES.values())}
-    particles, optics, _ = read_star_tables(Path(path).expanduser(), wanted)
+    labels = {label.removeprefix("rln") for label in (_MICROGRAPH, _GROUP, *_OPTICS.values(), *_PARTICLES.values())}
+    particles, optics, _ = read_star_tables(Path(path).expanduser(), labels)
     if optics is None:
         raise InputError(f"{path} has no optics table. Give a STAR file of picks, as write_star writes it.")
-    _require(particles, (_MICROGRAPH, _GROUP, *_PARTICLES.values()))
-    _require(optics, (_GROUP, *_OPTICS.values()))
+    _check_star_columns(particles, (_MICROGRAPH, _GROUP, *_PARTICLES.values()))
+    _check_star_columns(optics, (_GROUP, *_OPTICS.values()))
     row_of_group = {number: row for row, number in enumerate(optics.numbers("OpticsGroup").tolist())}
     groups = particles.numbers("OpticsGroup").tolist()
     unknown = [row for row, number in enumerate(groups) if number not in row_of_group]
@@ -104,7 +105,7 @@ def read_star(path: str | Path) -> pd.DataFrame:
     return pd.DataFrame(columns).assign(relative_defocus=0.0)
 
 
-def _require(table: StarTable, labels: tuple[str, ...]) -> None:
+def _check_star_columns(table: StarTable, labels: tuple[str, ...]) -> None:
     missing = [label for label in labels if label.removeprefix("rln") not in table]
     if missing:
         raise InputError(
@@ -117,7 +118,7 @@ def _labels(names: tuple[str, ...]) -> list[str]:
     return [f"_{name} #{k}" for k, name in enumerate(names, start=1)]
 
 
-def _numbers_text(values: list[float]) -> str:
+def _format_numbers(values: list[float]) -> str:
     return " ".join(f"{value:.12g}" for value in values)
 
 

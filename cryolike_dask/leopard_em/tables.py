@@ -17,10 +17,10 @@ import pandas as pd
 
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.file_kind import foreign_content
-from cryolike_dask.leopard_em.columns import COLUMNS, FORMAT_PAGE_COLUMNS, LATER_COLUMNS
+from cryolike_dask.leopard_em.columns import COLUMNS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 
 # Beyond this a whole number in float64 is no longer exact, nor a position in any micrograph.
-_LARGEST_WHOLE = 2.0**53
+_MAX_EXACT_INTEGER = 2.0**53
 
 
 def read_match_template_dataframe(path: str | Path) -> pd.DataFrame:
@@ -39,9 +39,9 @@ def read_match_template_dataframe(path: str | Path) -> pd.DataFrame:
     Raises:
         InputError: the file is missing or no CSV table, lacks a column, or holds a cell that is not a number where one belongs.
     """
-    cells = read_cells(path)
-    require_columns(cells, FORMAT_PAGE_COLUMNS, path)
-    return _in_order(cells, path)
+    df = read_csv_table(path)
+    check_columns(df, REQUIRED_COLUMNS, path)
+    return _in_format_order(df, path)
 
 
 def write_match_template_dataframe(df: pd.DataFrame, path: str | Path) -> None:
@@ -61,17 +61,17 @@ def write_match_template_dataframe(df: pd.DataFrame, path: str | Path) -> None:
         InputError: a column is missing or a cell is not a number where one belongs.
         OutputError: the file cannot be written.
     """
-    require_columns(df, FORMAT_PAGE_COLUMNS, path)
+    check_columns(df, REQUIRED_COLUMNS, path)
     # A table that pandas read without `index_col` has its old index as a column.
-    complete = df[[name for name in df if not _is_index(name)]].reset_index(drop=True)
+    complete = df[[name for name in df if not _is_index_column(name)]].reset_index(drop=True)
     filled: dict[str, Any] = {"particle_index": np.arange(len(df)), "refined_pixel_size": complete["pixel_size"]}
-    for name in LATER_COLUMNS:
+    for name in OPTIONAL_COLUMNS:
         if name not in complete:
             complete[name] = filled.get(name)
-    write_text(path, _in_order(complete, path).to_csv())
+    write_text_atomic(path, _in_format_order(complete, path).to_csv())
 
 
-def read_cells(path: str | Path, columns: Collection[str] | None = None) -> pd.DataFrame:
+def read_csv_table(path: str | Path, columns: Collection[str] | None = None) -> pd.DataFrame:
     """The cells of a CSV table, with numbers as the file has them.
 
     Args:
@@ -82,12 +82,12 @@ def read_cells(path: str | Path, columns: Collection[str] | None = None) -> pd.D
         InputError: the file is missing, is not a CSV table, or names a column twice.
     """
     file = Path(path).expanduser()
-    names = _header(file)
+    names = _read_header_line(file)
     try:
         with warnings.catch_warnings():
             # A row longer than the header, such as one with a comma in a path, would shift or lose its cells.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            cells = pd.read_csv(
+            df = pd.read_csv(
                 file,
                 header=0,
                 names=[name or f"Unnamed: {k}" for k, name in enumerate(names)],
@@ -98,20 +98,20 @@ def read_cells(path: str | Path, columns: Collection[str] | None = None) -> pd.D
             )
     except (ValueError, pd.errors.ParserWarning) as error:
         raise InputError(f"{file} is not a readable CSV table: {str(error).strip()}. Write the table again.") from error
-    return cells[[name for name in cells if not _is_index(name) and (columns is None or name in columns)]]
+    return df[[name for name in df if not _is_index_column(name) and (columns is None or name in columns)]]
 
 
-def require_columns(df: pd.DataFrame, names: Iterable[str], path: str | Path) -> None:
+def check_columns(df: pd.DataFrame, names: Iterable[str], path: str | Path) -> None:
     """Refuse a table without these columns, naming those that look like them."""
     missing = [name for name in names if name not in df]
     if not missing:
         return
-    alike = {str(column).lower(): str(column) for column in df}
+    by_lower_case = {str(column).lower(): str(column) for column in df}
     hints = []
     for name in missing:
-        close = difflib.get_close_matches(name.lower(), alike, n=1, cutoff=0.8)
-        if close and alike[close[0]] not in COLUMNS:
-            hints.append(f"is {alike[close[0]]} meant to be {name}?")
+        close = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.8)
+        if close and by_lower_case[close[0]] not in COLUMNS:
+            hints.append(f"is {by_lower_case[close[0]]} meant to be {name}?")
     has = f"It has {', '.join(map(str, df.columns))}." if len(df.columns) else "It has no named column."
     raise InputError(
         f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}. {has} "
@@ -125,16 +125,16 @@ def numbers(df: pd.DataFrame, name: str, path: str | Path, *, advice: str = "Cor
     Raises:
         InputError: a cell is empty, infinite or not a number: file and row (counted from 1) are named.
     """
-    values = _parsed(df, name, path)
+    values = _as_floats(df, name, path)
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         cell = df[name].iloc[bad[0]]
         shown = "empty or not a number" if pd.isna(cell) else f"{cell}, which is not finite"
-        raise InputError(f"{path}, row {bad[0] + 1}{_others(bad)}: {name} is {shown}. {advice}")
+        raise InputError(f"{path}, row {bad[0] + 1}{_and_more_rows(bad)}: {name} is {shown}. {advice}")
     return values
 
 
-def whole_numbers(df: pd.DataFrame, name: str, path: str | Path, *, advice: str = "Correct the table.") -> npt.NDArray[np.int64]:
+def integers(df: pd.DataFrame, name: str, path: str | Path, *, advice: str = "Correct the table.") -> npt.NDArray[np.int64]:
     """A column as (n,) int64.
 
     Raises:
@@ -143,13 +143,15 @@ def whole_numbers(df: pd.DataFrame, name: str, path: str | Path, *, advice: str 
     if df[name].dtype.kind == "i":
         return df[name].to_numpy(dtype=np.int64)
     values = numbers(df, name, path, advice=advice)
-    bad = np.flatnonzero((values != np.floor(values)) | (np.abs(values) > _LARGEST_WHOLE))
+    bad = np.flatnonzero((values != np.floor(values)) | (np.abs(values) > _MAX_EXACT_INTEGER))
     if len(bad):
-        raise InputError(f"{path}, row {bad[0] + 1}{_others(bad)}: {name} is {values[bad[0]]:g}, not a whole number. {advice}")
+        raise InputError(
+            f"{path}, row {bad[0] + 1}{_and_more_rows(bad)}: {name} is {values[bad[0]]:g}, not a whole number. {advice}"
+        )
     return values.astype(np.int64)
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text_atomic(path: str | Path, text: str) -> None:
     """Write a text file so that it is there complete or not at all.
 
     Raises:
@@ -178,7 +180,7 @@ def _umask() -> int:
     return mask
 
 
-def _in_order(df: pd.DataFrame, path: str | Path) -> pd.DataFrame:
+def _in_format_order(df: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     """The same table with the known columns first, in the format's order and types."""
     columns: dict[Hashable, Any] = {}
     for name in (*(name for name in COLUMNS if name in df), *(name for name in df if name not in COLUMNS)):
@@ -186,13 +188,13 @@ def _in_order(df: pd.DataFrame, path: str | Path) -> pd.DataFrame:
         if kind is str:
             columns[name] = df[name].to_numpy()
         elif kind is np.int64:
-            columns[name] = whole_numbers(df, str(name), path)
+            columns[name] = integers(df, str(name), path)
         else:
-            columns[name] = _parsed(df, str(name), path).astype(kind)
+            columns[name] = _as_floats(df, str(name), path).astype(kind)
     return pd.DataFrame(columns, index=range(len(df)))
 
 
-def _parsed(df: pd.DataFrame, name: str, path: str | Path) -> npt.NDArray[np.float64]:
+def _as_floats(df: pd.DataFrame, name: str, path: str | Path) -> npt.NDArray[np.float64]:
     """A column as float64, empty cells as NaN, text refused."""
     column = df[name]
     if column.dtype.kind in "iuf":
@@ -201,20 +203,20 @@ def _parsed(df: pd.DataFrame, name: str, path: str | Path) -> npt.NDArray[np.flo
     bad = np.flatnonzero(np.isnan(values) & column.notna().to_numpy())
     if len(bad):
         raise InputError(
-            f"{path}, row {bad[0] + 1}{_others(bad)}: {name} is {column.iloc[bad[0]]!r}, not a number. Correct the table."
+            f"{path}, row {bad[0] + 1}{_and_more_rows(bad)}: {name} is {column.iloc[bad[0]]!r}, not a number. Correct the table."
         )
     return values
 
 
-def _is_index(name: Hashable) -> bool:
+def _is_index_column(name: Hashable) -> bool:
     return str(name).startswith("Unnamed:")
 
 
-def _others(bad: npt.NDArray[np.int64]) -> str:
+def _and_more_rows(bad: npt.NDArray[np.int64]) -> str:
     return "" if len(bad) == 1 else f" (and {len(bad) - 1} more rows)"
 
 
-def _header(file: Path) -> list[str]:
+def _read_header_line(file: Path) -> list[str]:
     try:
         with file.open("rb") as binary:
             foreign = foreign_content(binary.read(256))
