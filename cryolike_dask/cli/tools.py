@@ -63,27 +63,40 @@ def info(folder: str, as_json: bool) -> None:
 @click.command()
 @click.argument("folder", metavar="DIR")
 @click.option("--deep", is_flag=True, help="Also make a sample of images again from their source and compare.")
+@click.option(
+    "--templates",
+    type=click.Path(),
+    metavar="DIR_OR_PARAMS",
+    help="Also check that CryoLike can compare the stacks with these templates: their folder, or the parameter file they were made with.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 @debug_option
-def verify(folder: str, deep: bool, as_json: bool) -> None:
+def verify(folder: str, deep: bool, templates: str | None, as_json: bool) -> None:
     """Check that an output folder is complete and undamaged. Exit code 1 if it is not.
 
     \b
     Examples:
       cryolike-dask verify stacks
       cryolike-dask verify stacks --deep
+      cryolike-dask verify stacks --templates templates
     """
     from cryolike_dask.runs.verify import verify_output
 
-    problems = verify_output(folder, deep=deep)
+    problems = verify_output(folder, deep=deep, templates=templates)
     if as_json:
-        click.echo(json.dumps({"folder": folder, "deep": deep, "problems": problems}, indent=1))
+        click.echo(json.dumps({"folder": folder, "deep": deep, "templates": templates, "problems": problems}, indent=1))
     else:
         for problem in problems:
             click.echo(problem, err=True)
-        click.echo(f"{folder}: {'complete and undamaged' if not problems else 'not whole'}.")
+        click.echo(f"{folder}: {_verdict(problems, templates)}.")
     if problems:
         sys.exit(FAILED)
+
+
+def _verdict(problems: list[str], templates: str | None) -> str:
+    if problems:
+        return "not whole" if templates is None else "not whole, or not on the grids of the templates"
+    return "complete and undamaged" if templates is None else "complete and undamaged, and on the grids of the templates"
 
 
 @click.command()

@@ -14,6 +14,7 @@ from cryolike_dask.errors import CryolikeError, InputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.runs.deep_check import differences_from_source
 from cryolike_dask.runs.manifest import MANIFEST, read_manifest
+from cryolike_dask.runs.templates import differences_from_templates, open_templates
 from cryolike_dask.settings import ZARR_NAME
 from cryolike_dask.stacks.checksums import crc32
 from cryolike_dask.stacks.files import StackPaths, load_tensor, published_counters, read_metadata, stored_at
@@ -24,7 +25,7 @@ _NORM_TOLERANCE = {"single": 1e-5, "double": 1e-12}
 _CHUNK_BYTES = 32 << 20
 
 
-def verify_output(folder: str | Path, deep: bool = False) -> list[str]:
+def verify_output(folder: str | Path, deep: bool = False, templates: str | Path | None = None) -> list[str]:
     """Everything that is wrong with an output folder.
 
     Checks completeness and order of the stacks, their fingerprint, checksums, shapes, finiteness, the norm 1 of each image, and the
@@ -33,14 +34,17 @@ def verify_output(folder: str | Path, deep: bool = False) -> list[str]:
     Args:
         folder: output folder of a conversion.
         deep: also make a random sample of images again from their source, independently of how they were made.
+        templates: also compare grids, pixel size and precision with those of CryoLike's templates: their folder, or the parameter file
+            that they were made with.
 
     Returns:
         One line a problem; empty when all is well.
 
     Raises:
-        InputError: the folder holds no conversion.
+        InputError: the folder holds no conversion, or the parameters of the templates cannot be read.
     """
     root = Path(folder).expanduser().resolve()
+    compared = None if templates is None else open_templates(templates)
     manifest = read_manifest(root)
     counters = published_counters(root)
     if manifest is None and not counters:
@@ -53,6 +57,8 @@ def verify_output(folder: str | Path, deep: bool = False) -> list[str]:
         problems.extend(_committed(root, manifest["identity"]["settings"], sum(stack["n_images"] for stack in recorded.values())))
     if deep and not problems and manifest is not None:
         problems.extend(differences_from_source(root, manifest, counters))
+    if compared is not None:
+        problems.extend(differences_from_templates(compared, root))
     return problems
 
 
