@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 @click.command("pick")
 @click.argument("configs", metavar="CONFIG.yaml ...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Table to write: .csv, or .star for RELION.")
-@click.option("--total-projections", type=int, help="Orientations times defocus values that were searched; gives the cutoff.")
+@click.option(
+    "--total-projections",
+    type=int,
+    help="Orientations times defocus values that were searched, for the cutoff. By default what a saved configuration says.",
+)
 @click.option("--false-positives", type=float, default=1.0, show_default=True, help="False picks to expect in a micrograph.")
 @click.option("--z-score-cutoff", type=float, help="The cutoff itself, instead of --total-projections.")
 @click.option(

@@ -31,6 +31,9 @@ COLUMNS: dict[str, type[np.number] | type[str]] = {
     "refined_phi": np.float64,
     "refined_theta": np.float64,
     "refined_psi": np.float64,
+    "original_offset_phi": np.float64,
+    "original_offset_theta": np.float64,
+    "original_offset_psi": np.float64,
     "relative_defocus": np.float32,
     "refined_relative_defocus": np.float64,
     "defocus_u": np.float64,
@@ -62,7 +65,10 @@ COLUMNS: dict[str, type[np.number] | type[str]] = {
 REFINED_COLUMNS = frozenset(name for name in COLUMNS if name.startswith("refined_")) - {"refined_pixel_size"}
 """What a refinement adds. Match-template tables have `refined_pixel_size` already, equal to `pixel_size`."""
 
-MATCH_COLUMNS = tuple(name for name in COLUMNS if name not in REFINED_COLUMNS)
+CONSTRAINED_COLUMNS = frozenset(name for name in COLUMNS if name.startswith("original_offset_"))
+"""What a constrained search adds to a refined table."""
+
+MATCH_COLUMNS = tuple(name for name in COLUMNS if name not in REFINED_COLUMNS | CONSTRAINED_COLUMNS)
 """The 39 columns of a match-template table, in the order of the file."""
 
 OPTIONAL_COLUMNS = frozenset({"particle_index", "refined_pixel_size", "even_zernikes", "odd_zernikes", "mag_matrix"})
@@ -70,3 +76,12 @@ OPTIONAL_COLUMNS = frozenset({"particle_index", "refined_pixel_size", "even_zern
 
 REQUIRED_COLUMNS = tuple(name for name in MATCH_COLUMNS if name not in OPTIONAL_COLUMNS)
 """The 34 columns that every match-template table has."""
+
+OPTICS_COLUMNS = {
+    "voltage": "voltage",
+    "spherical_aberration": "spherical_aberration",
+    "amplitude_contrast": "amplitude_contrast_ratio",
+    "defocus_u": "defocus_u",
+    "defocus_v": "defocus_v",
+}
+"""Leopard-EM's names, in tables and configurations, of what `check_optics` checks."""

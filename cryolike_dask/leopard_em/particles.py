@@ -14,8 +14,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.leopard_em.columns import OPTICS_COLUMNS
 from cryolike_dask.leopard_em.refined import choose_columns
-from cryolike_dask.leopard_em.tables import check_columns, integers, numbers, read_csv_table
+from cryolike_dask.leopard_em.tables import and_more_rows, check_columns, integers, numbers, read_csv_table
+from cryolike_dask.metadata.optics import check_optics
 from cryolike_dask.mrc.boxes import BoxCut, EdgeMode
 from cryolike_dask.particles.image_paths import resolve_image_paths
 from cryolike_dask.particles.table import ParticleTable, Source, new_rows
@@ -121,6 +123,9 @@ class _Table:
             )
         return values
 
+    def where(self, name: str, bad: npt.NDArray[np.intp]) -> str:
+        return f"{self.path}, row {bad[0] + 1}{and_more_rows(bad)}: {name}"
+
     def positive(self, name: str) -> npt.NDArray[np.float64]:
         values = self.numbers(name)
         bad = np.flatnonzero(values <= 0)
@@ -163,9 +168,12 @@ def _particles(table: _Table, cut: BoxCut, template_size: int | None, use_refine
     rows["defocus_angle"] = np.radians(table.numbers("astigmatism_angle"))
     rows["phase_shift"] = np.radians(table.numbers("phase_shift"))
     rows["spherical_aberration"] = table.numbers("spherical_aberration")
-    rows["voltage"] = table.positive("voltage")
+    rows["voltage"] = table.numbers("voltage")
     rows["amplitude_contrast"] = table.numbers("amplitude_contrast_ratio")
     rows["b_factor"] = table.numbers("ctf_B_factor")
+    check_optics({key: table.numbers(name) for key, name in OPTICS_COLUMNS.items()}, OPTICS_COLUMNS, table.where)
+    sums = {key: f"{OPTICS_COLUMNS[key]} + {column['relative_defocus']}" for key in ("defocus_u", "defocus_v")}
+    check_optics({key: rows[key] for key in sums}, sums, table.where)
     rows["pixel_size"] = table.positive(column["pixel_size"])
     rows["angle_rotation"] = np.radians(table.numbers(column["phi"]))
     rows["angle_tilt"] = np.radians(table.numbers(column["theta"]))

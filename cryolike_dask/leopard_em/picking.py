@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from pathlib import Path
@@ -60,11 +61,13 @@ def match_template_results_to_dataframe(
 ) -> pd.DataFrame:
     """Pick the particles of one micrograph from the maps of its search.
 
-    Positions strictly above the cutoff are taken, strongest first, and each suppresses weaker ones closer than `mask_radius`.
+    Positions strictly above the cutoff are taken, strongest first, and each suppresses weaker ones closer than `mask_radius`. Like
+    Leopard-EM, this compares in single precision.
 
     Args:
         search: Leopard-EM's match YAML, or a `MatchTemplateSearch` with explicit paths.
-        total_projections: orientations times defocus values searched, which Leopard-EM does not store; gives the cutoff.
+        total_projections: orientations times defocus values searched, for the cutoff; None for what the configuration says, if it
+            was saved after the search.
         false_positives: expected false picks in the micrograph, for the cutoff.
         z_score_cutoff: the cutoff itself, instead of the two.
         mask_radius: pixels; of two picks closer than this the stronger stays.
@@ -72,15 +75,17 @@ def match_template_results_to_dataframe(
         template_size: edge length of the template in pixels; None to find out from the maps or the template volume.
 
     Returns:
-        The 39-column match-template table, possibly without rows. `total_correlations` is 0 if `total_projections` is not given.
+        The 39-column match-template table, possibly without rows. `total_correlations` is 0 if `total_projections` is not known.
         `attrs` hold 'z_score_cutoff' and 'warnings', a list of what a user should know, which is logged too.
 
     Raises:
-        InputError: neither total_projections nor z_score_cutoff is given, an option is out of range, or a file is missing, damaged
+        InputError: neither total_projections nor z_score_cutoff is known, an option is out of range, or a file is missing, damaged
             or does not fit the others.
     """
     if not isinstance(search, MatchTemplateSearch):
         search = MatchTemplateSearch.from_yaml(search)
+    if total_projections is None:
+        total_projections = search.total_projections
     _check_options(search, total_projections, z_score_cutoff, mask_radius, pick_on)
     if template_size is not None and not _is_whole(template_size):
         raise InputError(f"template_size is {template_size!r}: give the template's edge length in pixels, a whole number.")
@@ -140,8 +145,9 @@ def _check_options(
 ) -> None:
     if total_projections is None and z_score_cutoff is None:
         raise InputError(
-            f"{search.source}: the cutoff needs the number of projections that were searched, and Leopard-EM does not store it. "
-            "Give total_projections (orientations times defocus values), or give z_score_cutoff itself."
+            f"{search.source}: the cutoff needs the number of projections that were searched, and there is no total_projections in "
+            "match_template_result, where Leopard-EM saves it after a search. Give total_projections (orientations times defocus values), "
+            "or z_score_cutoff itself."
         )
     if total_projections is not None and not (_is_whole(total_projections) and total_projections > 0):
         raise InputError(
@@ -158,18 +164,16 @@ def _check_options(
 def _positions_above(scores: FloatMap, cutoff: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], int]:
     """Rows and columns of the finite scores strictly above the cutoff, in map order, and how many scores are not finite."""
     chunk_rows = max(1, _CHUNK_PIXELS // scores.shape[1])
-    # The cutoff is float64: the pass over the map is in float32 and a little wide, and the few that are left decide in float64.
-    float32_cutoff = np.nextafter(np.float32(cutoff), np.float32(-np.inf))
+    with np.errstate(over="ignore"):
+        float32_cutoff = np.float32(cutoff)
     found, not_finite, n_found = [], 0, 0
     for first in range(0, scores.shape[0], chunk_rows):
         chunk = scores[first : first + chunk_rows]
         # 'Not below' also catches what is not a number.
         rows, columns = np.nonzero(~(chunk <= float32_cutoff))
-        values = chunk[rows, columns].astype(np.float64)
-        finite = np.isfinite(values)
+        finite = np.isfinite(chunk[rows, columns])
         not_finite += int(np.count_nonzero(~finite))
-        above = finite & (values > cutoff)
-        found.append((rows[above] + first, columns[above]))
+        found.append((rows[finite] + first, columns[finite]))
         n_found += len(found[-1][0])
         if n_found > _MAX_CANDIDATES:
             raise InputError(
@@ -237,7 +241,14 @@ def _make_table(
 def _column(value: Any, n: int, kind: type) -> Any:
     if kind is not str:
         return np.broadcast_to(np.asarray(value, dtype=kind), n)
-    return np.array([None if value is None else str(value)] * n, dtype=object)
+    return np.array([_text(value)] * n, dtype=object)
+
+
+def _text(value: Any) -> str | None:
+    """A cell as Leopard-EM writes and reads it: Zernike coefficients, which are a mapping, as JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
 def _is_whole(value: Any) -> bool:

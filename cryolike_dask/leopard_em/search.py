@@ -11,7 +11,9 @@ from typing import Any
 import yaml
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.leopard_em.columns import OPTICS_COLUMNS
 from cryolike_dask.leopard_em.maps import MAP_NAMES
+from cryolike_dask.metadata.optics import check_optics
 from cryolike_dask.mrc.header import read_header
 
 
@@ -45,20 +47,22 @@ class MatchOptics:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MatchOptics:
-        """Optics from the keys of an `optics_group`; other keys are left alone.
+        """Optics from the keys of an `optics_group`; other keys are left alone. What may be absent is then what Leopard-EM takes:
+        spherical_aberration 2.7 mm, amplitude_contrast_ratio 0.07, phase_shift 0 and ctf_B_factor 0.
 
         Raises:
-            InputError: a value is missing or not a finite number.
+            InputError: a value is missing, not a finite number, or none that a microscope has.
         """
-        numbers: dict[str, Any] = {}
+        numbers: dict[str, Any] = dict(_OPTICS_DEFAULTS)
         for name in _OPTICS_NUMBERS:
             if values.get(name) is None and name in _OPTICS_REQUIRED:
                 raise InputError(f"optics_group has no {name}.")
             if values.get(name) is not None:
                 numbers[name] = _number(f"optics_group: {name}", values[name])
-        for name in ("pixel_size", "voltage"):
-            if numbers[name] <= 0:
-                raise InputError(f"optics_group: {name} is {numbers[name]:g}; it must be above 0.")
+        if numbers["pixel_size"] <= 0:
+            raise InputError(f"optics_group: pixel_size is {numbers['pixel_size']:g}; it must be above 0.")
+        numbers_by_role = {role: numbers[name] for role, name in OPTICS_COLUMNS.items()}
+        check_optics(numbers_by_role, OPTICS_COLUMNS, lambda name, _: f"optics_group: {name}")
         for name in _OPTICS_PASSED_ON:
             numbers[name] = values.get(name)
         return cls(**numbers)
@@ -66,7 +70,8 @@ class MatchOptics:
 
 _OPTICS_PASSED_ON = ("even_zernikes", "odd_zernikes", "mag_matrix")
 _OPTICS_NUMBERS = tuple(entry.name for entry in fields(MatchOptics) if entry.name not in _OPTICS_PASSED_ON)
-_OPTICS_REQUIRED = tuple(name for name in _OPTICS_NUMBERS if name not in ("phase_shift", "ctf_B_factor"))
+_OPTICS_DEFAULTS = {"spherical_aberration": 2.7, "amplitude_contrast_ratio": 0.07, "phase_shift": 0.0, "ctf_B_factor": 0.0}
+_OPTICS_REQUIRED = tuple(name for name in _OPTICS_NUMBERS if name not in _OPTICS_DEFAULTS)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class MatchTemplateSearch:
         template_path: the template volume.
         maps: file of each of the eight statistics maps, by the map's name.
         optics: of the micrograph.
+        total_projections: orientations times defocus values searched; None if not known.
         source: what to call this search in messages: the path of its configuration.
     """
 
@@ -85,6 +91,7 @@ class MatchTemplateSearch:
     template_path: str
     maps: Mapping[str, str]
     optics: MatchOptics
+    total_projections: int | None = None
     source: str = field(default="the search", compare=False)
 
     @classmethod
@@ -92,7 +99,8 @@ class MatchTemplateSearch:
         """Read the configuration that Leopard-EM's match-template program was run with.
 
         Used are `micrograph_path`, `template_volume_path`, `optics_group` and the paths of `match_template_result`, which, like
-        Leopard-EM, are taken relative to the working directory.
+        Leopard-EM, are taken relative to the working directory. A configuration that was saved after the search also has its
+        `total_projections` there.
 
         Raises:
             InputError: the file is missing, is not YAML, or lacks one of these.
@@ -112,6 +120,7 @@ class MatchTemplateSearch:
                 template_path=_text(content, "template_volume_path"),
                 maps={name: _text(_section(content, "match_template_result"), f"{name}_path") for name in MAP_NAMES},
                 optics=MatchOptics.from_dict(_section(content, "optics_group")),
+                total_projections=_total_projections(_section(content, "match_template_result")),
                 source=str(file),
             )
         except InputError as error:
@@ -159,6 +168,14 @@ def _text(section: Any, name: str) -> str:
     value = section.get(name) if isinstance(section, Mapping) else None
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{name} is not given.")
+    return value
+
+
+def _total_projections(result: Mapping[str, Any]) -> int | None:
+    """None as long as there is the 0 that Leopard-EM begins with."""
+    value = result.get("total_projections") or None
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise InputError(f"match_template_result: total_projections is {value!r}, not a whole number above 0.")
     return value
 
 

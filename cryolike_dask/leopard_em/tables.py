@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.file_kind import foreign_content
+from cryolike_dask.file_kind import foreign_content, utf16_advice
 from cryolike_dask.leopard_em.columns import COLUMNS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 
 # Beyond this a whole number in float64 is no longer exact, nor a position in any micrograph.
@@ -130,7 +130,7 @@ def numbers(df: pd.DataFrame, name: str, path: str | Path, *, advice: str = "Cor
     if len(bad):
         cell = df[name].iloc[bad[0]]
         shown = "empty or not a number" if pd.isna(cell) else f"{cell}, which is not finite"
-        raise InputError(f"{path}, row {bad[0] + 1}{_and_more_rows(bad)}: {name} is {shown}. {advice}")
+        raise InputError(f"{path}, row {bad[0] + 1}{and_more_rows(bad)}: {name} is {shown}. {advice}")
     return values
 
 
@@ -146,7 +146,7 @@ def integers(df: pd.DataFrame, name: str, path: str | Path, *, advice: str = "Co
     bad = np.flatnonzero((values != np.floor(values)) | (np.abs(values) > _MAX_EXACT_INTEGER))
     if len(bad):
         raise InputError(
-            f"{path}, row {bad[0] + 1}{_and_more_rows(bad)}: {name} is {values[bad[0]]:g}, not a whole number. {advice}"
+            f"{path}, row {bad[0] + 1}{and_more_rows(bad)}: {name} is {values[bad[0]]:g}, not a whole number. {advice}"
         )
     return values.astype(np.int64)
 
@@ -203,7 +203,7 @@ def _as_floats(df: pd.DataFrame, name: str, path: str | Path) -> npt.NDArray[np.
     bad = np.flatnonzero(np.isnan(values) & column.notna().to_numpy())
     if len(bad):
         raise InputError(
-            f"{path}, row {bad[0] + 1}{_and_more_rows(bad)}: {name} is {column.iloc[bad[0]]!r}, not a number. Correct the table."
+            f"{path}, row {bad[0] + 1}{and_more_rows(bad)}: {name} is {column.iloc[bad[0]]!r}, not a number. Correct the table."
         )
     return values
 
@@ -212,14 +212,16 @@ def _is_index_column(name: Hashable) -> bool:
     return str(name).startswith("Unnamed:")
 
 
-def _and_more_rows(bad: npt.NDArray[np.int64]) -> str:
+def and_more_rows(bad: npt.NDArray[np.int64]) -> str:
+    """' (and 3 more rows)' where more than the one row that a message names are bad."""
     return "" if len(bad) == 1 else f" (and {len(bad) - 1} more rows)"
 
 
 def _read_header_line(file: Path) -> list[str]:
     try:
         with file.open("rb") as binary:
-            foreign = foreign_content(binary.read(256))
+            start = binary.read(256)
+        foreign = foreign_content(start) or utf16_advice(start)
         if foreign:
             raise InputError(f"{file} is {foreign}.")
         with file.open(encoding="utf-8-sig", newline="") as stream:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.metadata.optics import check_optics
 from cryolike_dask.particles.cryosparc_table import CsTable, borrow_columns
 from cryolike_dask.particles.image_paths import resolve_image_paths
 
@@ -24,6 +25,7 @@ _CTF = {
     "spherical_aberration": "ctf/cs_mm",
     "voltage": "ctf/accel_kv",
 }
+_CHECKED = {field: name for field, name in _CTF.items() if field != "defocus_angle"}
 _CONTRAST = (
     "ctf/amp_contrast",
     "ctf/ac",
@@ -50,16 +52,15 @@ def fill_ctf(rows: npt.NDArray[np.void], table: CsTable) -> tuple[tuple[str, ...
         The names of the optics groups, and warnings.
 
     Raises:
-        InputError: a column is missing or probably misspelt, or a value is not a finite number.
+        InputError: a column is missing or probably misspelt, or a value is not a finite number or none that a microscope has.
     """
     contrast = next((name for name in _CONTRAST if name in table), _CONTRAST[0])
     _refuse_missing(table, (*_CTF.values(), contrast))
     _refuse_misspelt(table)
     for field, name in {**_CTF, "amplitude_contrast": contrast}.items():
         rows[field] = finite_numbers(table, name)
-    slow = np.flatnonzero(rows["voltage"] <= 0)
-    if len(slow):
-        raise InputError(f"{table.where(int(slow[0]), _CTF['voltage'])} is {rows['voltage'][slow[0]]} kV: it must be positive.")
+    names = {**_CHECKED, "amplitude_contrast": contrast}
+    check_optics({field: rows[field] for field in names}, names, table.where_all)
     warnings = [f"{table.path} has no {what}: they were looked up by uid in {origin}." for what, origin in _borrowed(table)]
     if _PHASE_SHIFT in table:
         rows["phase_shift"] = finite_numbers(table, _PHASE_SHIFT)

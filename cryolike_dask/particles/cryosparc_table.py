@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.file_kind import foreign_content
+from cryolike_dask.file_kind import cryosparc_group, foreign_content
 from cryolike_dask.particles.cryosparc_csdat import MAGIC as CSDAT_MAGIC
 from cryolike_dask.particles.cryosparc_csdat import read_csdat
 
@@ -32,6 +32,7 @@ _FAULTS_OF_NUMPY = (  # what np.load raises for damaged headers, which it evalua
     RecursionError,
     tokenize.TokenError,
 )
+_LARGEST_GROUP = 1 << 16  # bytes of a .csg file, which is a few lines of text
 _ROWS_AT_ONCE = 1 << 16
 _SIBLINGS_FIRST = ("restacked_particles", "downsampled_particles", "extracted_particles", "imported_particles", "passthrough")
 
@@ -71,6 +72,11 @@ class CsTable:
         source = f" (looked up by uid in {self.borrowed[name]})" if name in self.borrowed else ""
         return f"{self.path}, particle {row + 1}, column {name}{source}"
 
+    def where_all(self, name: str, rows: npt.NDArray[np.intp]) -> str:
+        """The same for values in several rows, of which the first is named."""
+        more = f" (and {len(rows) - 1:,} more particles)" if len(rows) > 1 else ""
+        return f"{self.where(int(rows[0]), name)}{more}"
+
 
 def read_cs(path: str | os.PathLike[str], wanted: Collection[str]) -> CsTable:
     """Read columns of a .cs file; wanted columns that are not there are left out. Nothing is unpickled.
@@ -82,7 +88,7 @@ def read_cs(path: str | os.PathLike[str], wanted: Collection[str]) -> CsTable:
     try:
         with open(file, "rb", opener=_open_without_waiting) as stream:
             regular = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
-            start = stream.read(256) if regular else b""
+            start = stream.read(_LARGEST_GROUP) if regular else b""
     except FileNotFoundError:
         raise InputError(f"The CryoSPARC table {file} does not exist. Check the path.") from None
     except (OSError, ValueError) as error:
@@ -96,6 +102,11 @@ def read_cs(path: str | os.PathLike[str], wanted: Collection[str]) -> CsTable:
         names, rows = read_csdat(file, wanted)
     elif start.startswith(_NPY_MAGIC):
         names, rows = _read_npy(file, wanted)
+    elif (tables := cryosparc_group(start)) is not None:
+        raise InputError(
+            f"{file} is a cryoSPARC result group (.csg), which only names tables: {', '.join(tables)}. Give the one of these with the "
+            "images (blob/path) instead; columns that it lacks are looked up in the others beside it."
+        )
     else:
         raise InputError(f"{file} is not a CryoSPARC table: it begins with {start[:8]!r}. Give a .cs file as CryoSPARC writes it.")
     if not len(rows):
@@ -198,9 +209,11 @@ def _as_uids(path: str, column: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
 
 
 def _unreadable(path: str, error: BaseException) -> str:
-    if "allow_pickle" in str(error) or "Object arrays" in str(error):
+    # What numpy says where columns hold Python objects, memory-mapped or not.
+    if any(phrase in str(error) for phrase in ("Python objects", "Object arrays", "allow_pickle")):
         return (
-            f"{path} stores its paths as Python objects, which are never unpickled from a file. "
-            "Export the particles from CryoSPARC again, or save the table with text columns of fixed width."
+            f"{path} stores its paths as Python objects, which are never unpickled here: that could run a program hidden in the file. "
+            "Export the particles from cryoSPARC again, or, if you trust the file, write it anew in Python with cryosparc-tools: "
+            "`Dataset(np.load(FILE, allow_pickle=True)).save(NEW)`."
         )
     return f"{path} is damaged: it cannot be read as a CryoSPARC table ({error}). Copy it again from where it came from."

@@ -15,11 +15,11 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.mrc.reader import read_header
 from cryolike_dask.particles.image_paths import resolve_image_paths
 from cryolike_dask.particles.star_columns import COLUMNS, describe_particles
+from cryolike_dask.particles.star_kinds import other_kind_of_table, tomography_columns
 from cryolike_dask.particles.star_tables import StarTable, read_star_tables
 from cryolike_dask.particles.star_text import decode
 from cryolike_dask.particles.table import ParticleTable, Source
 
-_TOMOGRAPHY = ("rlnTomoName", "rlnTomoParticleName", "rlnTomoParticleId", "rlnTomoVisibleFrames")
 _FORMAT_SUFFIX = re.compile(r":(mrcs?|st)$")
 _MOST_DIGITS = 18  # of an image number: it fits into int64
 
@@ -126,7 +126,8 @@ def _images(particles: StarTable, folder_mrc: str | Path) -> tuple[tuple[str, ..
     """Image files, and for each particle the position of its file among them and its index in it, counted from 0."""
     if "ImageName" not in particles:
         raise InputError(
-            f"{particles.path}: rlnImageName is missing in 'data_{particles.block}', so rows cannot be matched with images. Give "
+            other_kind_of_table(particles.path, particles.columns)
+            or f"{particles.path}: rlnImageName is missing in 'data_{particles.block}', so rows cannot be matched with images. Give "
             "an indexed STAR file, or convert it paired with its MRC file."
         )
     names = particles.text("ImageName")
@@ -151,8 +152,8 @@ def _images(particles: StarTable, folder_mrc: str | Path) -> tuple[tuple[str, ..
 
 
 def _about_image_name(particles: StarTable, bad: npt.NDArray[np.intp], name: str) -> str:
-    where = f"{particles.path}: rlnImageName is {name} in {particles.where(bad)} of 'data_{particles.block}'"
-    if "@" not in name and any(column in particles.columns for column in _TOMOGRAPHY):
+    where = f"{particles.path}: rlnImageName is {name or 'empty'} in {particles.where(bad)} of 'data_{particles.block}'"
+    if "@" not in name and tomography_columns(particles.columns):
         return f"{where}: these are particles of a tomography project, not single images. Give a single-particle STAR file."
     if "@" not in name:
         return f"{where}, without the number of the image before '@' (as in 000001@stack.mrcs). Add the numbers."

@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.metadata.optics import check_optics
+from cryolike_dask.particles.star_kinds import other_kind_of_table
 from cryolike_dask.particles.star_tables import StarTable
 from cryolike_dask.particles.star_text import decode
 from cryolike_dask.particles.table import new_rows
@@ -25,6 +27,13 @@ _DEFAULTS = {
     "AmplitudeContrast": ("amplitude_contrast", 0.1),
     "CtfBfactor": ("b_factor", 0.0),
     "CtfScalefactor": ("scale_factor", 1.0),
+}
+_CHECKED = {
+    "voltage": "rlnVoltage",
+    "spherical_aberration": "rlnSphericalAberration",
+    "amplitude_contrast": "rlnAmplitudeContrast",
+    "defocus_u": "rlnDefocusU",
+    "defocus_v": "rlnDefocusV",
 }
 _VIEWING_ANGLES = {"AngleRot": "angle_rotation", "AngleTilt": "angle_tilt", "AnglePsi": "angle_psi"}
 _PIXEL_SIZE = ("ImagePixelSize", "DetectorPixelSize", "Magnification", "MicrographPixelSize")
@@ -71,7 +80,7 @@ class _Columns:
         """(n,) values; where both tables have the column they must agree."""
         if self.optics is None or column not in self.optics:
             return self.particles.numbers(column)
-        of_group = self.optics.numbers(column)[self.group]
+        of_group = self.optics.numbers(column, np.unique(self.group))[self.group]
         if column not in self.particles:
             return of_group
         values = self.particles.numbers(column)
@@ -83,6 +92,13 @@ class _Columns:
                 f"group in {self.where(different)}. Remove the column from one of the two tables."
             )
         return values
+
+    def where_optics(self, label: str, rows: npt.NDArray[np.intp]) -> str:
+        """The beginning of a message about a column: rows of the optics table, where the column is there."""
+        column = label.removeprefix("rln")
+        if column in self.particles or self.optics is None:
+            return f"{self.particles.path}: {label} in {self.where(rows)}"
+        return f"{self.optics.path}: {label} in {self.optics.where(np.unique(self.group[rows]))} of 'data_{self.optics.block}'"
 
     def where(self, rows: npt.NDArray[np.intp]) -> str:
         return f"{self.particles.where(rows)} of 'data_{self.particles.block}'"
@@ -110,6 +126,9 @@ def describe_particles(
     columns = _Columns(particles, optics, _optics_rows(particles, optics))
     missing = [column for column in _REQUIRED if column not in columns]
     if missing:
+        another_kind = other_kind_of_table(particles.path, particles.columns)
+        if another_kind is not None:
+            raise InputError(another_kind)
         reasons = "; ".join(_suggestion(particles, optics, column) for column in missing)
         raise InputError(f"{particles.path}: {reasons}. Each particle needs these values: add or rename the columns.")
     rows = new_rows(len(particles))
@@ -117,6 +136,7 @@ def describe_particles(
         rows[name] = columns.numbers(column)
     for column, (name, default) in _DEFAULTS.items():
         rows[name] = columns.numbers(column) if column in columns else default
+    check_optics({name: rows[name] for name in _CHECKED}, _CHECKED, columns.where_optics)
     for name, is_degree in (("defocus_angle", defocus_angle_is_degree), ("phase_shift", phase_shift_is_degree)):
         if is_degree:
             rows[name] = np.radians(rows[name])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pandas as pd
 import starfile
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.particles.star_kinds import other_kind_of_file, other_kind_of_table
 from cryolike_dask.particles.star_text import StarBlock, StarText, decode
 
 _TEXT_COLUMNS = ("ImageName", "OpticsGroupName")
@@ -63,8 +64,12 @@ class StarTable:
             raise InputError(f"{self.path}: rln{column} is missing in {self.where(rows)} of 'data_{self.block}'. Fill it in.")
         return [str(value) for value in values.tolist()]
 
-    def numbers(self, column: str) -> npt.NDArray[np.float64]:
+    def numbers(self, column: str, used: npt.NDArray[np.integer[Any]] | None = None) -> npt.NDArray[np.float64]:
         """The values of a column of numbers, (n,) float64.
+
+        Args:
+            column: its name without 'rln'.
+            used: the rows that count, ascending; what the others hold does not matter, and is NaN if it is no number. None for all.
 
         Raises:
             InputError: a value is no finite number; the message names the first such rows.
@@ -74,6 +79,8 @@ class StarTable:
         if not pd.api.types.is_bool_dtype(series):
             values = pd.to_numeric(series, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
         bad = np.flatnonzero(~np.isfinite(values))
+        if used is not None:
+            bad = np.intersect1d(bad, used)
         if len(bad):
             shown = ", ".join(repr(decode(str(series.iloc[row]))) for row in bad[:_SHOWN])
             raise InputError(
@@ -123,7 +130,7 @@ def read_star_tables(path: Path, columns: Collection[str]) -> tuple[StarTable, S
                 f"{path}: the {len(block.rows):,} rows of 'data_{block.name}' (line {block.line}) cannot be read as STAR. Write "
                 "the file anew with the program that made it."
             )
-        tables[key] = StarTable(path, block.name, frame, tuple(decode(name) for name in block.columns), block.rows)
+        tables[key] = StarTable(path, block.name, frame, _decoded(block.columns), block.rows)
     return tables["particles"], tables.get("optics"), warnings
 
 
@@ -133,6 +140,9 @@ def _write_plain_copy(
     """Write the wanted columns of both tables; return the blocks with the positions of these columns, and warnings."""
     text = StarText(path)
     blocks = {block.name: block for block in text.blocks()}
+    another_kind = other_kind_of_file(path, {name: _decoded(block.columns) for name, block in blocks.items()})
+    if another_kind is not None:
+        raise InputError(another_kind)
     chosen = {"particles": _particle_block(path, blocks)}
     if "optics" in blocks:
         chosen["optics"] = blocks["optics"]
@@ -143,7 +153,8 @@ def _write_plain_copy(
         positions = [i for i, name in enumerate(block.columns) if _plain_name(name) in columns]
         if not positions:
             raise InputError(
-                f"{path}: block 'data_{block.name}' on line {block.line} has none of the columns of a particle set, but "
+                other_kind_of_table(path, _decoded(block.columns))
+                or f"{path}: block 'data_{block.name}' on line {block.line} has none of the columns of a particle set, but "
                 f"{', '.join(block.columns[:20])}. Give the STAR file of extracted particles."
             )
         found[key] = (block, positions)
@@ -164,6 +175,10 @@ def _parse(path: Path, copy: Path) -> dict[str, pd.DataFrame]:
         raise InputError(f"{path} cannot be read as STAR: {error}. Write it anew with the program that made it.") from error
 
 
+def _decoded(columns: Iterable[str]) -> tuple[str, ...]:
+    return tuple(decode(name) for name in columns)
+
+
 def _plain_name(column: str) -> str:
     return column.removeprefix("rln")
 
@@ -178,5 +193,6 @@ def _particle_block(path: Path, blocks: dict[str, StarBlock]) -> StarBlock:
             return choice[0]
     names = ", ".join(f"'data_{name}'" for name in blocks)
     raise InputError(
-        f"{path}: no single block holds the particles; the file has {names}. Name the particle block 'data_particles'."
+        f"{path}: no single block holds the particles; the file has {names}. Give the table of the particles, or, if one of these is "
+        "it, name that block 'data_particles'."
     )

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.file_kind import foreign_content
+from cryolike_dask.file_kind import cryosparc_group, foreign_content, utf16_advice
 
 _STEP = 1 << 24  # bytes looked at in one go: bounds the temporary arrays
 _SPACE, _TAB, _NEWLINE, _DELETE = b" \t\n\x7f"
@@ -27,6 +27,7 @@ _FOREIGN = {
     b"BZh": "compressed: decompress it with bunzip2 first",
     b"\x93NUMPY": "a cryoSPARC table (.cs), not a STAR file: convert it as such",
 }
+_OF_GROUP = "convert as a cryoSPARC table the one with the images (blob/path) among those it names,"
 _HASH, _EMPTY = b"\x01", b"\x02"
 _ENCODE = bytes.maketrans(b"# \t'\"", b"\x01\x03\x04\x05\x06")
 _DECODE = str.maketrans({1: "#", 2: "", 3: " ", 4: "\t", 5: "'", 6: '"'})
@@ -250,11 +251,11 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path} does not exist: check the path of the STAR file.") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
-    if (what := foreign_content(content[:512])) is not None:
+    by_magic = next((what for magic, what in _FOREIGN.items() if content.startswith(magic)), None)
+    if (what := foreign_content(content[:512]) or by_magic or utf16_advice(content[:512])) is not None:
         raise InputError(f"{path} is {what}.")
-    for magic, what in _FOREIGN.items():
-        if content.startswith(magic):
-            raise InputError(f"{path} is {what}.")
+    if (tables := cryosparc_group(content)) is not None:
+        raise InputError(f"{path} is a cryoSPARC result group (.csg), not a STAR file: {_OF_GROUP} {', '.join(tables)}.")
     content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
     if not content.isascii():
         _refuse_other_encodings(path, content)

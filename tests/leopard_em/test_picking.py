@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.leopard_em.maps import map_paths
@@ -94,10 +96,17 @@ def test_the_cutoff_is_the_one_published_for_this_search() -> None:
 def test_only_scores_strictly_above_the_cutoff_are_picked(tmp_path: Path) -> None:
     config = write_search(tmp_path, scores_with({(5, 5): 5.0, (20, 20): np.nextafter(np.float32(5), np.float32(6))}), (51, 61))
     assert pick(config)[["pos_y", "pos_x"]].to_numpy().tolist() == [[20, 20]]
-    # 5.1 in float32 lies below the 5.1 of float64.
-    config = write_search(tmp_path, scores_with({(5, 5): 5.1}), (51, 61))
-    assert len(pick(config, z_score_cutoff=5.1)) == 0
-    assert len(pick(config, z_score_cutoff=5.0999998)) == 1
+
+
+def test_scores_are_compared_in_single_precision_as_in_leopard_em(tmp_path: Path) -> None:
+    # In single precision 7.2 is 7.1999998, and so is 7.1999999: strictly above neither.
+    config = write_search(tmp_path, scores_with({(5, 5): 7.2, (20, 20): np.nextafter(np.float32(7.2), np.float32(8))}), (51, 61))
+    assert float(np.float32(7.2)) < 7.1999999
+    for cutoff, n_picks in ((7.2, 1), (7.1999999, 1), (7.1999992, 2), (7.2000003, 0), (1e300, 0)):
+        assert len(pick(config, z_score_cutoff=cutoff)) == n_picks, cutoff
+        with np.errstate(over="ignore"):
+            single = np.float32(cutoff)
+        assert n_picks == int(np.float32(7.2) > single) + int(np.nextafter(np.float32(7.2), np.float32(8)) > single)
 
 
 def test_weaker_picks_closer_than_the_mask_radius_are_suppressed(tmp_path: Path) -> None:
@@ -178,6 +187,72 @@ def test_nothing_above_the_cutoff_gives_an_empty_table_of_39_columns(tmp_path: P
     assert picked.shape == (0, 39)
     assert "no score is above the cutoff 5.0000" in picked.attrs["warnings"][0]
     write_match_template_dataframe(picked, tmp_path / "empty.csv")
+
+
+def saved(folder: Path, **result: Any) -> Path:
+    """A configuration as Leopard-EM saves it after a search."""
+    config = write_search(folder, scores_with({(5, 5): 9.0}), (51, 61))
+    content = yaml.safe_load(config.read_text())
+    content["match_template_result"] |= result
+    config.write_text(yaml.safe_dump(content))
+    return config
+
+
+def test_projections_are_counted_by_a_saved_configuration(tmp_path: Path) -> None:
+    config = saved(tmp_path, total_projections=20_000, total_orientations=2_000, total_defocus=10)
+    picked = match_template_results_to_dataframe(config)
+    assert picked.attrs["z_score_cutoff"] == gaussian_noise_z_score_cutoff(40 * 50, 20_000)
+    assert picked["total_correlations"].tolist() == [20_000]
+    assert match_template_results_to_dataframe(config, total_projections=5)["total_correlations"].tolist() == [5]
+
+
+def test_projections_of_a_search_that_has_not_run_are_not_known(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Give total_projections"):
+        match_template_results_to_dataframe(saved(tmp_path, total_projections=0))
+    with pytest.raises(InputError, match=r"match\.yaml: match_template_result: total_projections is 'many'"):
+        match_template_results_to_dataframe(saved(tmp_path, total_projections="many"))
+
+
+def test_zernike_coefficients_are_written_as_json(tmp_path: Path) -> None:
+    config = saved(tmp_path)
+    content = yaml.safe_load(config.read_text())
+    zernikes = {"even_zernikes": {"Z44c": 0.5, "Z60": -1e-3}, "odd_zernikes": {"Z31c": 2.0}}
+    content["optics_group"] |= zernikes | {"mag_matrix": [1.01, 0.0, 0.0, 0.99]}
+    config.write_text(yaml.safe_dump(content))
+    write_match_template_dataframe(pick(config), tmp_path / "picks.csv")
+    row = pd.read_csv(tmp_path / "picks.csv").iloc[0]
+    assert {name: json.loads(row[name]) for name in zernikes} == zernikes
+    assert [float(value) for value in row["mag_matrix"].strip("[]").split(",")] == [1.01, 0.0, 0.0, 0.99]
+
+
+def test_optics_that_leopard_em_has_defaults_for_may_be_absent(tmp_path: Path) -> None:
+    config = saved(tmp_path)
+    content = yaml.safe_load(config.read_text())
+    for name in ("spherical_aberration", "amplitude_contrast_ratio", "phase_shift", "ctf_B_factor"):
+        del content["optics_group"][name]
+    config.write_text(yaml.safe_dump(content))
+    row = pick(config).iloc[0]
+    columns = ["spherical_aberration", "amplitude_contrast_ratio", "phase_shift", "ctf_B_factor"]
+    assert row[columns].tolist() == [2.7, 0.07, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("voltage", 0.0, "voltage is 0 kV, but must be between 10 and 1,500 kV"),
+        ("voltage", 300_000.0, r"it looks like volts \(300 kV\)"),
+        ("spherical_aberration", -1.0, "spherical_aberration is -1 mm"),
+        ("amplitude_contrast_ratio", 7.0, r"it looks like percent \(0.07\)"),
+        ("defocus_u", 1e9, "defocus_u is 1000000000 Å"),
+    ],
+)
+def test_optics_of_no_microscope_are_refused(tmp_path: Path, name: str, value: float, told: str) -> None:
+    config = saved(tmp_path)
+    content = yaml.safe_load(config.read_text())
+    content["optics_group"][name] = value
+    config.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=rf"match\.yaml: optics_group: .*{told}"):
+        pick(config)
 
 
 def test_without_totals_or_cutoff_the_user_is_asked_for_one(tmp_path: Path) -> None:

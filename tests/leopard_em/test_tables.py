@@ -59,6 +59,16 @@ def test_columns_of_the_user_are_kept_at_the_end(tmp_path: Path) -> None:
 
 
 @needs_reference
+def test_columns_of_a_constrained_search_keep_their_place(tmp_path: Path) -> None:
+    offsets = [f"original_offset_{angle}" for angle in ("phi", "theta", "psi")]
+    angles = [f"refined_{angle}" for angle in ("phi", "theta", "psi")]
+    rows = [row | dict.fromkeys([*offsets, *angles, "refined_relative_defocus"], 1.5) for row in rows_of_page(1)]
+    write_match_template_dataframe(read_match_template_dataframe(write_rows(tmp_path / "a.csv", rows)), tmp_path / "b.csv")
+    columns = list(pd.read_csv(tmp_path / "b.csv", index_col=0))
+    first = columns.index(angles[0])
+    assert columns[first : first + 8] == [*angles, *offsets, "relative_defocus", "refined_relative_defocus"]
+
+
 def test_an_old_index_does_not_become_a_column(tmp_path: Path) -> None:
     write_match_template_dataframe(pd.read_csv(REFERENCE / "all_results.csv"), tmp_path / "a.csv")
     assert pd.read_csv(tmp_path / "a.csv", index_col=0).columns.tolist() == list(MATCH_COLUMNS)
@@ -84,7 +94,8 @@ def test_an_empty_table_keeps_its_columns(tmp_path: Path) -> None:
         (b"", "is empty"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
         (b"<!DOCTYPE html><html></html>", "HTML page"),
-        (b"\xff\xfe\x00pos_x\xff", "not a CSV table"),
+        (b"\xff\x01\x02pos_x\xff", "not a CSV table"),
+        (b"\xff\xfe\x00pos_x\xff", "UTF-16 text"),
         (b"pos_x,pos_y,pos_x\n1,2,3\n", "more than one column named pos_x"),
         (b"pos_x,pos_y\n1,2\n3,4,5\n", "line 3"),
         (b"pos_x;pos_y\n1;2\n", "lacks the columns"),

@@ -183,7 +183,7 @@ def test_pixel_size_of_zero_is_not_stated(tmp_path: Path) -> None:
         ({"blob__idx": None}, "lacks the column blob/idx"),
         ({"blob__psize_A": None, "blob__psize_a": np.ones(3)}, "no column blob/psize_A but one named blob/psize_a"),
         ({"ctf__df2_A": [1.0, np.nan, 2.0]}, "a.cs, particle 2, column ctf/df2_A is nan, not a finite number"),
-        ({"ctf__accel_kv": [300, 300, -1.0]}, "particle 3, column ctf/accel_kv is -1.0 kV"),
+        ({"ctf__accel_kv": [300, 300, -1.0]}, "particle 3, column ctf/accel_kv is -1 kV"),
         ({"ctf__accel_kv": [b"300"] * 3}, "column ctf/accel_kv of .* is of type"),
         ({"ctf__df1_A": np.zeros((3, 2))}, "column ctf/df1_A of .* one a particle"),
         ({"blob__idx": [0.0, 1.0, 2.0]}, "column blob/idx of .* whole numbers"),

@@ -51,7 +51,7 @@ def replaced(*changes: tuple[int, Callable[[str], str]]) -> str:
         (b"\n \n", "no STAR file"),
         (b"# only a comment\n", "no STAR file"),
         (b"1@a.mrcs 1 2 3\n", "line 1 comes before any 'data_' line"),
-        ("data_\n\nloop_\n_rlnX\n1\n".encode("utf-16"), "byte 0xFF"),
+        ("data_\n\nloop_\n_rlnX\n1\n".encode("utf-16"), "UTF-16 text"),
         (b"data_\n\x00\x00", "line 2 holds the control character 0x00"),
         (b"data_\rloop_\r_rlnX\r", "line 1 holds the control character 0x0D"),
     ],
