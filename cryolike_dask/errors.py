@@ -18,7 +18,7 @@ class InputError(CryolikeError, ValueError):
     """A table, an image file, a parameter file or an argument is wrong. Found before any output is written wherever possible."""
 
 
-class MissingFileError(InputError, FileNotFoundError):
+class MissingFileError(FileNotFoundError, InputError):  # in this order: an error sent by a worker is made with OSError's __new__
     """An input file is not there. It is an InputError, and what `except FileNotFoundError` catches."""
 
 

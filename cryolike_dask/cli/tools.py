@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import click
 
@@ -19,8 +20,17 @@ from cryolike_dask.cli.main import FAILED, debug_option, quiet_option
     "--resolution-factor", type=float, default=1.0, show_default=True, help="Fraction of the Nyquist limit to keep: 0.5 keeps half."
 )
 @click.option("--n-inplanes", type=int, help="In-plane angles. By default twice the box size.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that holds other parameters.")
 @debug_option
-def params(out: str, n_pixels: int, pixel_size: float, precision: str, resolution_factor: float, n_inplanes: int | None) -> None:
+def params(
+    out: str,
+    n_pixels: int,
+    pixel_size: float,
+    precision: str,
+    resolution_factor: float,
+    n_inplanes: int | None,
+    overwrite: bool,
+) -> None:
     """Write the image parameter file that a conversion needs. CryoLike reads it too.
 
     \b
@@ -28,13 +38,26 @@ def params(out: str, n_pixels: int, pixel_size: float, precision: str, resolutio
       cryolike-dask params params.npz --n-pixels 256 --pixel-size 1.06
       cryolike-dask params half.npz --n-pixels 256 --pixel-size 1.06 --resolution-factor 0.5
     """
+    from cryolike_dask.errors import InputError, OutputExistsError
     from cryolike_dask.formatting import human_bytes
     from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+    from cryolike_dask.metadata.params_file import params_path
+
+    def is_there(file: Path) -> bool:
+        try:
+            return ImageDescriptor.load(file) == descriptor
+        except InputError:
+            return False
 
     descriptor = ImageDescriptor.from_individual_values(
         n_pixels=n_pixels, pixel_size=pixel_size, precision=precision, resolution_factor=resolution_factor, n_inplanes=n_inplanes
     )
-    descriptor.save(out)
+    try:
+        descriptor.save(out, overwrite=overwrite)
+    except OutputExistsError:
+        # Templates may have been made with what is there. The same command twice harms nobody.
+        if not is_there(params_path(out)):
+            raise OutputExistsError(f"{out} holds something else. Choose another name, or replace it with --overwrite.") from None
     grid = descriptor.polar_grid
     finest = n_pixels * pixel_size / (2 * descriptor.radius_max)
     click.echo(

@@ -94,7 +94,7 @@ def write_demo_particles(
         images = _simulate(members, phantom, box, pixel_size, np.random.default_rng((seed, number)))
         _write_stack(data.folder_mrc / _stack_name(number), len(members), box, pixel_size, images)
     _write_star(data.star_file, particles[rng.permutation(n_images)], box, pixel_size)
-    descriptor.save(data.params_file)
+    descriptor.save(data.params_file, overwrite=True)
     return data
 
 

@@ -62,7 +62,7 @@ def decide_grids(
     source = np.where(np.isnan(sizes.on_disk), own, sizes.on_disk)
     # An argument that is the descriptor's own value, but for rounding in a product, must not change the descriptor's float.
     if list(sizes.origins) == ["argument"] and not np.isclose(source[0], own, rtol=1e-9, atol=0):
-        descriptor = descriptor.with_pixel_size(source[0] if describes_source else source[0] * factor)
+        descriptor = descriptor.update_pixel_size(source[0] if describes_source else source[0] * factor)
     if describes_source and factor > 1:
         fine = descriptor
         descriptor = descriptor.downsampled(factor)

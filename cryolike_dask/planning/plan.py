@@ -127,7 +127,7 @@ class Plan:
         return {
             "format": _FORMAT,
             "settings": self.settings.describing_output(),
-            "descriptor": self.descriptor.to_dict(),
+            "descriptor": asdict(self.descriptor),
             "particles": self.particles,
             "sources": [asdict(source) for source in self.table.sources],
         }

@@ -33,7 +33,7 @@ def store_plan(plan: Plan, folder: Path) -> None:
     content = {
         "files": [None if file is None else asdict(file) for file in plan.files],
         "sources": [asdict(source) for source in plan.table.sources],
-        "descriptor": plan.descriptor.to_dict(),
+        "descriptor": asdict(plan.descriptor),
         "settings": asdict(plan.settings),
         "fingerprint": plan.fingerprint,
         "bounds": plan.bounds.tolist(),

@@ -58,7 +58,7 @@ def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
         begin_store(plan, run.folder, len(kept))
     # From here on the folder is this run's; had anything failed before, another try would not find it taken.
     begin_manifest(run.folder, plan, inputs)
-    plan.descriptor.save(run.hidden / "params.npz")
+    plan.descriptor.save(run.hidden / "params.npz", overwrite=True)
     install(run.hidden / "params.npz", run.folder / "params.npz")
     return kept
 

@@ -37,6 +37,22 @@ def test_params_out_of_range_are_refused(option: str, value: str, cli: Cli, tmp_
     assert not (tmp_path / "p.npz").exists()
 
 
+def test_params_replaces_other_parameters_only_when_told_to(cli: Cli, tmp_path: Path) -> None:
+    small, large = (("params", tmp_path / "p", "--n-pixels", box, "--pixel-size", 2) for box in (32, 64))
+    assert cli(*small).exit_code == 0
+    written = (tmp_path / "p.npz").read_bytes()
+    assert cli(*small).exit_code == 0  # the same once more
+    result = cli(*large)
+    assert result.exit_code == 2
+    assert "--overwrite" in result.stderr
+    assert (tmp_path / "p.npz").read_bytes() == written
+    assert cli(*large, "--overwrite").exit_code == 0
+    assert np.load(tmp_path / "p.npz")["n_pixels"].tolist() == [64, 64]
+    (tmp_path / "p.npz").write_text("hello")
+    assert cli(*large).exit_code == 2
+    assert (tmp_path / "p.npz").read_text() == "hello"
+
+
 def test_info_tells_what_a_folder_holds(cli: Cli, convert_star: Cli, tmp_path: Path) -> None:
     assert convert_star("--batch-size", "5").exit_code == 0
     told = cli("info", tmp_path / "out").stdout

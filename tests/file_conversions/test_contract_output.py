@@ -108,16 +108,13 @@ def test_absent_values_are_empty_arrays(tmp_path: Path) -> None:
     write_images(tmp_path, {"a.mrcs": 3})
     table = {**SINGLE, "rlnImageName": ["1@a.mrcs", "2@a.mrcs", "3@a.mrcs", "1@a.mrcs"]}
     (tmp_path / "p.star").write_text(text(loop("", table)))
-    descriptor = ImageDescriptor.from_individual_values(12, 2.0, atom_selection=None, use_protein_residue_model=None)
+    descriptor = ImageDescriptor.from_individual_values(12, 2.0, atom_selection=None)
     convert_particle_stacks_from_indexed_star_file(
         descriptor, tmp_path / "p.star", tmp_path, folder_output=tmp_path / "out", **NO_PLOTS
     )
     (stack,) = read_stacks(tmp_path / "out")
     absent = {key for key in REQUIRED if stack.metadata[key].shape == (0,)}
-    assert absent == {
-        *("angleRotation", "angleTilt", "anglePsi", "ref_pixel_size"),
-        *("atom_radii", "atom_selection", "use_protein_residue_model"),
-    }
+    assert absent == {"angleRotation", "angleTilt", "anglePsi", "ref_pixel_size", "atom_radii", "atom_selection"}
     assert absent <= MAY_BE_ABSENT
     # The format page's defaults.
     np.testing.assert_array_equal(stack.metadata["phaseShift"], np.zeros(4))

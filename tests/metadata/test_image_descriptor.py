@@ -6,13 +6,14 @@ import io
 import math
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.metadata.image_descriptor import OPTIONAL_KEYS, REQUIRED_KEYS, ImageDescriptor
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -54,7 +55,14 @@ def test_resolution_factor_scales_radius_and_viewing_distance() -> None:
         ({"resolution_factor": 1.01}, "resolution_factor"),
         ({"resolution_factor": math.nan}, "resolution_factor"),
         ({"n_inplanes": 0}, "n_inplanes"),
-        ({"precision": "half"}, "precision"),
+        ({"precision": "half"}, "precision is 'half': choose 'single' or 'double'"),
+        ({"precision": None}, "precision"),
+        ({"atom_shape": "sphere"}, "atom_shape is 'sphere': choose 'hard-sphere' or 'gaussian' or 'default'"),
+        ({"viewing_distance": 0.0}, "viewing_distance"),
+        ({"viewing_distance": math.nan}, "viewing_distance"),
+        ({"atom_radii": "small"}, "atom_radii"),
+        ({"atom_selection": 3}, "atom_selection"),
+        ({"use_protein_residue_model": "no"}, "use_protein_residue_model"),
     ],
     ids=str,
 )
@@ -109,6 +117,18 @@ def test_saved_files_hold_cryolikes_types_without_pickle(tmp_path: Path) -> None
     assert values["atom_radii"].size == 0
 
 
+def test_a_file_is_replaced_only_when_told_to(tmp_path: Path) -> None:
+    first, second = (ImageDescriptor.from_individual_values(32, pixel_size) for pixel_size in (1.5, 1.6))
+    first.save(str(tmp_path / "params"))
+    for name in ("params", "params.npz"):
+        with pytest.raises(OutputError, match=r"params\.npz is there already.*overwrite=True") as told:
+            second.save(str(tmp_path / name))
+        assert isinstance(told.value, (ValueError, FileExistsError))
+        assert ImageDescriptor.load(tmp_path / "params.npz") == first
+    second.save(str(tmp_path / "params"), True)
+    assert ImageDescriptor.load(tmp_path / "params.npz") == second
+
+
 def test_the_home_folder_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     descriptor = ImageDescriptor.from_individual_values(32, 1.5)
@@ -153,9 +173,21 @@ def test_no_object_in_a_params_file_is_ever_unpickled(tmp_path: Path, key: str, 
 
 
 def test_a_pickled_none_is_an_absent_value(tmp_path: Path) -> None:
-    path = params_with(tmp_path, atom_radii=np.array(None), viewing_distance=np.array(None), atom_selection=np.array(None))
-    descriptor = ImageDescriptor.load(path)
-    assert (descriptor.atom_radii, descriptor.viewing_distance, descriptor.atom_selection) == (None, None, None)
+    descriptor = ImageDescriptor.load(params_with(tmp_path, atom_radii=np.array(None), atom_selection=np.array(None)))
+    assert (descriptor.atom_radii, descriptor.atom_selection) == (None, None)
+
+
+@pytest.mark.parametrize("absent", [np.array(None), np.empty(0)], ids=["None", "size 0"])
+@pytest.mark.parametrize("resolution_factor", [1.0, 0.7])
+def test_an_absent_value_that_cryolike_cannot_load_becomes_its_default(
+    absent: np.ndarray, resolution_factor: float, tmp_path: Path
+) -> None:
+    keys = ("viewing_distance", "use_protein_residue_model", "atom_shape")
+    whole = ImageDescriptor.from_individual_values(32, 1.5, resolution_factor=resolution_factor)
+    path = params_with(tmp_path, **(whole.to_arrays() | dict.fromkeys(keys, absent)))
+    assert ImageDescriptor.load(path) == whole
+    assert replace(whole, **dict.fromkeys(keys)) == whole
+    assert all(array.size for key, array in ImageDescriptor.load(path).to_arrays().items() if key != "atom_radii")
 
 
 @pytest.mark.parametrize("key", REQUIRED_KEYS)
@@ -174,6 +206,10 @@ def test_a_missing_required_value_is_named(tmp_path: Path, key: str) -> None:
         {"radius_max": np.array(np.inf)},
         {"precision": np.array("half")},
         {"pixel_size": np.array([1.0, np.nan])},
+        {"viewing_distance": np.array(0.0)},
+        {"atom_radii": np.array([1.0, 2.0])},
+        {"atom_shape": np.array("sphere")},
+        {"use_protein_residue_model": np.array("no")},
     ],
     ids=lambda members: next(iter(members)),
 )
@@ -214,7 +250,8 @@ def test_what_is_no_params_file_is_refused(tmp_path: Path, content: bytes) -> No
 
 
 def test_a_missing_params_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere\.npz does not exist"):
+    with pytest.raises(InputError, match=r"nowhere\.npz does not exist") as told:
         ImageDescriptor.load(tmp_path / "nowhere.npz")
+    assert isinstance(told.value, FileNotFoundError)
     with pytest.raises(InputError, match="ImageDescriptor or the path"):
         ImageDescriptor.ensure(3)  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ DESCRIPTOR = {
     "atom_shape": ("U", ()),
 }
 MAY_BE_ABSENT = {
-    *("viewing_distance", "atom_radii", "atom_selection", "use_protein_residue_model", "atom_shape"),
+    *("atom_radii", "atom_selection"),
     *("angleRotation", "angleTilt", "anglePsi", "ref_pixel_size", "ctfBfactor", "ctfScalefactor"),
 }
 """Keys that are always there, whose value may be a size-0 array."""

@@ -1,0 +1,56 @@
+"""CryoLike's own image descriptors, read without importing CryoLike: by the attributes that they have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.grids.polar_grid import PolarGrid
+
+
+def is_image_descriptor(value: Any) -> bool:
+    """Whether it has what CryoLike's ImageDescriptor has."""
+    return all(hasattr(value, name) for name in ("cartesian_grid", "polar_grid", "precision", "viewing_distance"))
+
+
+def values_of(descriptor: Any) -> dict[str, Any]:
+    """The values of CryoLike's ImageDescriptor under the keys of a params file.
+
+    Raises:
+        InputError: a params file cannot hold it: it has viewing angles of its own, or a polar grid of another kind.
+    """
+    if descriptor.viewing_distance is None:
+        raise InputError(
+            "The image descriptor has explicit viewing_angles, which a params file cannot hold. "
+            "Give one that was made with a viewing_distance; images need no viewing angles."
+        )
+    polar, cartesian = descriptor.polar_grid, descriptor.cartesian_grid
+    if not polar.uniform:
+        raise InputError(
+            "The polar_grid of the image descriptor is not uniform: its shells have in-plane angles of their own. "
+            "Stacks have the same angles on all shells; give a descriptor with a uniform grid."
+        )
+    grid = PolarGrid(polar.radius_max, polar.dist_radii, n_inplanes=polar.n_inplanes)
+    for ours, theirs, what in (
+        (grid.radii, polar.radius_shells, "radii of the shells"),
+        (grid.angles, polar.theta_shell, "in-plane angles"),
+    ):
+        # The kind of quadrature is not among a grid's attributes; its nodes tell it.
+        if np.shape(theirs) != ours.shape or not np.allclose(ours, theirs, rtol=1e-9, atol=0):
+            raise InputError(
+                f"The {what} of the polar_grid are not those of CryoLike's default grid, the only one that a params file describes. "
+                "Give a descriptor with a Gauss-Jacobi grid over the full circle."
+            )
+    return {
+        "n_pixels": cartesian.n_pixels,
+        "pixel_size": cartesian.pixel_size,
+        "radius_max": polar.radius_max,
+        "dist_radii": polar.dist_radii,
+        "n_inplanes": polar.n_inplanes,
+        **{
+            key: getattr(descriptor, key)
+            for key in ("precision", "viewing_distance", "atom_radii", "atom_selection", "use_protein_residue_model", "atom_shape")
+        },
+    }
