@@ -14,7 +14,7 @@ with (Path(__file__).parent / "cryolike.yaml").open(encoding="utf-8") as _file:
     dask.config.update_defaults(yaml.safe_load(_file))
 
 
-def whole_number(name: str) -> int:
+def positive_integer(name: str) -> int:
     """A setting that counts something, such as 'gpu.threads'.
 
     Raises:

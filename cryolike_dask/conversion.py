@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from cryolike_dask.errors import OutputError, RunOverError, output_error
-from cryolike_dask.execution.calibration import seconds_an_image
+from cryolike_dask.execution.calibration import seconds_per_image
 from cryolike_dask.execution.clients import open_executor, synchronous
 from cryolike_dask.execution.executors.interface import Executor
 from cryolike_dask.execution.executors.serial import SerialExecutor
-from cryolike_dask.execution.run_loop import Outcome, drive, raise_failures
+from cryolike_dask.execution.run_loop import Outcome, convert_and_publish, raise_failures
 from cryolike_dask.formatting import human_bytes, plural
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.particles.table import ParticleTable
@@ -62,7 +62,7 @@ class Conversion:
         self.plan = make_plan(particles, ImageDescriptor.ensure(params), self.settings)
         if self.settings.output_format == "zarr":
             refuse_unequal_stacks(self.plan)
-        self._seconds_an_image: float | None = None
+        self._seconds_per_image: float | None = None
 
     def calibrate(self) -> PlanSummary:
         """Convert a few images in memory, so that the plan tells how long all of them will take.
@@ -73,8 +73,8 @@ class Conversion:
         Raises:
             InputError: an image is bad, and the settings do not allow that, or its file has changed.
         """
-        self._seconds_an_image = seconds_an_image(self.plan)
-        return summarize_plan(self.plan, self.folder, self._seconds_an_image)
+        self._seconds_per_image = seconds_per_image(self.plan)
+        return summarize_plan(self.plan, self.folder, self._seconds_per_image)
 
     def run(
         self, client: Any = None, progress: Progress | None = None, performance_report: str | Path | None = None
@@ -187,14 +187,14 @@ class Conversion:
         outcome = Outcome()
         star_file = StarFileWriter(run, plan)
         with executor as opened:
-            refuse_small_memory(opened.memory_a_thread, plan)
+            refuse_small_memory(opened.memory_per_thread, plan)
             refuse_changed_inputs(plan)
             kept = begin_run(run, plan)
             outcome.published |= kept
             todo = range(len(kept), plan.n_stacks)
             progress.start(len(todo), plan.n_images - sum(receipt.n_images for receipt in kept.values()))
 
-            def tell(receipt: StackReceipt) -> None:
+            def on_published(receipt: StackReceipt) -> None:
                 progress.stack_done(
                     StackProgress(
                         counter=receipt.counter,
@@ -207,7 +207,7 @@ class Conversion:
                     )
                 )
 
-            def tick() -> None:
+            def on_poll() -> None:
                 if stopped.is_set():
                     raise RunOverError("The conversion was cancelled.")
                 run.refuse_lost_lock()
@@ -216,7 +216,9 @@ class Conversion:
 
             try:
                 with star_file:
-                    drive(opened, str(folder), run.token, todo, self._unplotted(kept), tell, tick, outcome)
+                    convert_and_publish(
+                        opened, str(folder), run.token, todo, self._without_plots(kept), on_published, on_poll, outcome
+                    )
             except BaseException:
                 # The executor waits for tasks that have begun; they stop when the run is over.
                 run.stop()
@@ -234,7 +236,7 @@ class Conversion:
                 raise
         return outcome
 
-    def _unplotted(self, kept: dict[int, StackReceipt]) -> list[int] | None:
+    def _without_plots(self, kept: dict[int, StackReceipt]) -> list[int] | None:
         if not self.settings.flag_plots:
             return None
         return [counter for counter in kept if missing_plots(self.folder, counter, self.settings.save_phys)]
@@ -247,7 +249,7 @@ class Conversion:
         )
 
     def _repr_html_(self) -> str:
-        return summarize_plan(self.plan, self.folder, self._seconds_an_image)._repr_html_()
+        return summarize_plan(self.plan, self.folder, self._seconds_per_image)._repr_html_()
 
 
 @contextmanager

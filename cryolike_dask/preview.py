@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.errors import InputError
-from cryolike_dask.execution.convert_stack import Stopwatch, transform_chunks
+from cryolike_dask.execution.convert_stack import StepTimer, transform_chunks
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.montage import GAP, Bytes, block_means, colour, lay_out
@@ -127,7 +127,7 @@ def preview_particles(
     for counter in range(plan.n_stacks):
         stack = plan.stack(counter)
         first = len(names)
-        for positions, results in transform_chunks(stack, Stopwatch(), warnings):
+        for positions, results in transform_chunks(stack, StepTimer(), warnings):
             source[first + positions] = results.physical
             round_trip[first + positions] = fourier_to_physical(results.fourier, descriptor, factors)
         names += [stack.where(position) for position in range(len(stack))]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.execution.convert_stack import Stopwatch, transform_chunks
+from cryolike_dask.execution.convert_stack import StepTimer, transform_chunks
 from cryolike_dask.planning.plan import Plan, StackPlan
 from cryolike_dask.settings import fingerprint
 
@@ -46,7 +46,7 @@ def fourier_images(stack: StackPlan) -> npt.NDArray[Any]:
     grid = stack.descriptor.polar_grid
     images = np.empty((len(stack), grid.n_shells, grid.n_inplanes), dtype=stack.descriptor.complex_dtype)
     warnings: list[str] = []
-    for positions, results in transform_chunks(stack, Stopwatch(), warnings):
+    for positions, results in transform_chunks(stack, StepTimer(), warnings):
         images[positions] = results.fourier
     for line in warnings:
         logger.warning(line)

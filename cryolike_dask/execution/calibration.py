@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cryolike_dask.execution.convert_stack import Stopwatch, transform_chunks
+from cryolike_dask.execution.convert_stack import StepTimer, transform_chunks
 from cryolike_dask.planning.plan import Plan
 
-SAMPLE = 32
+SAMPLE_IMAGES = 32
 
 
-def seconds_an_image(plan: Plan) -> float:
+def seconds_per_image(plan: Plan) -> float:
     """Seconds that one core of this machine needs to read and to transform an image, whatever device the conversion will use.
 
     Up to 32 images of the first stack are converted in memory, twice: the first time also compiles. Nothing is written.
@@ -20,9 +20,9 @@ def seconds_an_image(plan: Plan) -> float:
     """
     stack = plan.stack(0)
     # The machine that plans need not have the GPU of those that convert.
-    few = replace(stack, rows=stack.rows[:SAMPLE], settings=replace(stack.settings, device="cpu"))
+    sample = replace(stack, rows=stack.rows[:SAMPLE_IMAGES], settings=replace(stack.settings, device="cpu"))
     for _ in range(2):
-        watch = Stopwatch()
-        for _chunk in transform_chunks(few, watch, []):
+        timer = StepTimer()
+        for _chunk in transform_chunks(sample, timer, []):
             pass
-    return (watch.seconds["read"] + watch.seconds["compute"]) / len(few)
+    return (timer.seconds["read"] + timer.seconds["compute"]) / len(sample)

@@ -39,7 +39,7 @@ def open_executor(client: Any, device: Device = "auto", performance_report: str 
         finally:
             executor.close()
         return
-    with _seceded(), _as_client(client) as connected, _reported(connected, performance_report):
+    with _seceded(), _connect(client) as connected, _performance_report(connected, performance_report):
         executor = ClusterExecutor(connected, device)
         try:
             yield executor
@@ -48,7 +48,7 @@ def open_executor(client: Any, device: Device = "auto", performance_report: str 
 
 
 @contextmanager
-def _reported(client: Any, file: str | Path | None) -> Iterator[None]:
+def _performance_report(client: Any, file: str | Path | None) -> Iterator[None]:
     if file is None:
         yield
         return
@@ -106,7 +106,7 @@ def _current_client() -> Any:
 
 
 @contextmanager
-def _as_client(client: Any) -> Iterator[Any]:
+def _connect(client: Any) -> Iterator[Any]:
     from distributed import Client
 
     if isinstance(client, Client):

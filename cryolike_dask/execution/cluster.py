@@ -17,7 +17,7 @@ from cryolike_dask.machine import available_cores
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import Device
 
-_LEAST_MEMORY = 1 << 30
+_MIN_WORKER_MEMORY = 1 << 30
 """Of a worker process: its libraries, and a stack on each of a few threads."""
 
 
@@ -59,24 +59,24 @@ def local_cluster(
     n_workers = n_workers or len(gpus) or _cpu_workers(threads_per_worker)
     if memory_limit == "auto":
         memory_limit = MEMORY_LIMIT // n_workers
-    common = {"dashboard_address": "127.0.0.1:0", "memory_limit": memory_limit, **options}
+    options_of_all = {"dashboard_address": "127.0.0.1:0", "memory_limit": memory_limit, **options}
     setup = WorkerSetup("cuda" if gpus and _has_cuda() else "cpu", params)
     if not gpus:
         threads = threads_per_worker or max(1, available_cores() // n_workers)
-        return LocalCluster(n_workers=n_workers, threads_per_worker=threads, plugins={setup}, **common)
-    common |= {
-        "threads_per_worker": threads_per_worker or config.whole_number("gpu.threads"),
+        return LocalCluster(n_workers=n_workers, threads_per_worker=threads, plugins={setup}, **options_of_all)
+    options_of_all |= {
+        "threads_per_worker": threads_per_worker or config.positive_integer("gpu.threads"),
         "resources": {config.text("gpu.resource"): 1},
         "plugins": {setup},
     }
     if importlib.util.find_spec("dask_cuda") is not None:
         from dask_cuda import LocalCUDACluster
 
-        return LocalCUDACluster(CUDA_VISIBLE_DEVICES=gpus[:n_workers], **common)
-    return OneProcessAGpu(gpus[:n_workers], **common)
+        return LocalCUDACluster(CUDA_VISIBLE_DEVICES=gpus[:n_workers], **options_of_all)
+    return LocalGpuCluster(gpus[:n_workers], **options_of_all)
 
 
-class OneProcessAGpu(LocalCluster):
+class LocalGpuCluster(LocalCluster):
     """Nannies whose workers see one GPU each, as number 0.
 
     Args:
@@ -126,6 +126,6 @@ def _has_cuda() -> bool:
 
 
 def _cpu_workers(threads_per_worker: int | None) -> int:
-    threads = threads_per_worker or config.whole_number("cpu.threads")
+    threads = threads_per_worker or config.positive_integer("cpu.threads")
     by_cores = -(-available_cores() // threads)
-    return max(1, min(by_cores, MEMORY_LIMIT // _LEAST_MEMORY))
+    return max(1, min(by_cores, MEMORY_LIMIT // _MIN_WORKER_MEMORY))

@@ -21,17 +21,17 @@ from cryolike_dask.transform.cpu import Transform, TransformedImages
 from cryolike_dask.transform.device import make_transform, peak_device_bytes
 
 
-class Stopwatch:
+class StepTimer:
     """Seconds spent reading, computing and writing."""
 
     def __init__(self) -> None:
         self.seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
         self._last = time.perf_counter()
 
-    def lap(self, what: str) -> None:
-        """What the time since the last lap went into."""
+    def record(self, step: str) -> None:
+        """Count the time since the last record, or since this was made, for a step: 'read', 'compute' or 'write'."""
         now = time.perf_counter()
-        self.seconds[what] += now - self._last
+        self.seconds[step] += now - self._last
         self._last = now
 
 
@@ -50,37 +50,37 @@ def convert_stack(stack: StackPlan, folder: str | Path, cancelled: Callable[[], 
     """
     folder = Path(folder)
     try:
-        watch = Stopwatch()
-        done = completed_receipt(stack, folder)
-        if done is not None:
-            return done
+        timer = StepTimer()
+        existing = completed_receipt(stack, folder)
+        if existing is not None:
+            return existing
         warnings: list[str] = []
         with StackWriter(stack, folder) as writer:
-            watch.lap("write")
-            for positions, results in transform_chunks(stack, watch, warnings):
+            timer.record("write")
+            for positions, results in transform_chunks(stack, timer, warnings):
                 writer.write(positions, results)
-                watch.lap("write")
+                timer.record("write")
                 # Asked after the last chunk too: a stack of a run that is over must not be staged among those of the next.
                 if cancelled():
                     raise RunOverError(f"Stack {stack.counter:06d} was cancelled.")
             receipt = writer.stage()
-            watch.lap("write")
+            timer.record("write")
     except OSError as error:
         if isinstance(error, OutputError):
             raise
         raise output_error(error, folder) from error
     return replace(
         receipt,
-        read_seconds=watch.seconds["read"],
-        compute_seconds=watch.seconds["compute"],
-        write_seconds=watch.seconds["write"],
+        read_seconds=timer.seconds["read"],
+        compute_seconds=timer.seconds["compute"],
+        write_seconds=timer.seconds["write"],
         device_bytes=peak_device_bytes(stack.settings.device),
         warnings=tuple(warnings),
     )
 
 
 def transform_chunks(
-    stack: StackPlan, watch: Stopwatch, warnings: list[str]
+    stack: StackPlan, timer: StepTimer, warnings: list[str]
 ) -> Iterator[tuple[npt.NDArray[np.int64], TransformedImages]]:
     """Read and transform the images of a stack in the order of their files.
 
@@ -92,35 +92,35 @@ def transform_chunks(
     """
     transform = make_transform(stack.descriptor, stack.settings)
     with ParticleReader(stack) as reader:
-        n = max(1, min(len(stack), _chunk_images(stack, transform)))
+        n = max(1, min(len(stack), _images_per_chunk(stack, transform)))
         results = TransformedImages.allocate(n, stack.descriptor)
         images = np.empty((n, *reader.image_shape), dtype=np.float32)
         for first in range(0, len(stack), n):
-            count = min(n, len(stack) - first)
-            positions = reader.read(first, images[:count])
-            reader.advise(first + count, n)
-            watch.lap("read")
-            part = results.first(count)
-            transform(images[:count], part)
-            _judge(stack, positions, part.status, warnings)
-            watch.lap("compute")
+            n_read = min(n, len(stack) - first)
+            positions = reader.read(first, images[:n_read])
+            reader.advise(first + n_read, n)
+            timer.record("read")
+            part = results.first(n_read)
+            transform(images[:n_read], part)
+            _check_images(stack, positions, part.status, warnings)
+            timer.record("compute")
             yield positions, part
         reader.check_unchanged()
 
 
-def _chunk_images(stack: StackPlan, transform: Transform) -> int:
+def _images_per_chunk(stack: StackPlan, transform: Transform) -> int:
     descriptor = stack.descriptor
     n_bytes = descriptor.polar_grid.n_points * descriptor.complex_dtype.itemsize + 4 * int(np.prod(descriptor.n_pixels))
     return max(transform.images_per_batch, CHUNK_BYTES // n_bytes)
 
 
-def _judge(stack: StackPlan, positions: npt.NDArray[np.int64], status: npt.NDArray[np.uint8], warnings: list[str]) -> None:
+def _check_images(stack: StackPlan, positions: npt.NDArray[np.int64], status: npt.NDArray[np.uint8], warnings: list[str]) -> None:
     for position in positions[status != OK].tolist():
-        fault = "has pixels that are not finite" if status[positions == position][0] == NOT_FINITE else "is constant"
+        problem = "has pixels that are not finite" if status[positions == position][0] == NOT_FINITE else "is constant"
         where = stack.where(position)
         if stack.settings.on_bad_image == "raise":
             raise InputError(
-                f"{where} {fault}, so it cannot be centred and normalised. Remove the particle from the table, or write zeros for "
+                f"{where} {problem}, so it cannot be centred and normalised. Remove the particle from the table, or write zeros for "
                 "such images with on_bad_image='zero' (--on-bad-image zero)."
             )
-        warnings.append(f"{where} {fault}: written as zeros")
+        warnings.append(f"{where} {problem}: written as zeros")

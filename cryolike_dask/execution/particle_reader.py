@@ -16,7 +16,7 @@ from cryolike_dask.planning.plan import StackPlan
 
 logger = logging.getLogger(__name__)
 
-_RETRY_AFTER_SECONDS = (0.1, 1.0)
+_RETRY_DELAYS_SECONDS = (0.1, 1.0)
 """Pauses before a failed read is tried again. Network file systems fail for a moment and recover."""
 
 
@@ -68,7 +68,7 @@ class ParticleReader:
         rows = self.stack.rows[positions]
         edges = np.flatnonzero(np.diff(rows["file"])) + 1
         for start, stop in zip([0, *edges.tolist()], [*edges.tolist(), len(rows)], strict=True):
-            self._read_patiently(rows[start:stop], images[start:stop])
+            self._read_with_retries(rows[start:stop], images[start:stop])
         return positions
 
     def advise(self, first: int, n_images: int) -> None:
@@ -87,24 +87,24 @@ class ParticleReader:
         if self._reader is not None:
             self._reader.check_unchanged()
 
-    def _read_patiently(self, rows: npt.NDArray[np.void], images: npt.NDArray[np.float32]) -> None:
-        for pause in (*_RETRY_AFTER_SECONDS, None):
+    def _read_with_retries(self, rows: npt.NDArray[np.void], images: npt.NDArray[np.float32]) -> None:
+        for delay in (*_RETRY_DELAYS_SECONDS, None):
             try:
-                self._read_from_one_file(rows, images)
+                self._read_from_file(rows, images)
             except OSError as error:
                 self._close()
                 path = self.stack.files[int(rows["file"][0])].path
-                if pause is None:
+                if delay is None:
                     raise ConversionError(
-                        f"{path} cannot be read ({error.strerror or error}), {len(_RETRY_AFTER_SECONDS) + 1} times in a row. "
+                        f"{path} cannot be read ({error.strerror or error}), {len(_RETRY_DELAYS_SECONDS) + 1} times in a row. "
                         "Check the file system; running again with skip_exist goes on from here."
                     ) from error
                 logger.warning("%s cannot be read (%s); trying again.", path, error.strerror or error)
-                time.sleep(pause)
+                time.sleep(delay)
             else:
                 return
 
-    def _read_from_one_file(self, rows: npt.NDArray[np.void], images: npt.NDArray[np.float32]) -> None:
+    def _read_from_file(self, rows: npt.NDArray[np.void], images: npt.NDArray[np.float32]) -> None:
         position = int(rows["file"][0])
         if position != self._open_file or self._reader is None:
             self.check_unchanged()
@@ -115,7 +115,7 @@ class ParticleReader:
         if whole.any():
             self._read_whole(self._reader, rows["index"], images, whole)
         for source in np.unique(rows["source"][~whole]).tolist():
-            self._cut(self._reader, rows, images, source)
+            self._read_boxes(self._reader, rows, images, source)
 
     @staticmethod
     def _read_whole(
@@ -124,20 +124,22 @@ class ParticleReader:
         if whole.all():
             reader.read(indexes, images)
             return
-        wanted = np.empty((int(whole.sum()), *images.shape[1:]), dtype=np.float32)
-        reader.read(indexes[whole], wanted)
-        images[whole] = wanted
+        whole_images = np.empty((int(whole.sum()), *images.shape[1:]), dtype=np.float32)
+        reader.read(indexes[whole], whole_images)
+        images[whole] = whole_images
 
-    def _cut(self, reader: ImageFileReader, rows: npt.NDArray[np.void], images: npt.NDArray[np.float32], source: int) -> None:
+    def _read_boxes(
+        self, reader: ImageFileReader, rows: npt.NDArray[np.void], images: npt.NDArray[np.float32], source: int
+    ) -> None:
         cut = self.stack.sources[source].boxes
         assert cut is not None  # `rows` of this source are boxes
         if self._micrograph is None:
             self._micrograph = np.empty((reader.file.n_rows, reader.file.n_columns), dtype=np.float32)
             reader.read(np.zeros(1, dtype=np.int64), self._micrograph[None])
-        chosen = np.flatnonzero(rows["source"] == source)
-        boxes = np.empty((len(chosen), cut.size, cut.size), dtype=np.float32)
-        cut_boxes(self._micrograph, rows["top"][chosen], rows["left"][chosen], cut, boxes)
-        images[chosen] = boxes
+        selected = np.flatnonzero(rows["source"] == source)
+        boxes = np.empty((len(selected), cut.size, cut.size), dtype=np.float32)
+        cut_boxes(self._micrograph, rows["top"][selected], rows["left"][selected], cut, boxes)
+        images[selected] = boxes
 
     def _close(self) -> None:
         if self._reader is not None:

@@ -21,7 +21,7 @@ from cryolike_dask.transform.device import make_transform, resolve_device
 
 logger = logging.getLogger(__name__)
 
-_SMALL_BOX = 16
+_WARM_UP_BOX = 16
 
 
 class WorkerSetup(WorkerPlugin):
@@ -45,11 +45,11 @@ class WorkerSetup(WorkerPlugin):
         report = await asyncio.to_thread(prepare_process, self.device, self.params)
         logger.info("Worker %s converts on %s.", worker.name, report["device"])
 
-        async def told(_: Any) -> dict[str, Any]:
+        async def startup_report(_: Any) -> dict[str, Any]:
             return report
 
         # The scheduler shows it among what it knows of the worker: `client.scheduler_info()["workers"][address]["cryolike"]`.
-        worker.startup_information[self.name] = told
+        worker.startup_information[self.name] = startup_report
 
 
 def prepare_process(device: Device, params: ImageDescriptor | None = None) -> dict[str, Any]:
@@ -64,14 +64,14 @@ def prepare_process(device: Device, params: ImageDescriptor | None = None) -> di
     import torch
 
     torch.set_num_threads(1)  # A worker's threads are its parallelism.
-    found = resolve_device(device)
-    descriptor = params or ImageDescriptor.from_individual_values(n_pixels=_SMALL_BOX, pixel_size=1.0)
+    resolved = resolve_device(device)
+    descriptor = params or ImageDescriptor.from_individual_values(n_pixels=_WARM_UP_BOX, pixel_size=1.0)
     n_x, n_y = descriptor.n_pixels
     image = np.random.default_rng(0).standard_normal((1, n_x, n_y)).astype(np.float32)
     make_transform(descriptor, ConversionSettings(device=device))(image, TransformedImages.allocate(1, descriptor))
     return {
-        "device": found,
-        "device_name": torch.cuda.get_device_name(found) if found != "cpu" else "CPU",
+        "device": resolved,
+        "device_name": torch.cuda.get_device_name(resolved) if resolved != "cpu" else "CPU",
         "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
         "torch_threads": torch.get_num_threads(),
         "pid": os.getpid(),

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, OutputError, output_error
+from cryolike_dask.execution.convert_stack import StepTimer
 from cryolike_dask.execution.tasks import publish_stacks_task
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.planning.plan import Plan
@@ -83,7 +84,7 @@ def restack(
     )
     plan = plan_restacking(
         particles.table,
-        _files(particles, settings),
+        _image_headers(particles, settings),
         particles.descriptor,
         settings,
         particles.pixel_size,
@@ -98,7 +99,7 @@ def _run(particles: StoredParticles, plan: Plan, folder: Path, progress: Progres
     run = acquire(folder)
     try:
         with run.heartbeat():
-            published, warnings = _make_stacks(run, particles, plan, progress)
+            published, warnings = _write_stacks(run, particles, plan, progress)
         return describe_run(folder, plan, published, warnings, time.perf_counter() - began)
     except BaseException as failure:
         error = failure
@@ -110,13 +111,13 @@ def _run(particles: StoredParticles, plan: Plan, folder: Path, progress: Progres
         progress.finish(error)
 
 
-def _make_stacks(
+def _write_stacks(
     run: RunFolder, particles: StoredParticles, plan: Plan, progress: Progress
 ) -> tuple[dict[int, StackReceipt], list[str]]:
     """Write and publish one stack after the other. Returns their receipts, and warnings."""
     published = begin_run(run, plan)
     progress.start(plan.n_stacks - len(published), plan.n_images - sum(receipt.n_images for receipt in published.values()))
-    images = _Images(particles)
+    images = _SourceImages(particles)
     try:
         for counter in range(len(published), plan.n_stacks):
             receipt = _write_stack(run, plan, counter, images)
@@ -131,32 +132,30 @@ def _make_stacks(
     return published, warnings
 
 
-def _write_stack(run: RunFolder, plan: Plan, counter: int, images: _Images) -> StackReceipt:
+def _write_stack(run: RunFolder, plan: Plan, counter: int, images: _SourceImages) -> StackReceipt:
     stack = plan.stack(counter)
-    done = completed_receipt(stack, run.folder)
-    if done is not None:
-        return done
-    seconds = {"read": 0.0, "write": 0.0}
+    existing = completed_receipt(stack, run.folder)
+    if existing is not None:
+        return existing
+    timer = StepTimer()
     first, last = plan.bounds[counter].tolist()
     with StackWriter(stack, run.folder) as writer:
-        last_lap = time.perf_counter()
+        timer.record("write")
         for row, part in images.rows(first, last):
-            seconds["read"] += time.perf_counter() - last_lap
-            last_lap = time.perf_counter()
+            timer.record("read")
             writer.write(np.arange(row - first, row - first + len(part.fourier)), part)
-            seconds["write"] += time.perf_counter() - last_lap
-            last_lap = time.perf_counter()
+            timer.record("write")
         receipt = writer.stage()
-        seconds["write"] += time.perf_counter() - last_lap
-    return replace(receipt, read_seconds=seconds["read"], write_seconds=seconds["write"])
+        timer.record("write")
+    return replace(receipt, read_seconds=timer.seconds["read"], write_seconds=timer.seconds["write"])
 
 
-class _Images:
+class _SourceImages:
     """Images by row of the table; the old stack in use is kept, because the next rows are likely there, too."""
 
     def __init__(self, particles: StoredParticles) -> None:
         self.particles = particles
-        self._open = -1
+        self._open_counter = -1
         self._fourier: npt.NDArray[Any] = np.empty(0)
         self._physical: npt.NDArray[np.float32] | None = None
 
@@ -166,15 +165,15 @@ class _Images:
         while first < last:
             counter = int(np.searchsorted(ends, first, side="right"))
             begin = int(ends[counter - 1]) if counter else 0
-            if counter != self._open:
+            if counter != self._open_counter:
                 self._fourier, self._physical = self.particles.read(counter)
-                self._open = counter
-            at_once = max(1, _CHUNK_BYTES // self._fourier[0].nbytes)
-            stop = min(last, int(ends[counter]), first + at_once)
-            yield first, self._part(slice(first - begin, stop - begin))
+                self._open_counter = counter
+            chunk_images = max(1, _CHUNK_BYTES // self._fourier[0].nbytes)
+            stop = min(last, int(ends[counter]), first + chunk_images)
+            yield first, self._select(slice(first - begin, stop - begin))
             first = stop
 
-    def _part(self, images: slice) -> TransformedImages:
+    def _select(self, images: slice) -> TransformedImages:
         fourier = np.ascontiguousarray(self._fourier[images])
         physical = np.empty((len(fourier), 0, 0), np.float32) if self._physical is None else self._physical[images]
         real = fourier.view(fourier.real.dtype).reshape(*fourier.shape, 2).astype(np.float64)
@@ -184,7 +183,7 @@ class _Images:
         return TransformedImages(fourier, np.ascontiguousarray(physical), power, status)
 
 
-def _files(particles: StoredParticles, settings: ConversionSettings) -> list[ImageFile | None]:
+def _image_headers(particles: StoredParticles, settings: ConversionSettings) -> list[ImageFile | None]:
     """Headers as far as the stacks tell: the image files themselves need not be there any more."""
     n_columns, n_rows = (n * settings.downsample_factor for n in particles.descriptor.n_pixels)
     return [ImageFile(path, 0, n_rows, n_columns, "<f4", 0, float("nan"), "", 0, 0) for path in particles.table.files]

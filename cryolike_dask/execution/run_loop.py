@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cryolike_dask.errors import ConversionError, CryolikeError
-from cryolike_dask.execution.executors.interface import Done, Executor
+from cryolike_dask.execution.executors.interface import Executor, TaskResult
 from cryolike_dask.execution.tasks import convert_stack_task, plot_stack_task, publish_stacks_task
 from cryolike_dask.stacks.receipt import StackReceipt
 
 logger = logging.getLogger(__name__)
 
-_ATTEMPTS = 20
+_MAX_ATTEMPTS = 20
 """How often a stack may be lost with its worker. More means that the stack itself kills workers."""
-_FAILURES = 20
+_MAX_FAILURES = 20
 """Failed stacks after which no new ones are begun: something is wrong with all of them."""
 _POLL_SECONDS = 5.0
 
@@ -42,14 +42,14 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
 
 
-def drive(
+def convert_and_publish(
     executor: Executor,
     folder: str,
     token: str,
     counters: Sequence[int],
-    unplotted: Sequence[int] | None,
+    without_plots: Sequence[int] | None,
     on_published: Callable[[StackReceipt], None],
-    on_tick: Callable[[], None],
+    on_poll: Callable[[], None],
     outcome: Outcome,
 ) -> None:
     """Convert and publish these stacks.
@@ -58,79 +58,79 @@ def drive(
         executor: runs the tasks; closed by the caller.
         folder, token: of the run.
         counters: stacks to make, ascending, none published yet before them missing.
-        unplotted: stacks published earlier that lack pictures, which are drawn as for new ones; None to draw none at all.
+        without_plots: stacks published earlier that lack pictures, which are drawn as for new ones; None to draw none at all.
         on_published: called for each stack, in counter order.
-        on_tick: called every few seconds.
+        on_poll: called every few seconds.
         outcome: receives what is achieved, also if this ends with an error. Invariant: if stack k is published, so is every stack
             of `counters` before it.
 
     Raises:
         ConversionError: the executor can run nothing any more.
     """
-    to_convert, to_publish, to_plot = deque(counters), deque(counters), deque(unplotted or ())
+    to_convert, to_publish, to_plot = deque(counters), deque(counters), deque(without_plots or ())
     ready: dict[int, StackReceipt] = {}
     attempts: dict[int, int] = {}
-    under_way = {"convert": 0, "publish": 0, "plot": 0}
+    n_running = {"convert": 0, "publish": 0, "plot": 0}
     publishing_failed = False
 
     def submit_convert(counter: int) -> None:
-        under_way["convert"] += 1
+        n_running["convert"] += 1
         attempts[counter] = attempts.get(counter, 0) + 1
         executor.submit("convert", convert_stack_task, folder, token, (counter,))
 
     def submit_publish() -> None:
-        batch = []
+        publishable = []
         while to_publish and to_publish[0] in ready:
-            batch.append(to_publish.popleft())
-        if batch:
-            under_way["publish"] += 1
-            attempts = tuple(ready[counter].attempt for counter in batch)
-            executor.submit("publish", publish_stacks_task, folder, token, tuple(batch), attempts)
+            publishable.append(to_publish.popleft())
+        if publishable:
+            n_running["publish"] += 1
+            attempts = tuple(ready[counter].attempt for counter in publishable)
+            executor.submit("publish", publish_stacks_task, folder, token, tuple(publishable), attempts)
 
-    def handle(done: Done) -> None:
+    def handle_result(result: TaskResult) -> None:
         nonlocal publishing_failed
-        under_way[done.kind] -= 1
-        first = done.counters[0]
-        if done.kind == "convert":
-            if done.error is None:
-                ready[first] = done.value
-            elif done.lost and attempts[first] < _ATTEMPTS:
-                logger.warning("Stack %06d was lost with its worker (%s); it is made again.", first, done.error)
+        n_running[result.kind] -= 1
+        first = result.counters[0]
+        if result.kind == "convert":
+            if result.error is None:
+                ready[first] = result.value
+            elif result.lost and attempts[first] < _MAX_ATTEMPTS:
+                logger.warning("Stack %06d was lost with its worker (%s); it is made again.", first, result.error)
                 submit_convert(first)
             else:
-                logger.error("Stack %06d failed: %s", first, done.error)
-                outcome.failures[first] = done.error
-        elif done.kind == "publish":
-            if done.error is None:
-                for counter in done.counters:
+                logger.error("Stack %06d failed: %s", first, result.error)
+                outcome.failures[first] = result.error
+        elif result.kind == "publish":
+            if result.error is None:
+                for counter in result.counters:
                     receipt = ready.pop(counter)
                     outcome.published[counter] = receipt
                     on_published(receipt)
-                    if unplotted is not None:
+                    if without_plots is not None:
                         to_plot.append(counter)
-            elif done.lost:
+            elif result.lost:
                 # Publishing is idempotent: whatever the lost task did is found done.
-                to_publish.extendleft(reversed(done.counters))
+                to_publish.extendleft(reversed(result.counters))
             else:
-                outcome.failures[first] = done.error
+                outcome.failures[first] = result.error
                 publishing_failed = True
-        elif done.error is not None:
-            outcome.warnings.append(f"The pictures of stack {first:06d} could not be drawn: {done.error}")
+        elif result.error is not None:
+            outcome.warnings.append(f"The pictures of stack {first:06d} could not be drawn: {result.error}")
 
     while True:
         window = executor.window
-        while to_convert and under_way["convert"] < window and len(outcome.failures) < _FAILURES:
+        while to_convert and n_running["convert"] < window and len(outcome.failures) < _MAX_FAILURES:
             submit_convert(to_convert.popleft())
-        if not under_way["publish"] and not publishing_failed:
+        if not n_running["publish"] and not publishing_failed:
             submit_publish()
-        while to_plot and under_way["plot"] < window:
-            under_way["plot"] += 1
+        while to_plot and n_running["plot"] < window:
+            n_running["plot"] += 1
             executor.submit("plot", plot_stack_task, folder, token, (to_plot.popleft(),))
-        if not any(under_way.values()):
+        if not any(n_running.values()):
             break
-        for done in executor.wait(_POLL_SECONDS):
-            handle(done)
-        on_tick()
+        for result in executor.wait(_POLL_SECONDS):
+            handle_result(result)
+        on_poll()
     outcome.staged = sorted(ready)
 
 

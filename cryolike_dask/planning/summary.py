@@ -91,13 +91,13 @@ class PlanSummary:
         return f"<table><caption>Conversion, planned</caption>{cells}</table>"
 
 
-def summarize_plan(plan: Plan, folder: Path, seconds_an_image: float | None = None) -> PlanSummary:
+def summarize_plan(plan: Plan, folder: Path, seconds_per_image: float | None = None) -> PlanSummary:
     """The plan in numbers. Nothing is read or written.
 
     Args:
         plan: of the conversion.
         folder: where stacks will go.
-        seconds_an_image: of one core, from a calibration.
+        seconds_per_image: of one core, from a calibration.
     """
     position, count = np.unique(plan.table["file"], return_counts=True)
     files = [file for i in position if (file := plan.files[i]) is not None]
@@ -116,7 +116,7 @@ def summarize_plan(plan: Plan, folder: Path, seconds_an_image: float | None = No
         finest_resolution=min(descriptor.n_pixels) * descriptor.pixel_size[0] / (2 * descriptor.radius_max),
         pixel_size=descriptor.pixel_size[0],
         pixel_size_from=plan.pixel_size_from,
-        core_seconds=None if seconds_an_image is None else seconds_an_image * plan.n_images,
+        core_seconds=None if seconds_per_image is None else seconds_per_image * plan.n_images,
         skipped=plan.table.skipped,
         warnings=plan.warnings,
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cryolike_dask import Conversion, InputError, particles_from_star
-from cryolike_dask.execution.convert_stack import Stopwatch
+from cryolike_dask.execution.convert_stack import StepTimer
 from tests.support.conversions import files_of
 from tests.support.particle_sets import BOX, NO_PLOTS, ParticleSet, params, write_particle_set
 
@@ -50,12 +50,12 @@ def test_a_plan_tells_its_time_after_calibration_and_not_before(abc: ParticleSet
 def test_time_grows_with_the_images_and_not_with_those_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     particles = write_particle_set(tmp_path / "set", {"a.mrcs": 40})
 
-    class SecondALap(Stopwatch):
-        def lap(self, what: str) -> None:
-            self.seconds[what] += 1.0
+    class SecondPerStep(StepTimer):
+        def record(self, step: str) -> None:
+            self.seconds[step] += 1.0
 
-    # The images tried are one chunk: it is read in one lap, and computed in another.
-    monkeypatch.setattr("cryolike_dask.execution.calibration.Stopwatch", SecondALap)
+    # The images tried are one chunk: it is read in one step, and computed in another.
+    monkeypatch.setattr("cryolike_dask.execution.calibration.StepTimer", SecondPerStep)
     assert planned(particles, tmp_path / "out", batch_size=40).calibrate().core_seconds == pytest.approx(40 * 2 / 32)
     assert planned(particles, tmp_path / "out", batch_size=10).calibrate().core_seconds == pytest.approx(40 * 2 / 10)
 

@@ -38,7 +38,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(cluster_module, "MEMORY_LIMIT", memory)
         monkeypatch.setattr(cluster_module, "_has_cuda", lambda: cuda)
         monkeypatch.setattr(cluster_module, "LocalCluster", _Recorded)
-        monkeypatch.setattr(cluster_module, "OneProcessAGpu", _Recorded)
+        monkeypatch.setattr(cluster_module, "LocalGpuCluster", _Recorded)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
 
     return look_like

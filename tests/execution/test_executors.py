@@ -19,7 +19,7 @@ from cryolike_dask import (
     convert_particle_stacks_from_indexed_star_file,
     particles_from_star,
 )
-from cryolike_dask.execution.executors.interface import Done
+from cryolike_dask.execution.executors.interface import TaskResult
 from cryolike_dask.execution.executors.serial import SerialExecutor
 from cryolike_dask.execution.executors.threads import ThreadExecutor
 from cryolike_dask.progress import NoProgress, StackProgress
@@ -187,8 +187,8 @@ class BackwardsLane(SerialExecutor):
 
     window = 100
 
-    def wait(self, seconds: float) -> list[Done]:
-        return [self._done.pop()]
+    def wait(self, seconds: float) -> list[TaskResult]:
+        return [self._results.pop()]
 
 
 class FailingLane(BackwardsLane):
@@ -200,7 +200,7 @@ class FailingLane(BackwardsLane):
 
     def submit(self, kind: Any, task: Any, folder: str, token: str, counters: tuple[int, ...], *more: Any) -> None:
         if kind == "convert" and counters == (self.bad,):
-            self._done.append(Done(kind, counters, error=InputError("a bad image")))
+            self._results.append(TaskResult(kind, counters, error=InputError("a bad image")))
         else:
             super().submit(kind, task, folder, token, counters, *more)
 

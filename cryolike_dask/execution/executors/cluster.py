@@ -14,17 +14,17 @@ from distributed.comm.core import CommClosedError
 
 from cryolike_dask import config
 from cryolike_dask.errors import ConversionError, CryolikeError
-from cryolike_dask.execution.executors.interface import Done, Kind, subject_of
+from cryolike_dask.execution.executors.interface import TaskKind, TaskResult, task_argument
 from cryolike_dask.settings import Device
 
 _dask: Any = dask  # whose type information leaves out annotations
 
 _WORKER_BYTES = 400 << 20
 """What a worker process takes once all libraries are loaded."""
-_WORKERS_SECONDS = 1.0
+_WORKERS_CACHE_SECONDS = 1.0
 """How long what the scheduler said of its workers is taken for true."""
-_LOST_SCHEDULER = ("closing", "closed")
-_PATIENCE_SECONDS = 8.0
+_CLIENT_CLOSED = ("closing", "closed")
+_DEAD_WORKER_TIMEOUT_SECONDS = 8.0
 """How long a worker is waited for that may be dead."""
 
 
@@ -43,30 +43,30 @@ class ClusterExecutor:
             self._span = _dask.get_annotations()["span"]
         self._client = client
         self._address = client.scheduler.address
-        self._running: dict[Any, tuple[Kind, tuple[int, ...]]] = {}
-        self._attempt = 0
-        self._factor = config.whole_number("window")
+        self._running: dict[Any, tuple[TaskKind, tuple[int, ...]]] = {}
+        self._n_submitted = 0
+        self._window_factor = config.positive_integer("window")
         self._gpu = config.text("gpu.resource") if device != "cpu" else ""
-        self._stacks_a_gpu = config.whole_number("gpu.stacks")
+        self._stacks_per_gpu = config.positive_integer("gpu.stacks")
         self._workers: list[dict[str, Any]] = []
-        self._asked = -_WORKERS_SECONDS
+        self._workers_read_at = -_WORKERS_CACHE_SECONDS
 
     @property
     def window(self) -> int:
         """`cryolike.window` times the stacks that the cluster can work on as it is now; it may grow and shrink."""
         # Beyond a window the scheduler would hold the whole run, and tasks with resources are never queued by it.
-        workers = self._known_workers()
+        workers = self._read_workers()
         gpus = self._gpu_workers(workers)
         if gpus:
-            places = sum(min(w["nthreads"], int(w["resources"][self._gpu] * self._stacks_a_gpu)) for w in gpus)
+            slots = sum(min(w["nthreads"], int(w["resources"][self._gpu] * self._stacks_per_gpu)) for w in gpus)
         else:
-            places = sum(w["nthreads"] for w in workers)
-        return self._factor * max(1, int(places))
+            slots = sum(w["nthreads"] for w in workers)
+        return self._window_factor * max(1, int(slots))
 
     @property
-    def memory_a_thread(self) -> int | None:
+    def memory_per_thread(self) -> int | None:
         """Of the workers that are there now, less what a worker needs before it does anything."""
-        workers = self._known_workers()
+        workers = self._read_workers()
         limits = [
             (w["memory_limit"] - _WORKER_BYTES) // max(1, w["nthreads"])
             for w in self._gpu_workers(workers) or workers
@@ -74,11 +74,11 @@ class ClusterExecutor:
         ]
         return min(limits, default=None)
 
-    def _known_workers(self) -> list[dict[str, Any]]:
+    def _read_workers(self) -> list[dict[str, Any]]:
         with self._scheduler_needed():
-            if time.monotonic() - self._asked >= _WORKERS_SECONDS:
+            if time.monotonic() - self._workers_read_at >= _WORKERS_CACHE_SECONDS:
                 self._workers = list(self._client.scheduler_info(n_workers=-1)["workers"].values())
-                self._asked = time.monotonic()
+                self._workers_read_at = time.monotonic()
         return self._workers
 
     def _gpu_workers(self, workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -90,10 +90,10 @@ class ClusterExecutor:
         try:
             yield
         except Exception as error:
-            if self._client.status in _LOST_SCHEDULER:
+            if self._client.status in _CLIENT_CLOSED:
                 raise self._scheduler_gone() from error
             raise
-        if self._client.status in _LOST_SCHEDULER:
+        if self._client.status in _CLIENT_CLOSED:
             raise self._scheduler_gone()
 
     def _scheduler_gone(self) -> ConversionError:
@@ -102,20 +102,22 @@ class ClusterExecutor:
             "skip_exist=True (--skip-exist) to go on from here."
         )
 
-    def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any) -> None:
+    def submit(
+        self, kind: TaskKind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any
+    ) -> None:
         """See `Executor`."""
-        self._attempt += 1
+        self._n_submitted += 1
         # A digit behind the first dash-separated words makes the dashboard show one group a kind of task.
-        key = f"{task.__name__.removesuffix('_task').replace('_', '-')}-{self._attempt}-{token}-{counters[0]:06d}"
-        pinned = kind == "convert" and self._gpu_workers(self._known_workers())
-        resources = {self._gpu: 1 / self._stacks_a_gpu} if pinned else None
+        key = f"{task.__name__.removesuffix('_task').replace('_', '-')}-{self._n_submitted}-{token}-{counters[0]:06d}"
+        needs_gpu = kind == "convert" and self._gpu_workers(self._read_workers())
+        resources = {self._gpu: 1 / self._stacks_per_gpu} if needs_gpu else None
         with self._scheduler_needed(), _dask.annotate(span=self._span):
             future = self._client.submit(
-                _telling_errors,
+                _return_user_errors,
                 task,
                 folder,
                 token,
-                subject_of(kind, counters),
+                task_argument(kind, counters),
                 *more,
                 key=key,
                 pure=False,
@@ -125,7 +127,7 @@ class ClusterExecutor:
             )
         self._running[future] = (kind, counters)
 
-    def wait(self, seconds: float) -> list[Done]:
+    def wait(self, seconds: float) -> list[TaskResult]:
         """See `Executor`."""
         with self._scheduler_needed():
             try:
@@ -136,15 +138,15 @@ class ClusterExecutor:
             except concurrent.futures.CancelledError:
                 # Futures are cancelled when the connection to the scheduler is lost, or when somebody restarts the cluster.
                 finished = [future for future in self._running if future.status != "pending"]
-            return [self._outcome(future) for future in finished]
+            return [self._result(future) for future in finished]
 
-    def _outcome(self, future: Any) -> Done:
+    def _result(self, future: Any) -> TaskResult:
         kind, counters = self._running.pop(future)
         try:
-            error = None if future.status == "finished" else future.exception(_PATIENCE_SECONDS)
+            error = None if future.status == "finished" else future.exception(_DEAD_WORKER_TIMEOUT_SECONDS)
             # The worker that holds the receipt may be dead, and none there to make it again: it is not waited for.
-            value = future.result(_PATIENCE_SECONDS) if error is None else None
-        except Exception as failure:  # noqa: BLE001  # the cluster itself failed; the driver decides
+            value = future.result(_DEAD_WORKER_TIMEOUT_SECONDS) if error is None else None
+        except Exception as failure:  # noqa: BLE001  # the cluster itself failed; the run loop decides
             error, value = failure, None
         else:
             if isinstance(value, CryolikeError):
@@ -153,20 +155,20 @@ class ClusterExecutor:
             # Released at once: what the client holds, a dying worker makes the scheduler compute again.
             future.release()
         lost = isinstance(error, (distributed.KilledWorker, concurrent.futures.CancelledError, TimeoutError, CommClosedError))
-        return Done(kind, counters, value, error, lost)
+        return TaskResult(kind, counters, value, error, lost)
 
     def close(self) -> None:
         """See `Executor`. A worker that does not answer is not waited for long."""
         running = list(self._running)
         self._running.clear()
-        if not running or self._client.status in _LOST_SCHEDULER:
+        if not running or self._client.status in _CLIENT_CLOSED:
             return
         with suppress(TimeoutError, concurrent.futures.CancelledError), self._client.as_current():
-            distributed.wait(running, timeout=_PATIENCE_SECONDS)
+            distributed.wait(running, timeout=_DEAD_WORKER_TIMEOUT_SECONDS)
         self._client.cancel(running)
 
 
-def _telling_errors(task: Callable[..., Any], *arguments: Any) -> Any:
+def _return_user_errors(task: Callable[..., Any], *arguments: Any) -> Any:
     """What the task returns, or the error that it raises for the user: a worker would log a raised one with a traceback."""
     try:
         return task(*arguments)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-Kind = Literal["convert", "publish", "plot"]
+TaskKind = Literal["convert", "publish", "plot"]
 
 
 @dataclass(frozen=True)
-class Done:
+class TaskResult:
     """What became of a task: a value, or an error.
 
     Args:
@@ -21,7 +21,7 @@ class Done:
         lost: the task was lost with its worker, through no fault of its own that is known; another try may help.
     """
 
-    kind: Kind
+    kind: TaskKind
     counters: tuple[int, ...]
     value: Any = None
     error: BaseException | None = None
@@ -36,19 +36,21 @@ class Executor(Protocol):
         """How many conversions should be under way at a time."""
 
     @property
-    def memory_a_thread(self) -> int | None:
+    def memory_per_thread(self) -> int | None:
         """Bytes that each thread may use where there is least; None if that is not known."""
 
-    def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any) -> None:
+    def submit(
+        self, kind: TaskKind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any
+    ) -> None:
         """Start `task(folder, token, counter or counters, *more)`."""
 
-    def wait(self, seconds: float) -> list[Done]:
+    def wait(self, seconds: float) -> list[TaskResult]:
         """Tasks that ended, waiting for at least one of them up to this long."""
 
     def close(self) -> None:
         """Drop what has not begun, and wait for what has. May be called again."""
 
 
-def subject_of(kind: Kind, counters: tuple[int, ...]) -> int | tuple[int, ...]:
+def task_argument(kind: TaskKind, counters: tuple[int, ...]) -> int | tuple[int, ...]:
     """The third argument of a task: all its stacks for publishing, else its one stack."""
     return counters if kind == "publish" else counters[0]

@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 
-from cryolike_dask.execution.executors.interface import Done, Kind, subject_of
+from cryolike_dask.execution.executors.interface import TaskKind, TaskResult, task_argument
 
 
 class SerialExecutor:
@@ -16,20 +16,22 @@ class SerialExecutor:
     window = 1
 
     def __init__(self) -> None:
-        self.memory_a_thread = psutil.virtual_memory().available
-        self._done: list[Done] = []
+        self.memory_per_thread = psutil.virtual_memory().available
+        self._results: list[TaskResult] = []
 
-    def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any) -> None:
+    def submit(
+        self, kind: TaskKind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any
+    ) -> None:
         """See `Executor`."""
         try:
-            self._done.append(Done(kind, counters, task(folder, token, subject_of(kind, counters), *more)))
-        except Exception as error:  # noqa: BLE001  # whatever a task raises is the driver's to judge
-            self._done.append(Done(kind, counters, error=error))
+            self._results.append(TaskResult(kind, counters, task(folder, token, task_argument(kind, counters), *more)))
+        except Exception as error:  # noqa: BLE001  # whatever a task raises is the run loop's to judge
+            self._results.append(TaskResult(kind, counters, error=error))
 
-    def wait(self, seconds: float) -> list[Done]:
+    def wait(self, seconds: float) -> list[TaskResult]:
         """See `Executor`."""
-        done, self._done = self._done, []
-        return done
+        results, self._results = self._results, []
+        return results
 
     def close(self) -> None:
         """See `Executor`."""

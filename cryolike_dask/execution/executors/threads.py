@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from cryolike_dask.execution.executors.interface import Done, Kind, subject_of
+from cryolike_dask.execution.executors.interface import TaskKind, TaskResult, task_argument
 from cryolike_dask.machine import available_cores
 
 
@@ -22,26 +22,28 @@ class ThreadExecutor:
     def __init__(self, n_threads: int | None = None) -> None:
         n_threads = n_threads or available_cores()
         self.window = 2 * n_threads
-        self.memory_a_thread = psutil.virtual_memory().available // n_threads
+        self.memory_per_thread = psutil.virtual_memory().available // n_threads
         self._workers = concurrent.futures.ThreadPoolExecutor(n_threads, thread_name_prefix="cryolike-convert")
         # Publishing waits for the disk; it must not take a converting thread's place.
         self._publisher = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="cryolike-publish")
-        self._running: dict[concurrent.futures.Future[Any], tuple[Kind, tuple[int, ...]]] = {}
+        self._running: dict[concurrent.futures.Future[Any], tuple[TaskKind, tuple[int, ...]]] = {}
 
-    def submit(self, kind: Kind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any) -> None:
+    def submit(
+        self, kind: TaskKind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any
+    ) -> None:
         """See `Executor`."""
         pool = self._publisher if kind == "publish" else self._workers
-        self._running[pool.submit(task, folder, token, subject_of(kind, counters), *more)] = (kind, counters)
+        self._running[pool.submit(task, folder, token, task_argument(kind, counters), *more)] = (kind, counters)
 
-    def wait(self, seconds: float) -> list[Done]:
+    def wait(self, seconds: float) -> list[TaskResult]:
         """See `Executor`."""
         finished, _ = concurrent.futures.wait(self._running, seconds, concurrent.futures.FIRST_COMPLETED)
-        done = []
+        results = []
         for future in finished:
             kind, counters = self._running.pop(future)
             error = future.exception()
-            done.append(Done(kind, counters, None if error else future.result(), error))
-        return done
+            results.append(TaskResult(kind, counters, None if error else future.result(), error))
+        return results
 
     def close(self) -> None:
         """See `Executor`."""
