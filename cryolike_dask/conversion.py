@@ -170,7 +170,10 @@ class Conversion:
                 outcome = self._convert(run, executor, progress, stopped or threading.Event())
             raise_failures(outcome, self.plan.n_stacks - len(outcome.published))
             report = describe_run(self.folder, self.plan, outcome.published, outcome.warnings, time.perf_counter() - began)
-            return with_html_report(self.plan, report) if self.settings.flag_plots else report
+            if not self.settings.flag_plots:
+                return report
+            with run.changes():
+                return with_html_report(self.plan, report)
         except BaseException as failure:
             error = failure
             if isinstance(failure, OSError) and not isinstance(failure, OutputError):
@@ -228,6 +231,8 @@ class Conversion:
                 left = plural(plan.n_stacks - len(outcome.published), "stack")
                 logger.warning("Stopped with %s left; skip_exist=True (--skip-exist) goes on from here.", left)
                 raise
+        # Else stacks that failed because another run has taken over would be told as failed ones.
+        run.refuse_lost_lock(at_once=True)
         try:
             outcome.warnings += finish_run(run, plan, outcome.published.values())
         except OSError:

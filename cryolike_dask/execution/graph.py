@@ -175,6 +175,8 @@ def _finish(folder: str, token: str, receipts: list[StackReceipt]) -> StackRecei
     path = Path(folder)
     run, stored = RunFolder(path, token), graph_folder(path, token)
     if is_current(path, token):
+        if not holds_lock(run.lock, token):
+            take_lock(run.lock, token, of_process=False)  # given up when a task failed, which Dask tried again
         with run.heartbeat():
             warnings = finish_run(run, load_whole_plan(stored), receipts)
         for line in warnings:
@@ -203,7 +205,8 @@ def _published(folder: Path, counter: int, fingerprint: str) -> StackReceipt | N
 
 def _touch(run: RunFolder) -> None:
     with suppress(OSError):
-        os.utime(run.lock)
+        if holds_lock(run.lock, run.token):
+            os.utime(run.lock)
 
 
 def _let_others_take_over(run: RunFolder) -> None:

@@ -10,7 +10,7 @@ from cryolike_dask.errors import OutputError, RunOverError, output_error
 from cryolike_dask.execution.convert_stack import convert_stack
 from cryolike_dask.execution.events import stack_made
 from cryolike_dask.planning.store import StoredPlan, load_plan
-from cryolike_dask.runs.folder import CONVERSION, is_current
+from cryolike_dask.runs.folder import CONVERSION, is_current, publishing
 from cryolike_dask.settings import store_location
 from cryolike_dask.stacks.files import StackPaths, publish
 from cryolike_dask.stacks.receipt import StackReceipt
@@ -35,14 +35,16 @@ def publish_stacks_task(folder: str, token: str, counters: Sequence[int], attemp
 
     Raises:
         OutputError: the file system refuses.
+        RunOverError: the run of this token is over.
     """
     path = Path(folder)
     plan = current_plan(path, token)
     try:
-        for counter, attempt in zip(counters, attempts, strict=True):
-            publish(StackPaths(path, counter).data(plan.settings), attempt)
-        if plan.settings.output_format == "zarr":
-            commit(store_location(plan.settings, path), counters[-1] + 1, plan.bounds[counters[-1]][1])
+        with publishing(path, token):
+            for counter, attempt in zip(counters, attempts, strict=True):
+                publish(StackPaths(path, counter).data(plan.settings), attempt)
+            if plan.settings.output_format == "zarr":
+                commit(store_location(plan.settings, path), counters[-1] + 1, plan.bounds[counters[-1]][1])
     except OSError as error:
         raise output_error(error, path) from error
 

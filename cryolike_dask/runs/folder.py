@@ -10,15 +10,16 @@ import json
 import os
 import shutil
 import time
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryolike_dask.errors import OutputError
+from cryolike_dask.errors import OutputError, RunOverError
 from cryolike_dask.planning.input_files import changed_inputs
 from cryolike_dask.planning.plan import Plan
-from cryolike_dask.runs.lock import HEARTBEAT_SECONDS, heartbeat, holds_lock, refuse_lost_lock, take_lock
+from cryolike_dask.runs.lock import HEARTBEAT_SECONDS, changes, heartbeat, one_at_a_time, refuse_lost_lock, take_lock
 from cryolike_dask.runs.manifest import MANIFEST, read_manifest, recorded_inputs
 from cryolike_dask.settings import ZARR_NAME
 from cryolike_dask.stacks.durable import make_directory, sync_directory
@@ -58,13 +59,28 @@ class RunFolder:
         """Meanwhile shows other hosts that this run is alive."""
         return heartbeat(self.lock, self.token)
 
-    def refuse_lost_lock(self) -> None:
-        """Make sure, now and then, that the folder is still this run's.
+    def changes(self) -> AbstractContextManager[None]:
+        """While the folder's visible state is changed: it is this run's, and nobody else can take it over.
+
+        Raises:
+            OutputError: it is not this run's any more.
+        """
+        return changes(self.lock, self.token)
+
+    def scratch(self, name: str) -> Path:
+        """A file of this run alone, on its way to its visible name: a run that woke up late fills its own."""
+        return self.hidden / f"{self.token}-{name}"
+
+    def refuse_lost_lock(self, at_once: bool = False) -> None:
+        """Make sure that the folder is still this run's.
+
+        Args:
+            at_once: look now; else now and then, as calls come.
 
         Raises:
             OutputError: it is not.
         """
-        if time.monotonic() - self._checked > HEARTBEAT_SECONDS:
+        if at_once or time.monotonic() - self._checked > HEARTBEAT_SECONDS:
             self._checked = time.monotonic()
             refuse_lost_lock(self.lock, self.token)
 
@@ -76,7 +92,7 @@ class RunFolder:
         """Give the folder up."""
         with suppress(OSError):
             self.stop()
-            if holds_lock(self.lock, self.token):
+            with self.changes():
                 _empty(self.hidden, keep="lock")
                 # The lock goes last: until then nobody else puts anything here.
                 self.lock.unlink()
@@ -93,6 +109,24 @@ def is_current(folder: Path, token: str) -> bool:
         os.listdir(folder)
         os.listdir(path.parent)
     return path.exists()
+
+
+@contextmanager
+def publishing(folder: Path, token: str) -> Iterator[None]:
+    """While a task of the run of this token makes stacks visible: no other run can begin to change the folder.
+
+    Raises:
+        RunOverError: that run is over.
+    """
+    try:
+        with one_at_a_time(folder / CONVERSION):
+            if not is_current(folder, token):
+                raise RunOverError(f"The run in {folder} is over.")
+            yield
+    except FileNotFoundError:
+        if not is_current(folder, token):
+            raise RunOverError(f"The run in {folder} is over.") from None
+        raise
 
 
 def acquire(folder: Path, graph: str = "") -> RunFolder:

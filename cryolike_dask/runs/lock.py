@@ -1,7 +1,10 @@
 """The lock on an output folder: one run at a time, and no dead one for ever.
 
 The lock is a file that names its owner. Where the owner can be looked up (same machine, same boot, same process namespace) it is dead
-when its process is gone. Elsewhere it is alive as long as it touches the file.
+when its process is gone. Elsewhere, and where the file does not say enough, it is alive as long as it touches the file.
+
+Whoever changes the folder does so inside `changes`: meanwhile the folder cannot be taken over, and a run that has lost its lock, for
+instance while its machine slept, changes nothing any more.
 """
 
 from __future__ import annotations
@@ -32,6 +35,9 @@ HEARTBEAT_SECONDS = 15.0
 """A living run touches its lock this often."""
 STALE_SECONDS = 180.0
 """A lock of another host is stale when it was not touched for so long."""
+_WAIT_SECONDS = 60.0
+"""How long a run waits for another one that is changing the folder at this moment."""
+_POLL_SECONDS = 0.02
 
 
 def take_lock(path: Path, token: str, of_process: bool = True) -> None:
@@ -46,21 +52,54 @@ def take_lock(path: Path, token: str, of_process: bool = True) -> None:
         OutputError: a run that may be alive holds it.
         OSError: the file cannot be written.
     """
-    with _one_at_a_time(path.parent):
+    _refuse_living_owner(path)
+    owner = _this_process() if of_process else _this_process() | {"machine": None}
+    content = json.dumps(owner | {"token": token, "since": time.strftime("%Y-%m-%d %H:%M:%S")})
+    with one_at_a_time(path.parent):
         _remove_if_stale(path)
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            _create(path, content)
         except FileExistsError:
             raise OutputError(
                 f"Another conversion has just started in {path.parent.parent}. Wait for it, or choose another folder."
             ) from None
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                owner = _this_process() if of_process else _this_process() | {"machine": None}
-                json.dump(owner | {"token": token, "since": time.strftime("%Y-%m-%d %H:%M:%S")}, file)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+
+
+def _create(path: Path, content: str) -> None:
+    """Create a file with this content at once, so that nobody ever sees a lock without its owner.
+
+    Raises:
+        FileExistsError: it is there already.
+    """
+    written = path.with_name(f"new-lock-{os.getpid()}-{threading.get_ident()}")
+    written.write_text(content)
+    try:
+        os.link(written, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # Some network and container file systems have no hard links.
+        with open(path, "x") as file:
+            file.write(content)
+    finally:
+        written.unlink(missing_ok=True)
+
+
+@contextmanager
+def changes(path: Path, token: str) -> Iterator[None]:
+    """While the folder is changed: nobody else can take it over.
+
+    Raises:
+        OutputError: the lock is not that of the run of this token any more.
+    """
+    try:
+        with one_at_a_time(path.parent):
+            refuse_lost_lock(path, token)
+            yield
+    except FileNotFoundError:
+        # The hidden folder goes with the run that took over, once that has ended.
+        refuse_lost_lock(path, token)
+        raise
 
 
 @contextmanager
@@ -109,7 +148,18 @@ def _this_process() -> dict[str, Any]:
         "machine": _machine(),
         "pid": process.pid,
         "process_started": process.create_time(),
+        "process_started_ticks": _started_ticks(process.pid),
     }
+
+
+def _started_ticks(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot, which no step of the clock changes; None where that is not to be had."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The name of the program, in parentheses, may hold anything; the start is the 22nd field of all.
+    return int(stat.rpartition(")")[2].split()[19])
 
 
 def _machine() -> str:
@@ -121,13 +171,29 @@ def _machine() -> str:
 
 
 @contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Keeps two runs from taking over the same stale lock, where the file system has locks; elsewhere it is merely unlikely."""
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Keeps two runs from changing a folder at once, where the file system has locks; elsewhere it is merely unlikely.
+
+    Raises:
+        OutputError: another run does so for a minute: it may have been stopped in the midst of it.
+        FileNotFoundError: there is no such folder.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if fcntl is not None:
-            with suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while fcntl is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise OutputError(
+                        f"Another process is in the midst of changing {folder.parent} and does not get on: it may have been "
+                        "suspended. Let it go on or end it, then try again."
+                    ) from None
+                time.sleep(_POLL_SECONDS)
+            except OSError:
+                break  # a file system without locks
         yield
     finally:
         os.close(descriptor)
@@ -144,28 +210,48 @@ def _owner(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else {}
 
 
+def _refuse_living_owner(path: Path) -> None:
+    owner = _owner(path)
+    if owner is not None and _is_alive(owner, path):
+        raise OutputError(
+            f"Another conversion is writing to {path.parent.parent}: {_name(owner)}. Wait for it, choose another folder, or, if that "
+            f"process is surely gone, remove {path}."
+        )
+
+
 def _remove_if_stale(path: Path) -> None:
+    _refuse_living_owner(path)
     owner = _owner(path)
     if owner is None:
         return
-    if _is_alive(owner, path):
-        raise OutputError(
-            f"Another conversion is writing to {path.parent.parent}: process {owner.get('pid')} on {owner.get('host')}, since "
-            f"{owner.get('since')}. Wait for it, choose another folder, or, if that process is surely gone, remove {path}."
-        )
-    logger.warning(
-        "Taking over %s from a conversion that is gone (process %s on %s).", path.parent.parent, owner.get("pid"), owner.get("host")
-    )
+    logger.warning("Taking over %s from a conversion that is gone (%s).", path.parent.parent, _name(owner))
     path.unlink(missing_ok=True)
 
 
+def _name(owner: dict[str, Any]) -> str:
+    if "pid" not in owner or "host" not in owner:
+        return "the lock does not say which process"
+    return f"process {owner['pid']} on {owner['host']}, since {owner.get('since', 'an unknown time')}"
+
+
 def _is_alive(owner: dict[str, Any], path: Path) -> bool:
-    if owner.get("machine") == _machine():
-        try:
-            return abs(float(psutil.Process(int(owner["pid"])).create_time()) - float(owner["process_started"])) < 1.0
-        except psutil.NoSuchProcess:
+    try:
+        pid, started, ticks = int(owner["pid"]), float(owner["process_started"]), owner.get("process_started_ticks")
+    except (KeyError, TypeError, ValueError):
+        return _seconds_since_touched(path) < STALE_SECONDS
+    if owner.get("machine") != _machine():
+        return _seconds_since_touched(path) < STALE_SECONDS
+    try:
+        process = psutil.Process(pid)
+        # A process that has ended stays in the list until its parent asks for it, which some containers' first process never does.
+        if process.status() == psutil.STATUS_ZOMBIE:
             return False
-    return _seconds_since_touched(path) < STALE_SECONDS
+        now = _started_ticks(pid)
+        if ticks is not None and now is not None:
+            return bool(now == ticks)
+        return abs(float(process.create_time()) - started) < 1.0
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _seconds_since_touched(path: Path) -> float:

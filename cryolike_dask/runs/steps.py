@@ -51,15 +51,17 @@ def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
     if plan.settings.hash_inputs:
         # Before anything is replaced: it may take long, and it may fail.
         hash_inputs(inputs)
-    prepare(run, plan)
-    store_plan(plan, run.hidden)
-    kept = _published_before(run.folder, plan) if plan.settings.skip_exist else {}
-    if plan.settings.output_format == "zarr":
-        begin_store(plan, run.folder, len(kept))
-    # From here on the folder is this run's; had anything failed before, another try would not find it taken.
-    begin_manifest(run.folder, plan, inputs)
-    plan.descriptor.save(run.hidden / "params.npz", overwrite=True)
-    install(run.hidden / "params.npz", run.folder / "params.npz")
+    with run.changes():
+        prepare(run, plan)
+        store_plan(plan, run.hidden)
+        kept = _published_before(run.folder, plan) if plan.settings.skip_exist else {}
+        if plan.settings.output_format == "zarr":
+            begin_store(plan, run.folder, len(kept))
+        # From here on the folder is this run's; had anything failed before, another try would not find it taken.
+        begin_manifest(run.folder, plan, inputs)
+        params = run.scratch("params.npz")
+        plan.descriptor.save(params, overwrite=True)
+        install(params, run.folder / "params.npz")
     return kept
 
 
@@ -95,23 +97,28 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
 
     Returns:
         warnings.
+
+    Raises:
+        OutputError: another run has taken the folder over meanwhile; nothing of it is touched.
     """
     warnings = []
     published = list(receipts)
     complete = len(published) == plan.n_stacks
-    # Complete stacks that wait for an earlier one stay, staged; all else goes.
-    remove_leftovers(run.folder, keep=lambda path: not complete and path.name.endswith(STAGED))
-    if complete:
-        try:
-            if not (run.hidden / STAR_FILE).exists():
-                _write_star(run, plan)
-            install(run.hidden / STAR_FILE, run.folder / STAR_FILE)
-        except InputError as error:
-            # The stacks are what the user waited for; a table that STAR cannot express must not fail them.
-            warnings.append(f"{STAR_FILE} was not written: {error}")
-    if plan.settings.output_format == "zarr" and complete:
-        commit(store_location(plan.settings, run.folder), plan.n_stacks, plan.n_images, "complete")
-    complete_manifest(run.folder, plan, published, complete)
+    with run.changes():
+        # Complete stacks that wait for an earlier one stay, staged; all else goes.
+        remove_leftovers(run.folder, keep=lambda path: not complete and path.name.endswith(STAGED))
+        if complete:
+            star_file = run.scratch(STAR_FILE)
+            try:
+                if not star_file.exists():
+                    _write_star(run, plan)
+                install(star_file, run.folder / STAR_FILE)
+            except InputError as error:
+                # The stacks are what the user waited for; a table that STAR cannot express must not fail them.
+                warnings.append(f"{STAR_FILE} was not written: {error}")
+        if plan.settings.output_format == "zarr" and complete:
+            commit(store_location(plan.settings, run.folder), plan.n_stacks, plan.n_images, "complete")
+        complete_manifest(run.folder, plan, published, complete)
     return warnings
 
 
@@ -179,7 +186,7 @@ def _write_star(run: RunFolder, plan: Plan) -> None:
     stack_of_row = np.repeat(np.arange(plan.n_stacks), sizes)
     position = np.arange(plan.n_images) - np.repeat(plan.bounds[:, 0], sizes)
     source_pixel_size = np.repeat(plan.pixel_size, sizes) / plan.settings.downsample_factor
-    write_particles_star(run.hidden / STAR_FILE, plan.table, stack_of_row, position, source_pixel_size, _source_box(plan))
+    write_particles_star(run.scratch(STAR_FILE), plan.table, stack_of_row, position, source_pixel_size, _source_box(plan))
 
 
 def _source_box(plan: Plan) -> int:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from cryolike_dask.errors import InputError, OutputError
@@ -143,4 +144,62 @@ def test_tokens_of_dead_runs_end_with_the_next_run(tmp_path: Path) -> None:
     (tmp_path / ".conversion" / "oldoldoldold").touch()
     run = acquire(tmp_path)
     assert not is_current(tmp_path, "oldoldoldold")
+    run.release()
+
+
+def test_a_lock_of_a_process_that_its_parent_never_asked_for_is_taken_over(tmp_path: Path) -> None:
+    zombie = subprocess.Popen([sys.executable, "-c", ""])
+    until(lambda: psutil.Process(zombie.pid).status() == psutil.STATUS_ZOMBIE, "the end of the process")
+    started = psutil.Process(zombie.pid).create_time()
+    foreign_lock(tmp_path, machine=run_lock._machine(), pid=zombie.pid, process_started=started)
+    acquire(tmp_path).release()
+    zombie.wait()
+
+
+def test_a_step_of_the_clock_does_not_make_a_living_owner_look_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = acquire(tmp_path)
+    create_time = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + 3600)
+    with pytest.raises(OutputError, match="Another conversion is writing"):
+        acquire(tmp_path)
+    run.release()
+
+
+@pytest.mark.parametrize("missing", ["pid", "process_started", "host", "since", "token"])
+def test_a_lock_without_a_field_counts_as_long_as_it_is_touched(tmp_path: Path, missing: str) -> None:
+    lock = foreign_lock(tmp_path, machine=run_lock._machine(), pid=os.getpid(), process_started=psutil.Process().create_time())
+    content = json.loads(lock.read_text())
+    del content[missing]
+    lock.write_text(json.dumps(content))
+    with pytest.raises(OutputError, match="Another conversion is writing") as caught:
+        acquire(tmp_path)
+    assert "None" not in str(caught.value)
+    if missing in ("pid", "process_started"):
+        os.utime(lock, (1, 1))
+        acquire(tmp_path).release()
+
+
+def test_a_lock_is_never_seen_without_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    link = os.link
+
+    def watched(source: Path, target: Path) -> None:
+        assert not target.exists()
+        link(source, target)
+        seen.append(target.read_text())
+
+    monkeypatch.setattr(os, "link", watched)
+    run = acquire(tmp_path)
+    assert [json.loads(content)["token"] for content in seen] == [run.token]
+    run.release()
+
+
+def test_a_lock_is_made_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(source: Path, target: Path) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    run = acquire(tmp_path)
+    with pytest.raises(OutputError, match="Another conversion"):
+        acquire(tmp_path)
     run.release()
