@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cryolike_dask.formatting import human_bytes, human_count, human_seconds, plural, rate
+from cryolike_dask.html import render
 from cryolike_dask.progress import NoProgress, Progress, StackProgress
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class NotebookProgress:
         """See `Progress`."""
         self._tally = _Tally(n_stacks, n_images, self._clock)
         self._last = self._clock()
-        self._handle = self._display(_Html(self._html(f"Converting {plural(n_images, 'image')}", "#3572b0")))
+        self._handle = self._display(self._drawn("running", f"Converting {plural(n_images, 'image')}"))
 
     def stack_done(self, stack: StackProgress) -> None:
         """See `Progress`."""
@@ -205,23 +206,19 @@ class NotebookProgress:
             self._last = self._clock()
             left = f"about {human_seconds(self._tally.seconds_left)} left"
             done = f"{self._tally.images:,} of {plural(self._tally.n_images, 'image')}, {self._tally.speed}, {left}"
-            self._show(f"{done}<br>{self._tally.work}", "#3572b0")
+            self._show("running", done, self._tally.work)
 
     def finish(self, error: BaseException | None) -> None:
         """See `Progress`."""
-        self._show(self._tally.summary(error), "#2e8b57" if error is None else "#c0392b")
+        self._show("done" if error is None else "failed", self._tally.summary(error))
 
-    def _show(self, text: str, colour: str) -> None:
+    def _show(self, state: str, *lines: str) -> None:
         if self._handle is not None:
-            self._handle.update(_Html(self._html(text, colour)))
+            self._handle.update(self._drawn(state, *lines))
 
-    def _html(self, text: str, colour: str) -> str:
+    def _drawn(self, state: str, *lines: str) -> _Html:
         share = self._tally.images / self._tally.n_images if self._tally.n_images else 0.0
-        return (
-            '<div style="max-width:40em;font:13px/1.6 system-ui,sans-serif">'
-            '<div style="height:8px;border-radius:4px;background:#8884;overflow:hidden">'
-            f'<div style="height:8px;width:{100 * share:.1f}%;background:{colour}"></div></div>{text}</div>'
-        )
+        return _Html(render("progress", state=state, percent=100 * share, lines=lines))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cryolike_dask.formatting import human_bytes, human_seconds, plural
+from cryolike_dask.html import render
 
 
 @dataclass(frozen=True)
@@ -71,16 +72,12 @@ class ConversionReport:
         )
 
     def _repr_html_(self) -> str:
-        from html import escape
-
         rows = {
-            "folder": escape(str(self.folder)),
+            "folder": str(self.folder),
             "images": f"{self.n_images:,}",
             "stacks": f"{len(self.stacks):,}" + (f" ({self.n_kept:,} kept)" if self.n_kept else ""),
             "written": human_bytes(self.n_bytes),
             "time": human_seconds(self.seconds),
             "skipped particles": f"{len(self.skipped):,}",
-            "warnings": "<br>".join(escape(line) for line in self.warnings) or "none",
         }
-        cells = "".join(f"<tr><th style='text-align:left'>{key}</th><td>{value}</td></tr>" for key, value in rows.items())
-        return f"<table><caption>ConversionReport</caption>{cells}</table>"
+        return render("table", caption="ConversionReport", rows=rows, warnings=self.warnings)

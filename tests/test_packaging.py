@@ -33,7 +33,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedPr
 
 
 def test_import_loads_nothing_heavy() -> None:
-    heavy = "{'torch', 'numpy', 'pandas', 'matplotlib', 'dask', 'distributed', 'scipy', 'numba', 'rich', 'click'}"
+    heavy = "{'torch', 'numpy', 'pandas', 'matplotlib', 'dask', 'distributed', 'scipy', 'numba', 'rich', 'click', 'jinja2'}"
     result = run(sys.executable, "-c", f"import sys, cryolike_dask; sys.exit(', '.join({heavy} & set(sys.modules)) or 0)")
     assert result.returncode == 0, result.stderr
 
@@ -61,7 +61,9 @@ def test_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
         metadata = BytesParser().parsebytes(archive.read(next(name for name in names if name.endswith("/METADATA"))))
         (entry_points,) = (archive.read(name).decode() for name in names if name.endswith("/entry_points.txt"))
     package = ROOT / "cryolike_dask"
-    expected = {path.relative_to(ROOT).as_posix() for path in package.rglob("*.py")} | {"cryolike_dask/py.typed"}
+    kinds = ("*.py", "*.pyi", "*.yaml", "*.j2", "*.css", "py.typed")
+    expected = {path.relative_to(ROOT).as_posix() for kind in kinds for path in package.rglob(kind)}
+    assert {Path(name).suffix for name in expected} == {".py", ".pyi", ".yaml", ".j2", ".css", ".typed"}
     assert expected <= names
     assert {name.partition("/")[0] for name in names} == {"cryolike_dask", metadata_folder(wheel)}
     assert not [name for name in names if "__pycache__" in name]
@@ -111,6 +113,7 @@ def test_wheel_works_when_it_is_all_there_is(built: Path, tmp_path: Path) -> Non
     assert "Report     6 images in" in result.stdout
     assert "Verified   complete and undamaged" in result.stdout
     assert len(list(tmp_path.glob("cryolike-demo/stacks/fft/*.pt"))) > 0
+    assert (tmp_path / "cryolike-demo/stacks/report.html").is_file()
 
 
 def test_types_reach_a_users_script(tmp_path: Path) -> None:

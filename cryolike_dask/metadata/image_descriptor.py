@@ -19,6 +19,7 @@ import numpy.typing as npt
 from cryolike_dask.errors import InputError
 from cryolike_dask.grids.cartesian_grid import CartesianGrid2D, pair_of
 from cryolike_dask.grids.polar_grid import PolarGrid
+from cryolike_dask.html import render
 from cryolike_dask.metadata import cryolike_objects
 from cryolike_dask.metadata.descriptor_values import (
     SerializedImageDescriptor,
@@ -249,9 +250,10 @@ class ImageDescriptor:
         sys.stdout.write(f"{type(self).__name__}:\n" + "".join(f"  {key}: {value}\n" for key, value in self._values().items()))
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th>{key}</th><td>{value}</td></tr>" for key, value in self._values().items() if value is not None)
+        rows = {key: str(value) for key, value in self._values().items() if value is not None}
         grid = self.polar_grid
-        return f"<table><caption>ImageDescriptor: {grid.n_shells} shells x {grid.n_inplanes} in-planes</caption>{rows}</table>"
+        caption = f"ImageDescriptor: {grid.n_shells} shells × {grid.n_inplanes} in-planes"
+        return render("table", caption=caption, rows=rows, warnings=None)
 
     def _values(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cryolike_dask.formatting import plural
+from cryolike_dask.html import render
 from cryolike_dask.mrc.boxes import BoxCut
 
 PARTICLE_DTYPE = np.dtype(
@@ -120,13 +122,13 @@ class ParticleTable:
         )
 
     def _repr_html_(self) -> str:
-        files, sources = len(self.files), ", ".join(source.table for source in self.sources)
         defocus = self.rows["defocus_u"]
-        span = f"{defocus.min():,.0f} to {defocus.max():,.0f} A" if len(self) else "none"
-        return (
-            f"<table><caption>ParticleTable: {len(self):,} particles</caption><tr><th>image files</th><td>{files:,}</td></tr>"
-            f"<tr><th>from</th><td>{sources}</td></tr><tr><th>defocus U</th><td>{span}</td></tr></table>"
-        )
+        rows = {
+            "image files": f"{len(self.files):,}",
+            "from": [source.table for source in self.sources],
+            "defocus U": f"{defocus.min():,.0f} to {defocus.max():,.0f} Å" if len(self) else "none",
+        }
+        return render("table", caption=f"ParticleTable: {plural(len(self), 'particle')}", rows=rows, warnings=self.warnings)
 
 
 def describe_particle(row: Any, source: Source, file: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cryolike_dask.formatting import human_bytes, human_seconds, plural
+from cryolike_dask.html import render
 from cryolike_dask.machine import available_cores
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.preflight import memory_a_thread
@@ -80,15 +80,13 @@ class PlanSummary:
             "images": f"{self.n_images:,}" + (f" ({len(self.skipped):,} left out)" if self.skipped else ""),
             "stacks": f"{self.n_stacks:,} of at most {plural(self.largest_stack, 'image')}",
             "read": f"{human_bytes(self.bytes_read)} of {plural(self.n_files, 'file')}",
-            "written": f"{human_bytes(self.bytes_written)} in {escape(self.folder)}",
-            "memory": f"{human_bytes(self.memory_a_thread)} a thread",
+            "written": f"{human_bytes(self.bytes_written)} in {self.folder}",
+            "memory": f"{human_bytes(self.memory_a_thread)} per thread",
             "time": self.duration,
             "polar grid": f"{self.n_shells} shells × {self.n_inplanes} angles up to {self.finest_resolution:.3g} Å",
             "pixel size": f"{self.pixel_size:g} Å, from the {self.pixel_size_from}",
-            "warnings": "<br>".join(escape(line) for line in self.warnings) or "none",
         }
-        cells = "".join(f"<tr><th style='text-align:left'>{key}</th><td>{value}</td></tr>" for key, value in rows.items())
-        return f"<table><caption>Conversion, planned</caption>{cells}</table>"
+        return render("table", caption="Planned conversion", rows=rows, warnings=self.warnings)
 
 
 def summarize_plan(plan: Plan, folder: Path, seconds_per_image: float | None = None) -> PlanSummary:

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from shutil import which
 
@@ -20,6 +19,8 @@ import cryolike_dask.pictures.html_report as html_report
 from cryolike_dask import Conversion, ConversionReport, particles_from_star
 from cryolike_dask.demo.particles import write_demo_particles
 from cryolike_dask.pictures.html_report import plot_histograms, write_html_report
+from cryolike_dask.pictures.plots import ACCENT, INK
+from tests.support.markup import Elements
 
 
 @pytest.fixture(scope="module")
@@ -38,28 +39,6 @@ def report(conversion: Conversion) -> ConversionReport:
 def page(report: ConversionReport) -> str:
     """As the run left it."""
     return (report.folder / "report.html").read_text(encoding="utf-8")
-
-
-class Elements(HTMLParser):
-    """Collects attributes, text, and whether every element is closed."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.attributes: list[tuple[str, str, str]] = []
-        self.words: list[str] = []
-        self.open: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag not in ("meta", "img", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
 
 
 def test_page_loads_nothing(page: str) -> None:
@@ -102,6 +81,37 @@ def test_warnings_and_rows_left_out_are_told(conversion: Conversion, report: Con
     assert "1 particle left out" in text
     assert "row 7" in text
     assert "No warnings" not in text
+
+
+def test_a_warning_that_holds_markup_is_shown_as_it_is(conversion: Conversion, report: ConversionReport) -> None:
+    hostile = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    told = replace(report, warnings=(f"{hostile}.mrcs has no pixel size",), skipped=(f"optics group {hostile}: left out",))
+    page = Elements(write_html_report(conversion.plan, told).read_text(encoding="utf-8"))
+    assert "script" not in page.tags
+    assert [name for _, name, _ in page.attributes if name.startswith("on")] == []
+    assert f"{hostile}.mrcs has no pixel size" in page.text
+    assert f"optics group {hostile}: left out" in page.text
+
+
+def test_steps_share_the_bar(conversion: Conversion, report: ConversionReport) -> None:
+    told = replace(report, seconds_by_step={"read": 1.0, "compute": 2.5, "write": 1.5})
+    page = Elements(write_html_report(conversion.plan, told).read_text(encoding="utf-8"))
+    assert [value for _, name, value in page.attributes if name == "style"] == ["width:20.0%", "width:50.0%", "width:30.0%"]
+    assert "All workers together spent 5.0 s" in page.text
+    assert "compute 2.5 s" in page.text
+
+
+def test_a_run_that_had_nothing_to_do_has_no_bar(conversion: Conversion, report: ConversionReport) -> None:
+    told = replace(report, n_kept=len(report.stacks), seconds_by_step={"read": 0.0, "compute": 0.0, "write": 0.0})
+    page = Elements(write_html_report(conversion.plan, told).read_text(encoding="utf-8"))
+    assert "3 were there already" in page.text
+    assert "workers" not in page.text
+    assert "images per second" not in page.text
+
+
+def test_page_has_the_colours_of_its_pictures(page: str) -> None:
+    assert f"--accent: {ACCENT};" in page
+    assert f"color: {INK};" in page
 
 
 def test_histograms_cope_with_values_not_stated(conversion: Conversion) -> None:

@@ -1,0 +1,49 @@
+"""HTML for notebooks and for the report page: filled-in templates, in which every value is escaped.
+
+The templates and the style sheet that all of them share are in `templates/`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def render(template: str, **values: object) -> str:
+    """Fill in a template of this package.
+
+    Args:
+        template: its name in `templates/`, without `.html.j2`.
+        values: one for each variable of the template. They are shown as the text they are, whatever characters they hold.
+
+    Returns:
+        Markup that can be encoded as UTF-8: a path that is not valid text gets question marks.
+
+    Raises:
+        jinja2.TemplateNotFound: there is no such template.
+        jinja2.UndefinedError: a variable of the template has no value.
+
+    Example:
+        >>> markup = render("progress", state="running", percent=12.5, lines=["1 of 8 <images>"])
+        >>> "<div>1 of 8 &lt;images&gt;</div>" in markup
+        True
+    """
+    markup = _environment().get_template(f"{template}.html.j2").render(values)
+    return markup.encode("utf-8", "replace").decode("utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    # Imported when the first page is made: the public classes import this module, and importing them must stay immediate.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("cryolike_dask"),
+        autoescape=True,  # select_autoescape would not know the ending .html.j2
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
