@@ -9,7 +9,7 @@ DEMO   ?= demo
 ARGS   ?=
 
 TORCH     := $(shell sed -n '/^torch==/p' constraints.txt)
-DEV_TOOLS := import-linter mypy pandas-stubs ruff scipy-stubs types-psutil types-PyYAML
+DEV_TOOLS := import-linter pandas-stubs ruff scipy-stubs types-psutil types-PyYAML
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test lint format docs figures bench clean

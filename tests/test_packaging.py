@@ -117,7 +117,6 @@ def test_wheel_works_when_it_is_all_there_is(built: Path, tmp_path: Path) -> Non
 
 
 def test_types_reach_a_users_script(tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
     (tmp_path / "script.py").write_text(USER_SCRIPT)
     # Reading torch and its like would take a minute, and is not what this is about.
     large = ("torch", "pandas", "dask", "distributed", "matplotlib", "scipy", "numba", "PIL")

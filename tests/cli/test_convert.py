@@ -19,9 +19,7 @@ from cryolike_dask.cli.convert import convert
 from cryolike_dask.demo.particles import DemoData
 from cryolike_dask.settings import ConversionSettings
 from tests.cli.conftest import Cli
-
-SHARED = Path(__file__).resolve().parents[3] / "shared"
-needs_data = pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="the example data are not beside the checkout")
+from tests.support.reference import DATA, REFERENCE, needs_data, params_file, write_job
 
 
 def fourier(folder: Path, counter: int) -> np.ndarray:
@@ -152,41 +150,38 @@ def test_paired_files_are_converted_one_by_one(cli: Cli, particles: DemoData, tm
 @needs_data
 @pytest.mark.parametrize("source", ["star", "cryosparc"])
 def test_published_particles_are_converted(cli: Cli, source: str, tmp_path: Path) -> None:
-    table = SHARED / "data" / ("empiar_10076_7.star" if source == "star" else "empiar_10076_7.cs")
+    table = DATA / ("empiar_10076_7.star" if source == "star" else "empiar_10076_7.cs")
     assert (
         cli("params", tmp_path / "p.npz", "--n-pixels", "320", "--pixel-size", "1.31", "--resolution-factor", "0.1").exit_code == 0
     )
-    options = ("--mrc-folder", SHARED / "data", "--params", tmp_path / "p.npz", "--out", tmp_path / "out", "--no-plots")
+    options = ("--mrc-folder", DATA, "--params", tmp_path / "p.npz", "--out", tmp_path / "out", "--no-plots")
     result = cli("convert", source, table, *options)
     assert result.exit_code == 0, result.output
     assert fourier(tmp_path / "out", 0).shape == (7, 33, 640)
 
 
-@needs_data
 def test_a_cryosparc_job_directory_is_converted(cli: Cli, tmp_path: Path) -> None:
-    reference = SHARED / "reference" / "particles48"
     result = cli(
-        *("convert", "cryosparc-job", reference / "input" / "cryofolder", "2", "--params", reference / "single" / "params.npz"),
+        *("convert", "cryosparc-job", write_job(tmp_path / "job"), "2", "--params", params_file("single")),
         *("--out", tmp_path / "out", "--batch-size", "4", "--n-stacks-max", "2", "--no-plots", "--json"),
     )
     assert result.exit_code == 0, result.output
     assert [stack["n_images"] for stack in json.loads(result.stdout)["stacks"]] == [4, 4]
 
 
-@needs_data
 def test_leopard_em_tables_are_converted(cli: Cli, tmp_path: Path) -> None:
-    reference = SHARED / "reference" / "leopard_em"
-    case = json.loads((reference / "case.json").read_text())
+    folder = REFERENCE / "leopard_em"
+    case = json.loads((folder / "case.json").read_text())
     box = case["box_size"]
-    shutil.copy(reference / "micrograph_0.mrc", tmp_path)
-    pixel_size = pd.read_csv(reference / "mic0_results.csv")["pixel_size"][0]
+    shutil.copy(folder / "micrograph_0.mrc", tmp_path)
+    pixel_size = pd.read_csv(folder / "mic0_results.csv")["pixel_size"][0]
     assert cli("params", tmp_path / "p.npz", "--n-pixels", box, "--pixel-size", pixel_size).exit_code == 0
     result = cli(
-        *("convert", "leopard-em", reference / "mic0_results.csv", "--box-size", box, "--micrograph-folder", tmp_path),
+        *("convert", "leopard-em", folder / "mic0_results.csv", "--box-size", box, "--micrograph-folder", tmp_path),
         *("--params", tmp_path / "p.npz", "--out", tmp_path / "out", "--no-plots", "--invert", "--json"),
     )
     assert result.exit_code == 0, result.output
-    n_picks = len((reference / "mic0_results.csv").read_text().splitlines()) - 1
+    n_picks = len((folder / "mic0_results.csv").read_text().splitlines()) - 1
     assert json.loads(result.stdout)["n_images"] == n_picks
 
 

@@ -131,8 +131,8 @@ def test_scripts_are_valid_and_stop_at_the_first_error(script: Path) -> None:
 
 
 def test_the_generated_slurm_job_has_a_gpu_worker_that_ends_in_time() -> None:
-    dask_jobqueue = pytest.importorskip("dask_jobqueue")
     import dask
+    import dask_jobqueue  # adds to the configuration of Dask
 
     content = yaml.safe_load((DEPLOY / "slurm" / "jobqueue.yaml").read_text())
     defaults = dask.config.get("jobqueue.slurm")

@@ -57,8 +57,8 @@ def test_the_batch_file_writes_what_a_serial_conversion_writes(tmp_path: Path) -
 
 @pytest.mark.usefixtures("programs")
 def test_jobs_of_dask_jobqueue_write_what_a_serial_conversion_writes(tmp_path: Path) -> None:
-    dask_jobqueue = pytest.importorskip("dask_jobqueue")
     import dask
+    import dask_jobqueue  # adds to the configuration of Dask
 
     options = yaml.safe_load((SLURM / "jobqueue.yaml").read_text())["jobqueue"]["slurm"]
     # As the file says for nodes without GPUs.

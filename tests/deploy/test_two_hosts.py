@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from tests.support.chaos import COMMAND_LINE, ROOT, until
 from tests.support.clusters import conversion, make_particles, stacks
 
 TLS = ROOT / "deploy" / "tls"
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import prometheus_client
 import pytest
 from distributed import Client, LocalCluster
 
@@ -225,10 +226,8 @@ def test_stacks_are_named_in_spans_and_events(tmp_path: Path) -> None:
 
 
 def test_prometheus_counts_images_and_time(tmp_path: Path) -> None:
-    prometheus = pytest.importorskip("prometheus_client")
-
     def sample(name: str, **labels: str) -> float:
-        return prometheus.REGISTRY.get_sample_value(name, labels) or 0.0
+        return prometheus_client.REGISTRY.get_sample_value(name, labels) or 0.0
 
     data = make_particles(tmp_path / "particles", n_images=20)
     before = [sample("cryolike_images_total"), sample("cryolike_stacks_total"), sample("cryolike_stack_seconds_total", step="read")]

@@ -24,10 +24,8 @@ from cryolike_dask import (
 from tests.support.direct_transform import relative_error
 from tests.support.independent_reader import WrittenStack, read_arrays, read_stacks
 from tests.support.mrc_files import pack_mrc
-from tests.support.particle_sets import NO_PLOTS, SHARED, assert_holds, needs_data, needs_reference
-
-DATA, REFERENCE = SHARED / "data", SHARED / "reference"
-INPUT = REFERENCE / "particles48" / "input"
+from tests.support.particle_sets import NO_PLOTS, assert_holds
+from tests.support.reference import DATA, INPUT, REFERENCE, exact, needs_data, params_file, published, write_job
 
 PER_IMAGE = ("defocusU", "defocusV", "defocusAngle", "phaseShift", "angleRotation", "angleTilt", "anglePsi")
 SCALARS = ("voltage", "sphericalAberration", "amplitudeContrast", "radius_max", "dist_radii", "n_inplanes")
@@ -41,6 +39,8 @@ CASES: dict[str, dict[str, Any]] = {
     "ds2max": {"downsample_factor": 2, "downsample_type": "max"},
     "res05_inpl61": {},
 }
+SUMMED = ("double", "ds2mean", "res05_inpl61")
+"""The cases whose direct sum was computed."""
 
 
 def joined(stacks: list[WrittenStack], key: str) -> np.ndarray:
@@ -48,52 +48,48 @@ def joined(stacks: list[WrittenStack], key: str) -> np.ndarray:
 
 
 def compare_with_published(stacks: list[WrittenStack], case: str, name: str) -> None:
-    published = read_arrays(REFERENCE / "particles48" / case / f"{name}.npz")
-    assert [len(stack.fourier) for stack in stacks] == published["stack_sizes"].tolist()
+    wanted = published(case, name)
+    assert [len(stack.fourier) for stack in stacks] == wanted["stack_sizes"].tolist()
     fourier = np.concatenate([stack.fourier for stack in stacks])
-    assert fourier.dtype == published["fourier"].dtype
-    assert relative_error(fourier, published["fourier"]) < AS_PUBLISHED
+    assert fourier.dtype == wanted["fourier"].dtype
+    assert relative_error(fourier, wanted["fourier"]) < AS_PUBLISHED
     for key in PER_IMAGE:
-        if key in published:
-            np.testing.assert_allclose(joined(stacks, key), published[key], rtol=1e-14)
+        if key in wanted:
+            np.testing.assert_allclose(joined(stacks, key), wanted[key], rtol=1e-14)
         else:
             assert all(stack.metadata[key].size == 0 for stack in stacks)
     for stack in stacks:
         for key in SCALARS:
-            assert stack.metadata[key] == published[key]
-    if "phys" in published:
-        np.testing.assert_allclose(np.concatenate([stack.physical for stack in stacks]), published["phys"], atol=1e-6)
+            assert stack.metadata[key] == wanted[key]
+    if "phys" in wanted:
+        np.testing.assert_allclose(np.concatenate([stack.physical for stack in stacks]), wanted["phys"], atol=1e-6)
 
 
-@needs_reference
 @pytest.mark.parametrize("case", CASES)
 def test_indexed_star_file(tmp_path: Path, case: str) -> None:
-    params = REFERENCE / "particles48" / case / "params.npz"
     report = convert_particle_stacks_from_indexed_star_file(
-        params, INPUT / "particles.star", INPUT / "mrc", folder_output=tmp_path, batch_size=10, **CASES[case], **NO_PLOTS
+        params_file(case), INPUT / "particles.star", INPUT / "mrc", folder_output=tmp_path, batch_size=10, **CASES[case], **NO_PLOTS
     )
     assert [stack.n_images for stack in report.stacks] == [10, 5]
     stacks = read_stacks(tmp_path)
     compare_with_published(stacks, case, "indexed_star")
-    exact = REFERENCE / "particles48" / case / "exact.npz"
-    if exact.exists():
+    if case in SUMMED:
         fourier = np.concatenate([stack.fourier for stack in stacks])
-        assert relative_error(fourier, read_arrays(exact)["fourier"]) < EXACT[str(stacks[0].metadata["precision"])]
+        assert relative_error(fourier, exact(case)) < EXACT[str(stacks[0].metadata["precision"])]
 
 
-@needs_reference
 def test_recorded_paths_are_taken_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(INPUT)
-    params = REFERENCE / "particles48" / "single" / "params.npz"
-    convert_particle_stacks_from_indexed_star_file(params, "particles.star", folder_output=tmp_path, batch_size=10, **NO_PLOTS)
+    convert_particle_stacks_from_indexed_star_file(
+        params_file("single"), "particles.star", folder_output=tmp_path, batch_size=10, **NO_PLOTS
+    )
     compare_with_published(read_stacks(tmp_path), "single", "indexed_star")
 
 
-@needs_reference
 def test_paired_star_and_mrc_files(tmp_path: Path) -> None:
     names = ("A", "B", "C")
     convert_particle_stacks_from_paired_star_and_mrc_files(
-        REFERENCE / "particles48" / "single" / "params.npz",
+        params_file("single"),
         [INPUT / "mrc" / f"{name}.mrcs" for name in names],
         [INPUT / f"{name}.star" for name in names],
         folder_output=tmp_path,
@@ -103,10 +99,9 @@ def test_paired_star_and_mrc_files(tmp_path: Path) -> None:
     compare_with_published(read_stacks(tmp_path), "single", "paired")
 
 
-@needs_reference
 def test_indexed_cryosparc_file(tmp_path: Path) -> None:
     convert_particle_stacks_from_indexed_cryosparc_file(
-        REFERENCE / "particles48" / "single" / "params.npz",
+        params_file("single"),
         INPUT / "particles.cs",
         INPUT / "mrc",
         folder_output=tmp_path,
@@ -118,18 +113,17 @@ def test_indexed_cryosparc_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(joined(stacks, "uid"), np.load(INPUT / "particles.cs")["uid"])
 
 
-@needs_reference
 def test_cryosparc_job_directory(tmp_path: Path) -> None:
     convert_particle_stacks_from_cryosparc_job_directory(
-        REFERENCE / "particles48" / "single" / "params.npz",
-        INPUT / "cryofolder",
+        params_file("single"),
+        write_job(tmp_path / "job"),
         2,
-        folder_output=tmp_path,
+        folder_output=tmp_path / "out",
         batch_size=4,
         n_stacks_max=2,
         **NO_PLOTS,
     )
-    compare_with_published(read_stacks(tmp_path), "single", "job")
+    compare_with_published(read_stacks(tmp_path / "out"), "single", "job")
 
 
 @pytest.fixture
@@ -138,7 +132,6 @@ def empiar_params() -> ImageDescriptor:
 
 
 @needs_data
-@needs_reference
 @pytest.mark.parametrize("source", ["star", "cs"])
 def test_real_particles_of_empiar_10076(tmp_path: Path, source: str, empiar_params: ImageDescriptor) -> None:
     if source == "star":

@@ -39,18 +39,17 @@ from tests.support.particle_sets import (
     ABC,
     BOX,
     NO_PLOTS,
-    SHARED,
     ParticleSet,
     assert_holds,
     ctf_table,
     in_sequence,
-    needs_data,
     optics_table,
     params,
     write_images,
     write_particle_set,
     write_star,
 )
+from tests.support.reference import DATA, needs_data
 from tests.support.star_files import loop, text, without_column
 
 
@@ -175,11 +174,11 @@ def test_fault_09_paired_and_job_conversions_run_without_a_pixel_size(tmp_path: 
 @needs_data
 def test_fault_09_the_guides_calls_on_real_particles_need_no_pixel_size(tmp_path: Path) -> None:
     """These images have no believable header; their table tells the size by detector and magnification, which pairs ignore."""
-    shutil.copy(SHARED / "data" / "empiar_10076_7.mrc", tmp_path)
+    shutil.copy(DATA / "empiar_10076_7.mrc", tmp_path)
     convert_particle_stacks_from_paired_star_and_mrc_files(
         ImageDescriptor.from_individual_values(320, 1.31, resolution_factor=0.1, n_inplanes=16),
         [tmp_path / "empiar_10076_7.mrc"],
-        [SHARED / "data" / "empiar_10076_7.star"],
+        [DATA / "empiar_10076_7.star"],
         folder_output=tmp_path / "out",
         **NO_PLOTS,
     )

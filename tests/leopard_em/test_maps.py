@@ -10,7 +10,7 @@ import pytest
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.leopard_em.maps import MatchTemplateMaps, map_paths, read_map, write_map
-from tests.support.leopard_em_files import MAP_NAMES, REFERENCE, needs_reference, write_mrc
+from tests.support.leopard_em_files import LEOPARD_EM, MAP_NAMES, write_mrc
 
 
 def random_maps(shape: tuple[int, int] = (6, 9)) -> MatchTemplateMaps:
@@ -63,9 +63,8 @@ def test_same_maps_are_cropped_to_their_top_left_part() -> None:
         maps.cropped_to_valid(11, (10, 12))
 
 
-@needs_reference
 def test_the_recomputed_score_is_that_of_leopard_em() -> None:
-    maps = MatchTemplateMaps.read(map_paths(REFERENCE / "mic0"))
+    maps = MatchTemplateMaps.read(map_paths(LEOPARD_EM / "mic0"))
     np.testing.assert_allclose(maps.recomputed_scaled_mip(), maps.scaled_mip, rtol=1e-6)
     assert maps.disagreement() is None
 

@@ -10,46 +10,42 @@ import pytest
 from cryolike_dask.errors import InputError
 from cryolike_dask.leopard_em.particles import particles_from_leopard_em
 from cryolike_dask.mrc.boxes import BoxCut
-from tests.support.leopard_em_files import REFERENCE, needs_reference, rows_of_page, write_rows
+from tests.support.leopard_em_files import LEOPARD_EM, rows_of_page, write_rows
 
 
-@needs_reference
 @pytest.mark.parametrize(("kind", "table"), [("match", "all_results.csv"), ("refined", "refined_results.csv")])
 def test_defocus_and_angles_equal_those_of_leopard_em(kind: str, table: str) -> None:
-    particles = particles_from_leopard_em(REFERENCE / table, 32, folder_micrographs=REFERENCE)
-    reference = np.load(REFERENCE / "boxes_reference.npz")
+    particles = particles_from_leopard_em(LEOPARD_EM / table, 32, folder_micrographs=LEOPARD_EM)
+    reference = np.load(LEOPARD_EM / "boxes.npz")
     np.testing.assert_allclose(particles["defocus_u"], reference[f"{kind}_defocus_u"], rtol=1e-12)
     np.testing.assert_allclose(particles["defocus_v"], reference[f"{kind}_defocus_v"], rtol=1e-12)
     euler = np.stack([particles[f"angle_{name}"] for name in ("rotation", "tilt", "psi")], axis=1)
     np.testing.assert_allclose(np.degrees(euler), reference[f"{kind}_euler"], rtol=1e-12)
 
 
-@needs_reference
 def test_particles_of_one_table_with_two_micrographs_keep_their_order_and_identity() -> None:
-    particles = particles_from_leopard_em(REFERENCE / "all_results.csv", 32, folder_micrographs=REFERENCE)
-    assert particles.files == (str(REFERENCE / "micrograph_0.mrc"), str(REFERENCE / "micrograph_1.mrc"))
+    particles = particles_from_leopard_em(LEOPARD_EM / "all_results.csv", 32, folder_micrographs=LEOPARD_EM)
+    assert particles.files == (str(LEOPARD_EM / "micrograph_0.mrc"), str(LEOPARD_EM / "micrograph_1.mrc"))
     np.testing.assert_array_equal(particles["file"], [0] * 7 + [1] * 7)
     np.testing.assert_array_equal(particles["index"], [*range(7), *range(7)])
     np.testing.assert_array_equal(particles["row"], np.arange(14))
     assert particles.sources[0].boxes == BoxCut(32)
 
 
-@needs_reference
 def test_several_tables_come_one_after_the_other() -> None:
-    tables = [REFERENCE / "mic1_results.csv", REFERENCE / "mic0_results.csv"]
-    particles = particles_from_leopard_em(tables, 32, folder_micrographs=REFERENCE)
+    tables = [LEOPARD_EM / "mic1_results.csv", LEOPARD_EM / "mic0_results.csv"]
+    particles = particles_from_leopard_em(tables, 32, folder_micrographs=LEOPARD_EM)
     assert [Path(source.table).name for source in particles.sources] == ["mic1_results.csv", "mic0_results.csv"]
     assert [Path(particles.files[k]).name for k in particles["file"]] == ["micrograph_1.mrc"] * 7 + ["micrograph_0.mrc"] * 7
     np.testing.assert_array_equal(particles["source"], [0] * 7 + [1] * 7)
 
 
-@needs_reference
 def test_refined_columns_can_be_ignored() -> None:
-    options = {"folder_micrographs": REFERENCE}
-    match = particles_from_leopard_em(REFERENCE / "all_results.csv", 32, **options)
-    ignored = particles_from_leopard_em(REFERENCE / "refined_results.csv", 32, use_refined=False, **options)
+    options = {"folder_micrographs": LEOPARD_EM}
+    match = particles_from_leopard_em(LEOPARD_EM / "all_results.csv", 32, **options)
+    ignored = particles_from_leopard_em(LEOPARD_EM / "refined_results.csv", 32, use_refined=False, **options)
     assert ignored.rows.tobytes() == match.rows.tobytes()
-    refined = particles_from_leopard_em(REFERENCE / "refined_results.csv", 32, **options)
+    refined = particles_from_leopard_em(LEOPARD_EM / "refined_results.csv", 32, **options)
     assert (refined["top"] != match["top"]).any()
 
 

@@ -17,7 +17,7 @@ from cryolike_dask.leopard_em.maps import map_paths
 from cryolike_dask.leopard_em.picking import find_peaks, gaussian_noise_z_score_cutoff, match_template_results_to_dataframe
 from cryolike_dask.leopard_em.search import MatchOptics, MatchTemplateSearch
 from cryolike_dask.leopard_em.tables import write_match_template_dataframe
-from tests.support.leopard_em_files import MAP_NAMES, REFERENCE, needs_reference, write_config, write_mrc, write_search
+from tests.support.leopard_em_files import LEOPARD_EM, MAP_NAMES, write_config, write_mrc, write_search
 
 REFERENCE_DEFOCUS = {0: 12000.0, 1: 12500.0}
 
@@ -39,10 +39,9 @@ def scores_with(peaks: dict[tuple[int, int], float], shape: tuple[int, int] = (4
     return {"scaled_mip": scores}
 
 
-@needs_reference
 @pytest.mark.parametrize("number", [0, 1])
 def test_picked_tables_equal_those_of_leopard_em(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(REFERENCE)
+    monkeypatch.chdir(LEOPARD_EM)
     picked = match_template_results_to_dataframe(reference_search(number), total_projections=20000)
     assert picked.attrs["warnings"] == []
     expected = pd.read_csv(f"mic{number}_results.csv", index_col=0)
@@ -61,26 +60,25 @@ def test_picked_tables_equal_those_of_leopard_em(number: int, tmp_path: Path, mo
     assert (tmp_path / "picked.csv").read_bytes() == Path(f"mic{number}_results.csv").read_bytes()
 
 
-@needs_reference
 def test_same_maps_give_the_picks_of_valid_maps(tmp_path: Path) -> None:
     import mrcfile
 
     files = {}
     for name in MAP_NAMES:
-        with mrcfile.open(REFERENCE / f"mic0_{name}.mrc") as mrc:
+        with mrcfile.open(LEOPARD_EM / f"mic0_{name}.mrc") as mrc:
             # Outside the valid part the scores mean nothing: put the greatest ones there.
             same = np.full((96, 120), 99.0, dtype=np.float32)
             same[:73, :97] = mrc.data
         files[name] = write_mrc(tmp_path / f"{name}.mrc", same)
-    config = write_config(tmp_path / "match.yaml", REFERENCE / "micrograph_0.mrc", files)
+    config = write_config(tmp_path / "match.yaml", LEOPARD_EM / "micrograph_0.mrc", files)
     picked = pick(config, z_score_cutoff=None, total_projections=20000, template_size=24)
-    expected = pd.read_csv(REFERENCE / "mic0_results.csv")
+    expected = pd.read_csv(LEOPARD_EM / "mic0_results.csv")
     for name in ("pos_x", "pos_y", "pos_x_img", "pos_y_img"):
         np.testing.assert_array_equal(picked[name], expected[name])
     np.testing.assert_allclose(picked["scaled_mip"], expected["scaled_mip"], rtol=1e-6)
     with pytest.raises(InputError, match=r"size of the template is not known.*Give template_size"):
         pick(config)
-    write_config(config, REFERENCE / "micrograph_0.mrc", files, template_volume_path=str(tmp_path / "template.mrc"))
+    write_config(config, LEOPARD_EM / "micrograph_0.mrc", files, template_volume_path=str(tmp_path / "template.mrc"))
     with mrcfile.new(tmp_path / "template.mrc") as mrc:
         mrc.set_data(np.zeros((24, 24, 24), dtype=np.float32))
     pd.testing.assert_frame_equal(

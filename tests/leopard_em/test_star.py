@@ -12,17 +12,16 @@ import starfile
 from cryolike_dask.errors import InputError
 from cryolike_dask.leopard_em.star import read_star, write_star
 from cryolike_dask.leopard_em.tables import read_match_template_dataframe
-from tests.support.leopard_em_files import REFERENCE, needs_reference, rows_of_page, write_rows
+from tests.support.leopard_em_files import LEOPARD_EM, rows_of_page, write_rows
 
 
 def page(tmp_path: Path, n: int = 2, **changes: object) -> pd.DataFrame:
     return read_match_template_dataframe(write_rows(tmp_path / "t.csv", [row | changes for row in rows_of_page(n)]))
 
 
-@needs_reference
 @pytest.mark.parametrize("use_refined", [False, True])
 def test_relion_columns_hold_the_picks(use_refined: bool, tmp_path: Path) -> None:
-    table = read_match_template_dataframe(REFERENCE / "refined_results.csv")
+    table = read_match_template_dataframe(LEOPARD_EM / "refined_results.csv")
     write_star(table, tmp_path / "picks.star", use_refined=use_refined)
     blocks = starfile.read(tmp_path / "picks.star", always_dict=True)
     optics, particles = blocks["optics"], blocks["particles"]

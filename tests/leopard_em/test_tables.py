@@ -11,26 +11,23 @@ import pytest
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.leopard_em.columns import MATCH_COLUMNS
 from cryolike_dask.leopard_em.tables import read_match_template_dataframe, write_match_template_dataframe
-from tests.support.leopard_em_files import REFERENCE, needs_reference, rows_of_page, write_rows
+from tests.support.leopard_em_files import LEOPARD_EM, rows_of_page, write_rows
 
 
-@needs_reference
 @pytest.mark.parametrize("name", ["mic0_results.csv", "all_results.csv", "refined_results.csv"])
 def test_a_table_that_is_read_and_written_is_the_same_file(name: str, tmp_path: Path) -> None:
-    write_match_template_dataframe(read_match_template_dataframe(REFERENCE / name), tmp_path / name)
-    assert (tmp_path / name).read_bytes() == (REFERENCE / name).read_bytes()
+    write_match_template_dataframe(read_match_template_dataframe(LEOPARD_EM / name), tmp_path / name)
+    assert (tmp_path / name).read_bytes() == (LEOPARD_EM / name).read_bytes()
 
 
-@needs_reference
 def test_columns_and_their_order_are_those_of_leopard_em() -> None:
-    header = (REFERENCE / "all_results.csv").read_text().splitlines()[0].split(",")[1:]
+    header = (LEOPARD_EM / "all_results.csv").read_text().splitlines()[0].split(",")[1:]
     assert list(MATCH_COLUMNS) == header
     assert len(MATCH_COLUMNS) == 39
 
 
-@needs_reference
 def test_numbers_have_the_types_of_the_program() -> None:
-    table = read_match_template_dataframe(REFERENCE / "refined_results.csv")
+    table = read_match_template_dataframe(LEOPARD_EM / "refined_results.csv")
     for name in ("particle_index", "total_correlations", "pos_x", "pos_y_img", "refined_pos_x"):
         assert table[name].dtype == np.int64
     for name in ("mip", "scaled_mip", "correlation_mean", "correlation_variance", "phi", "theta", "psi", "relative_defocus"):
@@ -58,7 +55,6 @@ def test_columns_of_the_user_are_kept_at_the_end(tmp_path: Path) -> None:
     assert pd.read_csv(tmp_path / "b.csv", index_col=0).columns[-1] == "note"
 
 
-@needs_reference
 def test_columns_of_a_constrained_search_keep_their_place(tmp_path: Path) -> None:
     offsets = [f"original_offset_{angle}" for angle in ("phi", "theta", "psi")]
     angles = [f"refined_{angle}" for angle in ("phi", "theta", "psi")]
@@ -70,7 +66,7 @@ def test_columns_of_a_constrained_search_keep_their_place(tmp_path: Path) -> Non
 
 
 def test_an_old_index_does_not_become_a_column(tmp_path: Path) -> None:
-    write_match_template_dataframe(pd.read_csv(REFERENCE / "all_results.csv"), tmp_path / "a.csv")
+    write_match_template_dataframe(pd.read_csv(LEOPARD_EM / "all_results.csv"), tmp_path / "a.csv")
     assert pd.read_csv(tmp_path / "a.csv", index_col=0).columns.tolist() == list(MATCH_COLUMNS)
 
 

@@ -15,9 +15,7 @@ import pytest
 
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.metadata.image_descriptor import OPTIONAL_KEYS, REQUIRED_KEYS, ImageDescriptor
-
-SHARED = Path(__file__).resolve().parents[3] / "shared"
-needs_reference = pytest.mark.skipif(not (SHARED / "reference").is_dir(), reason="the reference files are not beside the checkout")
+from tests.support.reference import params_file
 
 
 def test_defaults_are_cryolikes() -> None:
@@ -71,10 +69,9 @@ def test_values_out_of_range_are_named(change: dict[str, Any], named: str) -> No
         ImageDescriptor.from_individual_values(**({"n_pixels": 32, "pixel_size": 1.5} | change))
 
 
-@needs_reference
 @pytest.mark.parametrize("case", ["single", "double", "ds2mean", "ds2max", "res05_inpl61"])
 def test_cryolikes_params_files_are_read(case: str) -> None:
-    path = SHARED / "reference" / "particles48" / case / "params.npz"
+    path = params_file(case)
     descriptor = ImageDescriptor.load(path)
     with np.load(path, allow_pickle=True) as archive:
         for key in ("n_pixels", "pixel_size"):

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from cryolike_dask.leopard_em.particles import particles_from_leopard_em
 from cryolike_dask.mrc.boxes import BoxCut, EdgeMode, boxes_outside, boxes_over_edge, cut_boxes
-from tests.support.leopard_em_files import REFERENCE, needs_reference
+from tests.support.leopard_em_files import LEOPARD_EM
 
+EDGES = ("constant", "reflect", "replicate")  # their order in boxes.npz
 NUMPY_MODE = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
 
 
@@ -20,13 +21,12 @@ def cut(image: np.ndarray, top: int, left: int, box: BoxCut) -> np.ndarray:
     return out[0]
 
 
-@needs_reference
-@pytest.mark.parametrize("edge", ["constant", "reflect", "replicate"])
+@pytest.mark.parametrize("edge", EDGES)
 @pytest.mark.parametrize(("kind", "table"), [("match", "all_results.csv"), ("refined", "refined_results.csv")])
 def test_boxes_equal_those_of_leopard_em(kind: str, table: str, edge: EdgeMode) -> None:
     import mrcfile
 
-    particles = particles_from_leopard_em(REFERENCE / table, 32, edge=edge, folder_micrographs=REFERENCE)
+    particles = particles_from_leopard_em(LEOPARD_EM / table, 32, edge=edge, folder_micrographs=LEOPARD_EM)
     boxes = np.empty((len(particles), 32, 32), dtype=np.float32)
     for position, file in enumerate(particles.files):
         rows = np.flatnonzero(particles["file"] == position)
@@ -34,7 +34,7 @@ def test_boxes_equal_those_of_leopard_em(kind: str, table: str, edge: EdgeMode) 
         with mrcfile.mmap(file) as mrc:
             cut_boxes(mrc.data, particles["top"][rows], particles["left"][rows], BoxCut(32, edge), part)
         boxes[rows] = part
-    np.testing.assert_array_equal(boxes, np.load(REFERENCE / "boxes_reference.npz")[f"{kind}_{edge}"])
+    np.testing.assert_array_equal(boxes, np.load(LEOPARD_EM / "boxes.npz")[f"{kind}_boxes"][:, EDGES.index(edge)])
 
 
 @settings(max_examples=60, deadline=None)

@@ -15,8 +15,8 @@ import pytest
 from cryolike_dask.errors import InputError
 from cryolike_dask.mrc.reader import read_header, scan_headers
 from tests.support.mrc_files import example_images, mrc_variants, pack_mrc
+from tests.support.reference import DATA, REFERENCE, needs_data
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 IMAGES = example_images(2, (3, 6, 8))
 
 
@@ -57,11 +57,13 @@ def test_header_agrees_with_mrcfile(tmp_path: Path) -> None:
     assert (header.size, header.mtime_ns) == (path.stat().st_size, path.stat().st_mtime_ns)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the reference files are not beside the checkout")
+@pytest.mark.parametrize(
+    ("folder", "n_at_least"), [pytest.param(DATA, 2, marks=needs_data, id="real"), pytest.param(REFERENCE, 20, id="reference")]
+)
 @pytest.mark.filterwarnings("ignore:Map ID string not found", "ignore:Unrecognised machine stamp")
-def test_header_of_real_files() -> None:
-    paths = sorted([*SHARED.glob("data/*.mrc*"), *SHARED.glob("reference/**/*.mrc*")])
-    assert len(paths) > 20
+def test_header_of_files_made_by_other_programs(folder: Path, n_at_least: int) -> None:
+    paths = sorted(folder.rglob("*.mrc*"))
+    assert len(paths) >= n_at_least
     for path, header in zip(paths, scan_headers([str(p) for p in paths]), strict=True):
         assert header is not None
         with mrcfile.open(path, permissive=True) as file:

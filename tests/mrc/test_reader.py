@@ -18,8 +18,7 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.mrc import reader as mrc_reader
 from cryolike_dask.mrc.reader import ImageFileReader, read_header
 from tests.support.mrc_files import example_images, mrc_variants, pack_mrc
-
-SHARED = Path(__file__).resolve().parents[3] / "shared"
+from tests.support.reference import DATA, INPUT, needs_data
 
 
 def read(path: Path | str, indexes: list[int], dtype: Any = np.float32) -> npt.NDArray[Any]:
@@ -57,12 +56,19 @@ def test_images_written_by_mrcfile(tmp_path: Path, dtype: Any, compression: str 
     np.testing.assert_array_equal(read(path, [0, 2, 3, 4]), images[[0, 2, 3, 4]].astype(np.float32))
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the reference files are not beside the checkout")
-@pytest.mark.parametrize("name", ["data/empiar_10076_7.mrc", "data/relion31.mrcs", "reference/particles48/input/mrc/A.mrcs"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(DATA / "empiar_10076_7.mrc", marks=needs_data),
+        pytest.param(DATA / "relion31.mrcs", marks=needs_data),
+        INPUT / "mrc" / "A.mrcs",
+    ],
+    ids=lambda path: path.name,
+)
 @pytest.mark.filterwarnings("ignore:Map ID string not found", "ignore:Unrecognised machine stamp")
-def test_images_of_real_files_are_those_that_mrcfile_reads(name: str) -> None:
-    with mrcfile.open(SHARED / name, permissive=True) as file:
-        np.testing.assert_array_equal(read(SHARED / name, list(range(len(file.data)))), file.data)
+def test_images_of_real_files_are_those_that_mrcfile_reads(path: Path) -> None:
+    with mrcfile.open(path, permissive=True) as file:
+        np.testing.assert_array_equal(read(path, list(range(len(file.data)))), file.data)
 
 
 def test_extended_header_of_nine_hundred_kilobytes(tmp_path: Path) -> None:

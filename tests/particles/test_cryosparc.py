@@ -13,9 +13,7 @@ import pytest
 from cryolike_dask.errors import InputError
 from cryolike_dask.particles.cryosparc import particles_from_cryosparc
 from tests.support.cs_files import Columns, blob_columns, ctf_columns, particle_columns, records, uids, write_cs
-
-SHARED = Path(__file__).resolve().parents[3] / "shared"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the reference files are not beside the checkout")
+from tests.support.reference import DATA, INPUT, needs_data, published
 
 CTF_FIELDS = {
     "defocus_u": "ctf/df1_A",
@@ -42,11 +40,11 @@ def table(**changes: Any) -> Columns:
     return columns
 
 
-@needs_shared
+@needs_data
 @pytest.mark.parametrize("name", ["empiar_10076_7.cs", "cryosparc_J2_particles_exported.cs"])
 def test_real_tables(name: str) -> None:
-    stored = np.load(SHARED / "data" / name)
-    particles = particles_from_cryosparc(SHARED / "data" / name)
+    stored = np.load(DATA / name)
+    particles = particles_from_cryosparc(DATA / name)
     assert len(particles) == len(stored)
     for field, column in CTF_FIELDS.items():
         np.testing.assert_array_equal(particles[field], stored[column].astype(np.float64), err_msg=field)
@@ -62,12 +60,10 @@ def test_real_tables(name: str) -> None:
     assert particles.warnings == ()
 
 
-@needs_shared
 def test_reference_table_in_a_folder() -> None:
-    folder = SHARED / "reference/particles48/input"
-    expected = np.load(SHARED / "reference/particles48/single/indexed_cs.npz")
-    particles = particles_from_cryosparc(folder / "particles.cs", folder / "mrc")
-    assert particles.files == tuple(str(folder / "mrc" / name) for name in ("A.mrcs", "B.mrcs", "C.mrcs"))
+    expected = published("single", "indexed_cs")
+    particles = particles_from_cryosparc(INPUT / "particles.cs", INPUT / "mrc")
+    assert particles.files == tuple(str(INPUT / "mrc" / name) for name in ("A.mrcs", "B.mrcs", "C.mrcs"))
     for field, key in [("defocus_u", "defocusU"), ("defocus_v", "defocusV"), ("phase_shift", "phaseShift")]:
         np.testing.assert_array_equal(particles[field], expected[key])
     np.testing.assert_array_equal(particles["defocus_angle"], expected["defocusAngle"])

@@ -1,25 +1,21 @@
-"""CryoSPARC's compressed tables, through the optional package."""
+"""cryoSPARC's compressed tables, through the optional package."""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cryosparc.dataset import CSDAT_FORMAT, Dataset
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.particles import cryosparc_csdat as csdat
 from cryolike_dask.particles.cryosparc import particles_from_cryosparc
 from tests.support.cs_files import particle_columns, write_cs
 
-needs_package = pytest.mark.skipif(importlib.util.find_spec("cryosparc") is None, reason="cryosparc-tools is not installed")
-
 
 def write_compressed(tmp_path: Path) -> tuple[Path, Path]:
-    """The same table in both formats, by CryoSPARC's own package."""
-    from cryosparc.dataset import CSDAT_FORMAT, Dataset
-
+    """The same table in both formats, by cryoSPARC's own package."""
     paths = [f">J1/imported/ä{i % 3}.mrcs" for i in range(50)]
     plain = write_cs(tmp_path / "plain.cs", particle_columns(paths, list(range(50))))
     compressed = tmp_path / "compressed.cs"
@@ -27,7 +23,6 @@ def write_compressed(tmp_path: Path) -> tuple[Path, Path]:
     return plain, compressed
 
 
-@needs_package
 def test_compressed_table_equals_the_plain_one(tmp_path: Path) -> None:
     plain, compressed = write_compressed(tmp_path)
     assert compressed.read_bytes().startswith(b"\x95CSDAT")
@@ -36,7 +31,6 @@ def test_compressed_table_equals_the_plain_one(tmp_path: Path) -> None:
     assert particles.rows.tobytes() == expected.rows.tobytes()
 
 
-@needs_package
 def test_damage_that_crashes_the_decoder_is_an_error(tmp_path: Path) -> None:
     _, compressed = write_compressed(tmp_path)
     content = compressed.read_bytes()

@@ -12,8 +12,7 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.particles.cryosparc_job import particles_from_cryosparc_job
 from cryolike_dask.particles.table import ParticleTable
 from tests.support.cs_files import Columns, blob_columns, ctf_columns, uids, write_batches, write_cs
-
-SHARED = Path(__file__).resolve().parents[3] / "shared"
+from tests.support.reference import published, write_job
 
 
 def batches(numbers: list[int], n: int = 4, ending: str = "restacked", padded: bool = True) -> dict[str, int]:
@@ -76,10 +75,9 @@ def test_tutorial_example_with_two_stacks_of_four(tutorial: Path) -> None:
     assert len(particles_from_cryosparc_job("cryosparc", 4, n_images_max=100)) == 12
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the reference files are not beside the checkout")
-def test_reference_job() -> None:
-    expected = np.load(SHARED / "reference/particles48/single/job.npz")
-    particles = particles_from_cryosparc_job(SHARED / "reference/particles48/input/cryofolder", 2, n_images_max=8)
+def test_reference_job(tmp_path: Path) -> None:
+    expected = published("single", "job")
+    particles = particles_from_cryosparc_job(write_job(tmp_path), 2, n_images_max=8)
     np.testing.assert_array_equal(particles["defocus_u"], expected["defocusU"])
     np.testing.assert_array_equal(particles["phase_shift"], expected["phaseShift"])
     assert images_of(particles)[-1] == ("batch_000001_restacked.mrc", 0)

@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 
 from cryolike_dask.particles.star import particles_from_star
+from tests.support.reference import DATA, INPUT, PARTICLES48, needs_data
 from tests.support.star_files import (
     OPTICS,
     PARTICLES,
-    SHARED,
     SINGLE,
     Table,
     column_of,
     loop,
-    needs_shared,
     pairs,
     text,
     with_column,
@@ -28,11 +27,11 @@ from tests.support.star_files import (
 ONE_GROUP = {column: values[:1] for column, values in OPTICS.items()}
 
 
-@needs_shared
+@needs_data
 @pytest.mark.parametrize("name", ["relion31.star", "relion31.v2.star"])
 def test_relion31_with_optics_before_or_after_the_particles(name: str) -> None:
-    table = particles_from_star(SHARED / "data" / name, SHARED / "data")
-    assert table.files == (str(SHARED / "data" / "relion31.mrcs"),)
+    table = particles_from_star(DATA / name, DATA)
+    assert table.files == (str(DATA / "relion31.mrcs"),)
     np.testing.assert_array_equal(table["index"], [0, 1, 2, 3, 4])
     np.testing.assert_array_equal(table["row"], [0, 1, 2, 3, 4])
     np.testing.assert_allclose(table["defocus_u"][0], 13108.082418, rtol=1e-15)
@@ -46,9 +45,9 @@ def test_relion31_with_optics_before_or_after_the_particles(name: str) -> None:
     assert table.warnings == ()
 
 
-@needs_shared
+@needs_data
 def test_six_optics_groups_keep_their_own_values() -> None:
-    path = SHARED / "data" / "relion31.6opticsgroups.star"
+    path = DATA / "relion31.6opticsgroups.star"
     table = particles_from_star(path)
     assert table.optics_groups[:2] == ("1 (opticsGroup5)", "2 (opticsGroup3)")
     np.testing.assert_array_equal(table["optics_group"] + 1, np.array(column_of(path, "rlnOpticsGroup"), int))
@@ -60,20 +59,18 @@ def test_six_optics_groups_keep_their_own_values() -> None:
     assert [f"{row['index'] + 1}@{Path(table.files[row['file']]).relative_to(Path.cwd())}" for row in table.rows] == names
 
 
-@needs_shared
+@needs_data
 def test_relion30_takes_the_pixel_size_from_detector_and_magnification() -> None:
-    table = particles_from_star(SHARED / "data" / "empiar_10076_7.star")
+    table = particles_from_star(DATA / "empiar_10076_7.star")
     np.testing.assert_allclose(table["pixel_size"], 10000 * 5 / 38168, rtol=1e-15)
     np.testing.assert_array_equal(table["index"], range(7))
     assert np.isnan(table["angle_psi"]).all()
     assert table.optics_groups == ("",)
 
 
-@needs_shared
 def test_the_reference_set_agrees_with_the_published_converter() -> None:
-    folder = SHARED / "reference" / "particles48"
-    table = particles_from_star(folder / "input" / "particles.star", folder / "input" / "mrc")
-    with np.load(folder / "single" / "indexed_star.npz") as reference:
+    table = particles_from_star(INPUT / "particles.star", INPUT / "mrc")
+    with np.load(PARTICLES48 / "single" / "indexed_star.npz") as reference:
         # it sorts by image file
         order = np.lexsort((np.arange(len(table)), [table.files[file] for file in table["file"]]))
         for column, name in {
@@ -89,7 +86,7 @@ def test_the_reference_set_agrees_with_the_published_converter() -> None:
         for column, name in {"voltage": "voltage", "spherical_aberration": "sphericalAberration"}.items():
             assert set(table[column]) == {float(reference[name])}
     assert table.sources[0].kind == "star"
-    assert table.sources[0].table == str(folder / "input" / "particles.star")
+    assert table.sources[0].table == str(INPUT / "particles.star")
 
 
 def test_rows_keep_the_order_of_the_table_and_index_counts_from_zero(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.particles.star import particles_from_paired_star_and_mrc_files
-from tests.support.star_files import OPTICS, PARTICLES, SHARED, SINGLE, loop, needs_shared, text, with_column, without_column, write
+from tests.support.reference import INPUT, PARTICLES48
+from tests.support.star_files import OPTICS, PARTICLES, SINGLE, loop, text, with_column, without_column, write
 
 PLAIN = without_column(SINGLE, "rlnImageName")
 
@@ -22,11 +23,9 @@ def stack(folder: Path, name: str, n: int) -> Path:
     return folder / name
 
 
-@needs_shared
 def test_the_reference_pairs() -> None:
-    folder = SHARED / "reference" / "particles48"
-    stars = [folder / "input" / f"{name}.star" for name in "ABC"]
-    stacks = [folder / "input" / "mrc" / f"{name}.mrcs" for name in "ABC"]
+    stars = [INPUT / f"{name}.star" for name in "ABC"]
+    stacks = [INPUT / "mrc" / f"{name}.mrcs" for name in "ABC"]
     table = particles_from_paired_star_and_mrc_files(stacks, stars)
     assert table.files == tuple(map(str, stacks))
     assert [source.table for source in table.sources] == list(map(str, stars))
@@ -35,7 +34,7 @@ def test_the_reference_pairs() -> None:
     np.testing.assert_array_equal(table["file"], table["source"])
     np.testing.assert_array_equal(table["index"], [*range(7), *range(2), *range(6)])
     np.testing.assert_array_equal(table["row"], table["index"])
-    with np.load(folder / "single" / "paired.npz") as reference:
+    with np.load(PARTICLES48 / "single" / "paired.npz") as reference:
         np.testing.assert_allclose(table["defocus_u"], reference["defocusU"], rtol=1e-14)
         np.testing.assert_allclose(table["defocus_angle"], reference["defocusAngle"], rtol=1e-14)
         np.testing.assert_allclose(table["phase_shift"], reference["phaseShift"], rtol=1e-14)

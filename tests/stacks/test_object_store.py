@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import s3fs
 
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.execution.restacking import restack
@@ -24,8 +25,6 @@ from cryolike_dask.stacks.particle_store import open_store
 from tests.support.chaos import COMMAND_LINE, ROOT, process_cluster, until
 from tests.support.clusters import conversion, make_particles
 
-pytest.importorskip("moto")
-s3fs = pytest.importorskip("s3fs")
 # The client library leaves its connections to be closed when Python ends.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

@@ -9,12 +9,11 @@ from typing import Any
 import mrcfile
 import numpy as np
 import numpy.typing as npt
-import pytest
 import yaml
 
-REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "leopard_em"
+from tests.support.reference import REFERENCE
 
-needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"the reference files are not at {REFERENCE}")
+LEOPARD_EM = REFERENCE / "leopard_em"
 
 # The format page's columns in its own order: no particle_index, psi before theta before phi.
 FORMAT_PAGE_HEADER = (

@@ -9,17 +9,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from tests.support.direct_transform import centred, converted, downsampled, polar_grid, relative_error
 from tests.support.independent_reader import WrittenStack
 from tests.support.mrc_files import pack_mrc
 from tests.support.star_files import Table, loop, text
-
-SHARED = Path(__file__).resolve().parents[3] / "shared"
-needs_data = pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="the example data are not beside the checkout")
-needs_reference = pytest.mark.skipif(not (SHARED / "reference").is_dir(), reason="the reference files are not beside the checkout")
 
 BOX, PIXEL_SIZE = 12, 2.0
 NO_PLOTS: dict[str, Any] = {"flag_plots": False}

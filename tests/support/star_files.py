@@ -5,11 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
-SHARED = Path(__file__).resolve().parents[3] / "shared"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared particle sets are not beside the checkout")
-
 OPTICS = {
     "rlnOpticsGroup": ["1", "2"],
     "rlnOpticsGroupName": ["first", "second"],

@@ -1,0 +1,64 @@
+"""Figures to compare with, and where to find the particle sets that cannot be distributed. tests/reference/README.md describes both."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tests.support.independent_reader import read_arrays
+
+REFERENCE = Path(__file__).resolve().parents[1] / "reference"
+PARTICLES48 = REFERENCE / "particles48"
+INPUT = PARTICLES48 / "input"
+
+_VARIABLE = "CRYOLIKE_DASK_TEST_DATA"
+_folder = os.environ.get(_VARIABLE, "")
+DATA = Path(_folder).resolve()
+"""Only where `needs_data` lets a test run. A folder that lacks a file makes the test fail."""
+needs_data = pytest.mark.skipif(
+    not _folder, reason=f"{_VARIABLE} names no folder with the real particle sets (tests/reference/README.md)"
+)
+
+
+def params_file(case: str) -> Path:
+    """The parameter file of a case, written by CryoLike."""
+    return PARTICLES48 / case / "params.npz"
+
+
+def published(case: str, name: str) -> dict[str, npt.NDArray[Any]]:
+    """What CryoLike made of `particles48`, stack after stack.
+
+    CryoLike's images were the same bytes for all kinds of input, and its real-space images for all cases that do not downsample. They
+    are kept once, with the case 'single'.
+    """
+    arrays = read_arrays(PARTICLES48 / case / f"{name}.npz")
+    same = read_arrays(PARTICLES48 / "single" / "indexed_star.npz")
+    if case == "single":
+        arrays.setdefault("fourier", same["fourier"][: arrays["stack_sizes"].sum()])
+    if name == "indexed_star":
+        arrays.setdefault("phys", same["phys"])
+    return arrays
+
+
+def exact(case: str) -> npt.NDArray[np.complex128]:
+    """(n, n_shells, n_inplanes) the direct sum, computed in double precision."""
+    arrays = read_arrays(PARTICLES48 / case / "exact.npz")
+    stored = arrays["fourier"].astype(np.complex128)
+    # Images are real: where the number of angles is even, the second half of them is the conjugate of the first.
+    return np.concatenate((stored, stored.conj()), axis=2) if arrays["is_half"] else stored
+
+
+def write_job(folder: Path) -> Path:
+    """A cryoSPARC folder with job J2, whose batches are the images of A, B and C."""
+    job = folder / "J2"
+    (job / "restack").mkdir(parents=True)
+    shutil.copy(INPUT / "J2_passthrough_particles.cs", job)
+    for number, name in enumerate("ABC"):
+        shutil.copy(INPUT / "mrc" / f"{name}.mrcs", job / "restack" / f"batch_{number:06d}_restacked.mrc")
+    return folder
