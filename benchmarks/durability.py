@@ -74,7 +74,7 @@ def _careless() -> Iterator[None]:
     replaced: dict[str, Callable[..., Any]] = {
         "os.fsync": nothing,
         "cryolike_dask.execution.tasks.is_current": always,
-        "cryolike_dask.execution.convert_stack.completed_receipt": nothing,
+        "cryolike_dask.execution.convert_stack.find_complete_stack": nothing,
         "cryolike_dask.stacks.files.sync_directory": nothing,
         "cryolike_dask.stacks.writer.sync_file": nothing,
         "cryolike_dask.stacks.tensor_file.begin_sync": nothing,

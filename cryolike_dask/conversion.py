@@ -33,7 +33,7 @@ from cryolike_dask.runs.folder import RunFolder, acquire
 from cryolike_dask.runs.steps import StarFileWriter, begin_run, describe_run, finish_run
 from cryolike_dask.settings import ConversionSettings, output_folder
 from cryolike_dask.stacks.receipt import StackReceipt
-from cryolike_dask.stacks.zarr_store import refuse_unequal_stacks
+from cryolike_dask.stacks.zarr_store import check_equal_stacks
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Conversion:
         self.folder = output_folder(folder_output)
         self.plan = make_plan(particles, ImageDescriptor.ensure(params), self.settings)
         if self.settings.output_format == "zarr":
-            refuse_unequal_stacks(self.plan)
+            check_equal_stacks(self.plan)
         self._seconds_per_image: float | None = None
 
     def calibrate(self) -> PlanSummary:

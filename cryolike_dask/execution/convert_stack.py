@@ -15,7 +15,7 @@ from cryolike_dask.execution.particle_reader import ParticleReader
 from cryolike_dask.planning.plan import StackPlan
 from cryolike_dask.planning.preflight import CHUNK_BYTES
 from cryolike_dask.stacks.receipt import StackReceipt
-from cryolike_dask.stacks.writer import StackWriter, completed_receipt
+from cryolike_dask.stacks.writer import StackWriter, find_complete_stack
 from cryolike_dask.transform.centring import NOT_FINITE, OK
 from cryolike_dask.transform.cpu import Transform, TransformedImages
 from cryolike_dask.transform.device import make_transform, peak_device_bytes
@@ -51,7 +51,7 @@ def convert_stack(stack: StackPlan, folder: str | Path, cancelled: Callable[[], 
     folder = Path(folder)
     try:
         timer = StepTimer()
-        existing = completed_receipt(stack, folder)
+        existing = find_complete_stack(stack, folder)
         if existing is not None:
             return existing
         warnings: list[str] = []

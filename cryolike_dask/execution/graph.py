@@ -32,7 +32,7 @@ from cryolike_dask.runs.folder import RunFolder, acquire, graph_folder, is_curre
 from cryolike_dask.runs.lock import holds_lock, take_lock
 from cryolike_dask.runs.steps import begin_run, finish_run
 from cryolike_dask.stacks.durable import make_directory
-from cryolike_dask.stacks.files import StackPaths, new_attempt, read_metadata
+from cryolike_dask.stacks.files import StackPaths, new_id, read_metadata
 from cryolike_dask.stacks.receipt import StackReceipt
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def build_graph(plan: Plan, folder: Path, window: int | None, annotations: dict[
     from dask.highlevelgraph import HighLevelGraph
 
     refuse_output(folder, plan)
-    token, n = new_attempt(), plan.n_stacks
+    token, n = new_id(), plan.n_stacks
     stored = graph_folder(folder, token)
     make_directory(stored)
     store_plan(plan, stored)

@@ -26,7 +26,7 @@ from cryolike_dask.runs.steps import begin_run, describe_run, finish_run
 from cryolike_dask.runs.stored_particles import StoredParticles, open_particles
 from cryolike_dask.settings import ConversionSettings, OutputFormat, output_folder
 from cryolike_dask.stacks.receipt import StackReceipt
-from cryolike_dask.stacks.writer import StackWriter, completed_receipt
+from cryolike_dask.stacks.writer import StackWriter, find_complete_stack
 from cryolike_dask.transform.centring import CONSTANT, OK
 from cryolike_dask.transform.cpu import TransformedImages
 
@@ -134,7 +134,7 @@ def _write_stacks(
 
 def _write_stack(run: RunFolder, plan: Plan, counter: int, images: _SourceImages) -> StackReceipt:
     stack = plan.stack(counter)
-    existing = completed_receipt(stack, run.folder)
+    existing = find_complete_stack(stack, run.folder)
     if existing is not None:
         return existing
     timer = StepTimer()

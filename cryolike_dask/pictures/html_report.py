@@ -21,7 +21,7 @@ from cryolike_dask.pictures.plots import ACCENT, INK, png_figure
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.summary import summarize_plan
 from cryolike_dask.report import ConversionReport
-from cryolike_dask.stacks.durable import write_whole
+from cryolike_dask.stacks.durable import write_atomic
 from cryolike_dask.stacks.files import StackPaths
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def write_html_report(plan: Plan, report: ConversionReport) -> Path:
         OSError: the page cannot be written, or a picture cannot be read.
     """
     path = report.folder / REPORT
-    write_whole(path, _page(plan, report).encode())
+    write_atomic(path, _page(plan, report).encode())
     return path
 
 

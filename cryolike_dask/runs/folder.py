@@ -23,8 +23,8 @@ from cryolike_dask.runs.lock import HEARTBEAT_SECONDS, changes, heartbeat, one_a
 from cryolike_dask.runs.manifest import MANIFEST, read_manifest, recorded_inputs
 from cryolike_dask.settings import ZARR_NAME
 from cryolike_dask.stacks.durable import make_directory, sync_directory
-from cryolike_dask.stacks.files import LEFTOVER, STAGED, StackPaths, adopt_staged, new_attempt, published_counters
-from cryolike_dask.stacks.writer import remove_leftovers
+from cryolike_dask.stacks.files import LEFTOVER, STAGED, StackPaths, mark_staged_as_leftover, new_id, published_counters
+from cryolike_dask.stacks.writer import remove_unpublished
 from cryolike_dask.stacks.zarr_store import remove_store
 
 CONVERSION = ".conversion"
@@ -139,7 +139,7 @@ def acquire(folder: Path, graph: str = "") -> RunFolder:
     Raises:
         OutputError: another run owns it, or it cannot be written.
     """
-    run = RunFolder(folder, graph or new_attempt())
+    run = RunFolder(folder, graph or new_id())
     try:
         make_directory(folder)
         ours = [folder / name for name in (CONVERSION, *_SUBFOLDERS, ZARR_NAME)]
@@ -190,9 +190,9 @@ def prepare(run: RunFolder, plan: Plan) -> None:
     for name in (name for name, is_wanted in wanted.items() if is_wanted):
         make_directory(folder / name)
     # Partial files of a run that was killed; what it staged is complete and is kept if it is of this run.
-    remove_leftovers(folder, keep=lambda path: settings.skip_exist and path.name.endswith(STAGED))
-    adopt_staged(folder, settings)
-    remove_leftovers(folder, keep=lambda path: path.name.endswith(f".{LEFTOVER}{STAGED}"))
+    remove_unpublished(folder, keep=lambda path: settings.skip_exist and path.name.endswith(STAGED))
+    mark_staged_as_leftover(folder, settings)
+    remove_unpublished(folder, keep=lambda path: path.name.endswith(f".{LEFTOVER}{STAGED}"))
 
 
 def refuse_output(folder: Path, plan: Plan) -> None:
@@ -238,7 +238,7 @@ def remove_output(folder: Path) -> None:
     remove_store(str(folder / ZARR_NAME))
     for name in _SINGLE_FILES:
         (folder / name).unlink(missing_ok=True)
-    remove_leftovers(folder)
+    remove_unpublished(folder)
 
 
 def _refuse_another_run(folder: Path, plan: Plan) -> None:

@@ -16,7 +16,7 @@ from cryolike_dask import __version__
 from cryolike_dask.errors import OutputError
 from cryolike_dask.planning.input_files import InputRecord, list_inputs
 from cryolike_dask.planning.plan import Plan
-from cryolike_dask.stacks.durable import write_whole
+from cryolike_dask.stacks.durable import write_atomic
 from cryolike_dask.stacks.receipt import StackReceipt
 
 logger = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def _versions() -> dict[str, str]:
 
 
 def _write(folder: Path, content: dict[str, Any]) -> None:
-    write_whole(folder / MANIFEST, _text(content).encode())
+    write_atomic(folder / MANIFEST, _text(content).encode())
 
 
 def _text(content: dict[str, Any]) -> str:

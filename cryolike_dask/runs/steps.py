@@ -22,11 +22,11 @@ from cryolike_dask.report import ConversionReport, StackRecord
 from cryolike_dask.runs.folder import RunFolder, prepare, refuse_output
 from cryolike_dask.runs.manifest import begin_manifest, complete_manifest, read_manifest, recorded_inputs
 from cryolike_dask.settings import store_location
-from cryolike_dask.stacks.durable import install
-from cryolike_dask.stacks.files import STAGED, StackPaths, published_counters, withdraw
+from cryolike_dask.stacks.durable import replace_durably
+from cryolike_dask.stacks.files import STAGED, StackPaths, published_counters, unpublish
 from cryolike_dask.stacks.receipt import StackReceipt
-from cryolike_dask.stacks.writer import completed_receipt, remove_leftovers
-from cryolike_dask.stacks.zarr_store import begin_store, commit, refuse_store, shard_name
+from cryolike_dask.stacks.writer import find_complete_stack, remove_unpublished
+from cryolike_dask.stacks.zarr_store import begin_store, check_store, commit, shard_name
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
     refuse_output(run.folder, plan)
     refuse_small_disk(run.folder, plan)
     if plan.settings.output_format == "zarr":
-        refuse_store(plan, run.folder)
+        check_store(plan, run.folder)
     inputs = list_inputs(plan, recorded_inputs(read_manifest(run.folder)) if plan.settings.skip_exist else {})
     if plan.settings.hash_inputs:
         # Before anything is replaced: it may take long, and it may fail.
@@ -61,7 +61,7 @@ def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
         begin_manifest(run.folder, plan, inputs)
         params = run.scratch("params.npz")
         plan.descriptor.save(params, overwrite=True)
-        install(params, run.folder / "params.npz")
+        replace_durably(params, run.folder / "params.npz")
     return kept
 
 
@@ -106,13 +106,13 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
     complete = len(published) == plan.n_stacks
     with run.changes():
         # Complete stacks that wait for an earlier one stay, staged; all else goes.
-        remove_leftovers(run.folder, keep=lambda path: not complete and path.name.endswith(STAGED))
+        remove_unpublished(run.folder, keep=lambda path: not complete and path.name.endswith(STAGED))
         if complete:
             star_file = run.scratch(STAR_FILE)
             try:
                 if not star_file.exists():
                     _write_star(run, plan)
-                install(star_file, run.folder / STAR_FILE)
+                replace_durably(star_file, run.folder / STAR_FILE)
             except InputError as error:
                 # The stacks are what the user waited for; a table that STAR cannot express must not fail them.
                 warnings.append(f"{STAR_FILE} was not written: {error}")
@@ -169,13 +169,13 @@ def _published_before(folder: Path, plan: Plan) -> dict[int, StackReceipt]:
         paths = StackPaths(folder, counter)
         if not paths.metadata.exists():
             break
-        receipt = completed_receipt(plan.stack(counter), folder)
+        receipt = find_complete_stack(plan.stack(counter), folder)
         if receipt is None or receipt.attempt:
             break
         kept[counter] = receipt
     # A visible stack behind the first one that must be made again would break the order; it is published again in its turn.
     for counter in reversed([c for c in published_counters(folder) if c >= len(kept)]):
-        withdraw(StackPaths(folder, counter).data(plan.settings))
+        unpublish(StackPaths(folder, counter).data(plan.settings))
     if kept:
         logger.info("%s of an interrupted run are complete and kept.", plural(len(kept), "stack"))
     return kept

@@ -111,12 +111,12 @@ def _from_store(source: str | Path) -> StoredParticles:
     rows = new_rows(len(store))
     for name, values in store.columns.items():
         rows[COLUMNS[name]] = values.compute()
-    descriptor, n_shard = store.descriptor, store.images_a_stack
+    descriptor, images_per_shard = store.descriptor, store.images_a_stack
     grid = descriptor.polar_grid
-    ends = np.append(np.arange(n_shard, len(rows), n_shard), len(rows))
+    ends = np.append(np.arange(images_per_shard, len(rows), images_per_shard), len(rows))
 
     def read(counter: int) -> Images:
-        n = int(ends[counter]) - counter * n_shard
+        n = int(ends[counter]) - counter * images_per_shard
         fourier = read_images(store.location, "fourier", counter, (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)
         if store.physical is None:
             return fourier, None

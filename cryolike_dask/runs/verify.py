@@ -17,7 +17,7 @@ from cryolike_dask.runs.manifest import MANIFEST, read_manifest
 from cryolike_dask.runs.templates import differences_from_templates, open_templates
 from cryolike_dask.settings import ZARR_NAME
 from cryolike_dask.stacks.checksums import crc32
-from cryolike_dask.stacks.files import StackPaths, load_tensor, published_counters, read_metadata, stored_at
+from cryolike_dask.stacks.files import StackPaths, load_tensor, published_counters, read_metadata, zarr_location
 from cryolike_dask.stacks.tensor_file import checksum_of_data, read_layout
 from cryolike_dask.stacks.zarr_store import committed_images
 
@@ -95,7 +95,7 @@ def _stack(paths: StackPaths, manifest: dict[str, Any] | None, recorded: dict[st
         tensors = [(paths.fourier, "fourier_crc32", (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)]
         if int(metadata["phys_crc32"]) >= 0:
             tensors.append((paths.physical, "phys_crc32", (n, *descriptor.n_pixels), np.dtype(np.float32)))
-        store = stored_at(paths, metadata)
+        store = zarr_location(paths, metadata)
         for path, key, shape, dtype in tensors:
             array = key.removesuffix("_crc32")
             crc = int(metadata[key])

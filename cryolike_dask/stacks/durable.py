@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also after a power cut."""
+"""Files that are there complete or not at all, also after a power cut."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _NO_DIRECTORY_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, er
 _SYNC_FILE_RANGE_WRITE = 2
 
 
-def begin_sync(file: int) -> None:
+def begin_sync(fd: int) -> None:
     """Have the system begin to write an open file to the disk, where that can be asked for: a later fsync waits less.
 
     A hint. It neither waits nor takes notice of errors: those stay for the fsync, which alone makes anything durable.
     """
     sync_file_range = _sync_file_range()
     if sync_file_range is not None:
-        sync_file_range(file, 0, 0, _SYNC_FILE_RANGE_WRITE)
+        sync_file_range(fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
 
 @cache
@@ -41,11 +41,11 @@ def sync_file(path: Path) -> None:
     Raises:
         OSError: it could not; the content must then be taken for lost, because a second try may succeed without writing anything.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        os.fsync(fd)
     finally:
-        os.close(descriptor)
+        os.close(fd)
 
 
 def sync_directory(path: Path) -> None:
@@ -72,14 +72,14 @@ def make_directory(path: Path) -> None:
             sync_directory(directory.parent)
 
 
-def install(whole: Path, final: Path) -> None:
+def replace_durably(finished: Path, final: Path) -> None:
     """Give a finished file on the same file system its final name, replacing what has it. A link is replaced, not followed."""
-    sync_file(whole)
-    os.replace(whole, final)
+    sync_file(finished)
+    os.replace(finished, final)
     sync_directory(final.parent)
 
 
-def write_whole(final: Path, content: bytes) -> None:
+def write_atomic(final: Path, content: bytes) -> None:
     """Write a file in one step: whatever happens, `final` is what it was or the new content, never a part of it.
 
     Raises:
@@ -89,6 +89,6 @@ def write_whole(final: Path, content: bytes) -> None:
     try:
         with partial.open("xb") as file:
             file.write(content)
-        install(partial, final)
+        replace_durably(partial, final)
     finally:
         partial.unlink(missing_ok=True)

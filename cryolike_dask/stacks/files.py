@@ -90,7 +90,7 @@ class StackPaths:
         return (self.physical, self.fourier, self.metadata) if settings.save_phys else (self.fourier, self.metadata)
 
 
-def new_attempt() -> str:
+def new_id() -> str:
     """A name that no other attempt at any stack has."""
     return uuid.uuid4().hex[:12]
 
@@ -105,7 +105,7 @@ def staged_name(final: Path, attempt: str) -> Path:
     return final.with_name(f".{final.name}.{attempt}{STAGED}")
 
 
-def adopt_staged(folder: Path, settings: ConversionSettings) -> None:
+def mark_staged_as_leftover(folder: Path, settings: ConversionSettings) -> None:
     """Give what earlier runs staged the attempt LEFTOVER, one attempt a stack, so that nobody else needs to list the folder.
 
     Should this be cut short, files of two attempts may come together; the checksums in the metadata tell.
@@ -136,7 +136,7 @@ def publish(finals: Iterable[Path], attempt: str) -> None:
         sync_directory(final.parent)
 
 
-def withdraw(finals: Iterable[Path]) -> None:
+def unpublish(finals: Iterable[Path]) -> None:
     """Take a published stack back to staged, its metadata first."""
     for final in reversed(tuple(finals)):
         if final.exists():
@@ -202,7 +202,7 @@ def load_stack(folder: str | Path, counter: int, most: int | None = None) -> Loa
     return LoadedStack(load_tensor(paths.fourier)[:most], physical, metadata)
 
 
-def stored_at(paths: StackPaths, metadata: Mapping[str, np.ndarray]) -> str:
+def zarr_location(paths: StackPaths, metadata: Mapping[str, np.ndarray]) -> str:
     """Path or URL of the Zarr store that holds a stack's images; '' if they are in `.pt` files."""
     location = str(metadata.get("zarr_store", ""))
     # A mere name is that of a store in the output folder, wherever that was moved.
@@ -212,7 +212,7 @@ def stored_at(paths: StackPaths, metadata: Mapping[str, np.ndarray]) -> str:
 def _load_from_store(
     paths: StackPaths, metadata: Mapping[str, np.ndarray], most: int | None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    location, descriptor = stored_at(paths, metadata), ImageDescriptor.from_dict(dict(metadata))
+    location, descriptor = zarr_location(paths, metadata), ImageDescriptor.from_dict(dict(metadata))
     n = len(range(int(metadata["n_images"]))[:most])
     grid = descriptor.polar_grid
     fourier = read_images(location, "fourier", paths.counter, (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)

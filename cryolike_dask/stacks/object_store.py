@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.settings import is_url
-from cryolike_dask.stacks.durable import install, make_directory, write_whole
+from cryolike_dask.stacks.durable import make_directory, replace_durably, write_atomic
 
 
 class ObjectStore(Protocol):
@@ -36,36 +36,36 @@ class ObjectStore(Protocol):
     def size(self, name: str) -> int | None:
         """Bytes of an object; None if there is none."""
 
-    def new_file(self, name: str) -> Any:
-        """A context manager: a local file to fill, which becomes the object with `install`, and else goes."""
+    def temporary_file(self, name: str) -> Any:
+        """A context manager: a local file to fill, which becomes the object with `put_file`, and is removed otherwise."""
 
-    def install(self, file: Path, name: str) -> None:
+    def put_file(self, file: Path, name: str) -> None:
         """Make a filled file the object of this name."""
 
     def is_empty(self) -> bool:
         """Whether there is nothing at all."""
 
-    def remove_everything(self) -> None:
+    def clear(self) -> None:
         """Remove all objects."""
 
 
-def open_objects(location: str) -> ObjectStore:
+def open_object_store(location: str) -> ObjectStore:
     """The objects at a path or URL.
 
     Raises:
         InputError: nothing is installed that knows such a URL.
     """
-    return _Remote(location) if is_url(location) else _Local(Path(location))
+    return _RemoteStore(location) if is_url(location) else _LocalStore(Path(location))
 
 
-class _Local:
+class _LocalStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def write(self, name: str, content: bytes) -> None:
         path = self.root / name
         make_directory(path.parent)
-        write_whole(path, content)
+        write_atomic(path, content)
 
     def read(self, name: str, first: int = 0, size: int | None = None) -> bytes:
         with (self.root / name).open("rb") as file:
@@ -79,7 +79,7 @@ class _Local:
             return None
 
     @contextmanager
-    def new_file(self, name: str) -> Iterator[Path]:
+    def temporary_file(self, name: str) -> Iterator[Path]:
         final = self.root / name
         make_directory(final.parent)
         partial = final.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}.partial")
@@ -88,18 +88,18 @@ class _Local:
         finally:
             partial.unlink(missing_ok=True)
 
-    def install(self, file: Path, name: str) -> None:
-        install(file, self.root / name)
+    def put_file(self, file: Path, name: str) -> None:
+        replace_durably(file, self.root / name)
 
     def is_empty(self) -> bool:
         return not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir()))
 
-    def remove_everything(self) -> None:
+    def clear(self) -> None:
         if self.root.exists():
             shutil.rmtree(self.root)
 
 
-class _Remote:
+class _RemoteStore:
     def __init__(self, url: str) -> None:
         import fsspec
 
@@ -111,11 +111,11 @@ class _Remote:
                 f"{url} cannot be reached: {error}. Install what knows such addresses, for S3: `pip install s3fs`."
             ) from error
 
-    def _name(self, name: str) -> str:
+    def _full_name(self, name: str) -> str:
         return f"{self.root}/{name}"
 
     @contextmanager
-    def _reached(self) -> Iterator[None]:
+    def _errors_as_os_errors(self) -> Iterator[None]:
         """Failures of whatever fsspec uses become what failures of a disk are."""
         try:
             yield
@@ -125,39 +125,39 @@ class _Remote:
             raise OSError(f"{self.url} cannot be reached ({type(error).__name__}: {error})") from error
 
     def write(self, name: str, content: bytes) -> None:
-        with self._reached():
-            self.files.pipe_file(self._name(name), content)
+        with self._errors_as_os_errors():
+            self.files.pipe_file(self._full_name(name), content)
 
     def read(self, name: str, first: int = 0, size: int | None = None) -> bytes:
         end = None if size is None else first + size
-        with self._reached():
-            return bytes(self.files.cat_file(self._name(name), start=first or None, end=end))
+        with self._errors_as_os_errors():
+            return bytes(self.files.cat_file(self._full_name(name), start=first or None, end=end))
 
     def size(self, name: str) -> int | None:
         try:
-            with self._reached():
+            with self._errors_as_os_errors():
                 self.files.invalidate_cache()  # Others write here, too.
-                return int(self.files.size(self._name(name)))
+                return int(self.files.size(self._full_name(name)))
         except FileNotFoundError:
             return None
 
     @contextmanager
-    def new_file(self, name: str) -> Iterator[Path]:
+    def temporary_file(self, name: str) -> Iterator[Path]:
         import dask.config
 
         with tempfile.TemporaryDirectory(prefix="cryolike-", dir=dask.config.get("temporary-directory", None)) as folder:
             yield Path(folder) / os.path.basename(name)
 
-    def install(self, file: Path, name: str) -> None:
-        with self._reached():
-            self.files.put_file(str(file), self._name(name))
+    def put_file(self, file: Path, name: str) -> None:
+        with self._errors_as_os_errors():
+            self.files.put_file(str(file), self._full_name(name))
 
     def is_empty(self) -> bool:
-        with self._reached():
+        with self._errors_as_os_errors():
             self.files.invalidate_cache()
             return not self.files.find(self.root, maxdepth=2)
 
-    def remove_everything(self) -> None:
-        with self._reached():
+    def clear(self) -> None:
+        with self._errors_as_os_errors():
             if self.files.exists(self.root):
                 self.files.rm(self.root, recursive=True)

@@ -11,7 +11,7 @@ import numpy as np
 from cryolike_dask.errors import InputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ZARR_NAME, is_url
-from cryolike_dask.stacks.object_store import open_objects
+from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.zarr_store import COLUMNS, store_attributes
 
 
@@ -56,30 +56,30 @@ def open_store(location: str | Path) -> ParticleStore:
     import dask.array as da
     import zarr
 
-    found = str(Path(location).expanduser()) if not is_url(str(location)) else str(location)
-    content = store_attributes(open_objects(found))
-    if content is None:
-        found = f"{found}/{ZARR_NAME}"
-        content = store_attributes(open_objects(found))
-    if content is None:
+    resolved = str(Path(location).expanduser()) if not is_url(str(location)) else str(location)
+    attributes = store_attributes(open_object_store(resolved))
+    if attributes is None:
+        resolved = f"{resolved}/{ZARR_NAME}"
+        attributes = store_attributes(open_object_store(resolved))
+    if attributes is None:
         raise InputError(f"{location} is no Zarr store of a conversion, and holds none.")
-    group = zarr.open_group(found, mode="r", zarr_format=3)
+    group = zarr.open_group(resolved, mode="r", zarr_format=3)
     names: Any = group["files"]
-    n = content["committed_images"]
+    n = attributes["committed_images"]
 
-    def lazy(name: str) -> Any:
+    def lazy_array(name: str) -> Any:
         array: Any = group[name]
         return da.from_zarr(array, chunks=array.shards or array.chunks)[:n]
 
     return ParticleStore(
-        location=found,
-        descriptor=ImageDescriptor.from_dict(content["identity"]["descriptor"]),
-        fourier=lazy("fourier"),
-        physical=lazy("phys") if "phys" in group else None,
-        columns={name: lazy(name) for name in COLUMNS if name in group},
+        location=resolved,
+        descriptor=ImageDescriptor.from_dict(attributes["identity"]["descriptor"]),
+        fourier=lazy_array("fourier"),
+        physical=lazy_array("phys") if "phys" in group else None,
+        columns={name: lazy_array(name) for name in COLUMNS if name in group},
         files=tuple(str(name) for name in np.asarray(names[:]).tolist()),
-        complete=content["status"] == "complete",
-        fingerprint=content["fingerprint"],
-        identity=content["identity"],
-        images_a_stack=content["images_a_stack"],
+        complete=attributes["status"] == "complete",
+        fingerprint=attributes["fingerprint"],
+        identity=attributes["identity"],
+        images_a_stack=attributes["images_a_stack"],
     )

@@ -35,24 +35,24 @@ class InPlaceWriter(ABC):
         shape: (n, ...) of all images.
         dtype: of a value.
         data_offset: bytes before the first image.
-        file: descriptor, open for writing; closed here.
+        fd: file descriptor, open for writing; closed here.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], data_offset: int, file: int) -> None:
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], data_offset: int, fd: int) -> None:
         self.path = path
         self.dtype = dtype
         self.data_offset = data_offset
         self.image_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
         self.crcs = np.zeros(shape[0], dtype=np.uint32)
         self.written = np.zeros(shape[0], dtype=bool)
-        self._file = file
+        self._fd = fd
         self._unsynced = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        os.close(self._file)
+        os.close(self._fd)
 
     def write(self, positions: npt.NDArray[np.int64], images: npt.NDArray[Any]) -> None:
         """Write images (k, ...), contiguous and of this dtype, at these positions of the stack; neighbours in one call."""
@@ -65,7 +65,7 @@ class InPlaceWriter(ABC):
             last = first + 1
             while last < len(positions) and positions[last] == positions[last - 1] + 1:
                 last += 1
-            _write_all(self._file, flat[first:last], self.data_offset + int(positions[first]) * self.image_bytes)
+            _write_all(self._fd, flat[first:last], self.data_offset + int(positions[first]) * self.image_bytes)
             first = last
         self._unsynced += flat.nbytes
         if self._unsynced >= _SYNC_BYTES:
@@ -83,7 +83,7 @@ class InPlaceWriter(ABC):
 
     def begin_sync(self) -> None:
         """Set the disk to work on what was written, while the next images are computed. A hint: only `sync` makes it durable."""
-        begin_sync(self._file)
+        begin_sync(self._fd)
         self._unsynced = 0
 
     def sync(self) -> None:
@@ -92,7 +92,7 @@ class InPlaceWriter(ABC):
         Raises:
             OSError: the file system refuses; the file must not be used.
         """
-        os.fsync(self._file)
+        os.fsync(self._fd)
 
 
 class TensorFileWriter(InPlaceWriter):
@@ -125,7 +125,7 @@ class TensorFileWriter(InPlaceWriter):
         """
         crc = self.crc()
         for offset in self.layout.crc_offsets:
-            _write_all(self._file, np.frombuffer(struct.pack("<I", crc), dtype=np.uint8), offset)
+            _write_all(self._fd, np.frombuffer(struct.pack("<I", crc), dtype=np.uint8), offset)
         return crc
 
 
@@ -165,23 +165,23 @@ def _layout_of(file: Any, archive: zipfile.ZipFile) -> TensorLayout:
     name_length, extra_length = struct.unpack("<HH", file.read(30)[26:])
     data_offset = entry.header_offset + 30 + name_length + extra_length
     # torch writes the CRC behind the data, in a data descriptor: signature, CRC, sizes.
-    descriptor = data_offset + entry.file_size
-    file.seek(descriptor)
+    data_descriptor = data_offset + entry.file_size
+    file.seek(data_descriptor)
     if entry.compress_type != zipfile.ZIP_STORED or file.read(4) != b"PK\x07\x08":
         raise zipfile.BadZipFile(f"{_DATA_ENTRY} is not stored the way torch stores it")
-    crc_offsets = (descriptor + 4, _central_directory_crc(file, archive, entry))
+    crc_offsets = (data_descriptor + 4, _central_directory_crc(file, archive, entry))
     return TensorLayout(data_offset, entry.file_size, entry.CRC, crc_offsets)
 
 
 def checksum_of_data(path: Path, layout: TensorLayout, block_bytes: int = 1 << 22) -> int:
     """CRC-32 of the tensor's bytes as they lie on disk."""
     crc = 0
-    left = layout.data_bytes
+    n_left = layout.data_bytes
     with path.open("rb") as file:
         file.seek(layout.data_offset)
-        while left and (block := file.read(min(block_bytes, left))):
+        while n_left and (block := file.read(min(block_bytes, n_left))):
             crc = crc32(block, crc)
-            left -= len(block)
+            n_left -= len(block)
     return crc
 
 
@@ -198,9 +198,9 @@ def _central_directory_crc(file: Any, archive: zipfile.ZipFile, wanted: zipfile.
     raise zipfile.BadZipFile(f"{_DATA_ENTRY} is not in the central directory")
 
 
-def _write_all(file: int, data: npt.NDArray[np.uint8], offset: int) -> None:
+def _write_all(fd: int, data: npt.NDArray[np.uint8], offset: int) -> None:
     view = data.data.cast("B")
     while view:
-        count = os.pwrite(file, view, offset)
+        count = os.pwrite(fd, view, offset)
         view = view[count:]
         offset += count

@@ -26,14 +26,14 @@ from cryolike_dask.stacks.files import (
     PARTIAL,
     STAGED,
     StackPaths,
-    new_attempt,
+    new_id,
     partial_name,
     read_metadata,
     staged_name,
     write_metadata,
 )
 from cryolike_dask.stacks.metadata import stack_metadata
-from cryolike_dask.stacks.object_store import open_objects
+from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.receipt import StackReceipt
 from cryolike_dask.stacks.tensor_file import InPlaceWriter, TensorFileWriter, checksum_of_data, read_layout
 from cryolike_dask.stacks.zarr_shard import ShardWriter, shard_bytes
@@ -58,10 +58,10 @@ class StackWriter:
     def __init__(self, stack: StackPlan, folder: Path) -> None:
         self.stack = stack
         self.paths = StackPaths(folder, stack.counter)
-        self.attempt = new_attempt()
+        self.attempt = new_id()
         self.folder = folder
         is_zarr = stack.settings.output_format == "zarr"
-        self.objects = open_objects(store_location(stack.settings, folder)) if is_zarr else None
+        self.store = open_object_store(store_location(stack.settings, folder)) if is_zarr else None
         self._resources = ExitStack()
         self.power = np.zeros(stack.descriptor.polar_grid.n_shells)
         self.zeroed: list[int] = []
@@ -69,17 +69,17 @@ class StackWriter:
         grid = descriptor.polar_grid
         try:
             fourier, physical = self.paths.fourier, self.paths.physical
-            self.fourier = self._images("fourier", fourier, (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)
+            self.fourier = self._open_writer("fourier", fourier, (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)
             self.physical = None
             if stack.settings.save_phys:
-                self.physical = self._images("phys", physical, (n, *descriptor.n_pixels), np.dtype(np.float32))
+                self.physical = self._open_writer("phys", physical, (n, *descriptor.n_pixels), np.dtype(np.float32))
         except BaseException:
             self._resources.close()
             raise
 
-    def _images(self, array: str, final: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> InPlaceWriter:
-        if self.objects is not None:
-            path = self._resources.enter_context(self.objects.new_file(shard_name(array, self.stack.counter)))
+    def _open_writer(self, array: str, final: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> InPlaceWriter:
+        if self.store is not None:
+            path = self._resources.enter_context(self.store.temporary_file(shard_name(array, self.stack.counter)))
             return self._resources.enter_context(ShardWriter(path, shape, dtype, self.stack.settings.batch_size))
         path = partial_name(final, self.attempt)
         self._resources.callback(path.unlink, missing_ok=True)
@@ -105,7 +105,7 @@ class StackWriter:
         crcs = {"fourier_crc32": -1, "phys_crc32": -1} | {f"{array}_crc32": images.finish() for array, images in tensors.items()}
         metadata = stack_metadata(self.stack, self.power / len(self.stack), self.zeroed)
         metadata |= {name: np.int64(crc) for name, crc in crcs.items()}
-        if self.objects is not None:
+        if self.store is not None:
             metadata["zarr_store"] = np.str_(self.stack.settings.zarr_store or ZARR_NAME)
         path = partial_name(self.paths.metadata, self.attempt)
         self._resources.callback(path.unlink, missing_ok=True)
@@ -118,9 +118,9 @@ class StackWriter:
         write_metadata(path, metadata)
         sync_file(path)
         n_bytes = sum(file.stat().st_size for file in (path, *(images.path for images in tensors.values())))
-        if self.objects is not None:
+        if self.store is not None:
             for array, images in tensors.items():
-                self.objects.install(images.path, shard_name(array, self.stack.counter))
+                self.store.put_file(images.path, shard_name(array, self.stack.counter))
         for final in self.paths.data(self.stack.settings):
             os.replace(partial_name(final, self.attempt), staged_name(final, self.attempt))
         return StackReceipt(
@@ -128,7 +128,7 @@ class StackWriter:
         )
 
 
-def completed_receipt(stack: StackPlan, folder: Path) -> StackReceipt | None:
+def find_complete_stack(stack: StackPlan, folder: Path) -> StackReceipt | None:
     """The receipt of this very stack if an earlier run left it complete, published or staged or in between; else None.
 
     Complete means: the metadata are of this run, and each tensor file has the right size and carries the recorded checksum. Its data
@@ -137,7 +137,7 @@ def completed_receipt(stack: StackPlan, folder: Path) -> StackReceipt | None:
     paths = StackPaths(folder, stack.counter)
     for attempt in ("", LEFTOVER):
         try:
-            receipt = _receipt(stack, paths, attempt)
+            receipt = _receipt_of_attempt(stack, paths, attempt)
         except (CryolikeError, KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
             logger.info("Stack %06d is not complete (%s); it is made again.", stack.counter, error)
             continue
@@ -146,13 +146,13 @@ def completed_receipt(stack: StackPlan, folder: Path) -> StackReceipt | None:
     return None
 
 
-def _receipt(stack: StackPlan, paths: StackPaths, attempt: str) -> StackReceipt | None:
+def _receipt_of_attempt(stack: StackPlan, paths: StackPaths, attempt: str) -> StackReceipt | None:
     """The receipt of what an attempt ('': a published one) left of the stack, or None if that is none of it.
 
     Raises:
         InputError, KeyError, ValueError, OSError, zipfile.BadZipFile: a file is damaged or missing.
     """
-    metadata_path = _present(paths.metadata, attempt)
+    metadata_path = _path_of_attempt(paths.metadata, attempt)
     if not metadata_path.exists():
         return None
     metadata = read_metadata(metadata_path)
@@ -163,17 +163,17 @@ def _receipt(stack: StackPlan, paths: StackPaths, attempt: str) -> StackReceipt 
         return _receipt_from_store(stack, paths.folder, metadata, attempt)
     tensors = {paths.fourier: "fourier_crc32"} | ({paths.physical: "phys_crc32"} if stack.settings.save_phys else {})
     for final, key in tensors.items():
-        path = _present(final, attempt)
+        path = _path_of_attempt(final, attempt)
         layout = read_layout(path)
         touched = path.stat().st_mtime_ns > metadata_path.stat().st_mtime_ns
         crc = checksum_of_data(path, layout) if touched else layout.crc
         if not crc == layout.crc == int(metadata[key]):
             raise InputError(f"{path} has another checksum than its metadata say")
         n_bytes += path.stat().st_size
-    return _kept(stack, metadata, n_bytes, attempt)
+    return _receipt_from_metadata(stack, metadata, n_bytes, attempt)
 
 
-def _kept(stack: StackPlan, metadata: dict[str, np.ndarray], n_bytes: int, attempt: str) -> StackReceipt:
+def _receipt_from_metadata(stack: StackPlan, metadata: dict[str, np.ndarray], n_bytes: int, attempt: str) -> StackReceipt:
     crcs = int(metadata["fourier_crc32"]), int(metadata["phys_crc32"])
     warnings = tuple(f"{stack.where(i)} is bad: written as zeros" for i in metadata["zeroed"].tolist())
     return StackReceipt(stack.counter, len(stack), n_bytes, *crcs, warnings=warnings, kept=True, attempt=attempt)
@@ -181,23 +181,23 @@ def _kept(stack: StackPlan, metadata: dict[str, np.ndarray], n_bytes: int, attem
 
 def _receipt_from_store(stack: StackPlan, folder: Path, metadata: dict[str, np.ndarray], attempt: str) -> StackReceipt | None:
     location = store_location(stack.settings, folder)
-    descriptor, n, n_shard = stack.descriptor, len(stack), stack.settings.batch_size
+    descriptor, n, images_per_shard = stack.descriptor, len(stack), stack.settings.batch_size
     sizes = {"fourier": descriptor.polar_grid.n_points * descriptor.complex_dtype.itemsize}
     if stack.settings.save_phys:
         sizes["phys"] = 4 * int(np.prod(descriptor.n_pixels))
-    if not all(has_shard(location, array, stack.counter, n, n_shard, size) for array, size in sizes.items()):
+    if not all(has_shard(location, array, stack.counter, n, images_per_shard, size) for array, size in sizes.items()):
         return None
-    n_bytes = sum(shard_bytes(n, n_shard, size) for size in sizes.values())
-    return _kept(stack, metadata, n_bytes, attempt)
+    n_bytes = sum(shard_bytes(n, images_per_shard, size) for size in sizes.values())
+    return _receipt_from_metadata(stack, metadata, n_bytes, attempt)
 
 
-def _present(final: Path, attempt: str) -> Path:
+def _path_of_attempt(final: Path, attempt: str) -> Path:
     """Where a file is while its attempt is being published: staged still, or published already."""
     staged = staged_name(final, attempt)
     return staged if attempt and staged.exists() else final
 
 
-def remove_leftovers(folder: Path, keep: Callable[[Path], bool] = lambda _: False) -> None:
+def remove_unpublished(folder: Path, keep: Callable[[Path], bool] = lambda _: False) -> None:
     """Remove partial and staged files of earlier attempts, except those to `keep`."""
     for subfolder in (".", "fft", "phys", "plots"):
         for pattern in (f".*{PARTIAL}", f".*{STAGED}"):

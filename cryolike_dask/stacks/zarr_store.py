@@ -24,8 +24,8 @@ from cryolike_dask import __version__
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.settings import store_location
-from cryolike_dask.stacks.object_store import ObjectStore, open_objects
-from cryolike_dask.stacks.zarr_shard import chunk_images, shard_bytes
+from cryolike_dask.stacks.object_store import ObjectStore, open_object_store
+from cryolike_dask.stacks.zarr_shard import images_per_inner_chunk, shard_bytes
 
 _ATTRIBUTES = "cryolike_dask"
 _COLUMN_CHUNK = 65_536
@@ -53,7 +53,7 @@ COLUMNS = {
 }
 
 
-def refuse_unequal_stacks(plan: Plan) -> None:
+def check_equal_stacks(plan: Plan) -> None:
     """A Zarr array has shards of one size and a store has one descriptor.
 
     Raises:
@@ -67,25 +67,25 @@ def refuse_unequal_stacks(plan: Plan) -> None:
         )
 
 
-def refuse_store(plan: Plan, folder: Path) -> None:
+def check_store(plan: Plan, folder: Path) -> None:
     """Whether a store may be created, continued or replaced where this plan wants it, as the settings say.
 
     Raises:
         OutputError: something else is there.
     """
     location = store_location(plan.settings, folder)
-    objects = open_objects(location)
-    there = store_attributes(objects)
-    if there is None and not objects.is_empty():
+    store = open_object_store(location)
+    existing = store_attributes(store)
+    if existing is None and not store.is_empty():
         raise OutputError(f"{location} holds something that is no conversion. Choose another place.")
-    if there is not None and not _goes_on(there, plan) and not plan.settings.overwrite:
+    if existing is not None and not _continues(existing, plan) and not plan.settings.overwrite:
         raise OutputError(
             f"{location} holds a conversion already. Choose another place, or replace it (overwrite=True, --overwrite)."
         )
 
 
-def _goes_on(there: dict[str, Any], plan: Plan) -> bool:
-    return there.get("fingerprint") == plan.fingerprint and plan.settings.skip_exist
+def _continues(existing: dict[str, Any], plan: Plan) -> bool:
+    return existing.get("fingerprint") == plan.fingerprint and plan.settings.skip_exist
 
 
 def begin_store(plan: Plan, folder: Path, n_kept: int) -> None:
@@ -99,10 +99,10 @@ def begin_store(plan: Plan, folder: Path, n_kept: int) -> None:
     Raises:
         OutputError: something else is there.
     """
-    refuse_store(plan, folder)
-    objects = open_objects(store_location(plan.settings, folder))
-    there = store_attributes(objects)
-    content = {
+    check_store(plan, folder)
+    store = open_object_store(store_location(plan.settings, folder))
+    existing = store_attributes(store)
+    attributes = {
         "version": __version__,
         "fingerprint": plan.fingerprint,
         "identity": plan.identity,
@@ -113,16 +113,16 @@ def begin_store(plan: Plan, folder: Path, n_kept: int) -> None:
         "committed_images": int(plan.bounds[n_kept - 1, 1]) if n_kept else 0,
         "status": "running",
     }
-    if there is None or not _goes_on(there, plan):
-        objects.remove_everything()
-        _writestore_attributes(objects, content)
+    if existing is None or not _continues(existing, plan):
+        store.clear()
+        _write_store_attributes(store, attributes)
     # Made on the disk and copied: Zarr asks an object store many questions about an array that it creates.
-    with tempfile.TemporaryDirectory(prefix="cryolike-") as made:
-        _create_arrays(plan, made)
+    with tempfile.TemporaryDirectory(prefix="cryolike-") as local:
+        _create_arrays(plan, local)
         # But for the group's own description, which must never be without its attributes.
-        for path in sorted(path for path in Path(made).glob("*/**/*") if path.is_file()):
-            objects.write(path.relative_to(made).as_posix(), path.read_bytes())
-    _writestore_attributes(objects, content)
+        for path in sorted(path for path in Path(local).glob("*/**/*") if path.is_file()):
+            store.write(path.relative_to(local).as_posix(), path.read_bytes())
+    _write_store_attributes(store, attributes)
 
 
 def _create_arrays(plan: Plan, folder: str) -> None:
@@ -130,18 +130,18 @@ def _create_arrays(plan: Plan, folder: str) -> None:
     import zarr
 
     group = zarr.create_group(folder, zarr_format=3)
-    n_shard = plan.settings.batch_size
+    images_per_shard = plan.settings.batch_size
     grid, n = plan.descriptor.polar_grid, plan.n_images
     images = {"fourier": ((grid.n_shells, grid.n_inplanes), plan.descriptor.complex_dtype)}
     if plan.settings.save_phys:
         images["phys"] = (plan.descriptor.n_pixels, np.dtype(np.float32))
     for name, (shape, dtype) in images.items():
-        n_chunk = chunk_images(n_shard, int(np.prod(shape)) * dtype.itemsize)
+        images_per_chunk = images_per_inner_chunk(images_per_shard, int(np.prod(shape)) * dtype.itemsize)
         group.create_array(
             name,
             shape=(n, *shape),
-            shards=(n_shard, *shape),
-            chunks=(n_chunk, *shape),
+            shards=(images_per_shard, *shape),
+            chunks=(images_per_chunk, *shape),
             dtype=dtype,
             compressors=None,
             filters=None,
@@ -159,9 +159,9 @@ def _create_arrays(plan: Plan, folder: str) -> None:
 
 def remove_store(location: str) -> None:
     """Remove the store of a conversion, if there is one."""
-    objects = open_objects(location)
-    if store_attributes(objects) is not None:
-        objects.remove_everything()
+    store = open_object_store(location)
+    if store_attributes(store) is not None:
+        store.clear()
 
 
 def commit(location: str, n_stacks: int, n_images: int, status: str = "running") -> None:
@@ -172,20 +172,20 @@ def commit(location: str, n_stacks: int, n_images: int, status: str = "running")
         n_stacks, n_images: that are complete, all before them included.
         status: 'running' or 'complete'.
     """
-    objects = open_objects(location)
-    content = store_attributes(objects)
-    if content is None:
+    store = open_object_store(location)
+    attributes = store_attributes(store)
+    if attributes is None:
         raise OutputError(f"{location} was removed while a conversion wrote to it.")
-    content["committed_stacks"] = max(n_stacks, content["committed_stacks"])
-    content["committed_images"] = max(n_images, content["committed_images"])
-    content["status"] = status
-    _writestore_attributes(objects, content)
+    attributes["committed_stacks"] = max(n_stacks, attributes["committed_stacks"])
+    attributes["committed_images"] = max(n_images, attributes["committed_images"])
+    attributes["status"] = status
+    _write_store_attributes(store, attributes)
 
 
 def committed_images(location: str) -> int | None:
     """How many images of a store count; None if there is no store."""
-    content = store_attributes(open_objects(location))
-    return None if content is None else int(content["committed_images"])
+    attributes = store_attributes(open_object_store(location))
+    return None if attributes is None else int(attributes["committed_images"])
 
 
 def shard_name(array: str, counter: int) -> str:
@@ -193,9 +193,9 @@ def shard_name(array: str, counter: int) -> str:
     return f"{array}/c/{counter}/0/0"
 
 
-def has_shard(location: str, array: str, counter: int, n_images: int, n_shard: int, image_bytes: int) -> bool:
+def has_shard(location: str, array: str, counter: int, n_images: int, images_per_shard: int, image_bytes: int) -> bool:
     """Whether a stack's shard is there, of the right size."""
-    return open_objects(location).size(shard_name(array, counter)) == shard_bytes(n_images, n_shard, image_bytes)
+    return open_object_store(location).size(shard_name(array, counter)) == shard_bytes(n_images, images_per_shard, image_bytes)
 
 
 def read_images(
@@ -209,7 +209,7 @@ def read_images(
     image_bytes = int(np.prod(shape[1:])) * dtype.itemsize
     name = shard_name(array, counter)
     try:
-        content = open_objects(location).read(name, first * image_bytes, shape[0] * image_bytes)
+        content = open_object_store(location).read(name, first * image_bytes, shape[0] * image_bytes)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{location}/{name} does not exist, though its stack should be complete.") from None
     if len(content) != shape[0] * image_bytes:
@@ -232,16 +232,16 @@ def _columns(plan: Plan) -> dict[str, npt.NDArray[Any]]:
     return columns
 
 
-def store_attributes(objects: ObjectStore) -> dict[str, Any] | None:
+def store_attributes(store: ObjectStore) -> dict[str, Any] | None:
     """What a store says of itself; None if there is no store of a conversion."""
     try:
-        group = json.loads(objects.read("zarr.json"))
+        group = json.loads(store.read("zarr.json"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    found = group.get("attributes", {}).get(_ATTRIBUTES)
-    return found if isinstance(found, dict) else None
+    attributes = group.get("attributes", {}).get(_ATTRIBUTES)
+    return attributes if isinstance(attributes, dict) else None
 
 
-def _writestore_attributes(objects: ObjectStore, content: dict[str, Any]) -> None:
-    group = {"zarr_format": 3, "node_type": "group", "attributes": {_ATTRIBUTES: content}}
-    objects.write("zarr.json", json.dumps(group, indent=1).encode())
+def _write_store_attributes(store: ObjectStore, attributes: dict[str, Any]) -> None:
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {_ATTRIBUTES: attributes}}
+    store.write("zarr.json", json.dumps(group, indent=1).encode())

@@ -133,7 +133,7 @@ def test_a_report_that_fails_does_not_fail_the_conversion(
     def refuse(*_: object) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(html_report, "write_whole", refuse)
+    monkeypatch.setattr(html_report, "write_atomic", refuse)
     plan = conversion.plan
     told = Conversion(plan.table, plan.descriptor, folder_output=tmp_path).run()
     assert told.n_images == 12
