@@ -144,7 +144,7 @@ def test_stacks_beyond_4_gib_have_64_bit_layouts(tmp_path: Path) -> None:
         assert layout.data_bytes == n << 30
         last = np.arange(1 << 10, dtype=np.float32)
         # The last bytes of the last image, as `write` would place them.
-        os.pwrite(writer._file, last.tobytes(), layout.data_offset + (n << 30) - last.nbytes)
+        os.pwrite(writer._fd, last.tobytes(), layout.data_offset + (n << 30) - last.nbytes)
         crc_of_zeros = crc32(bytes(1 << 24))
         gib_of_zeros = combine_equal_lengths([crc_of_zeros] * 64, 1 << 24)
         ending = combine_equal_lengths([*[crc32(bytes(last.nbytes))] * ((1 << 18) - 1), crc32(last.tobytes())], last.nbytes)
