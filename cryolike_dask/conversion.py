@@ -11,13 +11,13 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cryolike_dask.errors import OutputError, RunOverError, output_error
+from cryolike_dask.errors import OutputError, RunStoppedError, output_error
 from cryolike_dask.execution.calibration import seconds_per_image
 from cryolike_dask.execution.clients import open_executor, synchronous
 from cryolike_dask.execution.executors.interface import Executor
 from cryolike_dask.execution.executors.serial import SerialExecutor
 from cryolike_dask.execution.run_loop import Outcome, convert_and_publish, raise_failures
-from cryolike_dask.formatting import human_bytes, plural
+from cryolike_dask.formatting import format_bytes, plural
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.html_report import with_html_report
@@ -113,7 +113,7 @@ class Conversion:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
             stopped.set()
-            with suppress(RunOverError):
+            with suppress(RunStoppedError):
                 await running
             raise
 
@@ -212,7 +212,7 @@ class Conversion:
 
             def on_poll() -> None:
                 if stopped.is_set():
-                    raise RunOverError("The conversion was cancelled.")
+                    raise RunStoppedError("The conversion was cancelled.")
                 run.refuse_lost_lock()
                 # Not before: until now the workers had nothing to do.
                 star_file.begin()
@@ -250,7 +250,7 @@ class Conversion:
         plan = self.plan
         return (
             f"<Conversion of {plural(plan.n_images, 'image')} to {plural(plan.n_stacks, 'stack')} "
-            f"({human_bytes(plan.n_images * plan.image_bytes)}) in {self.folder}>"
+            f"({format_bytes(plan.n_images * plan.image_bytes)}) in {self.folder}>"
         )
 
     def _repr_html_(self) -> str:

@@ -38,7 +38,7 @@ class ConversionError(CryolikeError, RuntimeError):
     """The conversion started and could not finish. What is complete stays; `skip_exist=True` goes on from there."""
 
 
-class RunOverError(ConversionError):
+class RunStoppedError(ConversionError):
     """The run was stopped from outside."""
 
 

@@ -6,7 +6,7 @@ import math
 import time
 
 
-def human_bytes(n: float) -> str:
+def format_bytes(n: float) -> str:
     """1536 -> '1.5 kB'; decimal units, as disks and file browsers count."""
     if not math.isfinite(n):
         return "unknown"
@@ -17,7 +17,7 @@ def human_bytes(n: float) -> str:
     return f"{n:,.1f} PB"
 
 
-def human_seconds(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """75 -> '1 min 15 s'."""
     if not math.isfinite(seconds) or seconds < 0:
         return "unknown"
@@ -38,7 +38,7 @@ def rate(amount: float, seconds: float) -> float:
     return amount / seconds if seconds > 0 else math.nan
 
 
-def human_count(n: float) -> str:
+def format_number(n: float) -> str:
     """12345.6 -> '12,346'; small numbers keep a digit."""
     if not math.isfinite(n):
         return "unknown"
@@ -50,7 +50,7 @@ def plural(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
-def size_and_time(n_bytes: int, mtime_ns: int) -> str:
+def format_file_state(n_bytes: int, mtime_ns: int) -> str:
     """State of a file: '1,024 bytes of 2026-01-31 12:00:00.000000000'."""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(mtime_ns // 10**9))
     return f"{n_bytes:,} bytes of {when}.{mtime_ns % 10**9:09d}"

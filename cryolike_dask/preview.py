@@ -16,7 +16,7 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.execution.convert_stack import StepTimer, transform_chunks
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.particles.table import ParticleTable
-from cryolike_dask.pictures.montage import GAP, Bytes, block_means, colour, lay_out
+from cryolike_dask.pictures.montage import GAP, Bytes, block_means, map_colours, tile_images
 from cryolike_dask.pictures.plots import INK, QUIET, Target, colour_table, in_pixels, png_figure, shell_resolutions
 from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors
 
@@ -157,15 +157,15 @@ def draw_preview(preview: Preview, path: Target) -> None:
     """
     kinds = [_tiles(images) for images in (preview.source, preview.low_passed, preview.round_trip)]
     width = kinds[0].shape[2]
-    triples = [np.concatenate(_spaced(triple), axis=1) for triple in zip(*kinds, strict=True)]
+    triples = [np.concatenate(_with_gaps(triple), axis=1) for triple in zip(*kinds, strict=True)]
     columns = 1 if len(triples) < 3 else 2
-    picture = lay_out(_with_margin(np.stack(triples)), columns, 1)
+    picture = tile_images(_with_margin(np.stack(triples)), columns, 1)
     margin, heading, d = 16, 74, preview.descriptor
     text = (
         f"{preview.n_particles:,} particles; pixels of {d.pixel_size[0]:.4g} Å from the {preview.pixel_size_from}; "
         f"box {d.n_pixels[0] * d.pixel_size[0]:.4g} Å"
     )
-    more = (
+    second_line = (
         f"low-pass {preview.low_pass:.3g} Å; round trip correlates {preview.worst_correlation:.3f} or better; "
         f"defocus {preview.defocus[0] / 1e4:.2f} to {preview.defocus[1] / 1e4:.2f} µm"
     )
@@ -174,32 +174,32 @@ def draw_preview(preview: Preview, path: Target) -> None:
         figure.figimage(picture, margin, margin, origin="upper")
         style: dict[str, Any] = {"va": "center", "transform": in_pixels()}
         figure.text(margin, total[1] - 16, text, fontsize=10, color=INK, **style)
-        figure.text(margin, total[1] - 36, more, fontsize=9, color=INK, **style)
+        figure.text(margin, total[1] - 36, second_line, fontsize=9, color=INK, **style)
         for column in range(columns):
             for number, label in enumerate(_COLUMNS):
-                left = margin + column * (3 * width + 2 * GAP + _BETWEEN + GAP) + number * (width + GAP)
+                left = margin + column * (3 * width + 2 * GAP + _PARTICLE_GAP + GAP) + number * (width + GAP)
                 figure.text(left, total[1] - heading + 12, label, fontsize=8, color=QUIET, **style)
 
 
-_BETWEEN = 14  # pixels between the triples of two particles
+_PARTICLE_GAP = 14  # pixels between the triples of two particles
 
 
 def _tiles(images: npt.NDArray[np.floating[Any]]) -> Bytes:
     """(k, rows, columns, 3), brought to about the size of a tile, with one grey scale."""
-    shrinking = max(1, -(-max(images.shape[1:]) // _TILE))
+    factor = max(1, -(-max(images.shape[1:]) // _TILE))
     zoom = max(1, _TILE // max(images.shape[1:]))
-    small = block_means(images, shrinking).repeat(zoom, axis=1).repeat(zoom, axis=2)
-    middle, reach = float(small.mean()), 3 * float(small.std()) or 1.0
-    return colour(small, (middle - reach, middle + reach), colour_table("gray"))
+    shown = block_means(images, factor).repeat(zoom, axis=1).repeat(zoom, axis=2)
+    mean, half_range = float(shown.mean()), 3 * float(shown.std()) or 1.0
+    return map_colours(shown, (mean - half_range, mean + half_range), colour_table("gray"))
 
 
-def _spaced(triple: Sequence[Bytes]) -> list[Bytes]:
+def _with_gaps(triple: Sequence[Bytes]) -> list[Bytes]:
     gap = np.full((triple[0].shape[0], GAP, 3), 255, dtype=np.uint8)
     return [triple[0], gap, triple[1], gap, triple[2]]
 
 
 def _with_margin(tiles: Bytes) -> Bytes:
-    return np.pad(tiles, ((0, 0), (0, 0), (0, _BETWEEN), (0, 0)), constant_values=255)
+    return np.pad(tiles, ((0, 0), (0, 0), (0, _PARTICLE_GAP), (0, 0)), constant_values=255)
 
 
 def _low_passed(images: npt.NDArray[np.float32], pixel_size: tuple[float, float], cutoff: float) -> npt.NDArray[np.float64]:
@@ -214,8 +214,8 @@ def _correlations(left: npt.NDArray[np.float64], right: npt.NDArray[np.float64])
     """(k,) correlation coefficients of pairs of images near their centres; 0 where an image is all zero."""
     n_x, n_y = left.shape[1:]
     x, y = (np.arange(n_x) - n_x // 2) / n_x, (np.arange(n_y) - n_y // 2) / n_y
-    near = np.hypot(x[:, None], y[None, :]) <= TRUSTED_RADIUS
-    a, b = left[:, near], right[:, near]
+    central = np.hypot(x[:, None], y[None, :]) <= TRUSTED_RADIUS
+    a, b = left[:, central], right[:, central]
     a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
     scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
     return np.asarray(np.divide((a * b).sum(axis=1), scale, out=np.zeros(len(a)), where=scale > 0))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cryolike_dask.formatting import human_bytes, human_count, human_seconds, plural, rate
+from cryolike_dask.formatting import format_bytes, format_number, format_time, plural, rate
 from cryolike_dask.html import render
 from cryolike_dask.progress import NoProgress, Progress, StackProgress
 
@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
 
-_WIDE = 120
+_WIDE_COLUMNS = 120
 """Columns of a terminal that leave room for where the time goes."""
 
 
-class _Tally:
+class _Totals:
     """Counts and rates since the start, shared by the ways of showing them."""
 
     def __init__(self, n_stacks: int, n_images: int, clock: Clock) -> None:
@@ -51,7 +51,7 @@ class _Tally:
         """'1,234 images/s, 56 MB/s', or nothing before the first stack."""
         if not self.images or self.seconds <= 0:
             return ""
-        return f"{human_count(rate(self.images, self.seconds))} images/s, {human_bytes(rate(self.n_bytes, self.seconds))}/s"
+        return f"{format_number(rate(self.images, self.seconds))} images/s, {format_bytes(rate(self.n_bytes, self.seconds))}/s"
 
     @property
     def work(self) -> str:
@@ -59,7 +59,7 @@ class _Tally:
         total = sum(self._step_seconds.values())
         parts = [f"{step} {100 * seconds / total:.0f}%" for step, seconds in self._step_seconds.items()] if total > 0 else []
         if self.device_bytes > 0:
-            parts.append(f"GPU {human_bytes(self.device_bytes)}")
+            parts.append(f"GPU {format_bytes(self.device_bytes)}")
         return ", ".join(parts)
 
     @property
@@ -69,7 +69,7 @@ class _Tally:
 
     def summary(self, error: BaseException | None) -> str:
         """One sentence for the end."""
-        done = f"{plural(self.images, 'image')} in {plural(self.stacks, 'stack')}, {human_seconds(self.seconds)}"
+        done = f"{plural(self.images, 'image')} in {plural(self.stacks, 'stack')}, {format_time(self.seconds)}"
         speed = f" ({self.speed})" if self.speed else ""
         if error is None:
             return f"Converted {done}{speed}."
@@ -86,38 +86,38 @@ class LogProgress:
 
     def __init__(self, every: float = 5.0, clock: Clock = time.monotonic) -> None:
         self._every, self._clock = every, clock
-        self._tally = _Tally(0, 0, clock)
+        self._totals = _Totals(0, 0, clock)
         self._last = clock()
 
     def start(self, n_stacks: int, n_images: int) -> None:
         """See `Progress`."""
-        self._tally = _Tally(n_stacks, n_images, self._clock)
+        self._totals = _Totals(n_stacks, n_images, self._clock)
         self._last = self._clock()
         logger.info("Converting %s to %s.", plural(n_images, "image"), plural(n_stacks, "stack"))
 
     def stack_done(self, stack: StackProgress) -> None:
         """See `Progress`."""
-        tally = self._tally
-        tally.add(stack)
-        if self._clock() - self._last < self._every or tally.stacks == tally.n_stacks:
+        totals = self._totals
+        totals.add(stack)
+        if self._clock() - self._last < self._every or totals.stacks == totals.n_stacks:
             return
         self._last = self._clock()
-        share = tally.images / tally.n_images if tally.n_images else 1.0
+        share = totals.images / totals.n_images if totals.n_images else 1.0
         logger.info(
             "%s of %s (%.0f%%), %s of %s, %s, about %s left",
-            f"{tally.stacks:,}",
-            plural(tally.n_stacks, "stack"),
+            f"{totals.stacks:,}",
+            plural(totals.n_stacks, "stack"),
             100 * share,
-            f"{tally.images:,}",
-            plural(tally.n_images, "image"),
-            tally.speed,
-            human_seconds(tally.seconds_left),
+            f"{totals.images:,}",
+            plural(totals.n_images, "image"),
+            totals.speed,
+            format_time(totals.seconds_left),
         )
 
     def finish(self, error: BaseException | None) -> None:
         """See `Progress`."""
-        if self._tally.n_stacks:
-            logger.log(logging.INFO if error is None else logging.ERROR, "%s", self._tally.summary(error))
+        if self._totals.n_stacks:
+            logger.log(logging.INFO if error is None else logging.ERROR, "%s", self._totals.summary(error))
 
 
 class RichProgress:
@@ -135,7 +135,7 @@ class RichProgress:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         self._clock = clock
-        self._tally = _Tally(0, 0, clock)
+        self._totals = _Totals(0, 0, clock)
         self._console = console or Console(stderr=True)
         self._bar = Progress(
             SpinnerColumn(finished_text="[green]✓[/]"),
@@ -152,29 +152,29 @@ class RichProgress:
 
     def start(self, n_stacks: int, n_images: int) -> None:
         """See `Progress`."""
-        self._tally = _Tally(n_stacks, n_images, self._clock)
+        self._totals = _Totals(n_stacks, n_images, self._clock)
         self._task = self._bar.add_task("", total=n_images, stacks=f"0/{plural(n_stacks, 'stack')}", speed="", work="", left="")
         self._bar.start()
 
     def stack_done(self, stack: StackProgress) -> None:
         """See `Progress`."""
-        tally = self._tally
-        tally.add(stack)
-        done = tally.stacks == tally.n_stacks
+        totals = self._totals
+        totals.add(stack)
+        done = totals.stacks == totals.n_stacks
         self._bar.update(
             self._task,
-            completed=tally.images,
-            stacks=f"{tally.stacks:,}/{plural(tally.n_stacks, 'stack')}",
-            speed=tally.speed,
-            work=tally.work if self._console.width >= _WIDE else "",
-            left="" if done else f"{human_seconds(tally.seconds_left)} left",
+            completed=totals.images,
+            stacks=f"{totals.stacks:,}/{plural(totals.n_stacks, 'stack')}",
+            speed=totals.speed,
+            work=totals.work if self._console.width >= _WIDE_COLUMNS else "",
+            left="" if done else f"{format_time(totals.seconds_left)} left",
         )
 
     def finish(self, error: BaseException | None) -> None:
         """See `Progress`."""
         self._bar.stop()
-        if error is not None and self._tally.n_stacks:
-            self._console.print(self._tally.summary(error), style="red", highlight=False)
+        if error is not None and self._totals.n_stacks:
+            self._console.print(self._totals.summary(error), style="red", highlight=False)
 
 
 class NotebookProgress:
@@ -189,35 +189,35 @@ class NotebookProgress:
     def __init__(self, every: float = 0.2, clock: Clock = time.monotonic, display: Callable[[Any], Any] | None = None) -> None:
         self._every, self._clock = every, clock
         self._display = display or _ipython_display
-        self._tally = _Tally(0, 0, clock)
+        self._totals = _Totals(0, 0, clock)
         self._last = clock()
         self._handle: Any = None
 
     def start(self, n_stacks: int, n_images: int) -> None:
         """See `Progress`."""
-        self._tally = _Tally(n_stacks, n_images, self._clock)
+        self._totals = _Totals(n_stacks, n_images, self._clock)
         self._last = self._clock()
         self._handle = self._display(self._drawn("running", f"Converting {plural(n_images, 'image')}"))
 
     def stack_done(self, stack: StackProgress) -> None:
         """See `Progress`."""
-        self._tally.add(stack)
+        self._totals.add(stack)
         if self._clock() - self._last >= self._every:
             self._last = self._clock()
-            left = f"about {human_seconds(self._tally.seconds_left)} left"
-            done = f"{self._tally.images:,} of {plural(self._tally.n_images, 'image')}, {self._tally.speed}, {left}"
-            self._show("running", done, self._tally.work)
+            left = f"about {format_time(self._totals.seconds_left)} left"
+            done = f"{self._totals.images:,} of {plural(self._totals.n_images, 'image')}, {self._totals.speed}, {left}"
+            self._show("running", done, self._totals.work)
 
     def finish(self, error: BaseException | None) -> None:
         """See `Progress`."""
-        self._show("done" if error is None else "failed", self._tally.summary(error))
+        self._show("done" if error is None else "failed", self._totals.summary(error))
 
     def _show(self, state: str, *lines: str) -> None:
         if self._handle is not None:
             self._handle.update(self._drawn(state, *lines))
 
     def _drawn(self, state: str, *lines: str) -> _Html:
-        share = self._tally.images / self._tally.n_images if self._tally.n_images else 0.0
+        share = self._totals.images / self._totals.n_images if self._totals.n_images else 0.0
         return _Html(render("progress", state=state, percent=100 * share, lines=lines))
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cryolike_dask.formatting import human_bytes, human_seconds, plural
+from cryolike_dask.formatting import format_bytes, format_time, plural
 from cryolike_dask.html import render
 
 
@@ -67,8 +67,8 @@ class ConversionReport:
     def __str__(self) -> str:
         kept = f" ({self.n_kept:,} of them were there already)" if self.n_kept else ""
         return (
-            f"{plural(self.n_images, 'image')} in {plural(len(self.stacks), 'stack')}{kept}, {human_bytes(self.n_bytes)}, "
-            f"{human_seconds(self.seconds)}, in {self.folder}"
+            f"{plural(self.n_images, 'image')} in {plural(len(self.stacks), 'stack')}{kept}, {format_bytes(self.n_bytes)}, "
+            f"{format_time(self.seconds)}, in {self.folder}"
         )
 
     def _repr_html_(self) -> str:
@@ -76,8 +76,8 @@ class ConversionReport:
             "folder": str(self.folder),
             "images": f"{self.n_images:,}",
             "stacks": f"{len(self.stacks):,}" + (f" ({self.n_kept:,} kept)" if self.n_kept else ""),
-            "written": human_bytes(self.n_bytes),
-            "time": human_seconds(self.seconds),
+            "written": format_bytes(self.n_bytes),
+            "time": format_time(self.seconds),
             "skipped particles": f"{len(self.skipped):,}",
         }
         return render("table", caption="ConversionReport", rows=rows, warnings=self.warnings)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from cryolike_dask.formatting import human_bytes, human_count, human_seconds, plural, rate
+from cryolike_dask.formatting import format_bytes, format_number, format_time, plural, rate
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from cryolike_dask.formatting import human_bytes, human_count, human_seconds, pl
     ],
 )
 def test_bytes(n: float, text: str) -> None:
-    assert human_bytes(n) == text
+    assert format_bytes(n) == text
 
 
 @pytest.mark.parametrize(
@@ -44,12 +44,12 @@ def test_bytes(n: float, text: str) -> None:
     ],
 )
 def test_seconds(seconds: float, text: str) -> None:
-    assert human_seconds(seconds) == text
+    assert format_time(seconds) == text
 
 
 @pytest.mark.parametrize(("n", "text"), [(3, "3"), (3.14159, "3.1"), (12345.6, "12,346"), (math.nan, "unknown")])
 def test_counts(n: float, text: str) -> None:
-    assert human_count(n) == text
+    assert format_number(n) == text
 
 
 def test_one_is_singular() -> None:

@@ -39,7 +39,7 @@ def params(
       cryolike-dask params half.npz --n-pixels 256 --pixel-size 1.06 --resolution-factor 0.5
     """
     from cryolike_dask.errors import InputError, OutputExistsError
-    from cryolike_dask.formatting import human_bytes
+    from cryolike_dask.formatting import format_bytes
     from cryolike_dask.metadata.image_descriptor import ImageDescriptor
     from cryolike_dask.metadata.params_file import params_path
 
@@ -62,7 +62,7 @@ def params(
     finest = n_pixels * pixel_size / (2 * descriptor.radius_max)
     click.echo(
         f"{out}: {n_pixels} × {n_pixels} pixels of {pixel_size:g} Å; {grid.n_shells} shells × {grid.n_inplanes} angles up to "
-        f"{finest:.3g} Å, {human_bytes(grid.n_points * descriptor.complex_dtype.itemsize)} an image in {precision} precision."
+        f"{finest:.3g} Å, {format_bytes(grid.n_points * descriptor.complex_dtype.itemsize)} an image in {precision} precision."
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.errors import InputError, OutputError, RunOverError, output_error
+from cryolike_dask.errors import InputError, OutputError, RunStoppedError, output_error
 from cryolike_dask.execution.particle_reader import ParticleReader
 from cryolike_dask.planning.plan import StackPlan
 from cryolike_dask.planning.preflight import CHUNK_BYTES
@@ -62,7 +62,7 @@ def convert_stack(stack: StackPlan, folder: str | Path, cancelled: Callable[[], 
                 timer.record("write")
                 # Asked after the last chunk too: a stack of a run that is over must not be staged among those of the next.
                 if cancelled():
-                    raise RunOverError(f"Stack {stack.counter:06d} was cancelled.")
+                    raise RunStoppedError(f"Stack {stack.counter:06d} was cancelled.")
             receipt = writer.stage()
             timer.record("write")
     except OSError as error:

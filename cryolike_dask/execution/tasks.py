@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from cryolike_dask.errors import OutputError, RunOverError, output_error
+from cryolike_dask.errors import OutputError, RunStoppedError, output_error
 from cryolike_dask.execution.convert_stack import convert_stack
 from cryolike_dask.execution.events import stack_made
 from cryolike_dask.planning.store import StoredPlan, load_plan
@@ -69,7 +69,7 @@ def current_plan(folder: Path, token: str) -> StoredPlan:
         with suppress(FileNotFoundError):
             return load_plan(folder / CONVERSION, token)
     if folder.exists():
-        raise RunOverError(f"The run in {folder} is over.")
+        raise RunStoppedError(f"The run in {folder} is over.")
     raise OutputError(
         f"{folder} does not exist on this worker. The output folder must be on a file system that all workers share, under the "
         "same path."

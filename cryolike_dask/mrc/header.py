@@ -14,7 +14,7 @@ import numpy as np
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.file_kind import foreign_content
-from cryolike_dask.formatting import size_and_time
+from cryolike_dask.formatting import format_file_state
 from cryolike_dask.mrc.compressed import detect_compression, read_first_bytes
 
 HEADER_BYTES = 1024
@@ -60,7 +60,7 @@ class ImageFile:
         """How the file differs from what it was when its header was read; '' if it does not."""
         if (now.st_size, now.st_mtime_ns) == (self.size, self.mtime_ns):
             return ""
-        return f"{size_and_time(self.size, self.mtime_ns)} then, {size_and_time(now.st_size, now.st_mtime_ns)} now"
+        return f"{format_file_state(self.size, self.mtime_ns)} then, {format_file_state(now.st_size, now.st_mtime_ns)} now"
 
 
 def read_header(path: str | os.PathLike[str]) -> ImageFile:

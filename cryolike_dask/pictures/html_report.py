@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask import __version__
-from cryolike_dask.formatting import human_bytes, human_count, human_seconds, plural, rate
+from cryolike_dask.formatting import format_bytes, format_number, format_time, plural, rate
 from cryolike_dask.html import render
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.plots import ACCENT, INK, png_figure
@@ -129,8 +129,8 @@ def _overview(plan: Plan, report: ConversionReport) -> dict[str, dict[str, str |
         "overview": {
             "images": f"{report.n_images:,}",
             "stacks": f"{len(report.stacks):,} of at most {summary.largest_stack:,} images{kept}",
-            "read": f"{human_bytes(summary.bytes_read)} of {plural(summary.n_files, 'file')}",
-            "written": human_bytes(report.n_bytes),
+            "read": f"{format_bytes(summary.bytes_read)} of {plural(summary.n_files, 'file')}",
+            "written": format_bytes(report.n_bytes),
             "from": [source.table for source in plan.table.sources],
         },
         "grid": {
@@ -147,12 +147,12 @@ def _times(report: ConversionReport) -> dict[str, Any]:
     """`duration` of the run in a sentence, `work` of its workers in another, and its `steps`, which add up to 100 percent."""
     total = sum(report.seconds_by_step.values())
     made = report.n_images - sum(stack.n_images for stack in report.stacks[: report.n_kept])
-    speed = f", {human_count(rate(made, report.seconds))} images per second" if made else ""
+    speed = f", {format_number(rate(made, report.seconds))} images per second" if made else ""
     return {
-        "duration": f"{human_seconds(report.seconds)} in all{speed}.",
-        "work": f"All workers together spent {human_seconds(total)}:",
+        "duration": f"{format_time(report.seconds)} in all{speed}.",
+        "work": f"All workers together spent {format_time(total)}:",
         "steps": [
-            {"name": step, "percent": 100 * seconds / total, "time": human_seconds(seconds)}
+            {"name": step, "percent": 100 * seconds / total, "time": format_time(seconds)}
             for step, seconds in report.seconds_by_step.items()
             if total
         ],

@@ -15,7 +15,7 @@ Bytes = npt.NDArray[np.uint8]
 GAP = 4  # pixels between tiles
 
 
-def columns_for(n: int) -> int:
+def montage_columns(n: int) -> int:
     """Tiles in a row of a montage that is at least as wide as high."""
     return max(1, math.ceil(math.sqrt(n)))
 
@@ -36,7 +36,7 @@ def block_means(images: FloatArray, factor: int) -> FloatArray:
     return np.asarray(blocks.mean(axis=(2, 4)))
 
 
-def colour(values: FloatArray, limits: tuple[float, float], colours: Bytes) -> Bytes:
+def map_colours(values: FloatArray, limits: tuple[float, float], colours: Bytes) -> Bytes:
     """Values as colours; NaN is white.
 
     Args:
@@ -56,7 +56,7 @@ def colour(values: FloatArray, limits: tuple[float, float], colours: Bytes) -> B
     return picture
 
 
-def lay_out(tiles: Bytes, columns: int, zoom: int) -> Bytes:
+def tile_images(tiles: Bytes, columns: int, zoom: int) -> Bytes:
     """Tiles side by side with white gaps, each pixel enlarged to zoom x zoom.
 
     Args:

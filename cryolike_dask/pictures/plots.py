@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.pictures.montage import Bytes, block_means, colour, columns_for, lay_out, polar_lookup
+from cryolike_dask.pictures.montage import Bytes, block_means, map_colours, montage_columns, polar_lookup, tile_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ ACCENT = "#1f6f8b"
 QUIET = "#8a8a8a"
 MARGIN, HEADING, FOOTING = 16, 34, 32  # pixels beside, above and below a montage
 
-_drawing = threading.Lock()
+_draw_lock = threading.Lock()
 
 
 def plot_physical_images(images: FloatArray, pixel_size: float, path: Target) -> None:
@@ -49,12 +49,12 @@ def plot_physical_images(images: FloatArray, pixel_size: float, path: Target) ->
     """
     shown = np.asarray(images[:MAX_IMAGES], dtype=np.float32)
     rows, columns = shown.shape[1:]
-    shrinking = max(1, math.ceil(max(rows, columns) / TILE))
-    tiles = block_means(shown, shrinking)
-    middle, reach = float(tiles.mean()), 3 * float(tiles.std()) or 1.0
-    picture = colour(tiles, (middle - reach, middle + reach), colour_table("gray"))
+    factor = max(1, math.ceil(max(rows, columns) / TILE))
+    tiles = block_means(shown, factor)
+    mean, half_range = float(tiles.mean()), 3 * float(tiles.std()) or 1.0
+    picture = map_colours(tiles, (mean - half_range, mean + half_range), colour_table("gray"))
     with _montage(picture, path, f"Physical images, {rows} × {columns} pixels of {pixel_size:.4g} Å") as montage:
-        montage.scale_bar(pixel_size * shrinking / montage.zoom, longest=columns * pixel_size / 2)
+        montage.scale_bar(pixel_size * factor / montage.zoom, longest=columns * pixel_size / 2)
 
 
 def plot_fourier_images(fourier: ComplexArray, radii: FloatArray, box_length: float, path: Target) -> None:
@@ -77,7 +77,7 @@ def plot_fourier_images(fourier: ComplexArray, radii: FloatArray, box_length: fl
     tiles = np.full((len(shown), TILE, TILE), np.nan, dtype=np.float32)
     tiles[:, inside] = levels[:, lookup[inside]]
     low, high = (float(level) for level in np.percentile(levels, (3, 99.8)))
-    picture = colour(tiles, (low, max(high, low + 1e-3)), colour_table("magma"))
+    picture = map_colours(tiles, (low, max(high, low + 1e-3)), colour_table("magma"))
     with _montage(picture, path, f"Fourier images, log magnitude; the rim is {finest:.3g} Å") as montage:
         montage.resolution_rings(finest)
         montage.colour_bar(colour_table("magma"))
@@ -102,15 +102,15 @@ def plot_power_spectrum(
     """
     power, resolution = np.asarray(power, dtype=np.float64), np.asarray(resolution, dtype=np.float64)
     drawn = np.isfinite(power) & (power > 0) & np.isfinite(resolution) & (resolution <= 2 * (box_length or math.inf))
-    coarsest, finest = _span(resolution[drawn])
-    least, most = _span(power[drawn])[::-1]
+    coarsest, finest = _limits(resolution[drawn])
+    lowest, highest = _limits(power[drawn])[::-1]
     with png_figure(680, 400, path) as figure:
         axes = figure.add_axes((0.125, 0.14, 0.845, 0.745))
         # Logarithms on plain axes: Matplotlib's log scale spends longer on its ticks than on everything else.
         axes.plot(np.log10(resolution[drawn]), np.log10(power[drawn]), color=ACCENT, linewidth=1.7, zorder=3)
         axes.set_xlim(math.log10(coarsest), math.log10(finest))
-        room = 0.06 * math.log10(most / least)
-        axes.set_ylim(math.log10(least) - room, math.log10(most) + room)
+        room = 0.06 * math.log10(highest / lowest)
+        axes.set_ylim(math.log10(lowest) - room, math.log10(highest) + room)
         zeros = _distinct_zeros(ctf_zeros, coarsest, finest)
         if zeros:
             axes.vlines(
@@ -119,7 +119,7 @@ def plot_power_spectrum(
             figure.text(0.97, 0.955, "- - -  zeros of the mean CTF", fontsize=9, color=QUIET, va="top", ha="right")
         ticks = _round_numbers(finest, coarsest)
         axes.set_xticks(np.log10(ticks), [f"{tick:g}" for tick in ticks])
-        levels = _round_numbers(least, most, (1,)) if most / least > 30 else _round_numbers(least, most)
+        levels = _round_numbers(lowest, highest, (1,)) if highest / lowest > 30 else _round_numbers(lowest, highest)
         axes.set_yticks(np.log10(levels), [_power_of_ten(level) for level in levels])
         axes.set_xlabel("Resolution (Å)", fontsize=10, color=INK)
         axes.set_ylabel("Mean power |F|²", fontsize=10, color=INK)
@@ -146,7 +146,7 @@ def png_figure(width: int, height: int, path: Target) -> Iterator[Figure]:
     from matplotlib.figure import Figure
     from PIL import Image
 
-    with _drawing:
+    with _draw_lock:
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
         canvas: Any = FigureCanvasAgg(figure)
         yield figure
@@ -181,14 +181,14 @@ class _Montage:
     def resolution_rings(self, finest: float) -> None:
         """Circles at round resolutions on the first tile, as many as there is room for."""
         centre_x, centre_y, rim = MARGIN + self.tile / 2, self.top - self.tile / 2, self.tile / 2
-        turn = np.linspace(0, 2 * np.pi, 73)
+        angles = np.linspace(0, 2 * np.pi, 73)
         previous = 8.0
         for resolution in sorted(_round_numbers(finest * 1.2, finest * 6), reverse=True):
             radius = rim * finest / resolution
             if radius < previous + 14:
                 continue
             previous = radius
-            self._line(centre_x + radius * np.cos(turn), centre_y + radius * np.sin(turn), color="white", linewidth=0.9)
+            self._line(centre_x + radius * np.cos(angles), centre_y + radius * np.sin(angles), color="white", linewidth=0.9)
             label = {"facecolor": "black", "alpha": 0.7, "linewidth": 0, "pad": 1.2}
             self._text(centre_x, centre_y - radius, f"{resolution:g} Å", 7, color="white", ha="center", va="center", bbox=label)
 
@@ -205,7 +205,7 @@ class _Montage:
 def _montage(tiles: Bytes, path: Target, heading: str) -> Iterator[_Montage]:
     """A figure with these (k, rows, columns, 3) tiles, each of their pixels on whole pixels of the figure."""
     zoom = max(1, TILE // max(tiles.shape[1:3]))
-    picture = lay_out(tiles, columns_for(len(tiles)), zoom)
+    picture = tile_images(tiles, montage_columns(len(tiles)), zoom)
     height, width = picture.shape[:2]
     with png_figure(max(width + 2 * MARGIN, 400), height + HEADING + FOOTING, path) as figure:
         figure.figimage(picture, MARGIN, FOOTING, origin="upper")
@@ -228,7 +228,7 @@ def colour_table(name: str) -> Bytes:
     return np.asarray(colormaps[name](np.arange(256), bytes=True))[:, :3]
 
 
-def _span(values: FloatArray) -> tuple[float, float]:
+def _limits(values: FloatArray) -> tuple[float, float]:
     """(largest, smallest), made to differ; (10, 1) of nothing."""
     if not len(values):
         return 10.0, 1.0
@@ -236,27 +236,27 @@ def _span(values: FloatArray) -> tuple[float, float]:
     return (largest, smallest) if largest > smallest else (largest * 1.1, smallest / 1.1)
 
 
-def _round_numbers(least: float, most: float, steps: Sequence[int] = (1, 2, 3, 5)) -> list[float]:
+def _round_numbers(lowest: float, highest: float, steps: Sequence[int] = (1, 2, 3, 5)) -> list[float]:
     """Round numbers within these limits, ascending: the steps times powers of ten, or fewer steps if those are very many."""
-    decades = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
+    decades = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
     chosen = steps if len(decades) <= 5 else steps[:1]
-    return [number for decade in decades for step in chosen if least <= (number := step * 10.0**decade) <= most]
+    return [number for decade in decades for step in chosen if lowest <= (number := step * 10.0**decade) <= highest]
 
 
 def _power_of_ten(level: float) -> str:
     """0.001 -> '10⁻³', 0.002 -> '2·10⁻³'."""
     exponent = math.floor(math.log10(level) + 1e-9)
     step = round(level / 10.0**exponent)
-    raised = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"10{raised}" if step == 1 else f"{step}·10{raised}"
+    superscript = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"10{superscript}" if step == 1 else f"{step}·10{superscript}"
 
 
 def _distinct_zeros(zeros: Sequence[float] | FloatArray | None, coarsest: float, finest: float) -> list[float]:
     """Zeros within the limits, coarsest first, until two come closer on the axis than a reader can tell apart."""
-    least = 0.012 * math.log(coarsest / finest)
+    min_gap = 0.012 * math.log(coarsest / finest)
     kept: list[float] = []
     for zero in sorted((float(z) for z in ([] if zeros is None else zeros) if finest <= z <= coarsest), reverse=True):
-        if kept and math.log(kept[-1] / zero) < least:
+        if kept and math.log(kept[-1] / zero) < min_gap:
             break
         kept.append(zero)
     return kept

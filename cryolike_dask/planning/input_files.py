@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.formatting import human_bytes, plural, size_and_time
+from cryolike_dask.formatting import format_bytes, format_file_state, plural
 from cryolike_dask.mrc.header import ImageFile, open_regular_file
 from cryolike_dask.planning.plan import Plan
 
@@ -71,8 +71,8 @@ def changed_inputs(before: Mapping[str, InputRecord], plan: Plan) -> list[str]:
     copies = [now for then, now in changed if then["size"] == now["size"] and "sha256" in then]
     hash_inputs(copies)
     return [
-        f"{now['path']} has changed: {size_and_time(then['size'], then['mtime_ns'])} then, "
-        f"{size_and_time(now['size'], now['mtime_ns'])} now{', with other content' * ('sha256' in now)}"
+        f"{now['path']} has changed: {format_file_state(then['size'], then['mtime_ns'])} then, "
+        f"{format_file_state(now['size'], now['mtime_ns'])} now{', with other content' * ('sha256' in now)}"
         for then, now in changed
         if "sha256" not in now or now["sha256"] != then["sha256"]
     ]
@@ -98,7 +98,7 @@ def sha256_of_files(paths: Sequence[str]) -> list[str | InputError]:
     """SHA-256 of each file as `sha256sum` prints it, or why it cannot be read; several are read at a time."""
     if not paths:
         return []
-    logger.info("Hashing %s (%s).", plural(len(paths), "image file"), human_bytes(sum(map(_size, paths))))
+    logger.info("Hashing %s (%s).", plural(len(paths), "image file"), format_bytes(sum(map(_size, paths))))
     stopped = threading.Event()
     found: list[str | InputError] = []
     with ThreadPoolExecutor(thread_name_prefix="cryolike-hash") as pool:

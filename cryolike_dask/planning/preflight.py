@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.formatting import human_bytes
+from cryolike_dask.formatting import format_bytes
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.settings import ZARR_NAME, is_url
 from cryolike_dask.transform.interpolation import WIDTH
@@ -48,7 +48,7 @@ def _refuse_small_disk(folder: Path, n_bytes: int, there: tuple[str, ...]) -> No
     free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
     if needed > free:
         raise OutputError(
-            f"{folder} has {human_bytes(free)} free, but the stacks need {human_bytes(needed)}. Free some space, choose another folder, "
+            f"{folder} has {format_bytes(free)} free, but the stacks need {format_bytes(needed)}. Free some space, choose another folder, "
             "leave out the physical images (save_phys=False, --no-phys), or lower resolution_factor or n_inplanes."
         )
 
@@ -70,11 +70,11 @@ def refuse_small_memory(bytes_a_thread: int | None, plan: Plan) -> None:
     needed = memory_a_thread(plan)
     if bytes_a_thread is None:
         return
-    logger.debug("A stack needs %s of memory; each thread has %s.", human_bytes(needed), human_bytes(bytes_a_thread))
+    logger.debug("A stack needs %s of memory; each thread has %s.", format_bytes(needed), format_bytes(bytes_a_thread))
     if needed > bytes_a_thread:
         raise InputError(
-            f"Converting one stack needs {human_bytes(needed)} of memory, but a worker has only "
-            f"{human_bytes(max(0, bytes_a_thread))} for each of its threads. Give the workers more memory or fewer threads."
+            f"Converting one stack needs {format_bytes(needed)} of memory, but a worker has only "
+            f"{format_bytes(max(0, bytes_a_thread))} for each of its threads. Give the workers more memory or fewer threads."
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cryolike_dask.formatting import human_bytes, human_seconds, plural
+from cryolike_dask.formatting import format_bytes, format_time, plural
 from cryolike_dask.html import render
 from cryolike_dask.machine import available_cores
 from cryolike_dask.planning.plan import Plan
@@ -62,14 +62,14 @@ class PlanSummary:
         if self.core_seconds is None:
             return "not calibrated"
         cores = available_cores()
-        return f"about {human_seconds(self.core_seconds / cores)} on {plural(cores, 'core')} of this machine, writing apart"
+        return f"about {format_time(self.core_seconds / cores)} on {plural(cores, 'core')} of this machine, writing apart"
 
     def __str__(self) -> str:
         left_out = f"; {plural(len(self.skipped), 'particle')} left out" if self.skipped else ""
         return (
-            f"{plural(self.n_images, 'image')} ({human_bytes(self.bytes_read)}) of {plural(self.n_files, 'file')}{left_out}\n"
+            f"{plural(self.n_images, 'image')} ({format_bytes(self.bytes_read)}) of {plural(self.n_files, 'file')}{left_out}\n"
             f"to {plural(self.n_stacks, 'stack')} of at most {plural(self.largest_stack, 'image')} "
-            f"({human_bytes(self.bytes_written)}) in {self.folder}\n"
+            f"({format_bytes(self.bytes_written)}) in {self.folder}\n"
             f"on {self.n_shells} shells × {self.n_inplanes} angles up to {self.finest_resolution:.3g} Å; "
             f"pixels of {self.pixel_size:g} Å, from the {self.pixel_size_from}"
             + (f"\n{self.duration}" if self.core_seconds is not None else "")
@@ -79,9 +79,9 @@ class PlanSummary:
         rows = {
             "images": f"{self.n_images:,}" + (f" ({len(self.skipped):,} left out)" if self.skipped else ""),
             "stacks": f"{self.n_stacks:,} of at most {plural(self.largest_stack, 'image')}",
-            "read": f"{human_bytes(self.bytes_read)} of {plural(self.n_files, 'file')}",
-            "written": f"{human_bytes(self.bytes_written)} in {self.folder}",
-            "memory": f"{human_bytes(self.memory_a_thread)} per thread",
+            "read": f"{format_bytes(self.bytes_read)} of {plural(self.n_files, 'file')}",
+            "written": f"{format_bytes(self.bytes_written)} in {self.folder}",
+            "memory": f"{format_bytes(self.memory_a_thread)} per thread",
             "time": self.duration,
             "polar grid": f"{self.n_shells} shells × {self.n_inplanes} angles up to {self.finest_resolution:.3g} Å",
             "pixel size": f"{self.pixel_size:g} Å, from the {self.pixel_size_from}",

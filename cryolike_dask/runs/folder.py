@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryolike_dask.errors import OutputError, RunOverError
+from cryolike_dask.errors import OutputError, RunStoppedError
 from cryolike_dask.planning.input_files import changed_inputs
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.runs.lock import HEARTBEAT_SECONDS, changes, heartbeat, one_at_a_time, refuse_lost_lock, take_lock
@@ -121,11 +121,11 @@ def publishing(folder: Path, token: str) -> Iterator[None]:
     try:
         with one_at_a_time(folder / CONVERSION):
             if not is_current(folder, token):
-                raise RunOverError(f"The run in {folder} is over.")
+                raise RunStoppedError(f"The run in {folder} is over.")
             yield
     except FileNotFoundError:
         if not is_current(folder, token):
-            raise RunOverError(f"The run in {folder} is over.") from None
+            raise RunStoppedError(f"The run in {folder} is over.") from None
         raise
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.formatting import human_bytes, plural
+from cryolike_dask.formatting import format_bytes, plural
 from cryolike_dask.runs.manifest import read_manifest
 from cryolike_dask.stacks.files import StackPaths, published_counters, read_metadata
 
@@ -61,7 +61,7 @@ class OutputInfo:
             "status": _STATUS[self.status],
             "stacks": _of(self.n_stacks, self.n_stacks_planned),
             "images": _of(self.n_images, self.n_images_planned),
-            "size": human_bytes(self.n_bytes),
+            "size": format_bytes(self.n_bytes),
             "from": "\n".join(self.sources),
             "pixel size": self._pixel_size(),
             "polar grid": self._grid(),

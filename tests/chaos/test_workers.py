@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
-from cryolike_dask.errors import RunOverError
+from cryolike_dask.errors import RunStoppedError
 from cryolike_dask.execution.tasks import convert_stack_task
 from tests.support.chaos import (
     At,
@@ -117,6 +117,6 @@ def test_a_task_of_a_run_that_is_over_writes_nothing(case: Case, out: Path) -> N
     token: list[str] = []
     case.conversion(out).run(None, At(1, lambda: token.extend(path.name for path in (out / ".conversion").iterdir())))
     (run_token,) = [name for name in token if len(name) == 12 and "." not in name]
-    with pytest.raises(RunOverError, match="is over"):
+    with pytest.raises(RunStoppedError, match="is over"):
         convert_stack_task(str(out), run_token, 0)
     case.check(out)

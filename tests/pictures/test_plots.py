@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
-from cryolike_dask.pictures.montage import block_means, colour, lay_out, polar_lookup
+from cryolike_dask.pictures.montage import block_means, map_colours, polar_lookup, tile_images
 from cryolike_dask.pictures.plots import (
     FOOTING,
     HEADING,
@@ -185,13 +185,13 @@ def test_block_means_average_whole_blocks() -> None:
 
 
 def test_colours_are_clipped_and_nan_is_white() -> None:
-    shown = colour(np.array([[-5.0, 0.0, 1.0, 9.0, np.nan]]), (0.0, 1.0), GREY)
+    shown = map_colours(np.array([[-5.0, 0.0, 1.0, 9.0, np.nan]]), (0.0, 1.0), GREY)
     assert shown[0, :, 0].tolist() == [0, 0, 255, 255, 255]
 
 
 def test_tiles_are_laid_out_row_by_row_with_white_gaps() -> None:
     tiles = np.zeros((3, 2, 2, 3), dtype=np.uint8) + np.array([10, 20, 30], dtype=np.uint8)[:, None, None, None]
-    canvas = lay_out(tiles, columns=2, zoom=2)[..., 0]
+    canvas = tile_images(tiles, columns=2, zoom=2)[..., 0]
     assert canvas.shape == (12, 12)
     assert (canvas[:4, :4] == 10).all()
     assert (canvas[:4, 8:] == 20).all()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cryolike_dask.errors import OutputError, RunOverError
+from cryolike_dask.errors import OutputError, RunStoppedError
 from cryolike_dask.progress import NoProgress, StackProgress
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.runs import lock as run_lock
@@ -108,7 +108,7 @@ def test_nothing_is_changed_without_the_lock(tmp_path: Path) -> None:
     second = acquire(tmp_path)
     with pytest.raises(OutputError, match="taken over"), first.changes():
         pytest.fail("the folder is another run's")
-    with pytest.raises(RunOverError), publishing(tmp_path, first.token):
+    with pytest.raises(RunStoppedError), publishing(tmp_path, first.token):
         pytest.fail("the folder is another run's")
     with second.changes():
         assert second.lock.exists()
