@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import tracemalloc
 from pathlib import Path
@@ -10,13 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
+from cryolike_dask.cli.main import main
 from cryolike_dask.errors import InputError
+from cryolike_dask.execution.restacking import restack
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.reader import ImageFileReader, read_header
 from cryolike_dask.particles.cryosparc import particles_from_cryosparc
+from cryolike_dask.runs.verify import verify_output
 from cryolike_dask.settings import ConversionSettings
-from cryolike_dask.stacks.files import load_tensor, read_metadata
+from cryolike_dask.stacks.files import load_stack, load_tensor, read_metadata
+from cryolike_dask.stacks.object_store import open_object_store
+from tests.support.clusters import conversion, make_particles
 from tests.support.mrc_files import pack_mrc
 
 
@@ -89,3 +96,65 @@ def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
         assert ConversionSettings(output_format="zarr", zarr_store=url).zarr_store == url
     azure = "abfs://container@account.dfs.core.windows.net/particles.zarr"  # no user, though it looks like one
     assert ConversionSettings(output_format="zarr", zarr_store=azure).zarr_store == azure
+
+
+def stacks_that_name(store: str, tmp_path: Path) -> Path:
+    """A complete conversion whose stacks and manifest name this Zarr store."""
+    out = tmp_path / "out"
+    conversion(make_particles(tmp_path / "particles", n_images=8), out, output_format="zarr").run()
+    for file in (out / "fft").glob("*.npz"):
+        with np.load(file) as archive:
+            np.savez(file, **(dict(archive) | {"zarr_store": np.str_(store)}))
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["identity"]["settings"]["zarr_store"] = store
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    return out
+
+
+@pytest.mark.parametrize(
+    "store", ["reference://harm.json", "http://127.0.0.1:9/particles.zarr", "{tmp}/elsewhere", "..", "other.zarr"]
+)
+def test_a_place_that_only_a_file_names_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str) -> None:
+    store = store.format(tmp=tmp_path)
+    out = stacks_that_name(store, tmp_path)
+    opened: list[str] = []
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda url, *_: opened.append(url))
+    monkeypatch.setattr("cryolike_dask.stacks.zarr_store.open_object_store", lambda location: opened.append(location))
+    for ask in (lambda: load_stack(out, 0), lambda: verify_output(out), lambda: restack(out, tmp_path / "smaller")):
+        with pytest.raises(InputError, match="opened only when you name it") as told:
+            ask()
+        assert store in str(told.value)
+    assert opened == []
+    result = CliRunner().invoke(main, ["verify", str(out)])
+    assert result.exit_code == 2
+    assert "--zarr-store" in result.output
+
+
+def test_a_store_outside_the_folder_is_opened_when_it_is_named(tmp_path: Path) -> None:
+    data, store = make_particles(tmp_path / "particles", n_images=8), tmp_path / "store" / "particles.zarr"
+    out = tmp_path / "out"
+    conversion(data, out, output_format="zarr", zarr_store=str(store), flag_plots=True).run()
+    assert len(list((out / "plots").glob("*.png"))) == 6
+    conversion(data, tmp_path / "pt").run()
+    loaded = load_stack(out, 1, zarr_store=str(store))
+    assert torch.equal(loaded.fourier, load_stack(tmp_path / "pt", 1).fourier)
+    assert verify_output(out, deep=True, zarr_store=str(store)) == []
+    result = CliRunner().invoke(main, ["verify", str(out), "--zarr-store", str(store)])
+    assert (result.exit_code, "complete and undamaged" in result.output) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "reference://",
+        "reference://spec.json",
+        "simplecache::s3://bucket/x",
+        "s3://bucket/x::file:///y",
+        "ssh://host/x",
+        "ftp://host/x",
+    ],
+)
+def test_addresses_that_lead_elsewhere_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda *_: pytest.fail("it was opened"))
+    with pytest.raises(InputError, match="no address that a Zarr store can be at"):
+        open_object_store(url)

@@ -92,9 +92,10 @@ def info(folder: str, as_json: bool) -> None:
     metavar="DIR_OR_PARAMS",
     help="Also check that CryoLike can compare the stacks with these templates: their folder, or the parameter file they were made with.",
 )
+@click.option("--zarr-store", default="", metavar="PLACE", help="Path or URL of the run's Zarr store, if it is not in DIR.")
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 @debug_option
-def verify(folder: str, deep: bool, templates: str | None, as_json: bool) -> None:
+def verify(folder: str, deep: bool, templates: str | None, zarr_store: str, as_json: bool) -> None:
     """Check that an output folder is complete and undamaged. Exit code 1 if it is not.
 
     \b
@@ -105,7 +106,7 @@ def verify(folder: str, deep: bool, templates: str | None, as_json: bool) -> Non
     """
     from cryolike_dask.runs.verify import verify_output
 
-    problems = verify_output(folder, deep=deep, templates=templates)
+    problems = verify_output(folder, deep=deep, templates=templates, zarr_store=zarr_store)
     if as_json:
         click.echo(json.dumps({"folder": folder, "deep": deep, "templates": templates, "problems": problems}, indent=1))
     else:

@@ -53,8 +53,9 @@ def plot_stack_task(folder: str, token: str, counter: int) -> None:
     """Draw the pictures of one published stack."""
     from cryolike_dask.pictures.stack_plots import plot_stack
 
-    if is_current(Path(folder), token):
-        plot_stack(Path(folder), counter)
+    path = Path(folder)
+    if is_current(path, token):
+        plot_stack(path, counter, current_plan(path, token).settings.zarr_store)
 
 
 def current_plan(folder: Path, token: str) -> StoredPlan:

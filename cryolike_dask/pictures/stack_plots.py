@@ -21,15 +21,20 @@ from cryolike_dask.simulation.ctf import ctf_zero_resolutions
 from cryolike_dask.stacks.files import StackPaths, load_stack
 
 
-def plot_stack(folder: Path, counter: int) -> None:
+def plot_stack(folder: Path, counter: int, zarr_store: str = "") -> None:
     """Draw the physical images (where saved), the Fourier images and the power spectrum of a stack.
+
+    Args:
+        folder: output folder.
+        counter: of the stack.
+        zarr_store: see `load_stack`.
 
     Raises:
         InputError: the stack is missing or damaged.
         OSError: a picture cannot be written.
     """
     paths = StackPaths(folder, counter)
-    stack = load_stack(folder, counter, MAX_IMAGES)
+    stack = load_stack(folder, counter, MAX_IMAGES, zarr_store=zarr_store)
     metadata = stack.metadata
     descriptor = ImageDescriptor.from_dict(metadata)
     radii = descriptor.polar_grid.radii

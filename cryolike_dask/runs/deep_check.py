@@ -21,7 +21,9 @@ SAMPLE = 16
 TOLERANCE = {"single": 1.5e-6, "double": 1e-11}
 
 
-def differences_from_source(root: Path, manifest: dict[str, Any], counters: list[int], seed: int | None = None) -> Iterator[str]:
+def differences_from_source(
+    root: Path, manifest: dict[str, Any], counters: list[int], seed: int | None = None, zarr_store: str = ""
+) -> Iterator[str]:
     """Compare up to 16 random images with the direct sum over their source image.
 
     Yields:
@@ -35,7 +37,7 @@ def differences_from_source(root: Path, manifest: dict[str, Any], counters: list
     images = [(counter, i) for counter in counters for i in range(sizes.get(counter, 0))]
     for choice in random.choice(len(images), min(SAMPLE, len(images)), replace=False).tolist():
         counter, i = images[choice]
-        stack = load_stack(root, counter)
+        stack = load_stack(root, counter, zarr_store=zarr_store)
         descriptor = ImageDescriptor.from_dict(stack.metadata)
         written = stack.fourier[i].numpy()
         name = f"image {i} of {StackPaths(root, counter).fourier}"

@@ -17,7 +17,16 @@ from cryolike_dask.runs.manifest import MANIFEST, read_manifest
 from cryolike_dask.runs.templates import differences_from_templates, open_templates
 from cryolike_dask.settings import ZARR_NAME
 from cryolike_dask.stacks.checksums import crc32
-from cryolike_dask.stacks.files import StackPaths, load_tensor, published_counters, read_metadata, zarr_location
+from cryolike_dask.stacks.files import (
+    StackPaths,
+    UnnamedStoreError,
+    load_tensor,
+    named_store,
+    published_counters,
+    read_metadata,
+    zarr_location,
+)
+from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.tensor_file import checksum_of_data, read_layout
 from cryolike_dask.stacks.zarr_store import committed_images
 
@@ -25,7 +34,9 @@ _NORM_TOLERANCE = {"single": 1e-5, "double": 1e-12}
 _CHUNK_BYTES = 32 << 20
 
 
-def verify_output(folder: str | Path, deep: bool = False, templates: str | Path | None = None) -> list[str]:
+def verify_output(
+    folder: str | Path, deep: bool = False, templates: str | Path | None = None, *, zarr_store: str = ""
+) -> list[str]:
     """Everything that is wrong with an output folder.
 
     Checks completeness and order of the stacks, their fingerprint, checksums, shapes, finiteness, the norm 1 of each image, and the
@@ -36,12 +47,14 @@ def verify_output(folder: str | Path, deep: bool = False, templates: str | Path 
         deep: also make a random sample of images again from their source, independently of how they were made.
         templates: also compare grids, pixel size and precision with those of CryoLike's templates: their folder, or the parameter file
             that they were made with.
+        zarr_store: path or URL of the Zarr store of the run, if it is not in the folder: see `load_stack`.
 
     Returns:
         One line a problem; empty when all is well.
 
     Raises:
-        InputError: the folder holds no conversion, or the parameters of the templates cannot be read.
+        InputError: the folder holds no conversion, its store is outside it and was not named, or the parameters of the templates cannot be
+            read.
     """
     root = Path(folder).expanduser().resolve()
     compared = None if templates is None else open_templates(templates)
@@ -52,11 +65,12 @@ def verify_output(folder: str | Path, deep: bool = False, templates: str | Path 
     problems = list(_whole_run(root, manifest, counters))
     recorded = {stack["counter"]: stack for stack in (manifest or {}).get("stacks", [])}
     for counter in counters:
-        problems.extend(_stack(StackPaths(root, counter), manifest, recorded.get(counter)))
+        problems.extend(_stack(StackPaths(root, counter), manifest, recorded.get(counter), zarr_store))
     if manifest is not None and manifest["identity"]["settings"].get("output_format") == "zarr":
-        problems.extend(_committed(root, manifest["identity"]["settings"], sum(stack["n_images"] for stack in recorded.values())))
+        store = named_store(manifest["identity"]["settings"]["zarr_store"] or ZARR_NAME, root, zarr_store)
+        problems.extend(_committed(store, sum(stack["n_images"] for stack in recorded.values())))
     if deep and not problems and manifest is not None:
-        problems.extend(differences_from_source(root, manifest, counters))
+        problems.extend(differences_from_source(root, manifest, counters, zarr_store=zarr_store))
     if compared is not None:
         problems.extend(differences_from_templates(compared, root))
     return problems
@@ -80,7 +94,7 @@ def _whole_run(root: Path, manifest: dict[str, Any] | None, counters: list[int])
                 yield f"{path} belongs to no complete stack"
 
 
-def _stack(paths: StackPaths, manifest: dict[str, Any] | None, recorded: dict[str, Any] | None) -> Iterator[str]:
+def _stack(paths: StackPaths, manifest: dict[str, Any] | None, recorded: dict[str, Any] | None, zarr_store: str) -> Iterator[str]:
     name = f"stack {paths.counter:06d}"
     try:
         metadata = read_metadata(paths.metadata)
@@ -95,7 +109,7 @@ def _stack(paths: StackPaths, manifest: dict[str, Any] | None, recorded: dict[st
         tensors = [(paths.fourier, "fourier_crc32", (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)]
         if int(metadata["phys_crc32"]) >= 0:
             tensors.append((paths.physical, "phys_crc32", (n, *descriptor.n_pixels), np.dtype(np.float32)))
-        store = zarr_location(paths, metadata)
+        store = zarr_location(paths, metadata, zarr_store)
         for path, key, shape, dtype in tensors:
             array = key.removesuffix("_crc32")
             crc = int(metadata[key])
@@ -113,6 +127,8 @@ def _stack(paths: StackPaths, manifest: dict[str, Any] | None, recorded: dict[st
                 yield from _physical_images(name, tensor)
     except KeyError as error:
         yield f"{name}: {paths.metadata} lacks {error.args[0]}"
+    except UnnamedStoreError:
+        raise
     except CryolikeError as error:
         yield f"{name}: {error}"
 
@@ -130,6 +146,7 @@ def _in_store(store: str, array: str, counter: int, n: int, crc: int) -> torch.T
     import zarr
 
     try:
+        open_object_store(store)  # refuses addresses of other kinds
         images: Any = zarr.open_group(store, mode="r", zarr_format=3)[array]
         first = counter * images.shards[0]
         values = np.ascontiguousarray(images[first : first + n])
@@ -144,8 +161,7 @@ def _in_file(path: Path, crc: int) -> torch.Tensor | str:
     return _damage(path, crc) or load_tensor(path)
 
 
-def _committed(root: Path, settings: dict[str, Any], n_images: int) -> Iterator[str]:
-    store = settings["zarr_store"] or str(root / ZARR_NAME)
+def _committed(store: str, n_images: int) -> Iterator[str]:
     found = committed_images(store)
     if found != n_images:
         yield f"{store} counts {found or 0} images, but {n_images} are complete"

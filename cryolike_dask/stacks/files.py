@@ -30,7 +30,7 @@ import torch
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
-from cryolike_dask.settings import ConversionSettings
+from cryolike_dask.settings import ZARR_NAME, ConversionSettings, is_url
 from cryolike_dask.stacks.durable import sync_directory
 from cryolike_dask.stacks.zarr_store import read_images
 
@@ -52,6 +52,10 @@ PARTIAL, STAGED = ".partial", ".staged"
 LEFTOVER = "leftover"
 """The attempt that whatever an earlier run staged counts as."""
 _FOURIER = "particles_fourier_stack_"
+
+
+class UnnamedStoreError(InputError):
+    """A file, and nobody else, says that images are in a store outside its folder."""
 
 
 @dataclass(frozen=True)
@@ -183,36 +187,63 @@ class LoadedStack:
     metadata: dict[str, np.ndarray]
 
 
-def load_stack(folder: str | Path, counter: int, most: int | None = None) -> LoadedStack:
+def load_stack(folder: str | Path, counter: int, most: int | None = None, *, zarr_store: str = "") -> LoadedStack:
     """Read stack COUNTER of an output folder; its tensors are memory-mapped, or read from the Zarr store.
 
     Args:
         folder: output folder of a conversion.
         counter: number of the stack, from 0.
         most: how many of its images, the first ones; None for all.
+        zarr_store: path or URL of the Zarr store that holds the images, if it is not in the folder. What a file says of a place outside
+            the folder is never opened by itself: the folder may come from somebody else.
 
     Raises:
-        InputError: there is no such stack, or it is damaged.
+        InputError: there is no such stack, it is damaged, or its images are in a store outside the folder that was not named.
     """
     paths = StackPaths(Path(folder).expanduser(), counter)
     metadata = read_metadata(paths.metadata)
     if "zarr_store" in metadata:
-        return LoadedStack(*_load_from_store(paths, metadata, most), metadata)
+        return LoadedStack(*_load_from_store(paths, metadata, most, zarr_store), metadata)
     physical = load_tensor(paths.physical)[:most] if paths.physical.exists() else None
     return LoadedStack(load_tensor(paths.fourier)[:most], physical, metadata)
 
 
-def zarr_location(paths: StackPaths, metadata: Mapping[str, np.ndarray]) -> str:
-    """Path or URL of the Zarr store that holds a stack's images; '' if they are in `.pt` files."""
-    location = str(metadata.get("zarr_store", ""))
-    # A mere name is that of a store in the output folder, wherever that was moved.
-    return str(paths.folder / location) if location and "/" not in location else location
+def zarr_location(paths: StackPaths, metadata: Mapping[str, np.ndarray], zarr_store: str = "") -> str:
+    """Path or URL of the Zarr store that holds a stack's images; '' if they are in `.pt` files.
+
+    Args:
+        paths, metadata: of the stack.
+        zarr_store: the place that the user named, if any.
+
+    Raises:
+        UnnamedStoreError: only the file names a place outside the folder.
+    """
+    recorded = str(metadata.get("zarr_store", ""))
+    return named_store(recorded, paths.folder, zarr_store) if recorded else ""
+
+
+def named_store(recorded: str, folder: Path, zarr_store: str = "") -> str:
+    """The store that a file records, if it is in the folder, else the one that the user named.
+
+    Raises:
+        UnnamedStoreError: only the file names a place outside the folder.
+    """
+    if zarr_store:
+        return zarr_store if is_url(zarr_store) else str(Path(zarr_store).expanduser().resolve())
+    # The mere name is that of a store in the output folder, wherever that was moved.
+    if recorded == ZARR_NAME:
+        return str(folder / ZARR_NAME)
+    raise UnnamedStoreError(
+        f"The images of {folder} are said to be in a Zarr store outside it, {recorded}. Such a place is opened only when you name it, "
+        f"because the folder may come from somebody else: give zarr_store={recorded!r} (--zarr-store {recorded}), or to restack, the store "
+        "itself as the source."
+    )
 
 
 def _load_from_store(
-    paths: StackPaths, metadata: Mapping[str, np.ndarray], most: int | None
+    paths: StackPaths, metadata: Mapping[str, np.ndarray], most: int | None, zarr_store: str
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    location, descriptor = zarr_location(paths, metadata), ImageDescriptor.from_dict(dict(metadata))
+    location, descriptor = zarr_location(paths, metadata, zarr_store), ImageDescriptor.from_dict(dict(metadata))
     n = len(range(int(metadata["n_images"]))[:most])
     grid = descriptor.polar_grid
     fourier = read_images(location, "fourier", paths.counter, (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)

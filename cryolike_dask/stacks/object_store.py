@@ -99,8 +99,26 @@ class _LocalStore:
             shutil.rmtree(self.root)
 
 
+_PROTOCOLS = ("s3", "gs", "abfs", "az", "http", "https", "file", "memory")
+
+
+def _refuse_protocol(url: str) -> None:
+    """fsspec knows protocols that read other addresses out of what they fetch, or that are chained, `simplecache::s3://...`.
+
+    Raises:
+        InputError: the URL is of no kind that a store can be at.
+    """
+    protocol = url.partition("://")[0]
+    if protocol not in _PROTOCOLS or "::" in url:
+        raise InputError(
+            f"{url} is no address that a Zarr store can be at. Give one that begins with {', '.join(f'{p}://' for p in _PROTOCOLS)}, or "
+            "a path."
+        )
+
+
 class _RemoteStore:
     def __init__(self, url: str) -> None:
+        _refuse_protocol(url)
         import fsspec
 
         self.url = url

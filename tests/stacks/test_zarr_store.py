@@ -141,8 +141,8 @@ def test_a_store_elsewhere_and_the_records_in_the_folder(data: Any, truth: Array
     report = as_zarr(data, tmp_path / "out", zarr_store=str(tmp_path / "elsewhere")).run()
     assert report.store == str(tmp_path / "elsewhere")
     np.testing.assert_array_equal(open_store(report.store).fourier.compute(), truth["fourier"])
-    np.testing.assert_array_equal(load_stack(tmp_path / "out", 5).fourier.numpy(), truth["fourier"][40:])
-    assert verify_output(tmp_path / "out", deep=True) == []
+    np.testing.assert_array_equal(load_stack(tmp_path / "out", 5, zarr_store=report.store).fourier.numpy(), truth["fourier"][40:])
+    assert verify_output(tmp_path / "out", deep=True, zarr_store=report.store) == []
 
 
 def test_overwriting_leaves_nothing_of_the_old_store(data: Any, tmp_path: Path) -> None:
