@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 SOURCES = sorted((ROOT / "cryolike_dask").rglob("*.py"))
 # test_leopard_em_page.py runs leopard-em.md, with the micrographs it needs.
-PAGES = sorted(page for page in DOCS.rglob("*.md") if page.name != "leopard-em.md" and "_build" not in page.parts)
+GUIDE = (page for page in DOCS.rglob("*.md") if page.name != "leopard-em.md" and "_build" not in page.parts)
+PAGES = [*sorted(GUIDE), ROOT / "CONTRIBUTING.md"]
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 BOX, PIXEL_SIZE = 256, 1.06  # as the pages say
 
@@ -56,7 +57,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_commands_and_python_of_a_page_run(
     page: Path,
     inputs: Path,
