@@ -12,6 +12,7 @@ from cryolike_dask.particles.cryosparc_columns import (
     BLOB_REQUIRED,
     WANTED,
     fill_ctf,
+    fill_image_size,
     fill_images,
     fill_pixel_size,
     notes_on_sign,
@@ -47,6 +48,7 @@ def particles_from_cryosparc(file_cs: str | os.PathLike[str], folder_cryosparc: 
     groups, warnings = fill_ctf(rows, table)
     files = fill_images(rows, table, folder_cryosparc)
     warnings += fill_pixel_size(rows, table)
+    fill_image_size(rows, table)
     rows["row"] = np.arange(len(rows))
     source = Source("cryosparc", table.path, notes=notes_on_sign(table))
     return ParticleTable(rows, files, (source,), groups, tuple(warnings))

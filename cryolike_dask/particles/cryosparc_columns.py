@@ -11,12 +11,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.formatting import plural
 from cryolike_dask.metadata.optics import check_optics
 from cryolike_dask.particles.cryosparc_table import CsTable, borrow_columns
 from cryolike_dask.particles.image_paths import resolve_image_paths
 
 BLOB_REQUIRED = ("blob/path", "blob/idx")
-BLOB = (*BLOB_REQUIRED, "blob/psize_A", "blob/sign")
+BLOB = (*BLOB_REQUIRED, "blob/psize_A", "blob/shape", "blob/sign")
 
 _CTF = {
     "defocus_u": "ctf/df1_A",
@@ -35,7 +36,7 @@ _PHASE_SHIFT, _GROUP = "ctf/phase_shift_rad", "ctf/exp_group_id"
 CTF = (*_CTF.values(), *_CONTRAST, _PHASE_SHIFT, _GROUP)
 
 WANTED = ("uid", *BLOB, *CTF)
-_OPTIONAL = ("uid", "blob/psize_A", "blob/sign", _PHASE_SHIFT, _GROUP)
+_OPTIONAL = ("uid", "blob/psize_A", "blob/shape", "blob/sign", _PHASE_SHIFT, _GROUP)
 
 
 def with_ctf(table: CsTable) -> CsTable:
@@ -86,8 +87,29 @@ def fill_pixel_size(rows: npt.NDArray[np.void], table: CsTable) -> list[str]:
             f"{table.where(row, 'blob/psize_A')} is {stated[row]}: the pixel size must be a positive number of Angstrom."
         )
     rows["pixel_size"] = np.where(stated > 0, stated, np.nan)
-    unstated = int(np.count_nonzero(~(stated > 0)))
-    return [f"{table.path} states no pixel size (blob/psize_A is 0) for {unstated} particles."] if unstated else []
+    unstated = np.flatnonzero(~(stated > 0))
+    if not len(unstated):
+        return []
+    row = int(unstated[0])
+    where = table.where(row, "blob/psize_A")
+    return [f"{where} is {stated[row]:g}: the table states no pixel size for {plural(len(unstated), 'particle')}."]
+
+
+def fill_image_size(rows: npt.NDArray[np.void], table: CsTable) -> None:
+    """Write the rows and columns of the images, where the table states them.
+
+    Raises:
+        InputError: the column does not hold two whole numbers for each particle.
+    """
+    if "blob/shape" not in table:
+        return
+    shape = table["blob/shape"]
+    if shape.dtype.kind not in "iu" or shape.shape != (len(table), 2):
+        raise InputError(
+            f"The column blob/shape of {table.path} holds {shape.shape[1:] or 'one'} values of type {shape.dtype}: two whole numbers are "
+            "needed, the rows and columns of the image."
+        )
+    rows["box_rows"], rows["box_columns"] = np.clip(shape, 0, np.iinfo(np.int32).max).T
 
 
 def notes_on_sign(table: CsTable) -> tuple[str, ...]:

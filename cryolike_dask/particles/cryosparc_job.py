@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -12,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.mrc.reader import ImageFile, scan_headers
+from cryolike_dask.formatting import plural
+from cryolike_dask.particles.cryosparc_batches import Batches, batch_number, find_batches, listed
 from cryolike_dask.particles.cryosparc_columns import (
     BLOB,
     BLOB_REQUIRED,
     WANTED,
     fill_ctf,
+    fill_image_size,
     fill_pixel_size,
     image_indexes,
     notes_on_sign,
@@ -28,30 +29,6 @@ from cryolike_dask.particles.cryosparc_table import CsTable, positions_of, read_
 from cryolike_dask.particles.table import ParticleTable, Source, new_rows
 
 ORDER_NOT_VERIFIED = "order not verified"
-
-_KINDS = {"restack": "restacked", "downsample": "downsample"}  # folder, and how its files end; the first one with files is used
-_FILE_NAME = "batch_{number}_{ending}.mrc"
-
-
-@dataclass(frozen=True)
-class _Batches:
-    """The image files of a job, in order of their numbers, up to the first gap.
-
-    Args:
-        folder: where they are.
-        pattern: what their names look like; its one group is the number.
-        files: their headers; file k has number k.
-        beyond_gap: names of the files that come after a gap in the numbers.
-    """
-
-    folder: str
-    pattern: re.Pattern[str]
-    files: tuple[ImageFile, ...]
-    beyond_gap: tuple[str, ...]
-
-    @property
-    def n_images(self) -> int:
-        return sum(file.n_images for file in self.files)
 
 
 @dataclass(frozen=True)
@@ -97,7 +74,7 @@ def particles_from_cryosparc_job(
     if n_images_max is not None and n_images_max < 1:
         raise InputError(f"n_images_max is {n_images_max}: give the largest number of images, at least 1, or None for all.")
     table = with_ctf(read_cs(_table_path(directory, job_number), WANTED))
-    batches = _find_batches(directory)
+    batches = find_batches(directory)
     _compare_counts(table, batches, n_images_max)
     located = _locate_by_uid(table, batches)
     rows = new_rows(len(table))
@@ -115,16 +92,17 @@ def particles_from_cryosparc_job(
     else:
         rows["file"], rows["index"] = located.file, located.index
         warnings += fill_pixel_size(rows, located.blob)
+        fill_image_size(rows, located.blob)
         rows, notes = rows[located.has_image], notes_on_sign(located.blob)
     rows = rows[:n_images_max]
     if batches.beyond_gap:
-        missing = _FILE_NAME.format(number=len(batches.files), ending=_KINDS[os.path.basename(batches.folder)])
         warnings.append(
-            f"{batches.folder} has no {missing}: reading stops there, and {len(batches.beyond_gap)} later files "
-            f"({_some(batches.beyond_gap)}) are not read."
+            f"{batches.folder} has no {batches.missing}: reading stops there. Not read: {plural(len(batches.beyond_gap), 'later file')} "
+            f"({listed(batches.beyond_gap)})."
         )
     if len(rows) < len(table):
-        warnings.append(f"{len(table) - len(rows)} of the {len(table)} rows of {table.path} are unused.")
+        n_unused = len(table) - len(rows)
+        warnings.append(f"{n_unused} of the {len(table)} rows of {table.path} {'is' if n_unused == 1 else 'are'} unused.")
     files = tuple(file.path for file in batches.files)
     return ParticleTable(rows, files, (Source("cryosparc-job", table.path, notes=notes),), groups, tuple(warnings))
 
@@ -154,7 +132,7 @@ def _job_directory(folder: str | os.PathLike[str], job_number: int) -> str:
     directory = parent / f"J{job_number}"
     if not directory.is_dir():
         others = sorted(path.name for path in parent.glob("J*") if path.is_dir()) if parent.is_dir() else []
-        there = f"there are {_some(others)}" if others else "there is no job directory at all"
+        there = f"there are {listed(others)}" if others else "there is no job directory at all"
         raise InputError(
             f"The job directory {directory} does not exist; in {parent} {there}. Check folder_cryosparc and job_number."
         )
@@ -170,47 +148,11 @@ def _table_path(directory: str, job_number: int) -> str:
     if len(found) == 1:
         return found[0]
     others = [os.path.basename(other) for other in sibling_tables(path)]
-    hint = f" Of the tables there ({_some(others)}), one with blob/path can be converted as an indexed .cs file." if others else ""
+    hint = f" Of the tables there ({listed(others)}), one with blob/path can be converted as an indexed .cs file." if others else ""
     raise InputError(f"The job directory has no table {path}. Copy it there from the CryoSPARC project.{hint}")
 
 
-def _find_batches(directory: str) -> _Batches:
-    for kind, ending in _KINDS.items():
-        folder = os.path.join(directory, kind)
-        pattern = re.compile(rf"batch_([0-9]+)_{ending}\.mrcs?")
-        names = [name for name in os.listdir(folder) if _number(pattern, name) >= 0] if os.path.isdir(folder) else []
-        if names:
-            return _read_batches(folder, pattern, names)
-    looked_for = " nor ".join(
-        os.path.join(directory, kind, _FILE_NAME.format(number="NUMBER", ending=ending)) for kind, ending in _KINDS.items()
-    )
-    raise InputError(f"There are no image files in the job directory: neither {looked_for}. Check the job number.")
-
-
-def _read_batches(folder: str, pattern: re.Pattern[str], names: list[str]) -> _Batches:
-    by_number: dict[int, str] = {}
-    for name in sorted(names):
-        earlier = by_number.setdefault(_number(pattern, name), name)
-        if earlier != name:
-            raise InputError(
-                f"{folder} has two files with one number, {earlier} and {name}. Take away the one that does not belong."
-            )
-    if 0 not in by_number:
-        first = by_number[min(by_number)]
-        raise InputError(
-            f"{folder} has no file with number 0, where the sequence starts; the first is {first}. Copy the missing files."
-        )
-    n_files = next(number for number in range(len(by_number) + 1) if number not in by_number)
-    paths = [os.path.join(folder, by_number[number]) for number in range(n_files)]
-    files = scan_headers(paths)
-    gone = [path for path, file in zip(paths, files, strict=True) if file is None]
-    if gone:
-        raise InputError(f"Image files cannot be opened: {_some(gone)}. Check that the links in the job directory lead to files.")
-    beyond = tuple(by_number[number] for number in sorted(by_number) if number >= n_files)
-    return _Batches(folder, pattern, tuple(file for file in files if file is not None), beyond)
-
-
-def _compare_counts(table: CsTable, batches: _Batches, n_images_max: int | None) -> None:
+def _compare_counts(table: CsTable, batches: Batches, n_images_max: int | None) -> None:
     n_rows, n_images = len(table), batches.n_images
     ends_early = bool(batches.beyond_gap) or (n_images_max is not None and n_images_max <= n_images)
     if n_images > n_rows or (n_rows > n_images and not ends_early):
@@ -223,13 +165,13 @@ def _compare_counts(table: CsTable, batches: _Batches, n_images_max: int | None)
         )
 
 
-def _sequence(batches: _Batches) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _sequence(batches: Batches) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """File and index of every image, one file after the other."""
     counts = [file.n_images for file in batches.files]
     return np.repeat(np.arange(len(counts)), counts), np.concatenate([np.arange(count) for count in counts])
 
 
-def _locate_by_uid(table: CsTable, batches: _Batches) -> _Located | None:
+def _locate_by_uid(table: CsTable, batches: Batches) -> _Located | None:
     """The image of each row by the first table of the job that records these files; None when there is no such table."""
     if "uid" not in table:
         return None
@@ -237,7 +179,7 @@ def _locate_by_uid(table: CsTable, batches: _Batches) -> _Located | None:
         if not other.has("uid", *BLOB_REQUIRED):
             continue
         recorded, code = recorded_paths(other)
-        number_of = np.array([_batch_number(path, batches) for path in recorded], dtype=np.int64)
+        number_of = np.array([batch_number(path, batches) for path in recorded], dtype=np.int64)
         if np.all(number_of < 0):
             continue
         position = np.arange(len(table)) if other is table else positions_of(table["uid"], other["uid"])
@@ -255,7 +197,7 @@ def _locate_by_uid(table: CsTable, batches: _Batches) -> _Located | None:
 
 
 def _refuse_ambiguous(
-    table: CsTable, other: CsTable, batches: _Batches, file: npt.NDArray[np.int64], index: npt.NDArray[np.int64]
+    table: CsTable, other: CsTable, batches: Batches, file: npt.NDArray[np.int64], index: npt.NDArray[np.int64]
 ) -> None:
     """Every image must belong to exactly one row."""
     first = np.cumsum([0, *(header.n_images for header in batches.files)])
@@ -283,22 +225,3 @@ def _refuse_skipping(table: CsTable, other: CsTable, accounted_for: npt.NDArray[
             f"{table.path}, particle {int(without[0]) + 1} has no image in the job directory, by its uid in {other.path}, though later "
             "particles have. Copy the missing image files or the job's tables again."
         )
-
-
-def _batch_number(path: str, batches: _Batches) -> int:
-    """The number of the batch file that a recorded path means, -1 when it means another file, such as one of another job."""
-    directory, kind = os.path.split(batches.folder)
-    *parents, name = path.split("/")
-    same_folder = parents[-1:] in ([], [kind])
-    same_job = not re.fullmatch(r"J[0-9]+", parents[-2] if len(parents) > 1 else "") or parents[-2] == os.path.basename(directory)
-    return _number(batches.pattern, name) if same_folder and same_job else -1
-
-
-def _number(pattern: re.Pattern[str], name: str) -> int:
-    """The number in the name of a batch file, -1 for another name."""
-    match = pattern.fullmatch(name)
-    return int(match[1]) if match else -1
-
-
-def _some(names: list[str] | tuple[str, ...]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.formatting import plural
 from cryolike_dask.mrc.reader import read_header
 from cryolike_dask.particles.image_paths import resolve_image_paths
 from cryolike_dask.particles.star_columns import COLUMNS, describe_particles
@@ -63,8 +65,8 @@ def particles_from_paired_star_and_mrc_files(
 ) -> ParticleTable:
     """The particles of MRC files, each described by its own STAR file: row i of the table is image i of the file.
 
-    Viewing angles and pixel sizes of these tables are ignored. MRC files that do not exist are left to the planning of a
-    conversion, which lists all of them.
+    Viewing angles and pixel sizes of these tables are not used, with a warning where they are there. MRC files that do not exist
+    are left to the planning of a conversion, which lists all of them.
 
     Args:
         particle_file_list: MRC files.
@@ -76,8 +78,8 @@ def particles_from_paired_star_and_mrc_files(
         One row an image, one source a pair.
 
     Raises:
-        InputError: the lists are empty or of different length, a table is unreadable or inconsistent, or a table and its
-            MRC file disagree about the number of images.
+        InputError: the lists are empty or of different length, a table is unreadable or inconsistent, a table and its MRC file
+            disagree about the number of images, or a table names its images in another order.
     """
     for name, paths in (("particle_file_list", particle_file_list), ("star_file_list", star_file_list)):
         if isinstance(paths, str | os.PathLike):
@@ -89,15 +91,35 @@ def particles_from_paired_star_and_mrc_files(
             f"particle_file_list has {len(particle_file_list)} files and star_file_list has {len(star_file_list)}: each MRC file "
             "needs its own STAR file, in the same order."
         )
-    return ParticleTable.concatenate(
+    unused: dict[str, str] = {}
+    others: list[str] = []
+    table = ParticleTable.concatenate(
         [
-            _pair(_absolute(mrc_file), _absolute(star_file), defocus_angle_is_degree, phase_shift_is_degree)
+            _pair(_absolute(mrc_file), _absolute(star_file), defocus_angle_is_degree, phase_shift_is_degree, unused, others)
             for mrc_file, star_file in zip(particle_file_list, star_file_list, strict=True)
         ]
     )
+    warnings = list(table.warnings)
+    if unused:
+        warnings.append(
+            f"{' and '.join(unused)} of the tables ({next(iter(unused.values()))} is the first) are not used in a paired conversion. "
+            "`convert star` uses them, where the tables name their images."
+        )
+    if others:
+        more = f" (and so with {plural(len(others) - 1, 'more table')})" if len(others) > 1 else ""
+        warnings.append(f"{others[0]}{more}: check that each table belongs to its images.")
+    return replace(table, warnings=tuple(warnings))
 
 
-def _pair(mrc_file: Path, star_file: Path, defocus_angle_is_degree: bool, phase_shift_is_degree: bool) -> ParticleTable:
+def _pair(
+    mrc_file: Path,
+    star_file: Path,
+    defocus_angle_is_degree: bool,
+    phase_shift_is_degree: bool,
+    unused: dict[str, str],
+    others: list[str],
+) -> ParticleTable:
+    """One pair. Columns that are not used are added to `unused`, with a table, and a table that names another file to `others`."""
     particles, optics, warnings = read_star_tables(star_file, COLUMNS)
     description = describe_particles(
         particles,
@@ -106,6 +128,10 @@ def _pair(mrc_file: Path, star_file: Path, defocus_angle_is_degree: bool, phase_
         phase_shift_is_degree=phase_shift_is_degree,
         geometry=False,
     )
+    for column in description.unused:
+        unused.setdefault(column, str(star_file))
+    if "ImageName" in particles:
+        others += _refuse_other_order(particles, mrc_file)
     n_rows = len(particles)
     if mrc_file.exists() and (n_images := read_header(mrc_file).n_images) != n_rows:
         raise InputError(
@@ -122,6 +148,25 @@ def _pair(mrc_file: Path, star_file: Path, defocus_angle_is_degree: bool, phase_
     )
 
 
+def _refuse_other_order(particles: StarTable, mrc_file: Path) -> list[str]:
+    """Refuse rows that name images in another order than that of the file. Returns what to say where they name another file."""
+    names = particles.text("ImageName")
+    numbers, at_signs, paths = zip(*(name.rpartition("@") for name in names), strict=True)
+    wrong = [row for row, number in enumerate(numbers) if not _is_number(number) or int(number) != row + 1]
+    if any(at_signs) and wrong:
+        raise InputError(
+            f"{particles.path}: rlnImageName is {decode(names[wrong[0]])} in {particles.where(wrong)} of 'data_{particles.block}', but "
+            f"in a paired conversion row {wrong[0] + 1} describes image {wrong[0] + 1} of {mrc_file}: images would get the CTF of others. "
+            "Convert the table by the images it names (`convert star`), or remove rlnImageName if the order of the rows is right."
+        )
+    name_of = {os.path.basename(_FORMAT_SUFFIX.sub("", decode(path))) for path in set(paths)}
+    foreign = sorted(name_of - {mrc_file.name, mrc_file.name.removesuffix(".gz").removesuffix(".bz2")})
+    if not foreign:
+        return []
+    more = f" and {plural(len(foreign) - 1, 'more file')}" if len(foreign) > 1 else ""
+    return [f"{particles.path} names images of {foreign[0]}{more}, but the images are read from {mrc_file}"]
+
+
 def _images(particles: StarTable, folder_mrc: str | Path) -> tuple[tuple[str, ...], npt.NDArray[np.intp], npt.NDArray[np.int64]]:
     """Image files, and for each particle the position of its file among them and its index in it, counted from 0."""
     if "ImageName" not in particles:
@@ -133,8 +178,7 @@ def _images(particles: StarTable, folder_mrc: str | Path) -> tuple[tuple[str, ..
     names = particles.text("ImageName")
     numbers = [name.partition("@")[0] for name in names]
     recorded, paths = pd.factorize(np.array([name.partition("@")[2] for name in names], dtype=object))
-    in_range = [number.isdecimal() and number.isascii() and len(number) <= _MOST_DIGITS for number in numbers]
-    bad = np.flatnonzero(~np.array(in_range) | np.array([not path for path in paths])[recorded])
+    bad = np.flatnonzero(~np.array([_is_number(number) for number in numbers]) | np.array([not path for path in paths])[recorded])
     if len(bad):
         raise InputError(_about_image_name(particles, bad, decode(names[bad[0]])))
     index = np.fromiter(map(int, numbers), np.int64, len(numbers)) - 1
@@ -149,6 +193,10 @@ def _images(particles: StarTable, folder_mrc: str | Path) -> tuple[tuple[str, ..
     resolved = resolve_image_paths(plain, folder_mrc, particles.path)
     position = np.array([files.setdefault(file, len(files)) for file in resolved])
     return tuple(files), position[recorded], index
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and text.isascii() and len(text) <= _MOST_DIGITS
 
 
 def _about_image_name(particles: StarTable, bad: npt.NDArray[np.intp], name: str) -> str:

@@ -36,14 +36,19 @@ _CHECKED = {
     "defocus_v": "rlnDefocusV",
 }
 _VIEWING_ANGLES = {"AngleRot": "angle_rotation", "AngleTilt": "angle_tilt", "AnglePsi": "angle_psi"}
-_PIXEL_SIZE = ("ImagePixelSize", "DetectorPixelSize", "Magnification", "MicrographPixelSize")
+_PIXEL_SIZE = ("ImagePixelSize", "PixelSize", "DetectorPixelSize", "Magnification", "MicrographPixelSize")
+_IMAGE_SIZE = "ImageSize"
+_GEOMETRY = (*_VIEWING_ANGLES, "ImagePixelSize", "PixelSize", "DetectorPixelSize")
 _PREMULTIPLIED = "CtfDataAreCtfPremultiplied"
 _GROUP, _GROUP_NAME = "OpticsGroup", "OpticsGroupName"
 
-COLUMNS = frozenset((*_REQUIRED, *_DEFAULTS, *_VIEWING_ANGLES, *_PIXEL_SIZE, _PREMULTIPLIED, _GROUP, _GROUP_NAME, "ImageName"))
+COLUMNS = frozenset(
+    (*_REQUIRED, *_DEFAULTS, *_VIEWING_ANGLES, *_PIXEL_SIZE, _IMAGE_SIZE, _PREMULTIPLIED, _GROUP, _GROUP_NAME, "ImageName")
+)
 """The columns with a meaning here, without 'rln'."""
 
 _BELIEVABLE_PIXEL = (0.2, 50.0)  # Angstrom: what detector pixel size and magnification may amount to
+_LARGEST_IMAGE = 65535  # pixels along an edge: as in image headers
 _MISSPELT = 0.85  # likeness of names: rlnPhase_Shift and rlnPhaseShift, but not rlnAnglePsiFlip and rlnAnglePsi
 _ROUNDING = 1e-6  # relative: writers keep six digits
 
@@ -57,12 +62,14 @@ class Description:
         optics_groups: names that `rows['optics_group']` points to.
         notes: facts for the record.
         warnings: what the user should know.
+        unused: columns of viewing angles and pixel sizes that are there and were not to be taken.
     """
 
     rows: npt.NDArray[np.void]
     optics_groups: tuple[str, ...]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,6 +158,8 @@ def describe_particles(
             if column in columns:
                 rows[name] = np.radians(columns.numbers(column))
         rows["pixel_size"] = _pixel_size(columns, warnings)
+    unused = () if geometry else tuple(f"rln{column}" for column in _GEOMETRY if column in columns)
+    rows["box_rows"] = rows["box_columns"] = _image_size(columns)
     rows["row"] = np.arange(len(particles))
     rows["optics_group"], groups = (columns.group, _group_names(optics)) if optics is not None else _groups_by_value(rows)
     notes: tuple[str, ...] = ()
@@ -160,7 +169,7 @@ def describe_particles(
             f"{particles.path}: rln{_PREMULTIPLIED} is set for {len(affected):,} of {len(particles):,} particles: their images are "
             "already multiplied by the CTF, which the comparison with templates must take into account."
         )
-    return Description(rows, groups, notes, tuple(warnings))
+    return Description(rows, groups, notes, tuple(warnings), unused)
 
 
 def _optics_rows(particles: StarTable, optics: StarTable | None) -> npt.NDArray[np.int32]:
@@ -200,27 +209,32 @@ def _group_names(optics: StarTable) -> tuple[str, ...]:
 
 
 def _groups_by_value(rows: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
-    """Groups of equal voltage, Cs and contrast, in the order in which they occur; without a name if there is only one."""
+    """Groups of equal voltage, Cs and contrast, in the order in which they occur; without a name if there is only one.
+
+    Their names say where they first appear: what they are, messages about mixed optics say themselves.
+    """
     values = pd.DataFrame({name: rows[name] for name in ("voltage", "spherical_aberration", "amplitude_contrast")})
     group = values.groupby(list(values.columns), sort=False).ngroup().to_numpy().astype(np.int32)
-    distinct = values.drop_duplicates().to_numpy()
-    if len(distinct) == 1:
+    first = values.drop_duplicates().index.tolist()
+    if len(first) == 1:
         return group, ("",)
-    return group, tuple(f"{voltage:g} kV, Cs {cs:g} mm, contrast {contrast:g}" for voltage, cs, contrast in distinct)
+    return group, tuple(f"group {number}, first in row {row + 1}" for number, row in enumerate(first, start=1))
 
 
 def _pixel_size(columns: _Columns, warnings: list[str]) -> npt.NDArray[np.float64]:
     """(n,) Angstrom of the images, NaN where the tables do not say."""
     path = columns.particles.path
-    if "ImagePixelSize" in columns:
-        size = columns.numbers("ImagePixelSize")
-        bad = np.flatnonzero(size <= 0)
-        if len(bad):
-            raise InputError(
-                f"{path}: rlnImagePixelSize must be positive, but is {size[bad[0]]:g} in {columns.where(bad)}. Correct it, or "
-                "remove the column and give the pixel size yourself."
+    stated = {column: _positive(columns, column) for column in ("ImagePixelSize", "PixelSize") if column in columns}
+    if len(stated) == 2:
+        of_images, other = stated.values()
+        differing = np.flatnonzero(~np.isclose(of_images, other, rtol=1e-4, atol=0))
+        if len(differing):
+            warnings.append(
+                f"{path}: rlnImagePixelSize {of_images[differing[0]]:g} is used and not rlnPixelSize {other[differing[0]]:g} in "
+                f"{columns.where(differing)}."
             )
-        return size
+    if stated:
+        return next(iter(stated.values()))
     unknown = np.full(len(columns.particles), np.nan)
     if "DetectorPixelSize" in columns and "Magnification" in columns:
         detector, magnification = columns.numbers("DetectorPixelSize"), columns.numbers("Magnification")
@@ -242,6 +256,31 @@ def _pixel_size(columns: _Columns, warnings: list[str]) -> npt.NDArray[np.float6
             "size of the images (rlnImagePixelSize)."
         )
     return unknown
+
+
+def _positive(columns: _Columns, column: str) -> npt.NDArray[np.float64]:
+    size = columns.numbers(column)
+    bad = np.flatnonzero(size <= 0)
+    if len(bad):
+        raise InputError(
+            f"{columns.particles.path}: rln{column} must be positive, but is {size[bad[0]]:g} in {columns.where(bad)}. Correct it, or "
+            "remove the column and give the pixel size yourself."
+        )
+    return size
+
+
+def _image_size(columns: _Columns) -> npt.NDArray[np.int32]:
+    """(n,) pixels along the edge of the images, 0 where the tables do not say."""
+    if _IMAGE_SIZE not in columns:
+        return np.zeros(len(columns.particles), np.int32)
+    size = columns.numbers(_IMAGE_SIZE)
+    bad = np.flatnonzero((size < 1) | (size != np.floor(size)) | (size > _LARGEST_IMAGE))
+    if len(bad):
+        raise InputError(
+            f"{columns.where_optics('rlnImageSize', bad)} is {size[bad[0]]:g}, which is no number of pixels along an edge of an image. "
+            "Correct it, or remove the column."
+        )
+    return size.astype(np.int32)
 
 
 def _suggestion(particles: StarTable, optics: StarTable | None, column: str) -> str:

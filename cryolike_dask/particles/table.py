@@ -32,6 +32,8 @@ PARTICLE_DTYPE = np.dtype(
         ("angle_tilt", np.float64),  # radians; NaN: not stated
         ("angle_psi", np.float64),  # radians; NaN: not stated
         ("pixel_size", np.float64),  # Angstrom, of the images as they lie on disk; NaN: not stated
+        ("box_rows", np.int32),  # of the images as they lie on disk, pixels; 0: not stated
+        ("box_columns", np.int32),  # of the images as they lie on disk, pixels; 0: not stated
         ("uid", np.uint64),  # cryoSPARC's identity; 0: none
         ("optics_group", np.int32),  # position in ParticleTable.optics_groups
         ("source", np.int32),  # position in ParticleTable.sources

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.formatting import plural
 from cryolike_dask.mrc.boxes import boxes_outside, boxes_over_edge
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable
@@ -29,6 +31,41 @@ def refuse_wrong_indexes(table: ParticleTable, files: Sequence[ImageFile | None]
             f"{table.where(row)}: the file holds {n_images[row]:,} images. The table and the image file do not belong together, or "
             f"the file is incomplete.{more}"
         )
+
+
+def refuse_wrong_image_sizes(table: ParticleTable, files: Sequence[ImageFile | None]) -> None:
+    """Refuse particles whose table states another image size than their file has."""
+    has = {
+        axis: np.array([0 if file is None else getattr(file, f"n_{axis}") for file in files], dtype=np.int64)[table["file"]]
+        for axis in ("rows", "columns")
+    }
+    stated = (table["box_rows"] > 0) & (table["box_columns"] > 0)
+    wrong = stated & ((table["box_rows"] != has["rows"]) | (table["box_columns"] != has["columns"]))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        column = "blob/shape" if table.sources[table["source"][row]].kind.startswith("cryosparc") else "rlnImageSize"
+        more = f" (so for {plural(int(wrong.sum()) - 1, 'more particle')})" if wrong.sum() > 1 else ""
+        raise InputError(
+            f"{table.where(row)}: by {column} its image has {table['box_rows'][row]} x {table['box_columns'][row]} pixels, but the file "
+            f"has images of {has['rows'][row]} x {has['columns'][row]}{more}. The table is of other images, such as those before "
+            f"binning, and then its pixel size is wrong too. Give the table of these images, or correct {column} and the pixel size."
+        )
+
+
+def duplicate_particles(table: ParticleTable) -> list[str]:
+    """One warning for each table that lists an image, or a box of a micrograph, more than once."""
+    place = pd.DataFrame({name: table[name] for name in ("source", "file", "index", "top", "left")})
+    boxes = np.array([source.boxes is not None for source in table.sources])[table["source"]]
+    place.loc[boxes, "index"] = 0  # it numbers picks, not images
+    again = place.duplicated().to_numpy()
+    warnings = []
+    for number in np.unique(table["source"][again]).tolist():
+        rows = np.flatnonzero(again & (table["source"] == number))
+        warnings.append(
+            f"{table.sources[number].table} lists {plural(len(rows), 'particle')} again that it lists before; the first is "
+            f"particle {int(table['row'][rows[0]]) + 1}. All of them are converted. Remove repeated rows if they are not meant."
+        )
+    return warnings
 
 
 def refuse_wrong_boxes(table: ParticleTable, files: Sequence[ImageFile | None]) -> None:

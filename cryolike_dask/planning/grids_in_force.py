@@ -110,10 +110,15 @@ def _fit_to_boxes(
             )
         if (box[0] // factor, box[1] // factor) != descriptor.n_pixels and not (factor > 1 and box == descriptor.n_pixels):
             after = f", {_size(box)} downsampled by {factor}" if factor > 1 else ""
+            wanted = (box[0] // factor, box[1] // factor)
+            advice = (
+                f"Make a descriptor with n_pixels {wanted[0]}"
+                if wanted[0] == wanted[1]
+                else f"Make one for images that are not square in Python: ImageDescriptor.from_individual_values({wanted}, PIXEL_SIZE)"
+            )
             raise InputError(
-                f"The descriptor is for images of {_size(descriptor.n_pixels)} pixels, but the images are "
-                f"{_size((box[0] // factor, box[1] // factor))} ({path}{after}). Make a descriptor with n_pixels "
-                f"{box[0] // factor if box[0] == box[1] else (box[0] // factor, box[1] // factor)}."
+                f"The descriptor is for images of {_size(descriptor.n_pixels)} pixels, but the images are {_size(wanted)} "
+                f"({path}{after}). {advice}."
             )
     return factor == 1 or descriptor.n_pixels in boxes
 
@@ -150,8 +155,7 @@ def _compare_with_descriptor(
         else " Make a descriptor with the right pixel size, or give pixel_size as an argument if you know better."
     )
     raise InputError(
-        f"The descriptor says {own[0]:g} A a pixel, but the {sizes.origin_of(row)} says {written[row]:g} A{by} for "
-        f"{table.where(row)}.{several}"
+        f"The descriptor says {own[0]:g} A a pixel, but {sizes.says(row)} {written[row]:g} A{by} for {table.where(row)}.{several}"
     )
 
 

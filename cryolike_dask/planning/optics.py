@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.formatting import plural
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.planning.checks import tables_of
 from cryolike_dask.planning.row_order import input_ends
@@ -32,7 +33,7 @@ def refuse_mixed_optics(table: ParticleTable, settings: ConversionSettings, pixe
     columns = optics_columns(table, pixel_size)
     another_source = np.diff(table["source"]) != 0
     if (changes(columns) & ~input_ends(table, settings) & ~another_source).any():
-        raise InputError(_message(table, columns))
+        raise InputError(_partly_stated(table, pixel_size) or _message(table, columns))
 
 
 def optics_columns(table: ParticleTable, pixel_size: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
@@ -48,6 +49,21 @@ def changes(columns: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.bool_]
     return changed
 
 
+def _partly_stated(table: ParticleTable, pixel_size: npt.NDArray[np.float64]) -> str:
+    """What to say when a table states the pixel size of some of its particles only; '' when each states it for all or none."""
+    for number, source in enumerate(table.sources):
+        of_table = table["source"] == number
+        without = np.flatnonzero(of_table & (pixel_size == 0))
+        stated = pixel_size[of_table & (pixel_size > 0)]
+        if len(without) and len(stated):
+            more = f" and {plural(len(without) - 1, 'more particle')}" if len(without) > 1 else ""
+            return (
+                f"{table.where(int(without[0]))}: {source.table} states no pixel size for this particle{more}, but {stated[0]:g} A for "
+                "others. Correct the table, or give the pixel size of all its images: pixel_size (--pixel-size)."
+            )
+    return ""
+
+
 def _message(table: ParticleTable, columns: Sequence[npt.NDArray[np.float64]]) -> str:
     values = np.stack(columns, axis=1)
     _, first, combination, counts = np.unique(values, axis=0, return_index=True, return_inverse=True, return_counts=True)
@@ -58,9 +74,8 @@ def _message(table: ParticleTable, columns: Sequence[npt.NDArray[np.float64]]) -
     for row, number in sorted(zip(first.tolist(), range(len(first)), strict=True)):
         voltage, aberration, contrast, size = values[row]
         pixel = f", {size:g} A a pixel" if size else ""
-        lines.append(
-            f"{', '.join(names[number])}: {voltage:g} kV, Cs {aberration:g} mm, contrast {contrast:g}{pixel} ({counts[number]:,} images)"
-        )
+        images = plural(int(counts[number]), "image")
+        lines.append(f"{', '.join(names[number])}: {voltage:g} kV, Cs {aberration:g} mm, contrast {contrast:g}{pixel} ({images})")
     return (
         f"{tables_of(table)}: a stack holds one voltage, spherical aberration, amplitude contrast and pixel size, but the particles "
         f"have {len(lines)} combinations: {'; '.join(lines[:_LISTED])}. Convert the groups separately, or let a stack end where the "

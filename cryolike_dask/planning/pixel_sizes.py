@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.formatting import plural
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.settings import ConversionSettings
@@ -47,9 +48,9 @@ class PixelSizes:
         """The places, as a phrase: several where sources differ in what they state."""
         return " and ".join(self.origins)
 
-    def origin_of(self, row: int) -> str:
-        """Where the pixel size of this row was found."""
-        return _origin_of(row, self.origins)
+    def says(self, row: int) -> str:
+        """Where the pixel size of this row was found, to begin a sentence with: 'the table says', 'the image headers say'."""
+        return _says(row, self.origins)
 
 
 def decide_pixel_sizes(table: ParticleTable, files: Sequence[ImageFile | None], settings: ConversionSettings) -> PixelSizes:
@@ -89,14 +90,15 @@ def decide_pixel_sizes(table: ParticleTable, files: Sequence[ImageFile | None], 
     if conflict.any():
         row = int(np.argmax(conflict))
         warnings.append(
-            f"The header of {table.files[table['file'][row]]} says {header[row]:g} A a pixel; the {_origin_of(row, origins)} says "
-            f"{chosen[row]:g} A, which is used ({int(conflict.sum()):,} images differ so)."
+            f"The header of {table.files[table['file'][row]]} says {header[row]:g} A a pixel; {_says(row, origins)} "
+            f"{chosen[row]:g} A, which is used ({plural(int(conflict.sum()), 'image')} so)."
         )
     return PixelSizes(chosen, {name: rows for name, rows in origins.items() if rows.any()}, tuple(warnings))
 
 
-def _origin_of(row: int, origins: Origins) -> str:
-    return next(name for name, rows in origins.items() if rows[row])
+def _says(row: int, origins: Origins) -> str:
+    origin = next(name for name, rows in origins.items() if rows[row])
+    return f"the {origin} {'say' if origin.endswith('s') else 'says'}"
 
 
 def same_pixel_sizes(sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

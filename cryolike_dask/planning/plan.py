@@ -14,7 +14,7 @@ from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable, Source, describe_particle
 from cryolike_dask.settings import ConversionSettings, fingerprint
 
-_FORMAT = 2  # of the output; a change makes older output another run
+_FORMAT = 3  # of the output; a change makes older output another run
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,13 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable
-from cryolike_dask.planning.checks import refuse_wrong_boxes, refuse_wrong_indexes, tables_of
+from cryolike_dask.planning.checks import (
+    duplicate_particles,
+    refuse_wrong_boxes,
+    refuse_wrong_image_sizes,
+    refuse_wrong_indexes,
+    tables_of,
+)
 from cryolike_dask.planning.grids_in_force import decide_grids
 from cryolike_dask.planning.headers import read_headers
 from cryolike_dask.planning.optics import refuse_mixed_optics
@@ -46,11 +52,12 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor, settings: Conve
     table, files, particles = read_headers(table, settings)
     refuse_wrong_indexes(table, files)
     refuse_wrong_boxes(table, files)
+    refuse_wrong_image_sizes(table, files)
     sizes = decide_pixel_sizes(table, files, settings)
     refuse_mixed_optics(table, settings, sizes.stated)
     grids = decide_grids(table, files, descriptor, settings, sizes)
     bounds = cut_into_stacks(table, settings, grids.pixel_size)
-    warnings = (*table.warnings, *sizes.warnings, *grids.warnings)
+    warnings = (*table.warnings, *duplicate_particles(table.take(slice(0, int(bounds[-1, 1])))), *sizes.warnings, *grids.warnings)
     for line in warnings:
         logger.warning(line)
     logger.info("Pixel size %g A, taken from the %s.", grids.descriptor.pixel_size[0], sizes.taken_from)

@@ -22,6 +22,7 @@ from tests.support.conversions import files_of
 from tests.support.cs_files import particle_columns, write_cs
 from tests.support.independent_reader import DESCRIPTOR, MAY_BE_ABSENT, PER_IMAGE, SCALARS, WrittenStack, read_arrays, read_stacks
 from tests.support.particle_sets import (
+    BOX,
     NO_PLOTS,
     PIXEL_SIZE,
     ParticleSet,
@@ -161,7 +162,7 @@ def test_without_physical_images(abc: ParticleSet, tmp_path: Path) -> None:
 
 def test_uids_of_cryosparc_are_kept(tmp_path: Path) -> None:
     images = write_images(tmp_path, {"a.mrcs": 4}, pixel_size=1.5)
-    columns = particle_columns(["a.mrcs"] * 4, [3, 1, 0, 2])
+    columns = particle_columns(["a.mrcs"] * 4, [3, 1, 0, 2], BOX)
     write_cs(tmp_path / "p.cs", columns)
     convert_particle_stacks_from_indexed_cryosparc_file(
         params(pixel_size=1.5), tmp_path / "p.cs", tmp_path, folder_output=tmp_path / "out", batch_size=3, **NO_PLOTS

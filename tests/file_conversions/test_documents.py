@@ -18,7 +18,7 @@ from cryolike_dask import (
 )
 from tests.support.cs_files import blob_columns, ctf_columns, particle_columns, uids, write_cs
 from tests.support.independent_reader import read_stacks
-from tests.support.particle_sets import ABC, NO_PLOTS, ParticleSet, assert_holds, in_sequence, params, write_images, write_star
+from tests.support.particle_sets import ABC, BOX, NO_PLOTS, ParticleSet, assert_holds, in_sequence, params, write_images, write_star
 
 
 def fft_names(n: int, folder: str = "output") -> list[str]:
@@ -78,7 +78,7 @@ def test_guide_example_into_the_current_directory(guide: ParticleSet) -> None:
 def test_guide_either_logic_applies_to_indexed_input(
     guide: ParticleSet, filetype: Any, never_combine: bool, sizes: list[int]
 ) -> None:
-    columns = particle_columns([name for name, _ in guide.listed], [index for _, index in guide.listed])
+    columns = particle_columns([name for name, _ in guide.listed], [index for _, index in guide.listed], BOX)
     columns["blob/psize_A"][:] = 2.0
     write_cs(guide.folder / "particles.cs", columns)
     converter = ParticleStackConverter("params.npz", "output", flag_plots=False)
@@ -108,7 +108,7 @@ TUTORIAL += [("somedir/file1.mrc", 1)]
 def tutorial_indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     images = write_images(tmp_path / "somedir", {"file1.mrc": 3, "file2.mrc": 10}, pixel_size=1.5)
     images |= write_images(tmp_path / "otherdir", {"file3.mrc": 10}, pixel_size=1.5, seed=1)
-    write_cs(tmp_path / "MyFile.cs", particle_columns([path for path, _ in TUTORIAL], [index for _, index in TUTORIAL]))
+    write_cs(tmp_path / "MyFile.cs", particle_columns([path for path, _ in TUTORIAL], [index for _, index in TUTORIAL], BOX))
     params(pixel_size=1.5).save(tmp_path / "my_params_file.npz")
     monkeypatch.chdir(tmp_path)
     return images
@@ -205,7 +205,11 @@ def test_format_page_job_directory_uses_no_index_of_its_table(tmp_path: Path) ->
     """Records of image files elsewhere do not count: the rows describe the images of the job directory in sequence."""
     job = tmp_path / "J4"
     images = write_images(job / "restack", RESTACKED)
-    columns = {"uid": uids(12), **blob_columns([f"J1/extract/m{i}.mrc" for i in range(12)], list(range(12))), **ctf_columns(12)}
+    columns = {
+        "uid": uids(12),
+        **blob_columns([f"J1/extract/m{i}.mrc" for i in range(12)], list(range(12)), BOX),
+        **ctf_columns(12),
+    }
     write_cs(job / "J4_passthrough_particles.cs", columns)
     convert_particle_stacks_from_cryosparc_job_directory(
         params(pixel_size=1.5), tmp_path, 4, folder_output=tmp_path / "out", **NO_PLOTS

@@ -17,6 +17,7 @@ from cryolike_dask import (
 from tests.support.cs_files import ctf_columns, particle_columns, uids, write_cs
 from tests.support.independent_reader import read_stacks
 from tests.support.particle_sets import (
+    BOX,
     NO_PLOTS,
     PIXEL_SIZE,
     ParticleSet,
@@ -33,7 +34,7 @@ def test_each_source_keeps_its_own_optics(tmp_path: Path) -> None:
     images = write_images(tmp_path, {"a.mrcs": 3, "b.mrcs": 4, "c.mrcs": 2})
     star = write_star(tmp_path / "a.star", in_sequence({"a.mrcs": 3}))
     pair = write_star(tmp_path / "b.star", in_sequence({"b.mrcs": 4}), optics=optics_table(rlnVoltage=["200"]))
-    columns = particle_columns(["c.mrcs"] * 2, [1, 0])
+    columns = particle_columns(["c.mrcs"] * 2, [1, 0], BOX)
     columns["blob/psize_A"][:] = PIXEL_SIZE
     cs = write_cs(tmp_path / "c.cs", columns)
     images |= write_images(tmp_path / "J3" / "restack", {"batch_0_restacked.mrc": 5}, seed=3)

@@ -21,6 +21,7 @@ from tests.support.cs_files import particle_columns, write_cs
 from tests.support.independent_reader import read_stacks
 from tests.support.particle_sets import (
     ABC,
+    BOX,
     NO_PLOTS,
     ParticleSet,
     assert_holds,
@@ -149,10 +150,10 @@ def test_index_out_of_range_names_file_row_and_index(tmp_path: Path) -> None:
 
 def test_cryosparc_counts_from_zero(tmp_path: Path) -> None:
     images = write_images(tmp_path, {"a.mrcs": 3})
-    write_cs(tmp_path / "good.cs", particle_columns(["a.mrcs"] * 3, [0, 2, 1]))
+    write_cs(tmp_path / "good.cs", particle_columns(["a.mrcs"] * 3, [0, 2, 1], BOX))
     options: dict[str, Any] = {"folder_output": tmp_path / "out", **NO_PLOTS}
     convert_particle_stacks_from_indexed_cryosparc_file(params(pixel_size=1.5), tmp_path / "good.cs", tmp_path, **options)
     assert_holds(read_stacks(tmp_path / "out"), images, [("a.mrcs", 0), ("a.mrcs", 2), ("a.mrcs", 1)])
-    write_cs(tmp_path / "bad.cs", particle_columns(["a.mrcs"] * 2, [1, 3]))
+    write_cs(tmp_path / "bad.cs", particle_columns(["a.mrcs"] * 2, [1, 3], BOX))
     with pytest.raises(InputError, match=r"bad\.cs, particle 2 .*holds 3 images"):
         convert_particle_stacks_from_indexed_cryosparc_file(params(pixel_size=1.5), tmp_path / "bad.cs", tmp_path)

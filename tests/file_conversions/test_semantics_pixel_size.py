@@ -78,10 +78,10 @@ def test_header_that_conflicts_with_the_argument_only_warns(tmp_path: Path) -> N
     assert any("says 3 A a pixel; the argument says 2 A" in line for line in plan.warnings)
 
 
-@pytest.mark.parametrize("origin", ["table", "image headers"])
-def test_descriptor_that_conflicts_is_refused_saying_which_says_what(tmp_path: Path, origin: str) -> None:
+@pytest.mark.parametrize(("origin", "says"), [("table", "says"), ("image headers", "say")])
+def test_descriptor_that_conflicts_is_refused_saying_which_says_what(tmp_path: Path, origin: str, says: str) -> None:
     particles = write_particle_set(tmp_path, {"a.mrcs": 3}) if origin == "table" else set_without_pixel_size(tmp_path, header=2.0)
-    refused(particles, "The descriptor says 2.1 A", f"the {origin} says 2 A", descriptor=params(pixel_size=2.1))
+    refused(particles, "The descriptor says 2.1 A", f"the {origin} {says} 2 A", descriptor=params(pixel_size=2.1))
 
 
 def test_rounding_in_a_table_does_not_change_the_descriptors_float(tmp_path: Path) -> None:

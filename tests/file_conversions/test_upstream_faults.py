@@ -115,7 +115,7 @@ def test_fault_05_index_0_and_an_index_too_large_are_refused_at_once(tmp_path: P
 @pytest.mark.parametrize("column", ["ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast"])
 def test_fault_06_all_rows_of_a_cs_file_count_for_voltage_cs_and_contrast(tmp_path: Path, column: str) -> None:
     images = write_images(tmp_path, {"a.mrcs": 5})
-    columns = particle_columns(["a.mrcs"] * 5, list(range(5)))
+    columns = particle_columns(["a.mrcs"] * 5, list(range(5)), BOX)
     columns[column][3:] *= np.float32(1.5)
     file = write_cs(tmp_path / "p.cs", columns)
     options: dict[str, Any] = {"folder_output": tmp_path / "out", **NO_PLOTS}
@@ -150,7 +150,7 @@ def test_fault_07_a_third_block_is_no_obstacle(tmp_path: Path) -> None:
 
 def test_fault_08_headers_of_cs_files_may_be_longer_than_10_kb(tmp_path: Path) -> None:
     images = write_images(tmp_path, {"a.mrcs": 2})
-    columns = particle_columns(["a.mrcs"] * 2, [1, 0])
+    columns = particle_columns(["a.mrcs"] * 2, [1, 0], BOX)
     columns |= {f"alignments_class_{k}/class_posterior": np.zeros(2, np.float32) for k in range(300)}
     file = write_cs(tmp_path / "p.cs", columns)
     with pytest.raises(ValueError, match="max_header_size"):
@@ -394,7 +394,7 @@ def test_fault_21_every_function_takes_every_option(tmp_path: Path, function: st
     arguments = write_pairs(tmp_path, {"a.mrcs": 3})
     write_images(tmp_path / "J1" / "restack", {"batch_0_restacked.mrc": 3})
     write_cs(tmp_path / "J1" / "J1_passthrough_particles.cs", {"uid": uids(3), **ctf_columns(3)})
-    columns = particle_columns(["a.mrcs"] * 3, [0, 1, 2])
+    columns = particle_columns(["a.mrcs"] * 3, [0, 1, 2], BOX)
     columns["blob/psize_A"][:] = 2
     options: dict[str, Any] = {"folder_output": tmp_path / "out", **ALL_OPTIONS}
     for _ in range(2):

@@ -149,7 +149,7 @@ def test_phase_shift_and_factors_are_read(tmp_path: Path) -> None:
 def test_without_an_optics_table_groups_follow_the_values(tmp_path: Path) -> None:
     block = with_column(SINGLE, "rlnVoltage", ["300", "200", "300", "200"])
     table = particles_from_star(write(tmp_path, text(loop("", block))))
-    assert table.optics_groups == ("300 kV, Cs 2.7 mm, contrast 0.1", "200 kV, Cs 2.7 mm, contrast 0.1")
+    assert table.optics_groups == ("group 1, first in row 1", "group 2, first in row 2")
     np.testing.assert_array_equal(table["optics_group"], [0, 1, 0, 1])
 
 

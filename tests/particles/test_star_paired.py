@@ -61,12 +61,69 @@ def test_units_of_the_angles(tmp_path: Path, defocus_angle_is_degree: bool, phas
     assert table["phase_shift"][0] == (math.radians(0.5) if phase_shift_is_degree else 0.5)
 
 
+def named(*names: str) -> str:
+    """A table that names these images, with optics."""
+    return text(loop("optics", OPTICS), loop("particles", with_column(PARTICLES, "rlnImageName", names)))
+
+
 def test_tables_with_optics_and_image_names_are_accepted(tmp_path: Path) -> None:
-    star = write(tmp_path, text(loop("optics", OPTICS), loop("particles", PARTICLES)))
+    star = write(tmp_path, named("1@x/a.mrcs", "000002@x/a.mrcs", "3@x/a.mrcs:mrcs", "4@x/a.mrcs"))
     table = particles_from_paired_star_and_mrc_files([stack(tmp_path, "a.mrcs", 4)], [star])
+    assert [line.partition(" of the tables")[0] for line in table.warnings] == ["rlnImagePixelSize"]
     np.testing.assert_array_equal(table["voltage"], [300, 200, 200, 300])
     np.testing.assert_array_equal(table["index"], [0, 1, 2, 3])
     assert table.files == (str(tmp_path / "a.mrcs"),)
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [
+        (("4@a.mrcs", "3@a.mrcs", "2@a.mrcs", "1@a.mrcs"), "4@a.mrcs in line 25 (row 1)"),
+        (("1@a.mrcs", "2@a.mrcs", "2@a.mrcs", "4@a.mrcs"), "2@a.mrcs in line 27 (row 3)"),
+        (("1@a.mrcs", "2@a.mrcs", "3@a.mrcs", "5@a.mrcs"), "5@a.mrcs in line 28 (row 4)"),
+        (("1@a.mrcs", "2@a.mrcs", "a.mrcs", "4@a.mrcs"), "a.mrcs in line 27 (row 3)"),
+        (("1@a.mrcs", "2@a.mrcs", "3000000000000000000000@a.mrcs", "4@a.mrcs"), "a.mrcs in line 27 (row 3)"),
+    ],
+)
+def test_image_names_in_another_order_are_refused(tmp_path: Path, names: tuple[str, ...], first: str) -> None:
+    star, images = write(tmp_path, named(*names)), stack(tmp_path, "a.mrcs", 4)
+    with pytest.raises(InputError) as caught:
+        particles_from_paired_star_and_mrc_files([images], [star])
+    message = str(caught.value)
+    assert f"{star}: rlnImageName is " in message
+    assert first in message
+    assert f"of {images}: images would get the CTF of others" in message
+    assert "`convert star`" in message
+
+
+def test_another_file_in_the_image_names_is_a_warning(tmp_path: Path) -> None:
+    star = write(tmp_path, named("1@old/b.mrcs", "2@old/b.mrcs", "3@old/c.mrcs", "4@old/b.mrcs"))
+    images = stack(tmp_path, "a.mrcs", 4)
+    table = particles_from_paired_star_and_mrc_files([images, images], [star, star])
+    np.testing.assert_array_equal(table["index"], [0, 1, 2, 3] * 2)
+    assert table.warnings[-1] == (
+        f"{star} names images of b.mrcs and 1 more file, but the images are read from {images} (and so with 1 more table): check that "
+        "each table belongs to its images."
+    )
+    plain = write(tmp_path, text(loop("", with_column(PLAIN, "rlnImageName", [f"{i}.mrc" for i in range(4)]))), "plain.star")
+    assert "names images of 0.mrc and 3 more files" in particles_from_paired_star_and_mrc_files([images], [plain]).warnings[-1]
+
+
+def test_the_file_itself_compressed_is_no_other_file(tmp_path: Path) -> None:
+    star = write(tmp_path, text(loop("", with_column(PLAIN, "rlnImageName", [f"{i + 1}@a.mrcs" for i in range(4)]))))
+    assert particles_from_paired_star_and_mrc_files([tmp_path / "a.mrcs.gz"], [star]).warnings == ()
+
+
+def test_angles_and_pixel_sizes_that_are_not_used_are_said_once(tmp_path: Path) -> None:
+    stars = [
+        write(tmp_path, text(loop("", with_column(PLAIN, column, "1.5"))), f"{column}.star")
+        for column in ("rlnAngleRot", "rlnPixelSize", "rlnAngleRot")
+    ]
+    table = particles_from_paired_star_and_mrc_files([stack(tmp_path, f"{i}.mrcs", 4) for i in range(3)], stars)
+    assert table.warnings == (
+        f"rlnAngleRot and rlnPixelSize of the tables ({stars[0]} is the first) are not used in a paired conversion. `convert star` uses "
+        "them, where the tables name their images.",
+    )
 
 
 def test_optics_groups_of_different_tables_stay_apart(tmp_path: Path) -> None:

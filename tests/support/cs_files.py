@@ -35,22 +35,22 @@ def ctf_columns(n: int) -> Columns:
     }
 
 
-def blob_columns(paths: Sequence[str | bytes], indexes: Sequence[int]) -> Columns:
-    """Image columns."""
+def blob_columns(paths: Sequence[str | bytes], indexes: Sequence[int], box: int = 8) -> Columns:
+    """Image columns, of images of box x box pixels."""
     encoded = [path.encode() if isinstance(path, str) else path for path in paths]
     return {
         "blob/path": np.array(encoded),
         "blob/idx": np.array(indexes, np.uint32),
-        "blob/shape": np.full((len(encoded), 2), 8, np.uint32),
+        "blob/shape": np.full((len(encoded), 2), box, np.uint32),
         "blob/psize_A": np.full(len(encoded), 1.5, np.float32),
         "blob/sign": np.full(len(encoded), -1, np.float32),
     }
 
 
-def particle_columns(paths: Sequence[str | bytes], indexes: Sequence[int]) -> Columns:
+def particle_columns(paths: Sequence[str | bytes], indexes: Sequence[int], box: int = 8) -> Columns:
     """A whole indexed table."""
     n = len(paths)
-    return {"uid": uids(n), **blob_columns(paths, indexes), **ctf_columns(n)}
+    return {"uid": uids(n), **blob_columns(paths, indexes, box), **ctf_columns(n)}
 
 
 def records(columns: Columns) -> npt.NDArray[np.void]:

@@ -1,0 +1,101 @@
+"""The image files of a cryoSPARC job directory: numbered batches."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.mrc.reader import ImageFile, scan_headers
+
+_KINDS = {"restack": "restacked", "downsample": "downsample"}  # folder, and how its files end; the first one with files is used
+_FILE_NAME = "batch_{number}_{ending}.mrc"
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The image files of a job, in order of their numbers, up to the first gap.
+
+    Args:
+        folder: where they are.
+        pattern: what their names look like; its one group is the number.
+        files: their headers; file k has number k.
+        beyond_gap: names of the files that come after a gap in the numbers.
+    """
+
+    folder: str
+    pattern: re.Pattern[str]
+    files: tuple[ImageFile, ...]
+    beyond_gap: tuple[str, ...]
+
+    @property
+    def n_images(self) -> int:
+        return sum(file.n_images for file in self.files)
+
+    @property
+    def missing(self) -> str:
+        """The name of the file that would come next."""
+        return _FILE_NAME.format(number=len(self.files), ending=_KINDS[os.path.basename(self.folder)])
+
+
+def find_batches(directory: str) -> Batches:
+    """The restacked images of a job directory, or, if there are none, the downsampled ones.
+
+    Raises:
+        InputError: there are neither, the first ones are missing, or a file cannot be used.
+    """
+    for kind, ending in _KINDS.items():
+        folder = os.path.join(directory, kind)
+        pattern = re.compile(rf"batch_([0-9]+)_{ending}\.mrcs?")
+        names = [name for name in os.listdir(folder) if _number(pattern, name) >= 0] if os.path.isdir(folder) else []
+        if names:
+            return _read_batches(folder, pattern, names)
+    looked_for = " nor ".join(
+        os.path.join(directory, kind, _FILE_NAME.format(number="NUMBER", ending=ending)) for kind, ending in _KINDS.items()
+    )
+    raise InputError(f"There are no image files in the job directory: neither {looked_for}. Check the job number.")
+
+
+def batch_number(path: str, batches: Batches) -> int:
+    """The number of the batch file that a recorded path means, -1 when it means another file, such as one of another job."""
+    directory, kind = os.path.split(batches.folder)
+    *parents, name = path.split("/")
+    same_folder = parents[-1:] in ([], [kind])
+    same_job = not re.fullmatch(r"J[0-9]+", parents[-2] if len(parents) > 1 else "") or parents[-2] == os.path.basename(directory)
+    return _number(batches.pattern, name) if same_folder and same_job else -1
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _read_batches(folder: str, pattern: re.Pattern[str], names: list[str]) -> Batches:
+    by_number: dict[int, str] = {}
+    for name in sorted(names):
+        earlier = by_number.setdefault(_number(pattern, name), name)
+        if earlier != name:
+            raise InputError(
+                f"{folder} has two files with one number, {earlier} and {name}. Take away the one that does not belong."
+            )
+    if 0 not in by_number:
+        first = by_number[min(by_number)]
+        raise InputError(
+            f"{folder} has no file with number 0, where the sequence starts; the first is {first}. Copy the missing files."
+        )
+    n_files = next(number for number in range(len(by_number) + 1) if number not in by_number)
+    paths = [os.path.join(folder, by_number[number]) for number in range(n_files)]
+    files = scan_headers(paths)
+    gone = [path for path, file in zip(paths, files, strict=True) if file is None]
+    if gone:
+        raise InputError(f"Image files cannot be opened: {listed(gone)}. Check that the links in the job directory lead to files.")
+    beyond = tuple(by_number[number] for number in sorted(by_number) if number >= n_files)
+    return Batches(folder, pattern, tuple(file for file in files if file is not None), beyond)
+
+
+def _number(pattern: re.Pattern[str], name: str) -> int:
+    """The number in the name of a batch file, -1 for another name."""
+    match = pattern.fullmatch(name)
+    return int(match[1]) if match else -1
