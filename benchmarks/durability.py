@@ -73,7 +73,7 @@ def _careless() -> Iterator[None]:
 
     replaced: dict[str, Callable[..., Any]] = {
         "os.fsync": nothing,
-        "cryolike_dask.execution.tasks.is_current": always,
+        "cryolike_dask.execution.tasks.is_active": always,
         "cryolike_dask.execution.convert_stack.find_complete_stack": nothing,
         "cryolike_dask.stacks.files.sync_directory": nothing,
         "cryolike_dask.stacks.writer.sync_file": nothing,

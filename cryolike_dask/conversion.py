@@ -29,8 +29,8 @@ from cryolike_dask.planning.summary import PlanSummary, summarize_plan
 from cryolike_dask.progress import Progress, StackProgress
 from cryolike_dask.progress_bars import progress_or_default
 from cryolike_dask.report import ConversionReport
-from cryolike_dask.runs.folder import RunFolder, acquire
-from cryolike_dask.runs.steps import StarFileWriter, begin_run, describe_run, finish_run
+from cryolike_dask.runs.folder import RunFolder, acquire_folder
+from cryolike_dask.runs.steps import StarFileWriter, begin_run, finish_run, make_report
 from cryolike_dask.settings import ConversionSettings, output_folder
 from cryolike_dask.stacks.receipt import StackReceipt
 from cryolike_dask.stacks.zarr_store import check_equal_stacks
@@ -164,12 +164,12 @@ class Conversion:
         began = time.perf_counter()
         progress = progress_or_default(progress)
         error: BaseException | None = None
-        run = acquire(self.folder)
+        run = acquire_folder(self.folder)
         try:
             with run.heartbeat():
                 outcome = self._convert(run, executor, progress, stopped or threading.Event())
             raise_failures(outcome, self.plan.n_stacks - len(outcome.published))
-            report = describe_run(self.folder, self.plan, outcome.published, outcome.warnings, time.perf_counter() - began)
+            report = make_report(self.folder, self.plan, outcome.published, outcome.warnings, time.perf_counter() - began)
             if not self.settings.flag_plots:
                 return report
             with run.changes():
@@ -213,14 +213,14 @@ class Conversion:
             def on_poll() -> None:
                 if stopped.is_set():
                     raise RunStoppedError("The conversion was cancelled.")
-                run.refuse_lost_lock()
+                run.check_lock()
                 # Not before: until now the workers had nothing to do.
                 star_file.begin()
 
             try:
                 with star_file:
                     convert_and_publish(
-                        opened, str(folder), run.token, todo, self._without_plots(kept), on_published, on_poll, outcome
+                        opened, str(folder), run.run_id, todo, self._without_plots(kept), on_published, on_poll, outcome
                     )
             except BaseException:
                 # The executor waits for tasks that have begun; they stop when the run is over.
@@ -232,7 +232,7 @@ class Conversion:
                 logger.warning("Stopped with %s left; skip_exist=True (--skip-exist) goes on from here.", left)
                 raise
         # Else stacks that failed because another run has taken over would be told as failed ones.
-        run.refuse_lost_lock(at_once=True)
+        run.check_lock(at_once=True)
         try:
             outcome.warnings += finish_run(run, plan, outcome.published.values())
         except OSError:

@@ -46,7 +46,7 @@ def convert_stack(stack: StackPlan, folder: str | Path, cancelled: Callable[[], 
     Raises:
         InputError: an image is bad, or a file has changed or ends early.
         OutputError: the output cannot be written, for instance because the disk is full.
-        RunOverError: `cancelled` said so.
+        RunStoppedError: `cancelled` said so.
     """
     folder = Path(folder)
     try:

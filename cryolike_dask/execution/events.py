@@ -44,7 +44,7 @@ def log_event(event: dict[str, Any]) -> None:
     worker.log_event(TOPIC, {"worker": worker.address, "worker_name": str(worker.name), "time": time.time(), **event})
 
 
-def stack_made(receipt: StackReceipt) -> None:
+def log_converted_stack(receipt: StackReceipt) -> None:
     """Count a stack that this process made, and log it."""
     seconds = {"read": receipt.read_seconds, "compute": receipt.compute_seconds, "write": receipt.write_seconds}
     if prometheus is not None:

@@ -6,7 +6,7 @@ r"""A conversion as a Dask graph, for `dask.compute` or as part of a larger one.
              convert k (after publish k - window)
 
 Order and bound are edges: stack k is published after stack k - 1, and begun when stack k - window is published. Tasks carry a folder, a
-token and a number; the plan waits in the output folder, below `.graph-TOKEN`, until the graph is computed.
+run ID and a number; the plan waits in the output folder, below `.graph-RUN_ID`, until the graph is computed.
 
 Any task may run again, during the graph or after it: what is published is found published.
 """
@@ -23,13 +23,13 @@ from typing import Any
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.execution.convert_stack import convert_stack
-from cryolike_dask.execution.events import stack_made
+from cryolike_dask.execution.events import log_converted_stack
 from cryolike_dask.execution.tasks import current_plan, plot_stack_task, publish_stacks_task
 from cryolike_dask.planning.input_files import refuse_changed_inputs
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.store import load_whole_plan, store_plan
-from cryolike_dask.runs.folder import RunFolder, acquire, graph_folder, is_current, refuse_output
-from cryolike_dask.runs.lock import holds_lock, take_lock
+from cryolike_dask.runs.folder import RunFolder, acquire_folder, check_output, graph_folder, is_active
+from cryolike_dask.runs.lock import acquire_lock, holds_lock
 from cryolike_dask.runs.steps import begin_run, finish_run
 from cryolike_dask.stacks.durable import make_directory
 from cryolike_dask.stacks.files import StackPaths, new_id, read_metadata
@@ -37,7 +37,7 @@ from cryolike_dask.stacks.receipt import StackReceipt
 
 logger = logging.getLogger(__name__)
 
-_LEAST_WINDOW = 64
+_MIN_WINDOW = 64
 
 
 def build_graph(plan: Plan, folder: Path, window: int | None, annotations: dict[str, Any]) -> list[Any]:
@@ -56,34 +56,34 @@ def build_graph(plan: Plan, folder: Path, window: int | None, annotations: dict[
     from dask.delayed import Delayed
     from dask.highlevelgraph import HighLevelGraph
 
-    refuse_output(folder, plan)
-    token, n = new_id(), plan.n_stacks
-    stored = graph_folder(folder, token)
-    make_directory(stored)
-    store_plan(plan, stored)
-    window = window or max(_LEAST_WINDOW, _threads_of_current_client() * 2)
-    where, run = str(folder), plan.fingerprint
-    begin, finish = f"begin-conversion-{token}", f"finish-conversion-{token}"
-    convert, publish, plot = (f"{step}-stack-{token}" for step in ("convert", "publish", "plot"))
-    tasks: dict[Any, Any] = {begin: Task(begin, _begin, where, token)}
+    check_output(folder, plan)
+    run_id, n = new_id(), plan.n_stacks
+    plan_folder = graph_folder(folder, run_id)
+    make_directory(plan_folder)
+    store_plan(plan, plan_folder)
+    window = window or max(_MIN_WINDOW, _threads_of_current_client() * 2)
+    folder_name, fingerprint = str(folder), plan.fingerprint
+    begin, finish = f"begin-conversion-{run_id}", f"finish-conversion-{run_id}"
+    convert, publish, plot = (f"{step}-stack-{run_id}" for step in ("convert", "publish", "plot"))
+    tasks: dict[Any, Any] = {begin: Task(begin, _begin, folder_name, run_id)}
     for k in range(n):
-        gate = TaskRef((publish, k - window)) if k >= window else TaskRef(begin)
-        before = [TaskRef((publish, k - 1))] if k else []
-        tasks[convert, k] = Task((convert, k), _convert, where, token, run, k, gate)
-        tasks[publish, k] = Task((publish, k), _publish, where, token, run, TaskRef((convert, k)), *before)
+        may_begin = TaskRef((publish, k - window)) if k >= window else TaskRef(begin)
+        after_previous = [TaskRef((publish, k - 1))] if k else []
+        tasks[convert, k] = Task((convert, k), _convert, folder_name, run_id, fingerprint, k, may_begin)
+        tasks[publish, k] = Task((publish, k), _publish, folder_name, run_id, fingerprint, TaskRef((convert, k)), *after_previous)
         if plan.settings.flag_plots:
-            tasks[plot, k] = Task((plot, k), _plot, where, token, TaskRef((publish, k)))
+            tasks[plot, k] = Task((plot, k), _plot, folder_name, run_id, TaskRef((publish, k)))
     last = plot if plan.settings.flag_plots else publish
-    tasks[finish] = Task(finish, _finish, where, token, List(*(TaskRef((last, k)) for k in range(n))))
+    tasks[finish] = Task(finish, _finish, folder_name, run_id, List(*(TaskRef((last, k)) for k in range(n))))
     graph = HighLevelGraph.from_collections(finish, tasks)
     if annotations:
-        only_converting = {name: _Of(convert, value) for name, value in annotations.items()}
+        only_converting = {name: _AnnotationOfTasks(convert, value) for name, value in annotations.items()}
         graph.layers[finish].annotations = only_converting
     keys = [*((last, k) for k in range(n - 1)), finish]
     return [Delayed(key, graph, layer=finish) for key in keys]
 
 
-class _Of:
+class _AnnotationOfTasks:
     """The value of an annotation for the tasks of one name, as Dask asks for it."""
 
     def __init__(self, name: str, value: Any) -> None:
@@ -102,68 +102,68 @@ def _threads_of_current_client() -> int:
         return 0
 
 
-def _begin(folder: str, token: str) -> None:
+def _begin(folder: str, run_id: str) -> None:
     path = Path(folder)
-    run, stored = RunFolder(path, token), graph_folder(path, token)
-    if not (stored / "plan.json").exists():
+    run, plan_folder = RunFolder(path, run_id), graph_folder(path, run_id)
+    if not (plan_folder / "plan.json").exists():
         return  # Finished earlier; or given up for another run, of which the next tasks tell.
-    begun = stored / "begun"
-    if begun.exists() and is_current(path, token):
-        if not holds_lock(run.lock, token):
-            take_lock(run.lock, token, of_process=False)
+    begun_marker = plan_folder / "begun"
+    if begun_marker.exists() and is_active(path, run_id):
+        if not holds_lock(run.lock, run_id):
+            acquire_lock(run.lock, run_id, tied_to_process=False)
         return
-    if holds_lock(run.lock, token):
+    if holds_lock(run.lock, run_id):
         run.lock.unlink()  # of a worker that died while it began
-    plan = load_whole_plan(stored)
-    if begun.exists():
+    plan = load_whole_plan(plan_folder)
+    if begun_marker.exists():
         plan = replace(plan, settings=replace(plan.settings, skip_exist=True, overwrite=False))
     refuse_changed_inputs(plan)
-    run = acquire(path, token)
+    run = acquire_folder(path, run_id)
     try:
         with run.heartbeat():
             begin_run(run, plan)
-        begun.touch()
+        begun_marker.touch()
     except BaseException:
         run.release()
         raise
 
 
-def _convert(folder: str, token: str, fingerprint: str, counter: int, *_after: Any) -> StackReceipt:
+def _convert(folder: str, run_id: str, fingerprint: str, counter: int, *_after: Any) -> StackReceipt:
     path = Path(folder)
-    receipt = _published(path, counter, fingerprint)
+    receipt = _find_published(path, counter, fingerprint)
     if receipt is not None:
         return receipt
-    run = RunFolder(path, token)
-    _touch(run)
+    run = RunFolder(path, run_id)
+    _touch_lock(run)
 
     def cancelled() -> bool:
-        _touch(run)
-        return not is_current(path, token)
+        _touch_lock(run)
+        return not is_active(path, run_id)
 
     try:
-        receipt = convert_stack(current_plan(path, token).stack(counter), path, cancelled)
+        receipt = convert_stack(current_plan(path, run_id).stack(counter), path, cancelled)
     except BaseException:
-        _let_others_take_over(run)
+        _release_lock(run)
         raise
-    stack_made(receipt)
+    log_converted_stack(receipt)
     return receipt
 
 
-def _publish(folder: str, token: str, fingerprint: str, receipt: StackReceipt, *_after: Any) -> StackReceipt:
+def _publish(folder: str, run_id: str, fingerprint: str, receipt: StackReceipt, *_after: Any) -> StackReceipt:
     path = Path(folder)
-    published = receipt if not receipt.attempt else _published(path, receipt.counter, fingerprint)
+    published = receipt if not receipt.attempt else _find_published(path, receipt.counter, fingerprint)
     if published is None:
         try:
-            publish_stacks_task(folder, token, (receipt.counter,), (receipt.attempt,))
+            publish_stacks_task(folder, run_id, (receipt.counter,), (receipt.attempt,))
         except BaseException:
-            _let_others_take_over(RunFolder(path, token))
+            _release_lock(RunFolder(path, run_id))
             raise
     return replace(receipt, attempt="")
 
 
-def _plot(folder: str, token: str, receipt: StackReceipt) -> StackReceipt:
+def _plot(folder: str, run_id: str, receipt: StackReceipt) -> StackReceipt:
     try:
-        plot_stack_task(folder, token, receipt.counter)
+        plot_stack_task(folder, run_id, receipt.counter)
     except (OSError, ValueError, RuntimeError) as error:
         line = f"The pictures of stack {receipt.counter:06d} could not be drawn: {error}"
         logger.warning(line)
@@ -171,22 +171,22 @@ def _plot(folder: str, token: str, receipt: StackReceipt) -> StackReceipt:
     return receipt
 
 
-def _finish(folder: str, token: str, receipts: list[StackReceipt]) -> StackReceipt:
+def _finish(folder: str, run_id: str, receipts: list[StackReceipt]) -> StackReceipt:
     path = Path(folder)
-    run, stored = RunFolder(path, token), graph_folder(path, token)
-    if is_current(path, token):
-        if not holds_lock(run.lock, token):
-            take_lock(run.lock, token, of_process=False)  # given up when a task failed, which Dask tried again
+    run, plan_folder = RunFolder(path, run_id), graph_folder(path, run_id)
+    if is_active(path, run_id):
+        if not holds_lock(run.lock, run_id):
+            acquire_lock(run.lock, run_id, tied_to_process=False)  # given up when a task failed, which Dask tried again
         with run.heartbeat():
-            warnings = finish_run(run, load_whole_plan(stored), receipts)
+            warnings = finish_run(run, load_whole_plan(plan_folder), receipts)
         for line in warnings:
             logger.warning(line)
-        shutil.rmtree(stored)
+        shutil.rmtree(plan_folder)
         run.release()
     return receipts[-1]
 
 
-def _published(folder: Path, counter: int, fingerprint: str) -> StackReceipt | None:
+def _find_published(folder: Path, counter: int, fingerprint: str) -> StackReceipt | None:
     """The receipt of a stack that this graph, or the run that it resumes, has published."""
     paths = StackPaths(folder, counter)
     if not paths.metadata.exists():
@@ -203,14 +203,14 @@ def _published(folder: Path, counter: int, fingerprint: str) -> StackReceipt | N
         return None
 
 
-def _touch(run: RunFolder) -> None:
+def _touch_lock(run: RunFolder) -> None:
     with suppress(OSError):
-        if holds_lock(run.lock, run.token):
+        if holds_lock(run.lock, run.run_id):
             os.utime(run.lock)
 
 
-def _let_others_take_over(run: RunFolder) -> None:
-    """After a failure the graph is most likely given up; a task that Dask tries again still finds its token."""
+def _release_lock(run: RunFolder) -> None:
+    """After a failure the graph is most likely given up; a task that Dask tries again still finds its run ID."""
     with suppress(OSError):
-        if holds_lock(run.lock, run.token):
+        if holds_lock(run.lock, run.run_id):
             run.lock.unlink()

@@ -21,8 +21,8 @@ from cryolike_dask.planning.planner import plan_restacking
 from cryolike_dask.progress import Progress, StackProgress
 from cryolike_dask.progress_bars import progress_or_default
 from cryolike_dask.report import ConversionReport
-from cryolike_dask.runs.folder import RunFolder, acquire
-from cryolike_dask.runs.steps import begin_run, describe_run, finish_run
+from cryolike_dask.runs.folder import RunFolder, acquire_folder
+from cryolike_dask.runs.steps import begin_run, finish_run, make_report
 from cryolike_dask.runs.stored_particles import StoredParticles, open_particles
 from cryolike_dask.settings import ConversionSettings, OutputFormat, output_folder
 from cryolike_dask.stacks.receipt import StackReceipt
@@ -96,11 +96,11 @@ def restack(
 def _run(particles: StoredParticles, plan: Plan, folder: Path, progress: Progress) -> ConversionReport:
     began = time.perf_counter()
     error: BaseException | None = None
-    run = acquire(folder)
+    run = acquire_folder(folder)
     try:
         with run.heartbeat():
             published, warnings = _write_stacks(run, particles, plan, progress)
-        return describe_run(folder, plan, published, warnings, time.perf_counter() - began)
+        return make_report(folder, plan, published, warnings, time.perf_counter() - began)
     except BaseException as failure:
         error = failure
         if isinstance(failure, OSError) and not isinstance(failure, OutputError):
@@ -121,12 +121,12 @@ def _write_stacks(
     try:
         for counter in range(len(published), plan.n_stacks):
             receipt = _write_stack(run, plan, counter, images)
-            publish_stacks_task(str(run.folder), run.token, (counter,), (receipt.attempt,))
+            publish_stacks_task(str(run.folder), run.run_id, (counter,), (receipt.attempt,))
             published[counter] = receipt
             progress.stack_done(
                 StackProgress(counter, receipt.n_images, receipt.read_seconds, 0.0, receipt.write_seconds, receipt.n_bytes)
             )
-            run.refuse_lost_lock()
+            run.check_lock()
     finally:
         warnings = finish_run(run, plan, published.values())
     return published, warnings
@@ -161,15 +161,15 @@ class _SourceImages:
 
     def rows(self, first: int, last: int) -> Iterator[tuple[int, TransformedImages]]:
         """The images of these rows in parts: the first row of each part, and its images."""
-        ends = self.particles.ends
+        stack_ends = self.particles.stack_ends
         while first < last:
-            counter = int(np.searchsorted(ends, first, side="right"))
-            begin = int(ends[counter - 1]) if counter else 0
+            counter = int(np.searchsorted(stack_ends, first, side="right"))
+            begin = int(stack_ends[counter - 1]) if counter else 0
             if counter != self._open_counter:
                 self._fourier, self._physical = self.particles.read(counter)
                 self._open_counter = counter
             chunk_images = max(1, _CHUNK_BYTES // self._fourier[0].nbytes)
-            stop = min(last, int(ends[counter]), first + chunk_images)
+            stop = min(last, int(stack_ends[counter]), first + chunk_images)
             yield first, self._select(slice(first - begin, stop - begin))
             first = stop
 

@@ -45,7 +45,7 @@ class Outcome:
 def convert_and_publish(
     executor: Executor,
     folder: str,
-    token: str,
+    run_id: str,
     counters: Sequence[int],
     without_plots: Sequence[int] | None,
     on_published: Callable[[StackReceipt], None],
@@ -56,7 +56,7 @@ def convert_and_publish(
 
     Args:
         executor: runs the tasks; closed by the caller.
-        folder, token: of the run.
+        folder, run_id: of the run.
         counters: stacks to make, ascending, none published yet before them missing.
         without_plots: stacks published earlier that lack pictures, which are drawn as for new ones; None to draw none at all.
         on_published: called for each stack, in counter order.
@@ -76,7 +76,7 @@ def convert_and_publish(
     def submit_convert(counter: int) -> None:
         n_running["convert"] += 1
         attempts[counter] = attempts.get(counter, 0) + 1
-        executor.submit("convert", convert_stack_task, folder, token, (counter,))
+        executor.submit("convert", convert_stack_task, folder, run_id, (counter,))
 
     def submit_publish() -> None:
         publishable = []
@@ -85,7 +85,7 @@ def convert_and_publish(
         if publishable:
             n_running["publish"] += 1
             attempts = tuple(ready[counter].attempt for counter in publishable)
-            executor.submit("publish", publish_stacks_task, folder, token, tuple(publishable), attempts)
+            executor.submit("publish", publish_stacks_task, folder, run_id, tuple(publishable), attempts)
 
     def handle_result(result: TaskResult) -> None:
         nonlocal publishing_failed
@@ -125,7 +125,7 @@ def convert_and_publish(
             submit_publish()
         while to_plot and n_running["plot"] < window:
             n_running["plot"] += 1
-            executor.submit("plot", plot_stack_task, folder, token, (to_plot.popleft(),))
+            executor.submit("plot", plot_stack_task, folder, run_id, (to_plot.popleft(),))
         if not any(n_running.values()):
             break
         for result in executor.wait(_POLL_SECONDS):

@@ -90,12 +90,12 @@ class StoredPlan:
 
 
 @lru_cache(maxsize=2)
-def load_plan(folder: Path, token: str) -> StoredPlan:
+def load_plan(folder: Path, run_id: str) -> StoredPlan:
     """The plan in this folder; each process reads it once a run.
 
     Args:
         folder: where `store_plan` wrote it.
-        token: of the run, so that a later run in the same folder is not taken for this one.
+        run_id: of the run, so that a later run in the same folder is not taken for this one.
 
     Raises:
         FileNotFoundError: there is none, or none any more.

@@ -17,7 +17,7 @@ from cryolike_dask.planning.input_files import sha256_of_files
 from cryolike_dask.stacks.files import StackPaths, load_stack
 from cryolike_dask.transform.direct_sum import centre, direct_polar_transform, downsample
 
-SAMPLE = 16
+SAMPLE_IMAGES = 16
 TOLERANCE = {"single": 1.5e-6, "double": 1e-11}
 
 
@@ -31,11 +31,11 @@ def differences_from_source(
         what the manifest says, if it says anything of that.
     """
     yield from _changed_content(manifest)
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     settings = manifest["identity"]["settings"]
     sizes = {stack["counter"]: stack["n_images"] for stack in manifest["stacks"]}
     images = [(counter, i) for counter in counters for i in range(sizes.get(counter, 0))]
-    for choice in random.choice(len(images), min(SAMPLE, len(images)), replace=False).tolist():
+    for choice in rng.choice(len(images), min(SAMPLE_IMAGES, len(images)), replace=False).tolist():
         counter, i = images[choice]
         stack = load_stack(root, counter, zarr_store=zarr_store)
         descriptor = ImageDescriptor.from_dict(stack.metadata)
@@ -46,12 +46,12 @@ def differences_from_source(
         except CryolikeError as error:
             yield f"{name}: its source cannot be read: {error}"
             continue
-        small = downsample(source.astype(np.float64), settings["downsample_factor"], settings["downsample_type"])
+        downsampled = downsample(source.astype(np.float64), settings["downsample_factor"], settings["downsample_type"])
         if i in stack.metadata["zeroed"]:
-            if np.isfinite(small).all() and np.ptp(small):
+            if np.isfinite(downsampled).all() and np.ptp(downsampled):
                 yield f"{name} is all zero, but nothing is wrong with its source image"
             continue
-        exact = direct_polar_transform(centre(small), descriptor)
+        exact = direct_polar_transform(centre(downsampled), descriptor)
         error_norm = float(np.linalg.norm(written - exact) / np.linalg.norm(exact))
         if not error_norm <= TOLERANCE[descriptor.precision]:
             yield f"{name} differs from its source image by {error_norm:.2g} (relative)"
@@ -59,10 +59,10 @@ def differences_from_source(
 
 def _changed_content(manifest: dict[str, Any]) -> Iterator[str]:
     hashed = {file["path"]: file["sha256"] for file in manifest["inputs"] if "sha256" in file}
-    there = [path for path in hashed if Path(path).exists()]
-    for path in sorted(hashed.keys() - there):
+    existing = [path for path in hashed if Path(path).exists()]
+    for path in sorted(hashed.keys() - existing):
         yield f"{path}, which was converted, is not there any more"
-    for path, now in zip(there, sha256_of_files(there), strict=True):
+    for path, now in zip(existing, sha256_of_files(existing), strict=True):
         if isinstance(now, CryolikeError):
             yield str(now)
         elif now != hashed[path]:

@@ -1,7 +1,7 @@
 """The output folder of a run: who may write there, what is there already, and the hidden folder that holds the run's plan.
 
-`OUT/.conversion` exists while a run is on. Tasks look for the run's token in it now and then: when it is gone they stop, so a worker
-that the run has lost sight of cannot write into a later one.
+`OUT/.conversion` exists while a run is on. Tasks look for a file named after the run's ID in it now and then: when it is gone they stop, so
+a worker that the run has lost sight of cannot write into a later one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from cryolike_dask.errors import OutputError, RunStoppedError
 from cryolike_dask.planning.input_files import changed_inputs
 from cryolike_dask.planning.plan import Plan
-from cryolike_dask.runs.lock import HEARTBEAT_SECONDS, changes, heartbeat, one_at_a_time, refuse_lost_lock, take_lock
+from cryolike_dask.runs.lock import HEARTBEAT_SECONDS, acquire_lock, check_lock, exclusive_access, exclusive_changes, heartbeat
 from cryolike_dask.runs.manifest import MANIFEST, read_manifest, recorded_inputs
 from cryolike_dask.settings import ZARR_NAME
 from cryolike_dask.stacks.durable import make_directory, sync_directory
@@ -27,7 +27,7 @@ from cryolike_dask.stacks.files import LEFTOVER, STAGED, StackPaths, mark_staged
 from cryolike_dask.stacks.writer import remove_unpublished
 from cryolike_dask.stacks.zarr_store import remove_store
 
-CONVERSION = ".conversion"
+HIDDEN_FOLDER = ".conversion"
 _SUBFOLDERS = ("fft", "phys", "plots")
 _SINGLE_FILES = (MANIFEST, "params.npz", "particles.star", "report.html")
 
@@ -38,18 +38,18 @@ class RunFolder:
 
     Args:
         folder: absolute path.
-        token: of this run.
+        run_id: of this run.
     """
 
     folder: Path
-    token: str
+    run_id: str
 
     def __post_init__(self) -> None:
         self._checked = time.monotonic()
 
     @property
     def hidden(self) -> Path:
-        return self.folder / CONVERSION
+        return self.folder / HIDDEN_FOLDER
 
     @property
     def lock(self) -> Path:
@@ -57,21 +57,21 @@ class RunFolder:
 
     def heartbeat(self) -> AbstractContextManager[None]:
         """Meanwhile shows other hosts that this run is alive."""
-        return heartbeat(self.lock, self.token)
+        return heartbeat(self.lock, self.run_id)
 
-    def changes(self) -> AbstractContextManager[None]:
+    def exclusive_changes(self) -> AbstractContextManager[None]:
         """While the folder's visible state is changed: it is this run's, and nobody else can take it over.
 
         Raises:
             OutputError: it is not this run's any more.
         """
-        return changes(self.lock, self.token)
+        return exclusive_changes(self.lock, self.run_id)
 
     def scratch(self, name: str) -> Path:
         """A file of this run alone, on its way to its visible name: a run that woke up late fills its own."""
-        return self.hidden / f"{self.token}-{name}"
+        return self.hidden / f"{self.run_id}-{name}"
 
-    def refuse_lost_lock(self, at_once: bool = False) -> None:
+    def check_lock(self, at_once: bool = False) -> None:
         """Make sure that the folder is still this run's.
 
         Args:
@@ -82,26 +82,26 @@ class RunFolder:
         """
         if at_once or time.monotonic() - self._checked > HEARTBEAT_SECONDS:
             self._checked = time.monotonic()
-            refuse_lost_lock(self.lock, self.token)
+            check_lock(self.lock, self.run_id)
 
     def stop(self) -> None:
         """Let tasks still running notice that the run is over. They stop within a few images."""
-        (self.hidden / self.token).unlink(missing_ok=True)
+        (self.hidden / self.run_id).unlink(missing_ok=True)
 
     def release(self) -> None:
         """Give the folder up."""
         with suppress(OSError):
             self.stop()
-            with self.changes():
-                _empty(self.hidden, keep="lock")
+            with self.exclusive_changes():
+                _remove_contents(self.hidden, keep="lock")
                 # The lock goes last: until then nobody else puts anything here.
                 self.lock.unlink()
                 self.hidden.rmdir()
 
 
-def is_current(folder: Path, token: str) -> bool:
-    """Whether the run of this token still owns the folder."""
-    path = folder / CONVERSION / token
+def is_active(folder: Path, run_id: str) -> bool:
+    """Whether this run still owns the folder."""
+    path = folder / HIDDEN_FOLDER / run_id
     if path.exists():
         return True
     # A network file system may remember that there was no such name; listing makes it look again.
@@ -112,29 +112,29 @@ def is_current(folder: Path, token: str) -> bool:
 
 
 @contextmanager
-def publishing(folder: Path, token: str) -> Iterator[None]:
-    """While a task of the run of this token makes stacks visible: no other run can begin to change the folder.
+def publishing(folder: Path, run_id: str) -> Iterator[None]:
+    """While a task of this run makes stacks visible: no other run can begin to change the folder.
 
     Raises:
-        RunOverError: that run is over.
+        RunStoppedError: that run is over.
     """
     try:
-        with one_at_a_time(folder / CONVERSION):
-            if not is_current(folder, token):
+        with exclusive_access(folder / HIDDEN_FOLDER):
+            if not is_active(folder, run_id):
                 raise RunStoppedError(f"The run in {folder} is over.")
             yield
     except FileNotFoundError:
-        if not is_current(folder, token):
+        if not is_active(folder, run_id):
             raise RunStoppedError(f"The run in {folder} is over.") from None
         raise
 
 
-def acquire(folder: Path, graph: str = "") -> RunFolder:
+def acquire_folder(folder: Path, graph: str = "") -> RunFolder:
     """Make the folder and own it.
 
     Args:
         folder: absolute path.
-        graph: token of a Dask graph, whose run does not live and die with this process.
+        graph: ID of the run of a Dask graph, which does not live and die with this process.
 
     Raises:
         OutputError: another run owns it, or it cannot be written.
@@ -142,33 +142,33 @@ def acquire(folder: Path, graph: str = "") -> RunFolder:
     run = RunFolder(folder, graph or new_id())
     try:
         make_directory(folder)
-        ours = [folder / name for name in (CONVERSION, *_SUBFOLDERS, ZARR_NAME)]
-        for path in (*ours, *ours[-1].glob("*")):
+        own_paths = [folder / name for name in (HIDDEN_FOLDER, *_SUBFOLDERS, ZARR_NAME)]
+        for path in (*own_paths, *own_paths[-1].glob("*")):
             if path.is_symlink():
                 raise OutputError(f"{path} is a link. Output never leaves its folder: remove the link, or choose another folder.")
         run.hidden.mkdir(exist_ok=True)
-        take_lock(run.lock, run.token, of_process=not graph)
+        acquire_lock(run.lock, run.run_id, tied_to_process=not graph)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        raise _unwritable(folder, error) from error
+        raise _not_writable(folder, error) from error
     try:
-        # Tokens of dead runs go, so that what is left of their tasks stops, and so does anything else that is in the way.
-        _empty(run.hidden, keep="lock")
-        (run.hidden / run.token).touch()
+        # IDs of dead runs go, so that what is left of their tasks stops, and so does anything else that is in the way.
+        _remove_contents(run.hidden, keep="lock")
+        (run.hidden / run.run_id).touch()
     except OSError as error:
         run.release()
-        raise _unwritable(folder, error) from error
+        raise _not_writable(folder, error) from error
     return run
 
 
-def _unwritable(folder: Path, error: OSError) -> OutputError:
+def _not_writable(folder: Path, error: OSError) -> OutputError:
     return OutputError(
         f"The output folder {folder} cannot be written: {error.strerror or error}. Mend that, or choose another one."
     )
 
 
-def _empty(folder: Path, keep: str) -> None:
+def _remove_contents(folder: Path, keep: str) -> None:
     for entry in os.scandir(folder):
         if entry.name == keep:
             continue
@@ -178,13 +178,13 @@ def _empty(folder: Path, keep: str) -> None:
             os.unlink(entry.path)
 
 
-def prepare(run: RunFolder, plan: Plan) -> None:
-    """Make the folder ready for this plan: keep or replace what is there, as the settings say. `refuse_output` comes first."""
+def prepare_folder(run: RunFolder, plan: Plan) -> None:
+    """Make the folder ready for this plan: keep or replace what is there, as the settings say. `check_output` comes first."""
     folder, settings = run.folder, plan.settings
     if settings.overwrite:
         remove_output(folder)
     for other in folder.glob(graph_folder(folder, "*").name):
-        if other != graph_folder(folder, run.token):
+        if other != graph_folder(folder, run.run_id):
             shutil.rmtree(other)
     wanted = {"fft": True, "phys": settings.save_phys and settings.output_format == "pt", "plots": settings.flag_plots}
     for name in (name for name, is_wanted in wanted.items() if is_wanted):
@@ -195,7 +195,7 @@ def prepare(run: RunFolder, plan: Plan) -> None:
     remove_unpublished(folder, keep=lambda path: path.name.endswith(f".{LEFTOVER}{STAGED}"))
 
 
-def refuse_output(folder: Path, plan: Plan) -> None:
+def check_output(folder: Path, plan: Plan) -> None:
     """Whether what is in the folder may be continued or replaced, as the settings say.
 
     Raises:
@@ -204,7 +204,7 @@ def refuse_output(folder: Path, plan: Plan) -> None:
     if not has_output(folder):
         return
     if plan.settings.skip_exist:
-        _refuse_another_run(folder, plan)
+        _check_same_run(folder, plan)
     elif not plan.settings.overwrite:
         raise OutputError(
             f"{folder} already holds a conversion. Choose another folder, go on with it (skip_exist=True, --skip-exist), or replace "
@@ -212,9 +212,9 @@ def refuse_output(folder: Path, plan: Plan) -> None:
         )
 
 
-def graph_folder(folder: Path, token: str) -> Path:
+def graph_folder(folder: Path, run_id: str) -> Path:
     """Where a Dask graph's plan waits for the graph to be computed."""
-    return folder / f".graph-{token}"
+    return folder / f".graph-{run_id}"
 
 
 def has_output(folder: Path) -> bool:
@@ -241,7 +241,7 @@ def remove_output(folder: Path) -> None:
     remove_unpublished(folder)
 
 
-def _refuse_another_run(folder: Path, plan: Plan) -> None:
+def _check_same_run(folder: Path, plan: Plan) -> None:
     manifest = read_manifest(folder)
     if manifest is None:
         raise OutputError(

@@ -3,8 +3,8 @@
 The lock is a file that names its owner. Where the owner can be looked up (same machine, same boot, same process namespace) it is dead
 when its process is gone. Elsewhere, and where the file does not say enough, it is alive as long as it touches the file.
 
-Whoever changes the folder does so inside `changes`: meanwhile the folder cannot be taken over, and a run that has lost its lock, for
-instance while its machine slept, changes nothing any more.
+Whoever changes the folder does so inside `exclusive_changes`: meanwhile the folder cannot be taken over, and a run that has lost its
+lock, for instance while its machine slept, changes nothing any more.
 """
 
 from __future__ import annotations
@@ -40,32 +40,32 @@ _WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 
 
-def take_lock(path: Path, token: str, of_process: bool = True) -> None:
-    """Create the lock file of the run of this token, taking over a stale one.
+def acquire_lock(path: Path, run_id: str, tied_to_process: bool = True) -> None:
+    """Create the lock file of this run, taking over a stale one.
 
     Args:
         path: of the lock; its folder exists.
-        token: of the run.
-        of_process: the run lives as long as this process. Otherwise as long as anyone touches the lock.
+        run_id: of the run.
+        tied_to_process: the run lives as long as this process. Otherwise as long as anyone touches the lock.
 
     Raises:
         OutputError: a run that may be alive holds it.
         OSError: the file cannot be written.
     """
-    _refuse_living_owner(path)
-    owner = _this_process() if of_process else _this_process() | {"machine": None}
-    content = json.dumps(owner | {"token": token, "since": time.strftime("%Y-%m-%d %H:%M:%S")})
-    with one_at_a_time(path.parent):
+    _check_no_living_owner(path)
+    owner = _this_process() if tied_to_process else _this_process() | {"machine": None}
+    content = json.dumps(owner | {"token": run_id, "since": time.strftime("%Y-%m-%d %H:%M:%S")})
+    with exclusive_access(path.parent):
         _remove_if_stale(path)
         try:
-            _create(path, content)
+            _create_complete(path, content)
         except FileExistsError:
             raise OutputError(
                 f"Another conversion has just started in {path.parent.parent}. Wait for it, or choose another folder."
             ) from None
 
 
-def _create(path: Path, content: str) -> None:
+def _create_complete(path: Path, content: str) -> None:
     """Create a file with this content at once, so that nobody ever sees a lock without its owner.
 
     Raises:
@@ -86,31 +86,31 @@ def _create(path: Path, content: str) -> None:
 
 
 @contextmanager
-def changes(path: Path, token: str) -> Iterator[None]:
+def exclusive_changes(path: Path, run_id: str) -> Iterator[None]:
     """While the folder is changed: nobody else can take it over.
 
     Raises:
-        OutputError: the lock is not that of the run of this token any more.
+        OutputError: the lock is not that of this run any more.
     """
     try:
-        with one_at_a_time(path.parent):
-            refuse_lost_lock(path, token)
+        with exclusive_access(path.parent):
+            check_lock(path, run_id)
             yield
     except FileNotFoundError:
         # The hidden folder goes with the run that took over, once that has ended.
-        refuse_lost_lock(path, token)
+        check_lock(path, run_id)
         raise
 
 
 @contextmanager
-def heartbeat(path: Path, token: str) -> Iterator[None]:
-    """Meanwhile shows other hosts that the run of this token is alive, whatever else this process is busy with."""
-    over = threading.Event()
+def heartbeat(path: Path, run_id: str) -> Iterator[None]:
+    """Meanwhile shows other hosts that this run is alive, whatever else this process is busy with."""
+    stopped = threading.Event()
 
     def touch() -> None:
-        while not over.wait(HEARTBEAT_SECONDS):
+        while not stopped.wait(HEARTBEAT_SECONDS):
             with suppress(OSError):
-                if not holds_lock(path, token):
+                if not holds_lock(path, run_id):
                     return
                 os.utime(path)
 
@@ -119,33 +119,33 @@ def heartbeat(path: Path, token: str) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
+        stopped.set()
         thread.join()
 
 
-def refuse_lost_lock(path: Path, token: str) -> None:
-    """Make sure that the lock is still that of the run of this token.
+def check_lock(path: Path, run_id: str) -> None:
+    """Make sure that the lock is still that of this run.
 
     Raises:
         OutputError: it is not.
     """
-    if not holds_lock(path, token):
+    if not holds_lock(path, run_id):
         raise OutputError(
             f"The lock {path} was removed or taken over while this conversion was running, so it stopped. If no other conversion "
             "writes there, run again with skip_exist=True (--skip-exist) to go on from here."
         )
 
 
-def holds_lock(path: Path, token: str) -> bool:
-    """Whether the lock is that of the run of this token."""
-    return (_owner(path) or {}).get("token") == token
+def holds_lock(path: Path, run_id: str) -> bool:
+    """Whether the lock is that of this run."""
+    return (_read_owner(path) or {}).get("token") == run_id
 
 
 def _this_process() -> dict[str, Any]:
     process = psutil.Process()
     return {
         "host": socket.gethostname(),
-        "machine": _machine(),
+        "machine": _machine_id(),
         "pid": process.pid,
         "process_started": process.create_time(),
         "process_started_ticks": _started_ticks(process.pid),
@@ -162,7 +162,7 @@ def _started_ticks(pid: int) -> int | None:
     return int(stat.rpartition(")")[2].split()[19])
 
 
-def _machine() -> str:
+def _machine_id() -> str:
     """Equal for two processes only if they can see each other: containers may share a host's name, and pids start again at boot."""
     parts = [str(psutil.boot_time())]
     with suppress(OSError):
@@ -171,19 +171,19 @@ def _machine() -> str:
 
 
 @contextmanager
-def one_at_a_time(folder: Path) -> Iterator[None]:
+def exclusive_access(folder: Path) -> Iterator[None]:
     """Keeps two runs from changing a folder at once, where the file system has locks; elsewhere it is merely unlikely.
 
     Raises:
         OutputError: another run does so for a minute: it may have been stopped in the midst of it.
         FileNotFoundError: there is no such folder.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         deadline = time.monotonic() + _WAIT_SECONDS
         while fcntl is not None:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
@@ -196,10 +196,10 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
                 break  # a file system without locks
         yield
     finally:
-        os.close(descriptor)
+        os.close(fd)
 
 
-def _owner(path: Path) -> dict[str, Any] | None:
+def _read_owner(path: Path) -> dict[str, Any] | None:
     """What the lock says; {} if it is cut off; None if there is none."""
     try:
         content = json.loads(path.read_text())
@@ -210,25 +210,25 @@ def _owner(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else {}
 
 
-def _refuse_living_owner(path: Path) -> None:
-    owner = _owner(path)
+def _check_no_living_owner(path: Path) -> None:
+    owner = _read_owner(path)
     if owner is not None and _is_alive(owner, path):
         raise OutputError(
-            f"Another conversion is writing to {path.parent.parent}: {_name(owner)}. Wait for it, choose another folder, or, if that "
-            f"process is surely gone, remove {path}."
+            f"Another conversion is writing to {path.parent.parent}: {_describe_owner(owner)}. Wait for it, choose another folder, or, "
+            f"if that process is surely gone, remove {path}."
         )
 
 
 def _remove_if_stale(path: Path) -> None:
-    _refuse_living_owner(path)
-    owner = _owner(path)
+    _check_no_living_owner(path)
+    owner = _read_owner(path)
     if owner is None:
         return
-    logger.warning("Taking over %s from a conversion that is gone (%s).", path.parent.parent, _name(owner))
+    logger.warning("Taking over %s from a conversion that is gone (%s).", path.parent.parent, _describe_owner(owner))
     path.unlink(missing_ok=True)
 
 
-def _name(owner: dict[str, Any]) -> str:
+def _describe_owner(owner: dict[str, Any]) -> str:
     if "pid" not in owner or "host" not in owner:
         return "the lock does not say which process"
     return f"process {owner['pid']} on {owner['host']}, since {owner.get('since', 'an unknown time')}"
@@ -239,7 +239,7 @@ def _is_alive(owner: dict[str, Any], path: Path) -> bool:
         pid, started, ticks = int(owner["pid"]), float(owner["process_started"]), owner.get("process_started_ticks")
     except (KeyError, TypeError, ValueError):
         return _seconds_since_touched(path) < STALE_SECONDS
-    if owner.get("machine") != _machine():
+    if owner.get("machine") != _machine_id():
         return _seconds_since_touched(path) < STALE_SECONDS
     try:
         process = psutil.Process(pid)

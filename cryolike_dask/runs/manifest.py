@@ -74,12 +74,12 @@ def recorded_inputs(manifest: dict[str, Any] | None) -> dict[str, InputRecord]:
 
 def _inputs_with_known_hashes(folder: Path, plan: Plan) -> list[InputRecord]:
     try:
-        before = recorded_inputs(read_manifest(folder))
+        known = recorded_inputs(read_manifest(folder))
     except OutputError as error:
         # What was made is worth recording all the same.
         logger.warning("%s It is written anew, without hashes of the image files.", error)
-        before = {}
-    return list_inputs(plan, before)
+        known = {}
+    return list_inputs(plan, known)
 
 
 def _content(
@@ -115,10 +115,10 @@ def _versions() -> dict[str, str]:
 
 
 def _write(folder: Path, content: dict[str, Any]) -> None:
-    write_atomic(folder / MANIFEST, _text(content).encode())
+    write_atomic(folder / MANIFEST, _to_json(content).encode())
 
 
-def _text(content: dict[str, Any]) -> str:
+def _to_json(content: dict[str, Any]) -> str:
     """JSON with one line for each stack and each input."""
     entries = []
     for key, value in content.items():

@@ -19,7 +19,7 @@ from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.preflight import refuse_small_disk
 from cryolike_dask.planning.store import store_plan
 from cryolike_dask.report import ConversionReport, StackRecord
-from cryolike_dask.runs.folder import RunFolder, prepare, refuse_output
+from cryolike_dask.runs.folder import RunFolder, check_output, prepare_folder
 from cryolike_dask.runs.manifest import begin_manifest, complete_manifest, read_manifest, recorded_inputs
 from cryolike_dask.settings import store_location
 from cryolike_dask.stacks.durable import replace_durably
@@ -43,7 +43,7 @@ def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
         InputError: an image file cannot be hashed.
         OutputError: there is output already, or of another run, or too little space.
     """
-    refuse_output(run.folder, plan)
+    check_output(run.folder, plan)
     refuse_small_disk(run.folder, plan)
     if plan.settings.output_format == "zarr":
         check_store(plan, run.folder)
@@ -51,10 +51,10 @@ def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
     if plan.settings.hash_inputs:
         # Before anything is replaced: it may take long, and it may fail.
         hash_inputs(inputs)
-    with run.changes():
-        prepare(run, plan)
+    with run.exclusive_changes():
+        prepare_folder(run, plan)
         store_plan(plan, run.hidden)
-        kept = _published_before(run.folder, plan) if plan.settings.skip_exist else {}
+        kept = _find_published(run.folder, plan) if plan.settings.skip_exist else {}
         if plan.settings.output_format == "zarr":
             begin_store(plan, run.folder, len(kept))
         # From here on the folder is this run's; had anything failed before, another try would not find it taken.
@@ -104,7 +104,7 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
     warnings = []
     published = list(receipts)
     complete = len(published) == plan.n_stacks
-    with run.changes():
+    with run.exclusive_changes():
         # Complete stacks that wait for an earlier one stay, staged; all else goes.
         remove_unpublished(run.folder, keep=lambda path: not complete and path.name.endswith(STAGED))
         if complete:
@@ -122,7 +122,7 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
     return warnings
 
 
-def describe_run(
+def make_report(
     folder: Path, plan: Plan, published: Mapping[int, StackReceipt], warnings: Iterable[str], seconds: float
 ) -> ConversionReport:
     """What a run achieved.
@@ -163,7 +163,7 @@ def describe_run(
     )
 
 
-def _published_before(folder: Path, plan: Plan) -> dict[int, StackReceipt]:
+def _find_published(folder: Path, plan: Plan) -> dict[int, StackReceipt]:
     kept: dict[int, StackReceipt] = {}
     for counter in range(plan.n_stacks):
         paths = StackPaths(folder, counter)

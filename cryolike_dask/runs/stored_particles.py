@@ -31,7 +31,7 @@ class StoredParticles:
         table: the particles in the order of the stacks.
         descriptor: of the images, apart from pixel sizes that differ between stacks.
         pixel_size: (n,) Angstrom of each image.
-        ends: (n_stacks,) the row after the last of each stack.
+        stack_ends: (n_stacks,) the row after the last of each stack.
         identity: of the run, see `Plan.identity`.
         has_physical: images in real space are there, too.
         read: Fourier images of a stack, (k, n_shells, n_inplanes), and those in real space, (k, n_x, n_y).
@@ -40,7 +40,7 @@ class StoredParticles:
     table: ParticleTable
     descriptor: ImageDescriptor
     pixel_size: npt.NDArray[np.float64]
-    ends: npt.NDArray[np.int64]
+    stack_ends: npt.NDArray[np.int64]
     identity: dict[str, Any]
     has_physical: bool
     read: Callable[[int], Images]
@@ -97,7 +97,7 @@ def _from_folder(folder: Path, manifest: dict[str, Any]) -> StoredParticles:
         table=ParticleTable(np.concatenate(parts), tuple(files), sources),
         descriptor=ImageDescriptor.from_dict(identity["descriptor"]),
         pixel_size=np.concatenate(pixel_size),
-        ends=np.cumsum([len(part) for part in parts]),
+        stack_ends=np.cumsum([len(part) for part in parts]),
         identity=identity,
         has_physical=identity["settings"]["save_phys"],
         read=read,
@@ -113,10 +113,10 @@ def _from_store(source: str | Path) -> StoredParticles:
         rows[COLUMNS[name]] = values.compute()
     descriptor, images_per_shard = store.descriptor, store.images_a_stack
     grid = descriptor.polar_grid
-    ends = np.append(np.arange(images_per_shard, len(rows), images_per_shard), len(rows))
+    stack_ends = np.append(np.arange(images_per_shard, len(rows), images_per_shard), len(rows))
 
     def read(counter: int) -> Images:
-        n = int(ends[counter]) - counter * images_per_shard
+        n = int(stack_ends[counter]) - counter * images_per_shard
         fourier = read_images(store.location, "fourier", counter, (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)
         if store.physical is None:
             return fourier, None
@@ -126,7 +126,7 @@ def _from_store(source: str | Path) -> StoredParticles:
         table=ParticleTable(rows, store.files, _sources(store.identity)),
         descriptor=descriptor,
         pixel_size=np.full(len(rows), descriptor.pixel_size[0]),
-        ends=ends,
+        stack_ends=stack_ends,
         identity=store.identity,
         has_physical=store.physical is not None,
         read=read,

@@ -62,13 +62,13 @@ def verify_output(
     counters = published_counters(root)
     if manifest is None and not counters:
         raise InputError(f"{root} holds no conversion: there is no {MANIFEST} and no stack in it.")
-    problems = list(_whole_run(root, manifest, counters))
+    problems = list(_run_problems(root, manifest, counters))
     recorded = {stack["counter"]: stack for stack in (manifest or {}).get("stacks", [])}
     for counter in counters:
-        problems.extend(_stack(StackPaths(root, counter), manifest, recorded.get(counter), zarr_store))
+        problems.extend(_stack_problems(StackPaths(root, counter), manifest, recorded.get(counter), zarr_store))
     if manifest is not None and manifest["identity"]["settings"].get("output_format") == "zarr":
         store = named_store(manifest["identity"]["settings"]["zarr_store"] or ZARR_NAME, root, zarr_store)
-        problems.extend(_committed(store, sum(stack["n_images"] for stack in recorded.values())))
+        problems.extend(_commit_problems(store, sum(stack["n_images"] for stack in recorded.values())))
     if deep and not problems and manifest is not None:
         problems.extend(differences_from_source(root, manifest, counters, zarr_store=zarr_store))
     if compared is not None:
@@ -76,7 +76,7 @@ def verify_output(
     return problems
 
 
-def _whole_run(root: Path, manifest: dict[str, Any] | None, counters: list[int]) -> Iterator[str]:
+def _run_problems(root: Path, manifest: dict[str, Any] | None, counters: list[int]) -> Iterator[str]:
     if manifest is None:
         yield f"{root / MANIFEST} is missing"
         return
@@ -94,7 +94,9 @@ def _whole_run(root: Path, manifest: dict[str, Any] | None, counters: list[int])
                 yield f"{path} belongs to no complete stack"
 
 
-def _stack(paths: StackPaths, manifest: dict[str, Any] | None, recorded: dict[str, Any] | None, zarr_store: str) -> Iterator[str]:
+def _stack_problems(
+    paths: StackPaths, manifest: dict[str, Any] | None, recorded: dict[str, Any] | None, zarr_store: str
+) -> Iterator[str]:
     name = f"stack {paths.counter:06d}"
     try:
         metadata = read_metadata(paths.metadata)
@@ -105,7 +107,7 @@ def _stack(paths: StackPaths, manifest: dict[str, Any] | None, recorded: dict[st
             yield f"{name} was made by another run"
         if recorded is not None and recorded["n_images"] != n:
             yield f"{name} holds {n} images, the manifest says {recorded['n_images']}"
-        yield from _columns(name, metadata, n)
+        yield from _column_problems(name, metadata, n)
         tensors = [(paths.fourier, "fourier_crc32", (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)]
         if int(metadata["phys_crc32"]) >= 0:
             tensors.append((paths.physical, "phys_crc32", (n, *descriptor.n_pixels), np.dtype(np.float32)))
@@ -113,7 +115,7 @@ def _stack(paths: StackPaths, manifest: dict[str, Any] | None, recorded: dict[st
         for path, key, shape, dtype in tensors:
             array = key.removesuffix("_crc32")
             crc = int(metadata[key])
-            tensor = _in_store(store, array, paths.counter, n, crc) if store else _in_file(path, crc)
+            tensor = _load_from_store(store, array, paths.counter, n, crc) if store else _load_from_file(path, crc)
             if isinstance(tensor, str):
                 yield f"{name}: {f'{store}/{array}' if store else path} {tensor}"
                 continue
@@ -122,9 +124,9 @@ def _stack(paths: StackPaths, manifest: dict[str, Any] | None, recorded: dict[st
             if tuple(tensor.shape) != shape or tensor.numpy().dtype != dtype:
                 yield f"{name}: {path} holds {tensor.dtype} of shape {tuple(tensor.shape)}, its metadata say {dtype} {shape}"
             elif key == "fourier_crc32":
-                yield from _fourier_images(name, tensor, descriptor, set(metadata["zeroed"].tolist()))
+                yield from _fourier_problems(name, tensor, descriptor, set(metadata["zeroed"].tolist()))
             else:
-                yield from _physical_images(name, tensor)
+                yield from _physical_problems(name, tensor)
     except KeyError as error:
         yield f"{name}: {paths.metadata} lacks {error.args[0]}"
     except UnnamedStoreError:
@@ -133,7 +135,7 @@ def _stack(paths: StackPaths, manifest: dict[str, Any] | None, recorded: dict[st
         yield f"{name}: {error}"
 
 
-def _columns(name: str, metadata: dict[str, np.ndarray], n: int) -> Iterator[str]:
+def _column_problems(name: str, metadata: dict[str, np.ndarray], n: int) -> Iterator[str]:
     for key in ("defocusU", "defocusV", "defocusAngle", "phaseShift", "files", "idxs", "row"):
         if metadata[key].shape != (n,):
             yield f"{name}: {key} has shape {metadata[key].shape}, not ({n},)"
@@ -141,7 +143,7 @@ def _columns(name: str, metadata: dict[str, np.ndarray], n: int) -> Iterator[str
             yield f"{name}: {key} has values that are not finite"
 
 
-def _in_store(store: str, array: str, counter: int, n: int, crc: int) -> torch.Tensor | str:
+def _load_from_store(store: str, array: str, counter: int, n: int, crc: int) -> torch.Tensor | str:
     """A stack's images as any reader of Zarr gets them, or what is wrong with them."""
     import zarr
 
@@ -157,17 +159,17 @@ def _in_store(store: str, array: str, counter: int, n: int, crc: int) -> torch.T
     return torch.from_numpy(values)
 
 
-def _in_file(path: Path, crc: int) -> torch.Tensor | str:
-    return _damage(path, crc) or load_tensor(path)
+def _load_from_file(path: Path, crc: int) -> torch.Tensor | str:
+    return _find_damage(path, crc) or load_tensor(path)
 
 
-def _committed(store: str, n_images: int) -> Iterator[str]:
+def _commit_problems(store: str, n_images: int) -> Iterator[str]:
     found = committed_images(store)
     if found != n_images:
         yield f"{store} counts {found or 0} images, but {n_images} are complete"
 
 
-def _damage(path: Path, crc: int) -> str:
+def _find_damage(path: Path, crc: int) -> str:
     try:
         layout = read_layout(path)
         if layout.crc != crc:
@@ -181,7 +183,7 @@ def _damage(path: Path, crc: int) -> str:
     return ""
 
 
-def _physical_images(name: str, physical: torch.Tensor) -> Iterator[str]:
+def _physical_problems(name: str, physical: torch.Tensor) -> Iterator[str]:
     at_once = max(1, _CHUNK_BYTES // (physical[0].numel() * physical.element_size()))
     for first in range(0, len(physical), at_once):
         finite = torch.isfinite(physical[first : first + at_once]).all(dim=(1, 2))
@@ -189,7 +191,7 @@ def _physical_images(name: str, physical: torch.Tensor) -> Iterator[str]:
             yield f"{name}: physical image {first + i} has values that are not finite"
 
 
-def _fourier_images(name: str, fourier: torch.Tensor, descriptor: ImageDescriptor, zeroed: set[int]) -> Iterator[str]:
+def _fourier_problems(name: str, fourier: torch.Tensor, descriptor: ImageDescriptor, zeroed: set[int]) -> Iterator[str]:
     weights = torch.from_numpy(descriptor.polar_grid.shell_weights)
     at_once = max(1, _CHUNK_BYTES // (fourier[0].numel() * fourier.element_size()))
     for first in range(0, len(fourier), at_once):

@@ -198,11 +198,11 @@ class FailingLane(BackwardsLane):
         super().__init__()
         self.bad = bad
 
-    def submit(self, kind: Any, task: Any, folder: str, token: str, counters: tuple[int, ...], *more: Any) -> None:
+    def submit(self, kind: Any, task: Any, folder: str, run_id: str, counters: tuple[int, ...], *more: Any) -> None:
         if kind == "convert" and counters == (self.bad,):
             self._results.append(TaskResult(kind, counters, error=InputError("a bad image")))
         else:
-            super().submit(kind, task, folder, token, counters, *more)
+            super().submit(kind, task, folder, run_id, counters, *more)
 
 
 class VisibleStacks(NoProgress):

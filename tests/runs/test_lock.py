@@ -20,7 +20,7 @@ from cryolike_dask.planning import input_files
 from cryolike_dask.planning.input_files import sha256_of_files
 from cryolike_dask.runs import folder as run_folder
 from cryolike_dask.runs import lock as run_lock
-from cryolike_dask.runs.folder import acquire, is_current
+from cryolike_dask.runs.folder import acquire_folder, is_active
 from tests.support.chaos import until
 from tests.support.clusters import conversion, make_particles
 
@@ -34,30 +34,30 @@ def foreign_lock(folder: Path, **changes: Any) -> Path:
 
 
 def test_the_lock_names_its_owner_and_goes_with_it(tmp_path: Path) -> None:
-    run = acquire(tmp_path)
+    run = acquire_folder(tmp_path)
     owner = json.loads(run.lock.read_text())
     assert owner["pid"] == os.getpid()
     assert {"host", "since", "token"} <= set(owner)
-    assert is_current(tmp_path, run.token)
+    assert is_active(tmp_path, run.run_id)
     run.release()
-    assert not is_current(tmp_path, run.token)
+    assert not is_active(tmp_path, run.run_id)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_second_owner_is_refused_by_host_process_and_time(tmp_path: Path) -> None:
-    run = acquire(tmp_path)
+    run = acquire_folder(tmp_path)
     with pytest.raises(OutputError, match=rf"process {os.getpid()} on \S+, since \d{{4}}-"):
-        acquire(tmp_path)
+        acquire_folder(tmp_path)
     run.release()
-    acquire(tmp_path).release()
+    acquire_folder(tmp_path).release()
 
 
 def test_only_one_of_many_that_start_at_once_gets_the_folder(tmp_path: Path) -> None:
-    foreign_lock(tmp_path, machine=run_lock._machine(), pid=2**22 + 1)  # stale, so that all try to take it over
+    foreign_lock(tmp_path, machine=run_lock._machine_id(), pid=2**22 + 1)  # stale, so that all try to take it over
 
     def attempt(_: int) -> object:
         try:
-            return acquire(tmp_path)
+            return acquire_folder(tmp_path)
         except OutputError:
             return None
 
@@ -69,52 +69,52 @@ def test_only_one_of_many_that_start_at_once_gets_the_folder(tmp_path: Path) -> 
 def test_a_lock_of_a_dead_process_is_taken_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    foreign_lock(tmp_path, machine=run_lock._machine(), pid=dead.pid)
-    run = acquire(tmp_path)
+    foreign_lock(tmp_path, machine=run_lock._machine_id(), pid=dead.pid)
+    run = acquire_folder(tmp_path)
     assert f"process {dead.pid} on elsewhere" in caplog.text
     run.release()
 
 
 def test_a_lock_of_another_process_that_has_the_same_number_now_is_taken_over(tmp_path: Path) -> None:
-    foreign_lock(tmp_path, machine=run_lock._machine(), pid=os.getpid(), process_started=1.0)
-    acquire(tmp_path).release()
+    foreign_lock(tmp_path, machine=run_lock._machine_id(), pid=os.getpid(), process_started=1.0)
+    acquire_folder(tmp_path).release()
 
 
 def test_a_lock_of_another_machine_is_respected_while_it_is_touched(tmp_path: Path) -> None:
     lock = foreign_lock(tmp_path)
     with pytest.raises(OutputError, match=r"process 1 on elsewhere, since yesterday.*remove .*lock"):
-        acquire(tmp_path)
+        acquire_folder(tmp_path)
     long_ago = lock.stat().st_mtime - run_lock.STALE_SECONDS - 1
     os.utime(lock, (long_ago, long_ago))
-    acquire(tmp_path).release()
+    acquire_folder(tmp_path).release()
 
 
 def test_a_lock_that_was_cut_off_is_taken_over_after_a_while(tmp_path: Path) -> None:
     lock = foreign_lock(tmp_path)
     lock.write_text('{"host": ')
     with pytest.raises(OutputError, match="Another conversion"):
-        acquire(tmp_path)
+        acquire_folder(tmp_path)
     os.utime(lock, (1, 1))
-    acquire(tmp_path).release()
+    acquire_folder(tmp_path).release()
 
 
 def test_a_run_whose_lock_was_taken_notices_and_leaves_the_new_one_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = acquire(tmp_path)
+    first = acquire_folder(tmp_path)
     first.lock.unlink()
-    second = acquire(tmp_path)
-    assert not is_current(tmp_path, first.token)
+    second = acquire_folder(tmp_path)
+    assert not is_active(tmp_path, first.run_id)
     monkeypatch.setattr(run_folder, "HEARTBEAT_SECONDS", 0)
     with pytest.raises(OutputError, match="removed or taken over"):
-        first.refuse_lost_lock()
+        first.check_lock()
     first.release()
-    assert is_current(tmp_path, second.token)
-    second.refuse_lost_lock()
+    assert is_active(tmp_path, second.run_id)
+    second.check_lock()
     second.release()
 
 
 def test_a_lock_is_touched_while_its_run_is_busy_and_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_lock, "HEARTBEAT_SECONDS", 0.01)
-    run = acquire(tmp_path)
+    run = acquire_folder(tmp_path)
     with run.heartbeat():
         os.utime(run.lock, (1, 1))
         until(lambda: run.lock.stat().st_mtime > 1, "a heartbeat")
@@ -140,10 +140,10 @@ def test_a_lock_is_touched_while_inputs_are_hashed(tmp_path: Path, monkeypatch: 
 
 
 def test_tokens_of_dead_runs_end_with_the_next_run(tmp_path: Path) -> None:
-    foreign_lock(tmp_path, machine=run_lock._machine(), pid=2**22 + 1)
+    foreign_lock(tmp_path, machine=run_lock._machine_id(), pid=2**22 + 1)
     (tmp_path / ".conversion" / "oldoldoldold").touch()
-    run = acquire(tmp_path)
-    assert not is_current(tmp_path, "oldoldoldold")
+    run = acquire_folder(tmp_path)
+    assert not is_active(tmp_path, "oldoldoldold")
     run.release()
 
 
@@ -151,32 +151,32 @@ def test_a_lock_of_a_process_that_its_parent_never_asked_for_is_taken_over(tmp_p
     zombie = subprocess.Popen([sys.executable, "-c", ""])
     until(lambda: psutil.Process(zombie.pid).status() == psutil.STATUS_ZOMBIE, "the end of the process")
     started = psutil.Process(zombie.pid).create_time()
-    foreign_lock(tmp_path, machine=run_lock._machine(), pid=zombie.pid, process_started=started)
-    acquire(tmp_path).release()
+    foreign_lock(tmp_path, machine=run_lock._machine_id(), pid=zombie.pid, process_started=started)
+    acquire_folder(tmp_path).release()
     zombie.wait()
 
 
 def test_a_step_of_the_clock_does_not_make_a_living_owner_look_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = acquire(tmp_path)
+    run = acquire_folder(tmp_path)
     create_time = psutil.Process.create_time
     monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + 3600)
     with pytest.raises(OutputError, match="Another conversion is writing"):
-        acquire(tmp_path)
+        acquire_folder(tmp_path)
     run.release()
 
 
 @pytest.mark.parametrize("missing", ["pid", "process_started", "host", "since", "token"])
 def test_a_lock_without_a_field_counts_as_long_as_it_is_touched(tmp_path: Path, missing: str) -> None:
-    lock = foreign_lock(tmp_path, machine=run_lock._machine(), pid=os.getpid(), process_started=psutil.Process().create_time())
+    lock = foreign_lock(tmp_path, machine=run_lock._machine_id(), pid=os.getpid(), process_started=psutil.Process().create_time())
     content = json.loads(lock.read_text())
     del content[missing]
     lock.write_text(json.dumps(content))
     with pytest.raises(OutputError, match="Another conversion is writing") as caught:
-        acquire(tmp_path)
+        acquire_folder(tmp_path)
     assert "None" not in str(caught.value)
     if missing in ("pid", "process_started"):
         os.utime(lock, (1, 1))
-        acquire(tmp_path).release()
+        acquire_folder(tmp_path).release()
 
 
 def test_a_lock_is_never_seen_without_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,8 +189,8 @@ def test_a_lock_is_never_seen_without_its_owner(tmp_path: Path, monkeypatch: pyt
         seen.append(target.read_text())
 
     monkeypatch.setattr(os, "link", watched)
-    run = acquire(tmp_path)
-    assert [json.loads(content)["token"] for content in seen] == [run.token]
+    run = acquire_folder(tmp_path)
+    assert [json.loads(content)["token"] for content in seen] == [run.run_id]
     run.release()
 
 
@@ -199,7 +199,7 @@ def test_a_lock_is_made_where_there_are_no_hard_links(tmp_path: Path, monkeypatc
         raise PermissionError("no links here")
 
     monkeypatch.setattr(os, "link", refused)
-    run = acquire(tmp_path)
+    run = acquire_folder(tmp_path)
     with pytest.raises(OutputError, match="Another conversion"):
-        acquire(tmp_path)
+        acquire_folder(tmp_path)
     run.release()

@@ -15,7 +15,7 @@ from cryolike_dask.errors import OutputError, RunStoppedError
 from cryolike_dask.progress import NoProgress, StackProgress
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.runs import lock as run_lock
-from cryolike_dask.runs.folder import RunFolder, acquire, publishing
+from cryolike_dask.runs.folder import RunFolder, acquire_folder, publishing
 from cryolike_dask.runs.manifest import read_manifest
 from cryolike_dask.runs.verify import verify_output
 from tests.support.clusters import conversion, make_particles
@@ -103,12 +103,12 @@ def test_a_run_that_wakes_up_late_changes_nothing(
 
 
 def test_nothing_is_changed_without_the_lock(tmp_path: Path) -> None:
-    first = acquire(tmp_path)
+    first = acquire_folder(tmp_path)
     make_stale(first.lock)
-    second = acquire(tmp_path)
+    second = acquire_folder(tmp_path)
     with pytest.raises(OutputError, match="taken over"), first.changes():
         pytest.fail("the folder is another run's")
-    with pytest.raises(RunStoppedError), publishing(tmp_path, first.token):
+    with pytest.raises(RunStoppedError), publishing(tmp_path, first.run_id):
         pytest.fail("the folder is another run's")
     with second.changes():
         assert second.lock.exists()
@@ -120,12 +120,12 @@ def test_nothing_is_changed_without_the_lock(tmp_path: Path) -> None:
 
 def test_a_folder_is_not_taken_over_in_the_midst_of_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_lock, "_WAIT_SECONDS", 0.1)
-    run = acquire(tmp_path)
+    run = acquire_folder(tmp_path)
     with run.changes():
         make_stale(run.lock)
         with pytest.raises(OutputError, match="suspended"):
-            acquire(tmp_path)
-    acquire(tmp_path).release()
+            acquire_folder(tmp_path)
+    acquire_folder(tmp_path).release()
 
 
 def test_each_run_fills_files_of_its_own_on_their_way(tmp_path: Path) -> None:

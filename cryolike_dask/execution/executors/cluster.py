@@ -103,12 +103,12 @@ class ClusterExecutor:
         )
 
     def submit(
-        self, kind: TaskKind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any
+        self, kind: TaskKind, task: Callable[..., Any], folder: str, run_id: str, counters: tuple[int, ...], *more: Any
     ) -> None:
         """See `Executor`."""
         self._n_submitted += 1
         # A digit behind the first dash-separated words makes the dashboard show one group a kind of task.
-        key = f"{task.__name__.removesuffix('_task').replace('_', '-')}-{self._n_submitted}-{token}-{counters[0]:06d}"
+        key = f"{task.__name__.removesuffix('_task').replace('_', '-')}-{self._n_submitted}-{run_id}-{counters[0]:06d}"
         needs_gpu = kind == "convert" and self._gpu_workers(self._read_workers())
         resources = {self._gpu: 1 / self._stacks_per_gpu} if needs_gpu else None
         with self._scheduler_needed(), _dask.annotate(span=self._span):
@@ -116,7 +116,7 @@ class ClusterExecutor:
                 _return_user_errors,
                 task,
                 folder,
-                token,
+                run_id,
                 task_argument(kind, counters),
                 *more,
                 key=key,

@@ -40,9 +40,9 @@ class Executor(Protocol):
         """Bytes that each thread may use where there is least; None if that is not known."""
 
     def submit(
-        self, kind: TaskKind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any
+        self, kind: TaskKind, task: Callable[..., Any], folder: str, run_id: str, counters: tuple[int, ...], *more: Any
     ) -> None:
-        """Start `task(folder, token, counter or counters, *more)`."""
+        """Start `task(folder, run_id, counter or counters, *more)`."""
 
     def wait(self, seconds: float) -> list[TaskResult]:
         """Tasks that ended, waiting for at least one of them up to this long."""

@@ -20,11 +20,11 @@ class SerialExecutor:
         self._results: list[TaskResult] = []
 
     def submit(
-        self, kind: TaskKind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any
+        self, kind: TaskKind, task: Callable[..., Any], folder: str, run_id: str, counters: tuple[int, ...], *more: Any
     ) -> None:
         """See `Executor`."""
         try:
-            self._results.append(TaskResult(kind, counters, task(folder, token, task_argument(kind, counters), *more)))
+            self._results.append(TaskResult(kind, counters, task(folder, run_id, task_argument(kind, counters), *more)))
         except Exception as error:  # noqa: BLE001  # whatever a task raises is the run loop's to judge
             self._results.append(TaskResult(kind, counters, error=error))
 

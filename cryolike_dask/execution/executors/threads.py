@@ -29,11 +29,11 @@ class ThreadExecutor:
         self._running: dict[concurrent.futures.Future[Any], tuple[TaskKind, tuple[int, ...]]] = {}
 
     def submit(
-        self, kind: TaskKind, task: Callable[..., Any], folder: str, token: str, counters: tuple[int, ...], *more: Any
+        self, kind: TaskKind, task: Callable[..., Any], folder: str, run_id: str, counters: tuple[int, ...], *more: Any
     ) -> None:
         """See `Executor`."""
         pool = self._publisher if kind == "publish" else self._workers
-        self._running[pool.submit(task, folder, token, task_argument(kind, counters), *more)] = (kind, counters)
+        self._running[pool.submit(task, folder, run_id, task_argument(kind, counters), *more)] = (kind, counters)
 
     def wait(self, seconds: float) -> list[TaskResult]:
         """See `Executor`."""
