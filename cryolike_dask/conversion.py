@@ -172,7 +172,7 @@ class Conversion:
             report = make_report(self.folder, self.plan, outcome.published, outcome.warnings, time.perf_counter() - began)
             if not self.settings.flag_plots:
                 return report
-            with run.changes():
+            with run.exclusive_changes():
                 return with_html_report(self.plan, report)
         except BaseException as failure:
             error = failure

@@ -121,7 +121,7 @@ def test_nothing_is_changed_without_the_lock(tmp_path: Path) -> None:
 def test_a_folder_is_not_taken_over_in_the_midst_of_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_lock, "_WAIT_SECONDS", 0.1)
     run = acquire_folder(tmp_path)
-    with run.changes():
+    with run.exclusive_changes():
         make_stale(run.lock)
         with pytest.raises(OutputError, match="suspended"):
             acquire_folder(tmp_path)
