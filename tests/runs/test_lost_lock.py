@@ -106,15 +106,15 @@ def test_nothing_is_changed_without_the_lock(tmp_path: Path) -> None:
     first = acquire_folder(tmp_path)
     make_stale(first.lock)
     second = acquire_folder(tmp_path)
-    with pytest.raises(OutputError, match="taken over"), first.changes():
+    with pytest.raises(OutputError, match="taken over"), first.exclusive_changes():
         pytest.fail("the folder is another run's")
     with pytest.raises(RunStoppedError), publishing(tmp_path, first.run_id):
         pytest.fail("the folder is another run's")
-    with second.changes():
+    with second.exclusive_changes():
         assert second.lock.exists()
     second.release()
     # The hidden folder is gone, too.
-    with pytest.raises(OutputError, match="taken over"), first.changes():
+    with pytest.raises(OutputError, match="taken over"), first.exclusive_changes():
         pytest.fail("the folder is nobody's")
 
 
