@@ -17,7 +17,7 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.planning.pixel_sizes import PixelSizes, differs, list_values, same_pixel_sizes
-from cryolike_dask.planning.row_order import never_combines
+from cryolike_dask.planning.row_order import never_combined
 from cryolike_dask.settings import ConversionSettings
 
 
@@ -88,7 +88,7 @@ def _fit_to_boxes(
 ) -> bool:
     """Whether the descriptor describes the source grid. Every image must give the same box, and it must be the descriptor's."""
     factor = settings.downsample_factor
-    one_box = not never_combines(table, settings)  # images of different files may share a stack
+    one_box = not never_combined(table, settings).any()  # images of different files may share a stack
     boxes: dict[tuple[int, int], str] = {}
     cuts = [source.boxes for source in table.sources]
     for source_position, file_position in sorted(set(zip(table["source"].tolist(), table["file"].tolist(), strict=True))):

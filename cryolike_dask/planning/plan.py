@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -29,7 +30,7 @@ class StackPlan:
         descriptor: of this stack's images as written.
         settings: of the run.
         fingerprint: of the run.
-        file_offset: in never-combine mode, the position of the first image among those of its file; else None.
+        file_offset: where files are never combined, the position of the first image among those of its file; else None.
     """
 
     counter: int
@@ -62,7 +63,7 @@ class Plan:
         settings: of the run.
         bounds: (n_stacks, 2) first row of each stack and the row after its last.
         pixel_size: (n_stacks,) Angstrom of each stack's images as written.
-        file_offsets: (n_stacks,) see StackPlan.file_offset; empty unless files are never combined.
+        file_offsets: (n_stacks,) see StackPlan.file_offset, -1 for None; empty if all are None.
         warnings: what the user should know.
         particles: SHA-256 of all particles and the paths of their files, also of those that n_stacks_max leaves out.
     """
@@ -110,7 +111,7 @@ class Plan:
             descriptor=stack_descriptor(self.descriptor, float(self.pixel_size[counter])),
             settings=self.settings,
             fingerprint=self.fingerprint,
-            file_offset=int(self.file_offsets[counter]) if len(self.file_offsets) else None,
+            file_offset=offset_in_file(self.file_offsets, counter),
         )
 
     def _file(self, position: int) -> ImageFile:
@@ -136,6 +137,12 @@ class Plan:
     def fingerprint(self) -> str:
         """SHA-256 of `identity`."""
         return fingerprint(self.identity)
+
+
+def offset_in_file(offsets: Sequence[int] | npt.NDArray[np.int64], counter: int) -> int | None:
+    """The `file_offset` of a stack, from the `file_offsets` of a plan."""
+    offset = int(offsets[counter]) if len(offsets) else -1
+    return offset if offset >= 0 else None
 
 
 def stack_descriptor(descriptor: ImageDescriptor, pixel_size: float) -> ImageDescriptor:

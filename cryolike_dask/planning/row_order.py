@@ -9,10 +9,15 @@ from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.settings import ConversionSettings
 
 
-def never_combines(table: ParticleTable, settings: ConversionSettings) -> bool:
-    """Whether stacks end where the image file changes: as the settings say, else only for image files paired with a table."""
+def never_combined(table: ParticleTable, settings: ConversionSettings) -> npt.NDArray[np.bool_]:
+    """(n,) whether a particle shares its stack only with others of its image file.
+
+    As the settings say; else so for image files that have a STAR file each, and not for others.
+    """
     chosen = settings.never_combine_input_files
-    return any(source.kind == "paired" for source in table.sources) if chosen is None else chosen
+    if chosen is not None:
+        return np.full(len(table), chosen)
+    return np.asarray(np.array([source.kind == "paired" for source in table.sources])[table["source"]])
 
 
 def in_output_order(table: ParticleTable, settings: ConversionSettings) -> ParticleTable:
@@ -20,9 +25,10 @@ def in_output_order(table: ParticleTable, settings: ConversionSettings) -> Parti
     if settings.order == "file":
         rank = np.argsort(np.argsort(np.array(table.files)))
         return table.take(np.argsort(rank[table["file"]], kind="stable"))
-    if never_combines(table, settings):
+    alone = never_combined(table, settings)
+    if alone.any():
         _, first_row, position = np.unique(input_of_row(table), return_index=True, return_inverse=True)
-        return table.take(np.argsort(first_row[position], kind="stable"))
+        return table.take(np.argsort(np.where(alone, first_row[position], np.arange(len(table))), kind="stable"))
     return table
 
 
@@ -32,7 +38,6 @@ def input_of_row(table: ParticleTable) -> npt.NDArray[np.int64]:
 
 
 def input_ends(table: ParticleTable, settings: ConversionSettings) -> npt.NDArray[np.bool_]:
-    """(n - 1,) where a stack must end because the next particle comes from another file and files are never combined."""
-    if not never_combines(table, settings):
-        return np.zeros(len(table) - 1, dtype=bool)
-    return np.asarray(np.diff(input_of_row(table)) != 0)
+    """(n - 1,) where a stack must end because the next particle comes from another file, and one of both is never combined."""
+    alone = never_combined(table, settings)
+    return np.asarray((np.diff(input_of_row(table)) != 0) & (alone[1:] | alone[:-1]))

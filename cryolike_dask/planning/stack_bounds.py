@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.planning.optics import changes, optics_columns
-from cryolike_dask.planning.row_order import input_ends, input_of_row, never_combines
+from cryolike_dask.planning.row_order import input_ends, input_of_row, never_combined
 from cryolike_dask.settings import ConversionSettings
 
 
@@ -36,9 +36,11 @@ def cut_into_stacks(
 
 
 def offsets_in_files(table: ParticleTable, settings: ConversionSettings, bounds: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(n_stacks,) position of each stack's first image among those of its file; empty unless files are never combined."""
-    if not never_combines(table, settings):
+    """(n_stacks,) position of each stack's first image among those of its file, -1 where files may be combined; empty if all may."""
+    alone = never_combined(table, settings)
+    if not alone.any():
         return np.empty(0, dtype=np.int64)
     begins = np.concatenate([[0], 1 + np.flatnonzero(np.diff(input_of_row(table)))])
     first = bounds[:, 0]
-    return np.asarray(first - begins[np.searchsorted(begins, first, side="right") - 1], dtype=np.int64)
+    offsets = first - begins[np.searchsorted(begins, first, side="right") - 1]
+    return np.where(alone[first], offsets, -1).astype(np.int64)

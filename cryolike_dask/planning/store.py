@@ -17,7 +17,7 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.boxes import BoxCut
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import PARTICLE_DTYPE, ParticleTable, Source
-from cryolike_dask.planning.plan import Plan, StackPlan, stack_descriptor
+from cryolike_dask.planning.plan import Plan, StackPlan, offset_in_file, stack_descriptor
 from cryolike_dask.settings import ConversionSettings
 
 _ROWS = "rows.bin"
@@ -85,7 +85,7 @@ class StoredPlan:
             descriptor=stack_descriptor(self.descriptor, self.pixel_size[counter]),
             settings=self.settings,
             fingerprint=self.fingerprint,
-            file_offset=self.file_offsets[counter] if self.file_offsets else None,
+            file_offset=offset_in_file(self.file_offsets, counter),
         )
 
 
