@@ -7,6 +7,21 @@ from .errors import InputError as InputError
 from .errors import OutputError as OutputError
 from .execution.cluster import local_cluster as local_cluster
 from .execution.restacking import restack as restack
+from .file_conversions.older_names import (
+    convert_particle_stacks_from_cryosparc as convert_particle_stacks_from_cryosparc,
+)
+from .file_conversions.older_names import (
+    convert_particle_stacks_from_cryosparc_restack as convert_particle_stacks_from_cryosparc_restack,
+)
+from .file_conversions.older_names import (
+    convert_particle_stacks_from_indexed_cryosparc as convert_particle_stacks_from_indexed_cryosparc,
+)
+from .file_conversions.older_names import (
+    convert_particle_stacks_from_indexed_star_files as convert_particle_stacks_from_indexed_star_files,
+)
+from .file_conversions.older_names import (
+    convert_particle_stacks_from_star_files as convert_particle_stacks_from_star_files,
+)
 from .file_conversions.particle_stacks_converter import ParticleStackConverter as ParticleStackConverter
 from .file_conversions.particle_stacks_wrappers import (
     convert_particle_stacks_from_cryosparc_job_directory as convert_particle_stacks_from_cryosparc_job_directory,

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from cryolike_dask.errors import OutputError, RunStoppedError, output_error
 from cryolike_dask.execution.calibration import seconds_per_image
@@ -19,6 +19,7 @@ from cryolike_dask.execution.executors.serial import SerialExecutor
 from cryolike_dask.execution.run_loop import Outcome, convert_and_publish, raise_failures
 from cryolike_dask.formatting import format_bytes, plural
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.options import ConversionOptions, takes_options
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.html_report import with_html_report
 from cryolike_dask.pictures.stack_plots import missing_plots
@@ -38,6 +39,7 @@ from cryolike_dask.stacks.zarr_store import check_equal_stacks
 logger = logging.getLogger(__name__)
 
 
+@takes_options()
 class Conversion:
     """Particles on their way to Fourier-polar stacks.
 
@@ -48,14 +50,19 @@ class Conversion:
         particles: what to convert, in the order of the metadata.
         params: image descriptor, or the path of a params `.npz`. It is not changed.
         folder_output: where stacks go; '' is the current directory.
-        options: fields of `ConversionSettings`, such as batch_size.
 
     Raises:
+        TypeError: there is no such option.
         InputError: inputs or settings are wrong.
     """
 
     def __init__(
-        self, particles: ParticleTable, params: ImageDescriptor | str | Path, *, folder_output: str | Path = "", **options: Any
+        self,
+        particles: ParticleTable,
+        params: ImageDescriptor | str | Path,
+        *,
+        folder_output: str | Path = "",
+        **options: Unpack[ConversionOptions],
     ) -> None:
         self.settings = ConversionSettings.from_options(options)
         self.folder = output_folder(folder_output)

@@ -7,6 +7,7 @@ traceback.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -20,6 +21,10 @@ class InputError(CryolikeError, ValueError):
 
 class MissingFileError(FileNotFoundError, InputError):  # in this order: an error sent by a worker is made with OSError's __new__
     """An input file is not there. It is an InputError, and what `except FileNotFoundError` catches."""
+
+
+class FileTypeError(InputError, NotImplementedError):
+    """There is no such type of input file. It is an InputError, and what `except NotImplementedError` catches."""
 
 
 class OutputError(CryolikeError, OSError):
@@ -40,6 +45,21 @@ class ConversionError(CryolikeError, RuntimeError):
 
 class RunStoppedError(ConversionError):
     """The run was stopped from outside."""
+
+
+def refuse_unknown_names(function: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse keyword arguments that a function does not have, as Python does, with the name that was probably meant.
+
+    Raises:
+        TypeError: there is one.
+    """
+    for name in given:
+        if name not in known:
+            from difflib import get_close_matches  # only an error needs it
+
+            close = get_close_matches(name, known, n=2)
+            advice = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Choose from {', '.join(known)}."
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}. {advice}")
 
 
 def output_error(error: OSError, folder: Path) -> OutputError:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from cryolike_dask.conversion import Conversion
 from cryolike_dask.errors import InputError
 from cryolike_dask.execution.convert_stack import StepTimer, transform_chunks
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.options import ConversionOptions, takes_options
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.montage import GAP, Bytes, block_means, map_colours, tile_images
 from cryolike_dask.pictures.plots import INK, QUIET, Target, colour_table, in_pixels, png_figure, shell_resolutions
@@ -85,6 +86,7 @@ class Preview:
         return buffer.getvalue()
 
 
+@takes_options()
 def preview_particles(
     particles: ParticleTable,
     params: ImageDescriptor | str | Path,
@@ -92,7 +94,7 @@ def preview_particles(
     n_images: int = MAX_PARTICLES,
     low_pass: float | None = None,
     seed: int = 0,
-    **options: Any,
+    **options: Unpack[ConversionOptions],
 ) -> Preview:
     """Convert a few particles, taken at random, in memory, and bring them back to real space. Nothing is written.
 
@@ -102,9 +104,9 @@ def preview_particles(
         n_images: how many, at most 16.
         low_pass: Angstrom; by default 20, or the resolution of the polar grid if that is coarser.
         seed: of the choice; the same seed chooses the same particles.
-        options: as for `Conversion`, such as pixel_size or downsample_factor.
 
     Raises:
+        TypeError: there is no such option.
         InputError: there are no particles, or what `Conversion` would refuse about the chosen ones.
     """
     if not 1 <= n_images <= MAX_PARTICLES:
@@ -112,7 +114,8 @@ def preview_particles(
     n = min(n_images, len(particles))
     chosen = np.sort(np.random.default_rng(seed).choice(len(particles), size=n, replace=False))
     # Particles of different optics may be looked at together.
-    plan = Conversion(particles.take(chosen), params, **{"mixed_optics": "split", **options}).plan
+    options.setdefault("mixed_optics", "split")
+    plan = Conversion(particles.take(chosen), params, **options).plan
     descriptor = plan.descriptor
     box = descriptor.n_pixels[0] * descriptor.pixel_size[0]
     finest = box / (2 * descriptor.radius_max)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import Enum
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, refuse_unknown_names
 
 DownsampleType = Literal["mean", "max"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -18,19 +21,26 @@ OnMissing = Literal["raise", "skip"]
 OnBadImage = Literal["raise", "zero"]
 MixedOptics = Literal["raise", "split"]
 Order = Literal["metadata", "file"]
+PixelSize = float | Iterable[float]
+
+
+class TorchDevice(Protocol):
+    """What a `torch.device` has, so that one can be given where torch is not imported."""
+
+    @property
+    def type(self) -> str:
+        """'cpu' or 'cuda'."""
+
+    @property
+    def index(self) -> int | None:
+        """Number of the GPU; None for the current one."""
+
+
+ACCEPTS = "accepts"
+"""In the metadata of a field: the type of what may be given, where it is wider than that of what is kept."""
 
 ZARR_NAME = "particles.zarr"
 """The Zarr store in an output folder, unless it has a place of its own."""
-
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "downsample_type": get_args(DownsampleType),
-    "device": get_args(Device),
-    "output_format": get_args(OutputFormat),
-    "on_missing": get_args(OnMissing),
-    "on_bad_image": get_args(OnBadImage),
-    "mixed_optics": get_args(MixedOptics),
-    "order": get_args(Order),
-}
 
 _WITHOUT_EFFECT_ON_STACKS = (
     "device",
@@ -48,42 +58,46 @@ as it is. What `on_missing` leaves out shows in the particles, and more stacks c
 
 @dataclass(frozen=True)
 class ConversionSettings:
-    """What to do with the particles.
+    """What to do with the particles: the options that all conversions share.
+
+    The functions, the converter and the command line take each option with its type, default and meaning from here.
 
     Args:
         batch_size: images in a stack.
-        n_stacks_max: stop after this many stacks; -1 for all.
-        pixel_size: Angstrom, of the source images; None to take it from the table, the image headers or the descriptor.
-        downsample_factor: edge of the blocks that become one pixel.
-        downsample_type: 'mean' or 'max' of a block.
-        flag_plots: draw three pictures a stack.
-        skip_exist: go on with an interrupted run in the same folder.
-        overwrite: replace what is in the folder.
-        device: 'cpu', 'cuda', or 'auto' for CUDA where a worker has it.
+        n_stacks_max: stop after this many stacks; -1 for all of them.
+        pixel_size: Å per pixel of the source images. By default what the table, the image headers or the descriptor say, in this
+            order. An array or list of one or two equal numbers will do, and -1 is as good as None.
+        downsample_factor: edge of the blocks of pixels that become one pixel; 1 for no downsampling.
+        downsample_type: the 'mean' or the 'max' of a block.
+        flag_plots: draw three pictures per stack.
+        skip_exist: go on with an interrupted run in the same folder: keep its complete stacks.
+        overwrite: replace what the output folder holds.
+        device: 'cpu', 'cuda', or 'auto' for CUDA where there is a GPU. A `torch.device` will do. Each process uses the GPU that it
+            sees as number 0, so that 'cuda:0' is 'cuda', and other numbers are refused.
         save_phys: also write the centred images in real space.
         output_format: 'pt' for CryoLike's files, 'zarr' for one Zarr store.
-        zarr_store: where the store of 'zarr' goes: a path, or a URL that fsspec knows, such as 's3://bucket/particles.zarr'; '' for
-            `particles.zarr` in the output folder. Records of the run go to the output folder in any case.
-        on_missing: what to do when image files are missing: 'raise', or 'skip' their particles.
-        on_bad_image: what to do with a constant or non-finite image: 'raise', or write 'zero'.
-        mixed_optics: what to do when voltage, Cs or contrast differ between particles: 'raise', or 'split' stacks.
+        zarr_store: path or URL (s3://bucket/particles.zarr) of the Zarr store, if it is not to lie in the output folder. Any URL
+            that fsspec knows will do. Records of the run go to the output folder in any case.
+        on_missing: what to do where image files are missing: 'raise' an error, or 'skip' their particles.
+        on_bad_image: what to do with a constant or non-finite image: 'raise' an error, or write 'zero'.
+        mixed_optics: what to do where voltage, Cs or amplitude contrast change: 'raise' an error, or 'split' the stacks there.
         order: stacks in the order of the table ('metadata') or of the image files ('file', as CryoLike does).
-        ignore_manual_pixel_size: let the table win where `pixel_size` conflicts with it.
-        never_combine_input_files: end a stack where the image file changes; None for what the source's kind asks for, which is yes
-            for image files paired with a STAR file each, and else no.
-        hash_inputs: also record the SHA-256 of each image file, which reads all of them once more. The run can then be continued with
+        ignore_manual_pixel_size: let the table win where `pixel_size` conflicts with it, without an error.
+        never_combine_input_files: end a stack where the image file changes. By default, this is done for image files that have a
+            STAR file each, and for no others. True does it for all of them, False for none.
+        hash_inputs: also record the SHA-256 of each image file. This reads all of them once more. The run can then be continued with
             copies of the files, and `verify --deep` knows whether they are still what was converted.
     """
 
     batch_size: int = 1024
     n_stacks_max: int = -1
-    pixel_size: float | None = None
+    pixel_size: float | None = field(default=None, metadata={ACCEPTS: PixelSize | None})
     downsample_factor: int = 1
     downsample_type: DownsampleType = "mean"
     flag_plots: bool = True
     skip_exist: bool = False
     overwrite: bool = False
-    device: Device = "auto"
+    device: Device = field(default="auto", metadata={ACCEPTS: str | TorchDevice})
     save_phys: bool = True
     output_format: OutputFormat = "pt"
     zarr_store: str = ""
@@ -96,25 +110,23 @@ class ConversionSettings:
     hash_inputs: bool = False
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise InputError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(map(repr, choices))}.")
-        for name, least in (("batch_size", 1), ("downsample_factor", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not _is_whole(value) or value < least:
-                raise InputError(f"{name} is {value!r}: it must be a whole number of at least {least}.")
-            object.__setattr__(self, name, int(value))
-        if not _is_whole(self.n_stacks_max) or self.n_stacks_max == 0 or self.n_stacks_max < -1:
+        self._set("pixel_size", _one_pixel_size(self.pixel_size))
+        self._set("device", _without_number(self.device))
+        for name, kind in field_types().items():
+            if get_origin(kind) is Literal:
+                self._set(name, _choice(name, getattr(self, name), get_args(kind)))
+            elif kind in (bool, bool | None):
+                self._set(name, _flag(name, getattr(self, name), kind))
+        if isinstance(self.batch_size, bool) or not _is_whole(self.batch_size) or self.batch_size < 1:
+            raise InputError(f"batch_size is {self.batch_size!r}: it must be a whole number of at least 1.")
+        self._set("batch_size", int(self.batch_size))
+        # As in CryoLike, which takes everything below 1 for "no limit" and for "no downsampling".
+        if isinstance(self.n_stacks_max, bool) or not _is_whole(self.n_stacks_max):
             raise InputError(f"n_stacks_max is {self.n_stacks_max!r}: give the largest number of stacks, or -1 for all.")
-        object.__setattr__(self, "n_stacks_max", int(self.n_stacks_max))
-        if self.pixel_size is not None:
-            try:
-                value = float(self.pixel_size)
-            except (TypeError, ValueError):
-                value = math.nan
-            if not (math.isfinite(value) and value > 0):
-                raise InputError(f"pixel_size is {self.pixel_size!r}: give Angstrom a pixel, a positive number.")
-            object.__setattr__(self, "pixel_size", value)
+        self._set("n_stacks_max", int(self.n_stacks_max) if self.n_stacks_max > 0 else -1)
+        if isinstance(self.downsample_factor, bool) or not _is_whole(self.downsample_factor):
+            raise InputError(f"downsample_factor is {self.downsample_factor!r}: give a whole number, 1 for no downsampling.")
+        self._set("downsample_factor", max(int(self.downsample_factor), 1))
         if not isinstance(self.zarr_store, str):
             raise InputError(f"zarr_store is {self.zarr_store!r}: give a path or URL as text.")
         if self.zarr_store and self.output_format != "zarr":
@@ -125,22 +137,36 @@ class ConversionSettings:
                 "by its configuration or by the service's environment variables."
             )
         if self.zarr_store and not is_url(self.zarr_store):
-            object.__setattr__(self, "zarr_store", str(Path(self.zarr_store).expanduser().resolve()))
+            self._set("zarr_store", str(Path(self.zarr_store).expanduser().resolve()))
         if self.skip_exist and self.overwrite:
             raise InputError("skip_exist keeps what the folder holds and overwrite replaces it: choose one of them.")
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
 
     def describing_output(self) -> dict[str, Any]:
         """The settings that decide what a stack is, for the manifest and the fingerprint."""
         return {name: value for name, value in asdict(self).items() if name not in _WITHOUT_EFFECT_ON_STACKS}
 
     @classmethod
-    def from_options(cls, options: dict[str, Any]) -> ConversionSettings:
-        """Settings from keyword arguments, refusing names that do not exist."""
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(options) - known)
-        if unknown:
-            raise InputError(f"Unknown option {', '.join(unknown)}: choose from {', '.join(sorted(known))}.")
+    def from_options(cls, options: Mapping[str, Any]) -> ConversionSettings:
+        """Settings from options by name.
+
+        Args:
+            options: values as users give them: see `ConversionOptions`.
+
+        Raises:
+            TypeError: an option does not exist.
+            InputError: a value is not allowed.
+        """
+        refuse_unknown_names("ConversionSettings", options, [field.name for field in fields(cls)])
         return cls(**options)
+
+
+@cache
+def field_types() -> dict[str, Any]:
+    """The type of what each field of the settings keeps."""
+    return get_type_hints(ConversionSettings)
 
 
 def output_folder(folder: str | Path) -> Path:
@@ -167,6 +193,52 @@ def fingerprint(content: Any) -> str:
 def _password_in(url: str) -> bool:
     user, at, _ = url.partition("://")[2].partition("/")[0].rpartition("@")
     return bool(at) and ":" in user
+
+
+def _plain(value: Any) -> Any:
+    """The value of an enum, such as CryoLike's, and of others the value itself."""
+    return value.value if isinstance(value, Enum) else value
+
+
+def _choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """The choice that is meant, in any case of its letters."""
+    chosen = str(_plain(value)).lower()
+    if chosen not in choices:
+        raise InputError(f"{name} is {value!r}: choose one of {', '.join(map(repr, choices))}.")
+    return chosen
+
+
+def _flag(name: str, value: Any, kind: Any) -> bool | None:
+    if value is None and kind == bool | None:
+        return None
+    if value not in (0, 1):
+        raise InputError(f"{name} is {value!r}: give True or False.")
+    return bool(value)
+
+
+def _one_pixel_size(value: Any) -> float | None:
+    """Å per pixel of a number, or of an array or list of one or two equal ones; -1 is CryoLike's "not given"."""
+    if value is None:
+        return None
+    listed = value.tolist() if hasattr(value, "tolist") else value  # arrays, tensors and their scalars
+    try:
+        sizes = [float(size) for size in listed] if isinstance(listed, list | tuple) else [float(listed)]
+    except (TypeError, ValueError):
+        sizes = []
+    if len(sizes) not in (1, 2) or sizes[0] != sizes[-1] or not math.isfinite(sizes[0]) or (sizes[0] <= 0 and sizes[0] != -1):
+        raise InputError(f"pixel_size is {value!r}: give Å per pixel, a positive number; two of them must be equal.")
+    return None if sizes[0] == -1 else sizes[0]
+
+
+def _without_number(device: Any) -> Any:
+    """A device without the number of the GPU, which must be 0."""
+    name, _, number = str(_plain(device)).lower().partition(":")
+    if name == "cuda" and number.isdecimal() and int(number) > 0:
+        raise InputError(
+            f"device is {str(device)!r}, but each process computes on the GPU that it sees as number 0. Choose another GPU by "
+            f"CUDA_VISIBLE_DEVICES={number} in the environment of the process, or use all of them with local_cluster('cuda')."
+        )
+    return name if number in ("", "0") else device
 
 
 def _is_whole(value: Any) -> bool:

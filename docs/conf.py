@@ -19,7 +19,8 @@ html_static_path = ["_static"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
-autodoc_typehints = "none"  # signatures would be longer than what they say
+autodoc_typehints = "description"  # beside each argument; in the signatures they would hide the names
+autodoc_typehints_description_target = "documented_params"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 nitpicky = False

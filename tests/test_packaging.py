@@ -116,14 +116,62 @@ def test_wheel_works_when_it_is_all_there_is(built: Path, tmp_path: Path) -> Non
     assert (tmp_path / "cryolike-demo/stacks/report.html").is_file()
 
 
+SCRIPT_OF_CRYOLIKE = """
+import numpy as np
+
+from cryolike_dask import Conversion, ParticleStackConverter, particles_from_star
+from cryolike_dask.file_conversions import convert_particle_stacks_from_indexed_star_file as star
+from cryolike_dask.file_conversions.particle_stacks_wrappers import convert_particle_stacks_from_cryosparc_job_directory as job
+
+star("p.npz", "p.star", "mrc", "out", 100, 2, "mean", np.array([1.0, 1.0]), False, on_missing="skip", overwrite=True)
+job("p.npz", "P3", 4, "out", 100, -1, -1.0, n_stacks_max=2)  # given twice
+job("p.npz", "P3", 4, pixel_size=[1.0, 1.0], device="cuda:0", save_phys=False)
+star("p.npz", "p.star", on_mising="skip")
+star("p.npz", "p.star", on_missing="ignore")
+star("p.npz", "p.star", pixel_size="wide")
+ParticleStackConverter("p.npz", "out", save_phys="no")
+ParticleStackConverter("p.npz", batch_size=10)
+Conversion(particles_from_star("p.star"), "p.npz", batchsize=10)
+"""
+
+
+def test_a_wrong_option_and_a_wrong_type_are_seen_in_a_users_script(tmp_path: Path) -> None:
+    errors = type_check(SCRIPT_OF_CRYOLIKE, tmp_path)
+    assert [error.split(": error: ")[0] for error in errors] == [f"script.py:{line}" for line in (9, 11, 12, 13, 14, 15, 16)], (
+        errors
+    )
+    for error, told in zip(
+        errors,
+        (
+            'multiple values for keyword argument "n_stacks_max"',
+            'did you mean "on_missing"',
+            "Literal['raise', 'skip']",
+            "float | Iterable[float] | None",
+            'expected "bool"',
+            'Unexpected keyword argument "batch_size"',
+            'did you mean "batch_size"',
+        ),
+        strict=True,
+    ):
+        assert told in error
+
+
 def test_types_reach_a_users_script(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(USER_SCRIPT)
+    errors = type_check(USER_SCRIPT, tmp_path)
+    assert len(errors) == 1, errors
+    assert "script.py:12" in errors[0]
+    assert 'has type "Path", variable has type "int"' in errors[0]
+
+
+def type_check(script: str, folder: Path) -> list[str]:
+    """The errors that mypy finds in a script."""
+    (folder / "script.py").write_text(script)
     # Reading torch and its like would take a minute, and is not what this is about.
     large = ("torch", "pandas", "dask", "distributed", "matplotlib", "scipy", "numba", "PIL")
     skipped = "".join(f"[mypy-{name}.*]\nfollow_imports = skip\nignore_missing_imports = True\n" for name in large)
-    (tmp_path / "mypy.ini").write_text(f"[mypy]\nfollow_imports = silent\nignore_missing_imports = True\n{skipped}")
-    result = run(sys.executable, "-m", "mypy", "--cache-dir", ROOT / ".mypy_cache" / "user-script", "script.py", cwd=tmp_path)
-    errors = [line for line in result.stdout.splitlines() if "error:" in line]
-    assert len(errors) == 1, result.stdout + result.stderr
-    assert "script.py:12" in errors[0]
-    assert 'has type "Path", variable has type "int"' in errors[0]
+    (folder / "mypy.ini").write_text(
+        f"[mypy]\nmypy_path = {ROOT}\nfollow_imports = silent\nignore_missing_imports = True\n{skipped}"
+    )
+    result = run(sys.executable, "-m", "mypy", "--cache-dir", ROOT / ".mypy_cache" / "user-script", "script.py", cwd=folder)
+    assert not result.stderr
+    return [line for line in result.stdout.splitlines() if "error:" in line]

@@ -1,64 +1,137 @@
-"""Options that the conversion commands share, and what they become: keywords of the Python functions, and a Dask client."""
+"""Options that the conversion commands share, and what they become: keywords of the Python functions, and a Dask client.
+
+What an option is called in Python, its type, default, choices and meaning come from the dataclass that describes it; here stands only
+how it is spelt on the command line.
+"""
 
 from __future__ import annotations
 
+import collections.abc
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import MISSING, fields
 from functools import reduce
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 
 from cryolike_dask.cli.main import debug_option, quiet_option
 from cryolike_dask.errors import InputError
-from cryolike_dask.settings import Device, DownsampleType, MixedOptics, OnBadImage, OnMissing, Order, OutputFormat
+from cryolike_dask.options import meanings
+from cryolike_dask.settings import ConversionSettings, Device
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Any], Any]
+
+_SPELT = {
+    "output_format": "--format",
+    "folder_mrc": "--mrc-folder",
+    "folder_cryosparc": "--mrc-folder",
+    "folder_micrographs": "--micrograph-folder",
+    "star_file_list": "--star",
+    "particle_file_list": "--mrc",
+    "never_combine_input_files": "--never-combine-input-files/--combine-input-files",
+}
+"""Options that are not called by their Python names."""
+
+_SWITCHED_OFF = {
+    "flag_plots": ("--no-plots", "Draw no pictures."),
+    "save_phys": ("--no-phys", "Write no real-space images."),
+    "defocus_angle_is_degree": ("--defocus-angle-in-radians", "The tables give the defocus angle in radians."),
+    "phase_shift_is_degree": ("--phase-shift-in-radians", "The tables give the phase shift in radians."),
+    "use_refined": ("--unrefined", "Ignore refined positions, angles, defocus and pixel sizes."),
+}
+"""What is true by default: the option that switches it off."""
+
+_METAVARS = {
+    "folder_mrc": "DIR",
+    "folder_cryosparc": "DIR",
+    "folder_micrographs": "DIR",
+    "star_file_list": "FILE.star",
+    "particle_file_list": "FILE.mrcs",
+    "zarr_store": "PLACE",
+}
 
 
-def _choice(values: Any) -> click.Choice[str]:
-    return click.Choice(get_args(values))
+def described_option(described: type, name: str) -> Decorator:
+    """The option of the command line for a field of a dataclass that describes options.
+
+    Args:
+        described: the dataclass; the Args of its docstring give the help.
+        name: of the field.
+    """
+    kind, default = get_type_hints(described)[name], _default(described, name)
+    help_text, spelt = _help(meanings(described)[name]), _spelt(name)
+    if name in _SWITCHED_OFF:
+        spelt, help_text = _SWITCHED_OFF[name]
+        return click.option(spelt, name, is_flag=True, flag_value=False, default=True, help=help_text)
+    if kind is bool:
+        return click.option(spelt, name, is_flag=True, help=help_text)
+    if kind == bool | None:
+        return click.option(spelt, name, default=None, help=help_text)
+    several = collections.abc.Sequence in (kind, get_origin(kind))
+    return click.option(
+        spelt,
+        name,
+        type=_type(kind),
+        required=default is MISSING,
+        default=None if several or default is MISSING else default,
+        show_default=default not in (MISSING, None, ""),
+        multiple=several,
+        metavar=_METAVARS.get(name),
+        help=help_text,
+    )
+
+
+def input_arguments(described: type, **positional: str) -> Callable[[Command], Command]:
+    """The arguments of one kind of input.
+
+    Args:
+        described: the dataclass that describes the input.
+        positional: the fields that are given without a name, and how they are shown.
+    """
+    kinds = get_type_hints(described)
+    arguments = [
+        click.argument(name, metavar=shown, type=_type(kinds[name]), nargs=-1 if shown.endswith("...") else 1, required=True)
+        for name, shown in positional.items()
+    ]
+    named = [described_option(described, field.name) for field in fields(described) if field.name not in positional]
+    return lambda command: _decorated(command, [*arguments, *named])
+
+
+def _type(kind: Any) -> Any:
+    """What click makes of a value of this type; paths stay text."""
+    if get_origin(kind) is Literal:
+        return click.Choice(get_args(kind))
+    return next((number for number in (int, float) if kind in (number, number | None)), str)
+
+
+def _default(described: type, name: str) -> Any:
+    return next(field.default for field in fields(described) if field.name == name)
+
+
+def _spelt(name: str) -> str:
+    return _SPELT.get(name, f"--{name.replace('_', '-')}")
+
+
+def _help(meaning: str) -> str:
+    """The first sentence of a meaning, and what is done by default; the rest is for the documentation."""
+    first, *others = re.sub(r"`(\w+)`", lambda named: _spelt(named[1]), meaning).rstrip(".").split(". ")
+    return ". ".join([f"{first[0].upper()}{first[1:]}", *(other for other in others if other.startswith("By default"))]) + "."
+
+
+def _decorated(command: Command, decorators: list[Decorator]) -> Command:
+    """In the help, the options come in the order of the decorators."""
+    return reduce(lambda decorated, decorator: decorator(decorated), reversed(decorators), command)
 
 
 _CONVERSION = (
     click.option("--params", "params_input", required=True, metavar="P.npz", help="Image parameters: see `cryolike-dask params`."),
     click.option("--out", "folder_output", required=True, metavar="DIR", help="Where the stacks go."),
-    click.option("--batch-size", type=int, default=1024, show_default=True, help="Images in a stack."),
-    click.option("--n-stacks-max", type=int, default=-1, show_default=True, help="Stop after this many stacks; -1 for all."),
-    click.option("--pixel-size", type=float, help="Å, of the source images. By default what the table says."),
-    click.option(
-        "--ignore-manual-pixel-size", is_flag=True, help="Let the table win where --pixel-size disagrees with it, without an error."
-    ),
-    click.option("--downsample-factor", type=int, default=1, show_default=True, help="Edge of the blocks that become one pixel."),
-    click.option("--downsample-type", type=_choice(DownsampleType), default="mean", show_default=True, help="What of a block."),
-    click.option("--no-plots", "flag_plots", is_flag=True, flag_value=False, default=True, help="Draw no pictures."),
-    click.option("--no-phys", "save_phys", is_flag=True, flag_value=False, default=True, help="Write no real-space images."),
-    click.option(
-        "--format", "output_format", type=_choice(OutputFormat), default="pt", show_default=True, help="CryoLike's files, or Zarr."
-    ),
-    click.option("--zarr-store", default="", metavar="PLACE", help="Path or URL (s3://...) of the Zarr store, if not in --out."),
-    click.option(
-        "--order", type=_choice(Order), default="metadata", show_default=True, help="Row order of the table, or file by file."
-    ),
-    click.option("--skip-exist", is_flag=True, help="Go on with an interrupted run: keep its complete stacks."),
-    click.option("--overwrite", is_flag=True, help="Replace what the folder holds."),
-    click.option("--device", type=_choice(Device), default="auto", show_default=True, help="auto: CUDA where there is one."),
-    click.option(
-        "--on-missing", type=_choice(OnMissing), default="raise", show_default=True, help="For image files that are missing."
-    ),
-    click.option(
-        "--on-bad-image", type=_choice(OnBadImage), default="raise", show_default=True, help="For constant or non-finite images."
-    ),
-    click.option(
-        "--mixed-optics",
-        type=_choice(MixedOptics),
-        default="raise",
-        show_default=True,
-        help="Where voltage, Cs or contrast differ.",
-    ),
-    click.option("--hash-inputs", is_flag=True, help="Also record the SHA-256 of each image file: see the reliability guide."),
+    *(described_option(ConversionSettings, field.name) for field in fields(ConversionSettings)),
 )
 
 _RUNNING = (
@@ -75,7 +148,7 @@ _RUNNING = (
 
 def conversion_options(command: Command) -> Command:
     """Adds the options of all conversions; in the help they come after the command's own."""
-    return reduce(lambda decorated, option: option(decorated), reversed((*_CONVERSION, *_RUNNING)), command)
+    return _decorated(command, [*_CONVERSION, *_RUNNING])
 
 
 @contextmanager

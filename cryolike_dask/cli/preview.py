@@ -4,44 +4,45 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any
 
 import click
 
 from cryolike_dask.cli.main import debug_option
+from cryolike_dask.cli.options import described_option
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.settings import DownsampleType, OnBadImage
-
-if TYPE_CHECKING:
-    from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.file_conversions.inputs import read_particles
+from cryolike_dask.particles.inputs import (
+    CryosparcInput,
+    CryosparcJobInput,
+    LeopardEMInput,
+    PairedInput,
+    ParticleInput,
+    StarInput,
+)
+from cryolike_dask.settings import ConversionSettings
 
 
 @click.command()
 @click.argument("table", metavar="TABLE")
 @click.option("--params", "params_input", required=True, metavar="P.npz", help="Image parameters: see `cryolike-dask params`.")
-@click.option("--mrc-folder", "folder", default="", metavar="DIR", help="Folder of the images, whatever path the table records.")
+@described_option(StarInput, "folder_mrc")
 @click.option("--mrc", "particle_file", metavar="FILE.mrcs", help="The images of a STAR file that does not name them.")
-@click.option("--box-size", type=click.IntRange(min=2), help="Edge of the boxes in pixels, for a Leopard-EM table.")
-@click.option("--invert", is_flag=True, help="Multiply such boxes by -1.")
+@click.option("--box-size", type=int, help="Edge of the boxes in pixels, for a Leopard-EM table.")
+@described_option(LeopardEMInput, "invert")
 @click.option("--out", default="preview.png", show_default=True, metavar="FILE.png", help="Where the picture goes.")
 @click.option("--n-images", type=click.IntRange(1, 16), default=16, show_default=True, help="Particles to show.")
 @click.option("--low-pass", type=float, help="Å. By default 20, or the resolution of the polar grid if that is coarser.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed shows other particles.")
-@click.option("--pixel-size", type=float, help="Å, of the source images. By default what the table says.")
-@click.option("--downsample-factor", type=int, default=1, show_default=True, help="Edge of the blocks that become one pixel.")
-@click.option("--downsample-type", type=click.Choice(get_args(DownsampleType)), default="mean", show_default=True)
-@click.option(
-    "--on-bad-image",
-    type=click.Choice(get_args(OnBadImage)),
-    default="raise",
-    show_default=True,
-    help="For constant or non-finite images; a zero one stays black.",
-)
+@described_option(ConversionSettings, "pixel_size")
+@described_option(ConversionSettings, "downsample_factor")
+@described_option(ConversionSettings, "downsample_type")
+@described_option(ConversionSettings, "on_bad_image")
 @debug_option
 def preview(
     table: str,
     params_input: str,
-    folder: str,
+    folder_mrc: str,
     particle_file: str | None,
     box_size: int | None,
     invert: bool,
@@ -62,8 +63,8 @@ def preview(
     """
     from cryolike_dask.preview import preview_particles
 
-    particles = _particles(table, folder, particle_file, box_size, invert)
-    result = preview_particles(particles, params_input, **options)
+    source = _input(table, folder_mrc, particle_file, box_size, invert)
+    result = preview_particles(read_particles(source), params_input, **options)
     try:
         result.save(Path(out).expanduser())
     except (OSError, ValueError) as error:
@@ -71,8 +72,8 @@ def preview(
     click.echo(f"{result}\npicture      {out}")
 
 
-def _particles(table: str, folder: str, particle_file: str | None, box_size: int | None, invert: bool) -> ParticleTable:
-    """The particles of any table, its kind told by its name."""
+def _input(table: str, folder: str, particle_file: str | None, box_size: int | None, invert: bool) -> ParticleInput:
+    """The input that a table is, its kind told by its name."""
     path = Path(table).expanduser()
     job = re.fullmatch(r"J(\d+)", path.resolve().name)
     kind = "job" if path.is_dir() and job else path.suffix.lower()
@@ -81,27 +82,17 @@ def _particles(table: str, folder: str, particle_file: str | None, box_size: int
     if (box_size is not None or invert) and kind != ".csv":
         raise InputError(f"--box-size and --invert are for boxes of a Leopard-EM .csv file, but {table} is none.")
     if particle_file is not None:
-        from cryolike_dask.particles.star import particles_from_paired_star_and_mrc_files
-
-        return particles_from_paired_star_and_mrc_files([particle_file], [table])
+        return PairedInput([particle_file], [table])
     if kind == ".star":
-        from cryolike_dask.particles.star import particles_from_star
-
-        return particles_from_star(table, folder)
+        return StarInput(table, folder)
     if kind == ".cs":
-        from cryolike_dask.particles.cryosparc import particles_from_cryosparc
-
-        return particles_from_cryosparc(table, folder)
+        return CryosparcInput(table, folder)
     if job and kind == "job":
-        from cryolike_dask.particles.cryosparc_job import particles_from_cryosparc_job
-
-        return particles_from_cryosparc_job(path.resolve().parent, int(job[1]))
+        return CryosparcJobInput(path.resolve().parent, int(job[1]))
     if kind == ".csv":
-        from cryolike_dask.leopard_em.particles import particles_from_leopard_em
-
         if box_size is None:
             raise InputError(f"{table} is a Leopard-EM table, of which boxes are cut: say how large with --box-size.")
-        return particles_from_leopard_em([table], box_size, invert=invert, folder_micrographs=folder)
+        return LeopardEMInput([table], box_size, invert=invert, folder_micrographs=folder)
     raise InputError(
         f"{table} is of no kind that can be previewed: give a STAR file (.star), a cryoSPARC table (.cs) or job directory (such as "
         "P3/J42), or a Leopard-EM table (.csv)."

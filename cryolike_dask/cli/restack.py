@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import json
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from cryolike_dask.cli.main import debug_option, quiet_option
-from cryolike_dask.settings import OutputFormat
+from cryolike_dask.cli.options import described_option
+from cryolike_dask.settings import ConversionSettings
 
 
 @click.command()
 @click.argument("source", metavar="IN")
 @click.argument("out", metavar="OUT")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images in a stack. By default as many as before.")
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(get_args(OutputFormat)),
-    default="pt",
-    show_default=True,
-    help="CryoLike's files, or Zarr.",
-)
-@click.option("--zarr-store", default="", metavar="PLACE", help="Path or URL (s3://...) of the new Zarr store, if not in OUT.")
-@click.option("--no-phys", is_flag=True, help="Write no real-space images.")
-@click.option("--skip-exist", is_flag=True, help="Go on with an interrupted run: keep its complete stacks.")
-@click.option("--overwrite", is_flag=True, help="Replace what the folder holds.")
+@described_option(ConversionSettings, "output_format")
+@described_option(ConversionSettings, "zarr_store")
+@described_option(ConversionSettings, "save_phys")
+@described_option(ConversionSettings, "skip_exist")
+@described_option(ConversionSettings, "overwrite")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @quiet_option
 @debug_option
-def restack(source: str, out: str, no_phys: bool, as_json: bool, quiet: bool, **options: Any) -> None:
+def restack(source: str, out: str, save_phys: bool, as_json: bool, quiet: bool, **options: Any) -> None:
     """Write a conversion's images as stacks of another size or form. Nothing is computed again.
 
     IN is the output folder of a conversion, or the path or URL of its Zarr store.
@@ -44,7 +38,7 @@ def restack(source: str, out: str, no_phys: bool, as_json: bool, quiet: bool, **
     from cryolike_dask.execution.restacking import restack as run
     from cryolike_dask.progress_bars import progress_for_terminal
 
-    report = run(source, out, save_phys=False if no_phys else None, progress=progress_for_terminal(quiet), **options)
+    report = run(source, out, save_phys=None if save_phys else False, progress=progress_for_terminal(quiet), **options)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=1))
     elif not quiet:

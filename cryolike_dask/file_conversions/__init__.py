@@ -1,5 +1,9 @@
 """CryoLike's conversion functions and converter object, under CryoLike's module names.
 
-May know `conversion` and what lies below. Start with `particle_stacks_wrappers`: one function per input, each a particle table handed
-to a `Conversion`.
+May know `conversion` and what lies below. Start with `particle_stacks_wrappers`: one function per input, each a description of that input
+handed to a `Conversion`. The public names are declared in `__init__.pyi` and imported when they are first used.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

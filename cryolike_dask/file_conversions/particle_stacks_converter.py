@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from cryolike_dask.conversion import Conversion
-from cryolike_dask.errors import InputError
-from cryolike_dask.leopard_em.particles import particles_from_leopard_em
+from cryolike_dask.errors import FileTypeError, InputError
+from cryolike_dask.file_conversions.inputs import read_particles
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.boxes import EdgeMode
-from cryolike_dask.particles.cryosparc import particles_from_cryosparc
-from cryolike_dask.particles.cryosparc_job import particles_from_cryosparc_job
-from cryolike_dask.particles.star import particles_from_paired_star_and_mrc_files, particles_from_star
+from cryolike_dask.options import ConverterOptions, described_by, takes_options
+from cryolike_dask.particles.inputs import (
+    CryosparcInput,
+    CryosparcJobInput,
+    LeopardEMInput,
+    PairedInput,
+    ParticleInput,
+    StarInput,
+)
 from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.planning.pixel_sizes import refuse_other_pixel_size
 from cryolike_dask.progress import Progress
 from cryolike_dask.report import ConversionReport
-from cryolike_dask.settings import ConversionSettings
+from cryolike_dask.settings import ConversionSettings, DownsampleType, PixelSize, TorchDevice
+
+_ELSEWHERE = dict.fromkeys(("batch_size", "never_combine_input_files"), "convert_stacks")
 
 
+@takes_options(Conversion, Conversion.run, elsewhere=_ELSEWHERE)
 class ParticleStackConverter:
     """Several `prepare_*` calls of any kinds, in any order, then one `convert_stacks`.
 
@@ -28,34 +38,50 @@ class ParticleStackConverter:
 
     Args:
         image_descriptor: image descriptor, or the path of a params `.npz`. It is not changed.
-        folder_output: where stacks go; '' is the current directory.
-        client, progress: see `Conversion.run`.
-        options: fields of `ConversionSettings`, such as pixel_size or downsample_factor.
 
     Raises:
-        InputError: an option is wrong.
+        TypeError: there is no such option.
+        InputError: an option or the descriptor is wrong.
     """
 
     def __init__(
         self,
         image_descriptor: ImageDescriptor | str | Path,
         folder_output: str | Path = "",
+        n_stacks_max: int = -1,
+        pixel_size: PixelSize | None = None,
+        downsample_factor: int = 1,
+        downsample_type: DownsampleType = "mean",
+        skip_exist: bool = False,
+        overwrite: bool = False,
+        flag_plots: bool = True,
+        device: str | TorchDevice = "auto",
         *,
         client: Any = None,
         progress: Progress | None = None,
-        **options: Any,
+        **options: Unpack[ConverterOptions],
     ) -> None:
-        for name in ("batch_size", "never_combine_input_files"):
-            if name in options:
-                raise InputError(f"{name} is an argument of convert_stacks, not of the converter: give it there.")
-        ConversionSettings.from_options(options)
+        self._settings = ConversionSettings.from_options(
+            {
+                "n_stacks_max": n_stacks_max,
+                "pixel_size": pixel_size,
+                "downsample_factor": downsample_factor,
+                "downsample_type": downsample_type,
+                "skip_exist": skip_exist,
+                "overwrite": overwrite,
+                "flag_plots": flag_plots,
+                "device": device,
+                **options,
+            }
+        )
         self.image_descriptor = ImageDescriptor.ensure(image_descriptor)
         self.folder_output = folder_output
         self._client = client
         self._progress = progress
-        self._options = options
         self._particles: list[ParticleTable] = []
+        self._table_wins = self._settings.ignore_manual_pixel_size
 
+    @described_by(PairedInput)
     def prepare_star_files(
         self,
         particle_file_list: Sequence[str | Path],
@@ -63,40 +89,48 @@ class ParticleStackConverter:
         defocus_angle_is_degree: bool = True,
         phase_shift_is_degree: bool = True,
     ) -> None:
-        """Add image files that have a STAR file each. See `particles_from_paired_star_and_mrc_files`."""
-        self._particles.append(
-            particles_from_paired_star_and_mrc_files(
-                particle_file_list,
-                star_file_list,
-                defocus_angle_is_degree=defocus_angle_is_degree,
-                phase_shift_is_degree=phase_shift_is_degree,
-            )
-        )
+        """Add image files that have a STAR file each.
+
+        Raises:
+            InputError: see `particles_from_paired_star_and_mrc_files`.
+        """
+        self._add(PairedInput(particle_file_list, star_file_list, defocus_angle_is_degree, phase_shift_is_degree))
 
     def prepare_indexed_file(
-        self, indexed_file: str | Path, filetype: Literal["starfile", "cryosparc"], folder: str | Path = ""
+        self,
+        src_file: str | Path,
+        filetype: Literal["cryosparc", "starfile"],
+        mrc_folder: str | Path = "",
+        ignore_manual_pixel_size: bool = False,
     ) -> None:
         """Add a table that names its images.
 
         Args:
-            indexed_file: STAR or `.cs` file.
+            src_file: STAR or `.cs` file.
             filetype: 'starfile' or 'cryosparc'.
-            folder: where the image files are; '' for the recorded paths.
+            mrc_folder: folder of the image files, of which then only the names count, whatever path the table records. By default
+                the recorded paths, relative to the working directory.
+            ignore_manual_pixel_size: let this table win where the converter's `pixel_size` conflicts with it.
 
         Raises:
-            InputError: the table or `filetype` is wrong.
+            InputError: the table or `filetype` is wrong, or the table's pixel size is another one than the converter's.
         """
-        if filetype == "starfile":
-            self._particles.append(particles_from_star(indexed_file, folder))
-        elif filetype == "cryosparc":
-            self._particles.append(particles_from_cryosparc(indexed_file, folder))
-        else:
-            raise InputError(f"filetype is {filetype!r}: choose 'starfile' or 'cryosparc'.")
+        kinds: dict[str, type[StarInput | CryosparcInput]] = {"starfile": StarInput, "cryosparc": CryosparcInput}
+        kind = kinds.get(str(filetype).lower())
+        if kind is None:
+            raise FileTypeError(f"filetype is {filetype!r}: choose 'starfile' or 'cryosparc'.")
+        self._add(kind(src_file, mrc_folder), ignore_manual_pixel_size)
 
+    @described_by(CryosparcJobInput)
     def prepare_sequential_cryosparc(self, folder_cryosparc: str | Path = "", job_number: int = 0) -> None:
-        """Add a cryoSPARC job directory. See `particles_from_cryosparc_job`."""
-        self._particles.append(particles_from_cryosparc_job(folder_cryosparc, job_number))
+        """Add a cryoSPARC job directory.
 
+        Raises:
+            InputError: see `particles_from_cryosparc_job`.
+        """
+        self._add(CryosparcJobInput(folder_cryosparc, job_number))
+
+    @described_by(LeopardEMInput)
     def prepare_leopard_em(
         self,
         dataframe_files: str | Path | Sequence[str | Path],
@@ -108,25 +142,25 @@ class ParticleStackConverter:
         use_refined: bool = True,
         folder_micrographs: str | Path = "",
     ) -> None:
-        """Add boxes around Leopard-EM's picks. See `particles_from_leopard_em`."""
-        self._particles.append(
-            particles_from_leopard_em(
-                dataframe_files,
-                box_size,
-                template_size=template_size,
-                edge=edge,
-                invert=invert,
-                use_refined=use_refined,
-                folder_micrographs=folder_micrographs,
-            )
+        """Add boxes around Leopard-EM's picks.
+
+        Raises:
+            InputError: see `particles_from_leopard_em`.
+        """
+        source = LeopardEMInput(
+            dataframe_files,
+            box_size,
+            template_size=template_size,
+            edge=edge,
+            invert=invert,
+            use_refined=use_refined,
+            folder_micrographs=folder_micrographs,
         )
+        self._add(source)
 
-    def convert_stacks(self, batch_size: int = 1024, never_combine_input_files: bool = False) -> ConversionReport:
+    @described_by(ConversionSettings)
+    def convert_stacks(self, batch_size: int = 1024, never_combine_input_files: bool | None = None) -> ConversionReport:
         """Convert all that was prepared; the converter is empty afterwards.
-
-        Args:
-            batch_size: images in a stack.
-            never_combine_input_files: end a stack where the image file changes.
 
         Raises:
             InputError: nothing was prepared, or the sources do not fit the descriptor.
@@ -134,12 +168,25 @@ class ParticleStackConverter:
         """
         if not self._particles:
             raise InputError("Nothing was prepared: call one of the prepare_ methods before convert_stacks.")
+        chosen = {
+            "batch_size": batch_size,
+            "never_combine_input_files": never_combine_input_files,
+            "ignore_manual_pixel_size": self._table_wins,
+        }
         conversion = Conversion(
             ParticleTable.concatenate(self._particles),
             self.image_descriptor,
             folder_output=self.folder_output,
-            **(self._options | {"batch_size": batch_size, "never_combine_input_files": never_combine_input_files}),
+            **(vars(self._settings) | chosen),
         )
         report = conversion.run(self._client, self._progress)
         self._particles.clear()
         return report
+
+    def _add(self, source: ParticleInput, table_wins: bool = False) -> None:
+        particles = read_particles(source)
+        # Each table is held against the argument here, since the plan of all of them knows one rule.
+        if not (table_wins or self._settings.ignore_manual_pixel_size):
+            refuse_other_pixel_size(particles, self._settings)
+        self._table_wins |= bool(table_wins)
+        self._particles.append(particles)

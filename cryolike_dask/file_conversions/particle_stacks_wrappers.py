@@ -1,136 +1,245 @@
 """CryoLike's conversion functions: one call from files to stacks.
 
-All of them take, by keyword: folder_output, batch_size, n_stacks_max, pixel_size, downsample_factor, downsample_type, flag_plots,
-skip_exist, overwrite, device, save_phys, output_format, on_missing, on_bad_image, mixed_optics, order, ignore_manual_pixel_size,
-hash_inputs (see `ConversionSettings`), and client and progress (see `Conversion.run`).
+Names, order of arguments and defaults are CryoLike's. The options that CryoLike does not have follow by keyword, the same ones for
+all functions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from cryolike_dask.conversion import Conversion
-from cryolike_dask.leopard_em.particles import particles_from_leopard_em
+from cryolike_dask.file_conversions.inputs import read_particles
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.boxes import EdgeMode
-from cryolike_dask.particles.cryosparc import particles_from_cryosparc
-from cryolike_dask.particles.cryosparc_job import particles_of_cryosparc_job
-from cryolike_dask.particles.star import particles_from_paired_star_and_mrc_files, particles_from_star
-from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.options import (
+    ConversionOptions,
+    CryosparcOptions,
+    LeopardEMOptions,
+    PairedOptions,
+    StarOptions,
+    takes_options,
+)
+from cryolike_dask.particles.inputs import (
+    CryosparcInput,
+    CryosparcJobInput,
+    LeopardEMInput,
+    PairedInput,
+    ParticleInput,
+    StarInput,
+)
 from cryolike_dask.progress import Progress
 from cryolike_dask.report import ConversionReport
+from cryolike_dask.settings import ConversionSettings, DownsampleType, PixelSize
 
 Params = ImageDescriptor | str | Path
 
 
+def _convert(
+    source: ParticleInput,
+    params_input: Params,
+    folder_output: str | Path,
+    client: Any,
+    progress: Progress | None,
+    **options: Unpack[ConversionOptions],
+) -> ConversionReport:
+    """Convert the particles of any input.
+
+    Args:
+        params_input: image descriptor, or the path of a params `.npz`. It is not changed.
+    """
+    ConversionSettings.from_options(options)  # a wrong one is found before a long table is read
+    return Conversion(read_particles(source), params_input, folder_output=folder_output, **options).run(client, progress)
+
+
+@takes_options(StarInput, _convert, Conversion, Conversion.run)
 def convert_particle_stacks_from_indexed_star_file(
-    params_input: Params, star_file: str | Path, folder_mrc: str | Path = "", **options: Any
+    params_input: Params,
+    star_file: str | Path,
+    folder_mrc: str | Path = "",
+    folder_output: str | Path = "",
+    batch_size: int = 1024,
+    downsample_factor: int = 1,
+    downsample_type: DownsampleType = "mean",
+    pixel_size: PixelSize | None = None,
+    flag_plots: bool = True,
+    *,
+    client: Any = None,
+    progress: Progress | None = None,
+    **options: Unpack[StarOptions],
 ) -> ConversionReport:
     """Convert the particles of a RELION STAR file that names its images as index@file.
 
-    Args:
-        params_input: image descriptor, or the path of a params `.npz`.
-        star_file: RELION 3.0, or 3.1 and later.
-        folder_mrc: where the image files are; only the file names recorded in the table count then. If '', the recorded paths are
-            used, relative to the working directory.
-        options: see the module's text.
-
     Raises:
+        TypeError: there is no such option.
         InputError, OutputError, ConversionError: see `Conversion`.
     """
-    return _convert(particles_from_star(star_file, folder_mrc), params_input, options)
+    return _convert(
+        StarInput(star_file, folder_mrc),
+        params_input,
+        folder_output,
+        client,
+        progress,
+        batch_size=batch_size,
+        downsample_factor=downsample_factor,
+        downsample_type=downsample_type,
+        pixel_size=pixel_size,
+        flag_plots=flag_plots,
+        **options,
+    )
 
 
+@takes_options(PairedInput, _convert, Conversion, Conversion.run)
 def convert_particle_stacks_from_paired_star_and_mrc_files(
     params_input: Params,
     particle_file_list: Sequence[str | Path],
     star_file_list: Sequence[str | Path],
-    *,
+    folder_output: str | Path = "",
+    batch_size: int = 1024,
+    pixel_size: PixelSize | None = None,
     defocus_angle_is_degree: bool = True,
     phase_shift_is_degree: bool = True,
-    **options: Any,
+    downsample_factor: int = 1,
+    downsample_type: DownsampleType = "mean",
+    skip_exist: bool = False,
+    flag_plots: bool = True,
+    overwrite: bool = False,
+    *,
+    client: Any = None,
+    progress: Progress | None = None,
+    **options: Unpack[PairedOptions],
 ) -> ConversionReport:
     """Convert image files that have a STAR file each. Images of different files never share a stack.
 
-    Args:
-        params_input: image descriptor, or the path of a params `.npz`.
-        particle_file_list, star_file_list: as many of the one as of the other; row k of a STAR file describes image k.
-        defocus_angle_is_degree, phase_shift_is_degree: False where the tables hold radians.
-        options: see the module's text.
-
     Raises:
+        TypeError: there is no such option.
         InputError, OutputError, ConversionError: see `Conversion`.
     """
-    particles = particles_from_paired_star_and_mrc_files(
-        particle_file_list,
-        star_file_list,
-        defocus_angle_is_degree=defocus_angle_is_degree,
-        phase_shift_is_degree=phase_shift_is_degree,
+    return _convert(
+        PairedInput(particle_file_list, star_file_list, defocus_angle_is_degree, phase_shift_is_degree),
+        params_input,
+        folder_output,
+        client,
+        progress,
+        batch_size=batch_size,
+        pixel_size=pixel_size,
+        downsample_factor=downsample_factor,
+        downsample_type=downsample_type,
+        skip_exist=skip_exist,
+        flag_plots=flag_plots,
+        overwrite=overwrite,
+        **options,
     )
-    return _convert(particles, params_input, options)
 
 
+@takes_options(CryosparcInput, _convert, Conversion, Conversion.run)
 def convert_particle_stacks_from_indexed_cryosparc_file(
-    params_input: Params, file_cs: str | Path, folder_cryosparc: str | Path = "", **options: Any
+    params_input: Params,
+    file_cs: str | Path,
+    folder_cryosparc: str | Path = "",
+    folder_output: str | Path = "",
+    batch_size: int = 1024,
+    n_stacks_max: int = -1,
+    pixel_size: PixelSize | None = None,
+    downsample_factor: int = 1,
+    downsample_type: DownsampleType = "mean",
+    skip_exist: bool = False,
+    flag_plots: bool = True,
+    *,
+    client: Any = None,
+    progress: Progress | None = None,
+    **options: Unpack[CryosparcOptions],
 ) -> ConversionReport:
     """Convert the particles of a cryoSPARC table that names its images by blob/path and blob/idx.
 
-    Args:
-        params_input: image descriptor, or the path of a params `.npz`.
-        file_cs: the `.cs` file.
-        folder_cryosparc: where the image files are; only the file names recorded in the table count then. If '', the recorded
-            paths are used, relative to the working directory.
-        options: see the module's text.
-
     Raises:
+        TypeError: there is no such option.
         InputError, OutputError, ConversionError: see `Conversion`.
     """
-    return _convert(particles_from_cryosparc(file_cs, folder_cryosparc), params_input, options)
+    return _convert(
+        CryosparcInput(file_cs, folder_cryosparc),
+        params_input,
+        folder_output,
+        client,
+        progress,
+        batch_size=batch_size,
+        n_stacks_max=n_stacks_max,
+        pixel_size=pixel_size,
+        downsample_factor=downsample_factor,
+        downsample_type=downsample_type,
+        skip_exist=skip_exist,
+        flag_plots=flag_plots,
+        **options,
+    )
 
 
+@takes_options(CryosparcJobInput, _convert, Conversion, Conversion.run)
 def convert_particle_stacks_from_cryosparc_job_directory(
-    params_input: Params, folder_cryosparc: str | Path = "", job_number: int = 0, **options: Any
+    params_input: Params,
+    folder_cryosparc: str | Path = "",
+    job_number: int = 0,
+    folder_output: str | Path = "",
+    batch_size: int = 1024,
+    n_stacks_max: int = -1,
+    pixel_size: PixelSize | None = None,
+    downsample_factor: int = 1,
+    downsample_type: DownsampleType = "mean",
+    skip_exist: bool = False,
+    flag_plots: bool = True,
+    *,
+    client: Any = None,
+    progress: Progress | None = None,
+    **options: Unpack[CryosparcOptions],
 ) -> ConversionReport:
     """Convert the restacked (or else downsampled) particles of a cryoSPARC job directory.
 
-    Args:
-        params_input: image descriptor, or the path of a params `.npz`.
-        folder_cryosparc: the folder that holds the job directories.
-        job_number: N of the directory JN.
-        options: see the module's text.
-
     Raises:
+        TypeError: there is no such option.
         InputError, OutputError, ConversionError: see `Conversion`.
     """
-    return _convert(particles_of_cryosparc_job(folder_cryosparc, job_number, _images_needed(options)), params_input, options)
+    return _convert(
+        CryosparcJobInput(folder_cryosparc, job_number),
+        params_input,
+        folder_output,
+        client,
+        progress,
+        batch_size=batch_size,
+        n_stacks_max=n_stacks_max,
+        pixel_size=pixel_size,
+        downsample_factor=downsample_factor,
+        downsample_type=downsample_type,
+        skip_exist=skip_exist,
+        flag_plots=flag_plots,
+        **options,
+    )
 
 
+@takes_options(LeopardEMInput, _convert, Conversion, Conversion.run)
 def convert_particle_stacks_from_leopard_em(
     params_input: Params,
     dataframe_files: str | Path | Sequence[str | Path],
     box_size: int,
+    folder_output: str | Path = "",
+    batch_size: int = 1024,
     *,
     template_size: int | None = None,
     edge: EdgeMode = "constant",
     invert: bool = False,
     use_refined: bool = True,
     folder_micrographs: str | Path = "",
-    **options: Any,
+    client: Any = None,
+    progress: Progress | None = None,
+    **options: Unpack[LeopardEMOptions],
 ) -> ConversionReport:
     """Convert boxes around Leopard-EM's picks, cut from their micrographs.
 
-    Args:
-        params_input: image descriptor, or the path of a params `.npz`.
-        dataframe_files: match-template or refined tables.
-        box_size, template_size, edge, invert, use_refined, folder_micrographs: see `particles_from_leopard_em`.
-        options: see the module's text.
-
     Raises:
+        TypeError: there is no such option.
         InputError, OutputError, ConversionError: see `Conversion`.
     """
-    particles = particles_from_leopard_em(
+    source = LeopardEMInput(
         dataframe_files,
         box_size,
         template_size=template_size,
@@ -139,18 +248,4 @@ def convert_particle_stacks_from_leopard_em(
         use_refined=use_refined,
         folder_micrographs=folder_micrographs,
     )
-    return _convert(particles, params_input, options)
-
-
-def _images_needed(options: dict[str, Any]) -> int | None:
-    """How many images can be needed at most: None unless n_stacks_max stops early."""
-    from cryolike_dask.settings import ConversionSettings
-
-    settings = ConversionSettings.from_options({name: options[name] for name in ("batch_size", "n_stacks_max") if name in options})
-    return settings.batch_size * settings.n_stacks_max if settings.n_stacks_max > 0 else None
-
-
-def _convert(particles: ParticleTable, params_input: Params, options: dict[str, Any]) -> ConversionReport:
-    client: Any = options.pop("client", None)
-    progress: Progress | None = options.pop("progress", None)
-    return Conversion(particles, params_input, **options).run(client, progress)
+    return _convert(source, params_input, folder_output, client, progress, batch_size=batch_size, **options)

@@ -19,7 +19,9 @@ from cryolike_dask.leopard_em.refined import choose_columns
 from cryolike_dask.leopard_em.tables import and_more_rows, check_columns, integers, numbers, read_csv_table
 from cryolike_dask.metadata.optics import check_optics
 from cryolike_dask.mrc.boxes import BoxCut, EdgeMode
+from cryolike_dask.options import described_by
 from cryolike_dask.particles.image_paths import resolve_image_paths
+from cryolike_dask.particles.inputs import LeopardEMInput
 from cryolike_dask.particles.table import ParticleTable, Source, new_rows
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ _UNREFINED_ADVICE = "Correct the table, or set use_refined to False to use the p
 _MAX_POSITION = 2**31
 
 
+@described_by(LeopardEMInput)
 def particles_from_leopard_em(
     dataframe_files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     box_size: int,
@@ -65,15 +68,6 @@ def particles_from_leopard_em(
     Refined values are preferred: positions where their column is there; angles where all three are there; relative defocus and
     pixel size where every row has a finite one (otherwise the values before refinement, with a warning). Boxes are centred on the
     template, as Leopard-EM cuts them.
-
-    Args:
-        dataframe_files: one CSV table, or several in output order, each of one or many micrographs.
-        box_size: edge length of the boxes in pixels.
-        template_size: edge length of the template in pixels; None to take it from the table: twice pos_y_img - pos_y.
-        edge: what boxes hold beyond the micrograph: 'constant' (zeros), 'reflect', 'replicate', or 'error' to refuse them.
-        invert: multiply boxes by -1 (protein is dark in micrographs).
-        use_refined: False to ignore the refined columns.
-        folder_micrographs: folder that holds the micrographs, whatever path the table records; '' to use the recorded paths.
 
     Returns:
         Rows in the order of the tables. `index` is particle_index (or the row); `top` and `left` are the box's first row and

@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.options import described_by
 from cryolike_dask.particles.cryosparc_columns import (
     BLOB,
     BLOB_REQUIRED,
@@ -19,9 +20,11 @@ from cryolike_dask.particles.cryosparc_columns import (
     with_ctf,
 )
 from cryolike_dask.particles.cryosparc_table import borrow_columns, read_cs
+from cryolike_dask.particles.inputs import CryosparcInput
 from cryolike_dask.particles.table import ParticleTable, Source, new_rows
 
 
+@described_by(CryosparcInput)
 def particles_from_cryosparc(file_cs: str | os.PathLike[str], folder_cryosparc: str | os.PathLike[str] = "") -> ParticleTable:
     """Read the particles of an indexed CryoSPARC table, in the order of its rows. No image file is opened.
 
@@ -30,11 +33,6 @@ def particles_from_cryosparc(file_cs: str | os.PathLike[str], folder_cryosparc: 
     are looked up by uid in the job's other tables beside it, with a warning. Phase shifts are 0, with a warning, where there is
     no column for them; every other CTF column is required, amplitude contrast too, since a guess would be a wrong CTF. Images are
     not flipped where `blob/sign` is -1; the table's notes say so.
-
-    Args:
-        file_cs: the .cs file, as numpy array or, with `cryosparc-tools` installed, in CryoSPARC's compressed format.
-        folder_cryosparc: the folder that holds the image files, of which then only the names count; '' to use the recorded paths,
-            relative to the working directory.
 
     Raises:
         InputError: the table or a value in it cannot be used; the message names the particle, counted from 1.

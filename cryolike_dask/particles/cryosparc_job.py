@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import plural
+from cryolike_dask.options import described_by
 from cryolike_dask.particles.cryosparc_batches import Batches, batch_number, find_batches, listed
 from cryolike_dask.particles.cryosparc_columns import (
     BLOB,
@@ -26,6 +27,7 @@ from cryolike_dask.particles.cryosparc_columns import (
     with_ctf,
 )
 from cryolike_dask.particles.cryosparc_table import CsTable, positions_of, read_cs, sibling_tables
+from cryolike_dask.particles.inputs import CryosparcJobInput
 from cryolike_dask.particles.table import ParticleTable, Source, new_rows
 
 ORDER_NOT_VERIFIED = "order not verified"
@@ -47,6 +49,7 @@ class _Located:
     blob: CsTable
 
 
+@described_by(CryosparcJobInput)
 def particles_from_cryosparc_job(
     folder_cryosparc: str | os.PathLike[str] = "", job_number: int = 0, *, n_images_max: int | None = None
 ) -> ParticleTable:
@@ -62,20 +65,18 @@ def particles_from_cryosparc_job(
     tables.
 
     Args:
-        folder_cryosparc: the folder that holds the job directories; '' for the working directory.
-        job_number: N of the job directory.
         n_images_max: read only this many particles; None for all.
 
     Raises:
-        InputError: a file is missing or wrong, or table and images do not agree. The table may describe more images than there are
-            only where `n_images_max` or a gap ends the sequence early; a warning then says how many rows are unused.
+        InputError: a file is missing or wrong, there are more images than rows, or uids or recorded paths contradict the order.
+            A table with more rows than there are images is used as far as they go, with a warning.
     """
     directory = _job_directory(folder_cryosparc, job_number)
     if n_images_max is not None and n_images_max < 1:
         raise InputError(f"n_images_max is {n_images_max}: give the largest number of images, at least 1, or None for all.")
     table = with_ctf(read_cs(_table_path(directory, job_number), WANTED))
     batches = find_batches(directory)
-    _compare_counts(table, batches, n_images_max)
+    _refuse_undescribed(table, batches)
     located = _locate_by_uid(table, batches)
     rows = new_rows(len(table))
     rows["row"] = np.arange(len(table))
@@ -102,27 +103,11 @@ def particles_from_cryosparc_job(
         )
     if len(rows) < len(table):
         n_unused = len(table) - len(rows)
-        warnings.append(f"{n_unused} of the {len(table)} rows of {table.path} {'is' if n_unused == 1 else 'are'} unused.")
+        held = f"the {plural(len(batches.files), 'file')} in {batches.folder} hold{'s' if len(batches.files) == 1 else ''} "
+        reason = f"n_images_max is {n_images_max}" if len(rows) == n_images_max else f"{held}{plural(batches.n_images, 'image')}"
+        warnings.append(f"{n_unused} of the {len(table)} rows of {table.path} {'is' if n_unused == 1 else 'are'} unused: {reason}.")
     files = tuple(file.path for file in batches.files)
     return ParticleTable(rows, files, (Source("cryosparc-job", table.path, notes=notes),), groups, tuple(warnings))
-
-
-def particles_of_cryosparc_job(folder_cryosparc: str | os.PathLike[str], job_number: int, n_needed: int | None) -> ParticleTable:
-    """All particles of a job directory, so that a later run may take more of them; or just those needed, if only these can be read.
-
-    Args:
-        folder_cryosparc, job_number: see `particles_from_cryosparc_job`.
-        n_needed: how many the run can use at most; None for all.
-
-    Raises:
-        InputError: see `particles_from_cryosparc_job`.
-    """
-    try:
-        return particles_from_cryosparc_job(folder_cryosparc, job_number)
-    except InputError:
-        if n_needed is None:
-            raise
-        return particles_from_cryosparc_job(folder_cryosparc, job_number, n_images_max=n_needed)
 
 
 def _job_directory(folder: str | os.PathLike[str], job_number: int) -> str:
@@ -152,16 +137,15 @@ def _table_path(directory: str, job_number: int) -> str:
     raise InputError(f"The job directory has no table {path}. Copy it there from the CryoSPARC project.{hint}")
 
 
-def _compare_counts(table: CsTable, batches: Batches, n_images_max: int | None) -> None:
+def _refuse_undescribed(table: CsTable, batches: Batches) -> None:
+    """There must be a row for each image; more rows may be left over."""
     n_rows, n_images = len(table), batches.n_images
-    ends_early = bool(batches.beyond_gap) or (n_images_max is not None and n_images_max <= n_images)
-    if n_images > n_rows or (n_rows > n_images and not ends_early):
+    if n_images > n_rows:
         count = ", ".join(f"{os.path.basename(file.path)}: {file.n_images}" for file in batches.files[:10])
         more = ", ..." if len(batches.files) > 10 else ""
         raise InputError(
             f"{table.path} describes {n_rows} images, and the {len(batches.files)} files in {batches.folder} hold {n_images} "
-            f"({count}{more}): which row belongs to which image is not certain. Copy the missing files"
-            + (", or set batch_size and n_stacks_max to convert only the first images." if n_rows > n_images else ".")
+            f"({count}{more}): which row belongs to which image is not certain. Copy the table of these files."
         )
 
 

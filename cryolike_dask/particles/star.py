@@ -15,7 +15,9 @@ import pandas as pd
 from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import plural
 from cryolike_dask.mrc.reader import read_header
+from cryolike_dask.options import described_by
 from cryolike_dask.particles.image_paths import resolve_image_paths
+from cryolike_dask.particles.inputs import PairedInput, StarInput
 from cryolike_dask.particles.star_columns import COLUMNS, describe_particles
 from cryolike_dask.particles.star_kinds import other_kind_of_table, tomography_columns
 from cryolike_dask.particles.star_tables import StarTable, read_star_tables
@@ -26,15 +28,11 @@ _FORMAT_SUFFIX = re.compile(r":(mrcs?|st)$")
 _MOST_DIGITS = 18  # of an image number: it fits into int64
 
 
+@described_by(StarInput)
 def particles_from_star(star_file: str | Path, folder_mrc: str | Path = "") -> ParticleTable:
     """The particles of an indexed STAR file (RELION 3.0, 3.1 and later), in its order.
 
     Image files are not opened.
-
-    Args:
-        star_file: the STAR file; `~` is expanded.
-        folder_mrc: the folder that holds the image files: only the file names of the table are used. '' to use the recorded
-            paths, relative ones against the working directory.
 
     Returns:
         One row an image; degrees have become radians and image numbers count from 0.
@@ -56,6 +54,7 @@ def particles_from_star(star_file: str | Path, folder_mrc: str | Path = "") -> P
     )
 
 
+@described_by(PairedInput)
 def particles_from_paired_star_and_mrc_files(
     particle_file_list: Sequence[str | Path],
     star_file_list: Sequence[str | Path],
@@ -67,12 +66,6 @@ def particles_from_paired_star_and_mrc_files(
 
     Viewing angles and pixel sizes of these tables are not used, with a warning where they are there. MRC files that do not exist
     are left to the planning of a conversion, which lists all of them.
-
-    Args:
-        particle_file_list: MRC files.
-        star_file_list: one STAR file for each of them, in the same order.
-        defocus_angle_is_degree: the tables give the defocus angle in degrees, else in radians.
-        phase_shift_is_degree: the tables give the phase shift in degrees, else in radians.
 
     Returns:
         One row an image, one source a pair.

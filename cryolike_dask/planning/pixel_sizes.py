@@ -73,13 +73,9 @@ def decide_pixel_sizes(table: ParticleTable, files: Sequence[ImageFile | None], 
         chosen = np.where(has_stated, stated, header)
         origins = {"table": has_stated, "image headers": ~has_stated & np.isfinite(header), "descriptor": np.isnan(chosen)}
     else:
+        if not settings.ignore_manual_pixel_size:
+            refuse_other_pixel_size(table, settings)
         conflict = has_stated & differs(stated, np.full(len(table), manual))
-        if conflict.any() and not settings.ignore_manual_pixel_size:
-            row = int(np.argmax(conflict))
-            raise InputError(
-                f"The pixel size {manual:g} A given as an argument conflicts with {stated[row]:g} A in {table.where(row)}. Leave the "
-                "argument out, or let the table win with ignore_manual_pixel_size."
-            )
         if conflict.any():
             warnings.append(
                 f"The pixel size {manual:g} A given as an argument is ignored: the table says {list_values(stated[conflict])} A."
@@ -94,6 +90,24 @@ def decide_pixel_sizes(table: ParticleTable, files: Sequence[ImageFile | None], 
             f"{chosen[row]:g} A, which is used ({plural(int(conflict.sum()), 'image')} so)."
         )
     return PixelSizes(chosen, {name: rows for name, rows in origins.items() if rows.any()}, tuple(warnings))
+
+
+def refuse_other_pixel_size(table: ParticleTable, settings: ConversionSettings) -> None:
+    """Refuse a pixel size argument that a table contradicts.
+
+    Raises:
+        InputError: naming both and the first particle concerned.
+    """
+    stated, manual = table["pixel_size"], settings.pixel_size
+    if manual is None:
+        return
+    conflict = np.isfinite(stated) & differs(stated, np.full(len(table), manual))
+    if conflict.any():
+        row = int(np.argmax(conflict))
+        raise InputError(
+            f"The pixel size {manual:g} A given as an argument conflicts with {stated[row]:g} A in {table.where(row)}. Leave the "
+            "argument out, or let the table win with ignore_manual_pixel_size."
+        )
 
 
 def _says(row: int, origins: Origins) -> str:

@@ -118,8 +118,8 @@ def test_debug_shows_where_an_error_was_raised(particles: DemoData, convert_star
     ("arguments", "told"),
     [
         (["--batch-size", "0"], "batch_size is 0"),
-        (["--n-stacks-max", "0"], "n_stacks_max is 0"),
-        (["--downsample-factor", "-2"], "downsample_factor is -2"),
+        (["--n-stacks-max", "1.5"], "--n-stacks-max"),
+        (["--downsample-factor", "2.5"], "--downsample-factor"),
         (["--pixel-size", "nan"], "pixel_size is nan"),
         (["--pixel-size", "-1.5"], "pixel_size is -1.5"),
         (["--skip-exist", "--overwrite"], "choose one"),

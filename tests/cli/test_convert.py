@@ -188,5 +188,5 @@ def test_leopard_em_tables_are_converted(cli: Cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(convert.commands))
 def test_every_conversion_takes_every_setting(name: str) -> None:
     taken = {parameter.name for parameter in convert.commands[name].params if isinstance(parameter, click.Option)}
-    settings = {field.name for field in fields(ConversionSettings)} - {"never_combine_input_files"}
+    settings = {field.name for field in fields(ConversionSettings)}
     assert settings <= taken

@@ -6,14 +6,17 @@ import ast
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from distributed.cli.dask_scheduler import main as dask_scheduler
 from distributed.cli.dask_worker import main as dask_worker
 
 from cryolike_dask import ImageDescriptor
+from cryolike_dask.cli.main import main
 from cryolike_dask.demo.particles import write_demo_particles
 from tests.cli.conftest import Cli, cli  # noqa: F401
 from tests.support import cs_files
@@ -122,6 +125,14 @@ def test_sizes_in_the_parameter_guide_are_right() -> None:
 
 def test_options_that_pages_name_exist() -> None:
     named = {option for page in PAGES for option in re.findall(r"`(--[a-z-]+)", page.read_text(encoding="utf-8"))}
-    sources = "".join(path.read_text(encoding="utf-8") for path in SOURCES)
-    of_dask = {option for command in (dask_scheduler, dask_worker) for parameter in command.params for option in parameter.opts}
-    assert {option for option in named - of_dask if f'"{option}"' not in sources} == set()
+    commands = [*all_commands(main), dask_scheduler, dask_worker]
+    assert named - {spelling for command in commands for parameter in command.params for spelling in parameter.opts} == set()
+
+
+def all_commands(group: click.Group) -> Iterator[click.Command]:
+    """A group, and the commands in it, however deep."""
+    yield group
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        yield from all_commands(command) if isinstance(command, click.Group) else [command]

@@ -12,7 +12,6 @@ import pytest
 from cryolike_dask import (
     ParticleStackConverter,
     convert_particle_stacks_from_cryosparc_job_directory,
-    convert_particle_stacks_from_indexed_cryosparc_file,
     convert_particle_stacks_from_indexed_star_file,
     convert_particle_stacks_from_paired_star_and_mrc_files,
 )
@@ -114,9 +113,25 @@ def tutorial_indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
     return images
 
 
+def run_as_printed(block: str, name: str) -> None:
+    """Run a code block of the tutorial: only the import is ours."""
+    exec(f"from cryolike_dask import {name}\n{block}", {})
+
+
+def run_indexed(block: str) -> None:
+    with pytest.warns(DeprecationWarning, match="use convert_particle_stacks_from_indexed_cryosparc_file"):
+        run_as_printed(block, "convert_particle_stacks_from_indexed_cryosparc")
+
+
 def test_tutorial_indexed_files_by_their_recorded_paths(tutorial_indexed: dict[str, Any]) -> None:
-    convert_particle_stacks_from_indexed_cryosparc_file(
-        params_input="my_params_file.npz", file_cs="MyFile.cs", folder_output="OUTDIR"
+    run_indexed(
+        """
+convert_particle_stacks_from_indexed_cryosparc(
+    params_input="my_params_file.npz",
+    file_cs="MyFile.cs",
+    folder_output='OUTDIR',
+)
+"""
     )
     assert fft_files("OUTDIR") == fft_names(1, "OUTDIR")
     assert_holds(read_stacks(Path("OUTDIR")), tutorial_indexed, [(Path(path).name, index) for path, index in TUTORIAL])
@@ -130,19 +145,28 @@ def test_tutorial_indexed_files_moved_into_one_folder_of_the_home_directory(
     folder.mkdir(parents=True)
     for path in {path for path, _ in TUTORIAL}:
         shutil.move(path, folder)
-    convert_particle_stacks_from_indexed_cryosparc_file(
-        params_input="my_params_file.npz",
-        file_cs="MyFile.cs",
-        folder_cryosparc="~/my_research/my_mrc_files/",
-        folder_output="OUTDIR",
-        **NO_PLOTS,
+    run_indexed(
+        """
+convert_particle_stacks_from_indexed_cryosparc(
+    params_input="my_params_file.npz",
+    file_cs="MyFile.cs",
+    folder_cryosparc='~/my_research/my_mrc_files/',
+    folder_output='OUTDIR',
+)
+"""
     )
     assert_holds(read_stacks(Path("OUTDIR")), tutorial_indexed, [(Path(path).name, index) for path, index in TUTORIAL])
 
 
 def test_tutorial_indexed_files_in_two_stacks_in_the_current_directory(tutorial_indexed: dict[str, Any]) -> None:
-    convert_particle_stacks_from_indexed_cryosparc_file(
-        params_input="my_params_file.npz", file_cs="MyFile.cs", batch_size=3, **NO_PLOTS
+    run_indexed(
+        """
+convert_particle_stacks_from_indexed_cryosparc(
+    params_input="my_params_file.npz",
+    file_cs="MyFile.cs",
+    batch_size=3
+)
+"""
     )
     stacks = read_stacks(Path())
     assert [len(stack.fourier) for stack in stacks] == [3, 2]
@@ -153,41 +177,61 @@ RESTACKED = {f"batch_{k:06d}_restacked.mrc": 4 for k in range(3)}
 DOWNSAMPLED = {f"batch_{k:06d}_downsample.mrc": 4 for k in (0, 1, 2, 4)}
 
 
-@pytest.fixture
-def tutorial_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+@pytest.fixture(params=[12, 20], ids="{} rows".format)
+def tutorial_job(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A table with "data describing at least 12 images"."""
     job = tmp_path / "cryosparc" / "J4"
     images = write_images(job / "restack", RESTACKED)
     images |= write_images(job / "downsample", DOWNSAMPLED, seed=1)
-    write_cs(job / "J4_passthrough_particles.cs", {"uid": uids(12), **ctf_columns(12)})
+    write_cs(job / "J4_passthrough_particles.cs", {"uid": uids(request.param), **ctf_columns(request.param)})
     params().save(tmp_path / "my_params.npz")
     monkeypatch.chdir(tmp_path)
     return images
 
 
-def convert_job(**options: Any) -> Any:
-    return convert_particle_stacks_from_cryosparc_job_directory(
-        params_input="my_params.npz", folder_cryosparc="cryosparc", job_number=4, folder_output="OUTDIR", **NO_PLOTS, **options
-    )
+def convert_job(block: str) -> None:
+    run_as_printed(block, "convert_particle_stacks_from_cryosparc_job_directory")
+
+
+IN_ONE_STACK = """
+convert_particle_stacks_from_cryosparc_job_directory(
+    params_input="my_params.npz",
+    folder_cryosparc= 'cryosparc',
+    job_number=4,
+    folder_output='OUTDIR'
+)
+"""
 
 
 def test_tutorial_job_directory_in_one_stack(tutorial_job: dict[str, Any]) -> None:
-    convert_job()
+    convert_job(IN_ONE_STACK)
     assert fft_files("OUTDIR") == fft_names(1, "OUTDIR")
     (stack,) = read_stacks(Path("OUTDIR"))
     assert_holds([stack], tutorial_job, in_sequence(RESTACKED))
     np.testing.assert_array_equal(stack.metadata["defocusU"], 15000 + np.arange(12))
 
 
-def test_tutorial_job_directory_without_restack_stops_at_the_gap(tutorial_job: dict[str, Any]) -> None:
+def test_tutorial_job_directory_without_restack_stops_at_the_gap(
+    tutorial_job: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     shutil.rmtree("cryosparc/J4/restack")
-    report = convert_job()
+    convert_job(IN_ONE_STACK)
     wanted = [(name, index) for name, index in in_sequence(DOWNSAMPLED) if "000004" not in name]
     assert_holds(read_stacks(Path("OUTDIR")), tutorial_job, wanted)
-    assert any("reading stops there" in line and "batch_000004_downsample.mrc" in line for line in report.warnings)
+    assert any("reading stops there" in line and "batch_000004_downsample.mrc" in line for line in caplog.messages)
 
 
 def test_tutorial_job_directory_stops_after_two_stacks(tutorial_job: dict[str, Any]) -> None:
-    convert_job(batch_size=4, n_stacks_max=2)
+    convert_job("""
+convert_particle_stacks_from_cryosparc_job_directory(
+    params_input="my_params.npz",
+    folder_cryosparc= 'cryosparc',
+    job_number=4,
+    folder_output='OUTDIR',
+    batch_size=4,
+    n_stacks_max=2
+)
+""")
     assert fft_files("OUTDIR") == fft_names(2, "OUTDIR")
     stacks = read_stacks(Path("OUTDIR"))
     assert [len(stack.fourier) for stack in stacks] == [4, 4]
@@ -195,7 +239,16 @@ def test_tutorial_job_directory_stops_after_two_stacks(tutorial_job: dict[str, A
 
 
 def test_tutorial_job_directory_downsampled(tutorial_job: dict[str, Any]) -> None:
-    convert_job(downsample_factor=2, downsample_type="mean")
+    convert_job("""
+convert_particle_stacks_from_cryosparc_job_directory(
+    params_input="my_params.npz",
+    folder_cryosparc= 'cryosparc',
+    job_number=4,
+    folder_output='OUTDIR',
+    downsample_factor=2,
+    downsample_type='mean'
+)
+""")
     (stack,) = read_stacks(Path("OUTDIR"))
     assert stack.metadata["n_pixels"].tolist() == [6, 6]
     assert_holds([stack], tutorial_job, in_sequence(RESTACKED), 2)

@@ -1,0 +1,98 @@
+"""The kinds of input, and what the arguments of each mean.
+
+This is where the functions that read them, CryoLike's functions, the converter and the command line take it from. Nothing is read
+here, and nothing large is imported, since the help of the command line needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+
+from cryolike_dask.mrc.boxes import EdgeMode
+
+
+@dataclass(frozen=True)
+class StarInput:
+    """A RELION STAR file that names its images as index@file.
+
+    Args:
+        star_file: the STAR file, of RELION 3.0, 3.1 or later.
+        folder_mrc: folder of the image files, of which then only the names count, whatever path the table records. By default the
+            recorded paths, relative to the working directory.
+    """
+
+    star_file: str | Path
+    folder_mrc: str | Path = ""
+
+
+@dataclass(frozen=True)
+class PairedInput:
+    """Image files that have a STAR file each: row k of the table describes image k.
+
+    Args:
+        particle_file_list: the image files (MRC).
+        star_file_list: the STAR file of each of them, in the same order.
+        defocus_angle_is_degree: whether the tables give the defocus angle in degrees, and not in radians.
+        phase_shift_is_degree: whether the tables give the phase shift in degrees, and not in radians.
+    """
+
+    particle_file_list: Sequence[str | Path]
+    star_file_list: Sequence[str | Path]
+    defocus_angle_is_degree: bool = True
+    phase_shift_is_degree: bool = True
+
+
+@dataclass(frozen=True)
+class CryosparcInput:
+    """A cryoSPARC table that names its images by blob/path and blob/idx.
+
+    Args:
+        file_cs: the .cs file, as numpy array or, with `cryosparc-tools` installed, in cryoSPARC's compressed format.
+        folder_cryosparc: folder of the image files, of which then only the names count, whatever path the table records. By default
+            the recorded paths, relative to the working directory.
+    """
+
+    file_cs: str | Path
+    folder_cryosparc: str | Path = ""
+
+
+@dataclass(frozen=True)
+class CryosparcJobInput:
+    """The restacked, or else downsampled, images of a cryoSPARC job directory.
+
+    Args:
+        folder_cryosparc: folder that holds the job directories; '' for the working directory.
+        job_number: N of the job directory JN.
+    """
+
+    folder_cryosparc: str | Path = ""
+    job_number: int = 0
+
+
+@dataclass(frozen=True)
+class LeopardEMInput:
+    """Boxes of micrographs around the positions in Leopard-EM's tables.
+
+    Args:
+        dataframe_files: one match-template or refined table (CSV), or several in output order, each of one or many micrographs.
+        box_size: edge of the boxes in pixels.
+        template_size: edge of the template in pixels. By default what the table implies, twice pos_y_img - pos_y.
+        edge: what boxes hold beyond the micrograph: 'constant' (zeros), 'reflect' or 'replicate'; or 'error' to refuse such boxes.
+        invert: multiply the boxes by -1, since protein is dark in micrographs.
+        use_refined: use refined positions, angles, defocus and pixel sizes where the table has them.
+        folder_micrographs: folder of the micrographs, whatever path the table records. By default the recorded paths.
+    """
+
+    dataframe_files: str | Path | Sequence[str | Path]
+    box_size: int
+    _: KW_ONLY
+    template_size: int | None = None
+    edge: EdgeMode = "constant"
+    invert: bool = False
+    use_refined: bool = True
+    folder_micrographs: str | Path = ""
+
+
+ParticleInput = StarInput | PairedInput | CryosparcInput | CryosparcJobInput | LeopardEMInput
