@@ -47,6 +47,7 @@ from .particles.star import particles_from_star as particles_from_star
 from .particles.table import ParticleTable as ParticleTable
 from .preview import preview_particles as preview_particles
 from .report import ConversionReport as ConversionReport
+from .results.collect import collect_results as collect_results
 from .runs.verify import verify_output as verify_output
 from .settings import ConversionSettings as ConversionSettings
 from .stacks.files import load_stack as load_stack

@@ -156,6 +156,7 @@ def show_log(level: int) -> None:
         "convert": LazyCommand("cryolike_dask.cli.convert:convert", "Convert particles to Fourier-polar stacks."),
         "info": LazyCommand("cryolike_dask.cli.tools:info", "Say what an output folder holds."),
         "verify": LazyCommand("cryolike_dask.cli.tools:verify", "Check that an output folder is complete and undamaged."),
+        "collect": LazyCommand("cryolike_dask.cli.collect:collect", "Join CryoLike's likelihoods and poses with the particles."),
         "restack": LazyCommand("cryolike_dask.cli.restack:restack", "Write stacks of another size or form from those there are."),
         "demo": LazyCommand("cryolike_dask.cli.tools:demo", "Make particles, convert them on a local Dask cluster, verify."),
         "pick": LazyCommand("cryolike_dask.cli.pick:pick", "Pick particles from Leopard-EM's statistics maps."),
@@ -173,6 +174,10 @@ def main() -> None:
       cryolike-dask preview particles.star --params params.npz --mrc-folder mrc
       cryolike-dask convert star particles.star --params params.npz --mrc-folder mrc --out stacks
       cryolike-dask info stacks
+
+    \b
+    When CryoLike has compared the stacks with its templates:
+      cryolike-dask collect stacks likelihood --out results.star
 
     \b
     Without data:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ _FORMATS = {"i": "%d", "u": "%d", "f": "%.15g", "O": "%s"}
 """By kind of column; degrees come back to better than 1e-9."""
 _ROWS_TOGETHER = 50_000
 
-_OPTICS = {"rlnVoltage": "voltage", "rlnSphericalAberration": "spherical_aberration", "rlnAmplitudeContrast": "amplitude_contrast"}
+OPTICS = {"rlnVoltage": "voltage", "rlnSphericalAberration": "spherical_aberration", "rlnAmplitudeContrast": "amplitude_contrast"}
 _LENGTHS = {"rlnDefocusU": "defocus_u", "rlnDefocusV": "defocus_v"}
 _ANGLES = {"rlnDefocusAngle": "defocus_angle", "rlnPhaseShift": "phase_shift"}
 _OPTIONAL_ANGLES = {"rlnAngleRot": "angle_rotation", "rlnAngleTilt": "angle_tilt", "rlnAnglePsi": "angle_psi"}
@@ -65,8 +65,8 @@ def write_particles_star(
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
             temporary = Path(folder) / target.name
             with temporary.open("w", encoding="utf-8", newline="\n") as file:
-                file.writelines(_loop("optics", optics))
-                file.writelines(_loop("particles", particles))
+                file.writelines(_table("optics", optics))
+                file.writelines(_table("particles", particles))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)
@@ -80,7 +80,7 @@ def _optics(
     table: ParticleTable, pixel_size: float | npt.NDArray[np.float64], box: int
 ) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.integer[Any]]]:
     """The optics table, and (n,) the number of each particle's group, from 1."""
-    values = pd.DataFrame({column: table[name] for column, name in _OPTICS.items()}).assign(rlnImagePixelSize=pixel_size)
+    values = pd.DataFrame({column: table[name] for column, name in OPTICS.items()}).assign(rlnImagePixelSize=pixel_size)
     group = values.groupby(list(values), sort=False).ngroup().to_numpy() + 1
     optics = values.drop_duplicates(ignore_index=True)
     numbers = np.arange(1, len(optics) + 1)
@@ -96,33 +96,52 @@ def _particles(
     stack_of_row: npt.NDArray[np.integer[Any]],
     position_in_stack: npt.NDArray[np.integer[Any]],
 ) -> dict[str, npt.NDArray[Any]]:
-    columns = _image_columns(table)
-    columns |= {column: table[name] for column, name in _LENGTHS.items()}
-    columns |= {column: np.degrees(table[name]) for column, name in _ANGLES.items()}
+    _refuse_unwritable(table.files)
+    columns = image_columns(table) | ctf_columns(table)
+    for name in columns.keys() & {"rlnImageName", "rlnMicrographName"}:
+        columns[name] = quoted_values(columns[name])
     columns |= {column: np.degrees(table[name]) for column, name in _OPTIONAL_ANGLES.items() if _stated(table, name)}
-    columns |= {column: table[name] for column, name in _OPTIONAL.items() if _stated(table, name)}
     return columns | {"rlnOpticsGroup": group, STACK_COLUMN: stack_of_row, POSITION_COLUMN: position_in_stack}
 
 
-def _loop(name: str, columns: dict[str, npt.NDArray[Any]]) -> Iterator[str]:
-    """The text of a table of STAR, piece by piece."""
-    yield f"data_{name}\n\nloop_\n"
-    yield from (f"_{column} #{number}\n" for number, column in enumerate(columns, 1))
+def ctf_columns(table: ParticleTable) -> dict[str, npt.NDArray[Any]]:
+    """(n,) each, in degrees and Angstrom: what RELION keeps of the CTF with each particle; see `OPTICS` for the rest."""
+    columns = {column: table[name] for column, name in _LENGTHS.items()}
+    columns |= {column: np.degrees(table[name]) for column, name in _ANGLES.items()}
+    return columns | {column: table[name] for column, name in _OPTIONAL.items() if _stated(table, name)}
+
+
+def _table(name: str, columns: dict[str, npt.NDArray[Any]]) -> Iterator[str]:
+    yield star_header(name, columns)
+    yield from star_rows(columns)
+    yield "\n\n"
+
+
+def star_header(name: str, columns: Iterable[str]) -> str:
+    """The lines of a table of STAR before its rows."""
+    names = "".join(f"_{column} #{number}\n" for number, column in enumerate(columns, 1))
+    return f"data_{name}\n\nloop_\n{names}"
+
+
+def star_rows(columns: Mapping[str, npt.NDArray[Any]]) -> Iterator[str]:
+    """The rows of a table of STAR, in pieces of many lines. Text is written as it is; see `quoted_values`."""
     row = "\t".join(_FORMATS[values.dtype.kind] for values in columns.values()) + "\n"
     n_rows = len(next(iter(columns.values())))
     for first in range(0, n_rows, _ROWS_TOGETHER):
         part = (values[first : first + _ROWS_TOGETHER].tolist() for values in columns.values())
         yield "".join([row % values for values in zip(*part, strict=True)])
-    yield "\n\n"
 
 
-def _image_columns(table: ParticleTable) -> dict[str, npt.NDArray[Any]]:
-    """Where each image is: its number and file, or its micrograph and the centre of its box."""
-    files = [_writable(file) for file in table.files]
+def image_columns(table: ParticleTable) -> dict[str, npt.NDArray[Any]]:
+    """(n,) each, where an image is: its number and file, or its micrograph and the centre of its box.
+
+    Raises:
+        InputError: only some particles are cut from micrographs.
+    """
     sizes = np.array([source.boxes.size if source.boxes else 0 for source in table.sources], np.int64)[table["source"]]
     if (sizes > 0).all():
         return {
-            "rlnMicrographName": np.array([_quoted(file) for file in files], dtype=object)[table["file"]],
+            "rlnMicrographName": np.array(table.files, dtype=object)[table["file"]],
             "rlnCoordinateX": table["left"] + sizes // 2,
             "rlnCoordinateY": table["top"] + sizes // 2,
         }
@@ -132,21 +151,22 @@ def _image_columns(table: ParticleTable) -> dict[str, npt.NDArray[Any]]:
             "into two folders."
         )
     images = zip(table["index"].tolist(), table["file"].tolist(), strict=True)
-    return {"rlnImageName": np.array([_quoted(f"{index + 1:06d}@{files[file]}") for index, file in images], dtype=object)}
+    return {"rlnImageName": np.array([f"{index + 1:06d}@{table.files[file]}" for index, file in images], dtype=object)}
 
 
 def _stated(table: ParticleTable, name: str) -> bool:
     return bool(np.isfinite(table[name]).all())
 
 
-def _quoted(value: str) -> str:
-    """A value that readers would cut at a blank or at '#', in quotation marks."""
-    return f'"{value}"' if "#" in value or " " in value else value
+def quoted_values(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(n,) text as STAR has it: in quotation marks where it is empty, or readers would cut it at a blank or at '#'."""
+    return np.array(
+        [value if value and "#" not in value and " " not in value else f'"{value}"' for value in values.tolist()], dtype=object
+    )
 
 
-def _writable(file: str) -> str:
-    """The path, if STAR has a way to write it."""
-    strange = any(ord(character) < 32 or "\ud800" <= character <= "\udfff" for character in file)
-    if strange or ('"' in file and (" " in file or "#" in file)):
-        raise InputError(f"The path {file!r} cannot be written in a STAR file. Rename the file or its folder.")
-    return file
+def _refuse_unwritable(files: Iterable[str]) -> None:
+    for file in files:
+        strange = any(ord(character) < 32 or "\ud800" <= character <= "\udfff" for character in file)
+        if strange or ('"' in file and (" " in file or "#" in file)):
+            raise InputError(f"The path {file!r} cannot be written in a STAR file. Rename the file or its folder.")

@@ -32,6 +32,7 @@ class StoredParticles:
         descriptor: of the images, apart from pixel sizes that differ between stacks.
         pixel_size: (n,) Angstrom of each image.
         stack_ends: (n_stacks,) the row after the last of each stack.
+        zeroed: (n,) whether the image is a bad one that was written as zeros; None for a Zarr store, which does not record it.
         identity: of the run, see `Plan.identity`.
         has_physical: images in real space are there, too.
         read: Fourier images of a stack, (k, n_shells, n_inplanes), and those in real space, (k, n_x, n_y).
@@ -41,6 +42,7 @@ class StoredParticles:
     descriptor: ImageDescriptor
     pixel_size: npt.NDArray[np.float64]
     stack_ends: npt.NDArray[np.int64]
+    zeroed: npt.NDArray[np.bool_] | None
     identity: dict[str, Any]
     has_physical: bool
     read: Callable[[int], Images]
@@ -68,7 +70,7 @@ def _from_folder(folder: Path, manifest: dict[str, Any]) -> StoredParticles:
     sources = _sources(identity)
     number = {source.table: position for position, source in enumerate(sources)}
     files: dict[str, int] = {}
-    parts, pixel_size = [], []
+    parts, pixel_size, zeroed = [], [], []
     for counter in range(manifest["n_stacks"]):
         metadata = read_metadata(StackPaths(folder, counter).metadata)
         rows = new_rows(int(metadata["n_images"]))
@@ -88,6 +90,7 @@ def _from_folder(folder: Path, manifest: dict[str, Any]) -> StoredParticles:
             rows["pixel_size"] = metadata["ref_pixel_size"][0]
         parts.append(rows)
         pixel_size.append(np.full(len(rows), float(metadata["pixel_size"][0])))
+        zeroed.append(np.isin(np.arange(len(rows)), metadata["zeroed"]))
 
     def read(counter: int) -> Images:
         stack = load_stack(folder, counter)
@@ -98,6 +101,7 @@ def _from_folder(folder: Path, manifest: dict[str, Any]) -> StoredParticles:
         descriptor=ImageDescriptor.from_dict(identity["descriptor"]),
         pixel_size=np.concatenate(pixel_size),
         stack_ends=np.cumsum([len(part) for part in parts]),
+        zeroed=np.concatenate(zeroed),
         identity=identity,
         has_physical=identity["settings"]["save_phys"],
         read=read,
@@ -127,6 +131,7 @@ def _from_store(source: str | Path) -> StoredParticles:
         descriptor=descriptor,
         pixel_size=np.full(len(rows), descriptor.pixel_size[0]),
         stack_ends=stack_ends,
+        zeroed=None,
         identity=store.identity,
         has_physical=store.physical is not None,
         read=read,

@@ -42,17 +42,10 @@ class Templates:
     folder: Path | None
 
     def directions(self) -> np.ndarray:
-        """(n, 2) azimuth and polar angle of each template in radians, in the order of the templates.
-
-        Raises:
-            InputError: the parameter file has no viewing distance.
-        """
-        if self.descriptor.viewing_distance is None:
-            raise InputError(
-                f"{self.params} has no viewing_distance, so the directions of the templates are unknown. Give the parameter file that "
-                "the templates were made with."
-            )
-        return viewing_directions(self.descriptor.viewing_distance)
+        """(n, 2) azimuth and polar angle of each template in radians, in the order of the templates."""
+        distance = self.descriptor.viewing_distance
+        assert distance is not None  # a descriptor has one, as CryoLike's does
+        return viewing_directions(distance)
 
 
 def open_templates(source: str | Path) -> Templates:
@@ -90,9 +83,6 @@ def differences_from_templates(templates: Templates, root: Path) -> Iterator[str
 
     Yields:
         One line for each value that differs, with both sides, and for each template file that does not fit its parameters.
-
-    Raises:
-        InputError: the parameters have no viewing distance.
     """
     expected = templates.descriptor
     others: dict[tuple[str, str], list[int]] = {}

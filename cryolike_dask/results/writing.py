@@ -1,0 +1,131 @@
+"""Collected results as a file: RELION's STAR, CSV or Parquet."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.particles.star_export import OPTICS, POSITION_COLUMN, STACK_COLUMN, quoted_values, star_header, star_rows
+from cryolike_dask.particles.star_text import StarBlock, StarText, decode
+from cryolike_dask.runs.steps import STAR_FILE
+from cryolike_dask.stacks.durable import replace_durably
+
+_SUFFIXES = (".star", ".csv", ".parquet")
+_POSES = (
+    *("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"),
+    *("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginX", "rlnOriginY"),
+)
+"""What a table says about poses before CryoLike had a look at the images."""
+_ENCODED = re.compile("[\x01-\x06]")
+
+
+def output_file(path: str | Path, overwrite: bool) -> Path:
+    """The file to write to.
+
+    Raises:
+        InputError: its suffix tells no format.
+        OutputError: it exists and may not be replaced, or its folder does not exist.
+    """
+    target = Path(path).expanduser().absolute()
+    if target.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"{path}: the suffix tells the format, so choose a name that ends with {', '.join(_SUFFIXES)}.")
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target} exists already. Choose another name, or replace it (overwrite=True, --overwrite).")
+    if not target.parent.is_dir():
+        raise OutputError(f"{target.parent} is no folder: make it first, or choose another place for {target.name}.")
+    return target
+
+
+def write_results(df: pd.DataFrame, target: Path, root: Path) -> None:
+    """Write collected results; the file is there complete or not at all.
+
+    A STAR file has all columns of the run's `particles.star`, except for earlier poses, and those of the results.
+
+    Args:
+        df: see `collect_results`.
+        target: see `output_file`.
+        root: output folder of the conversion.
+
+    Raises:
+        InputError: `particles.star` is missing or not of these stacks, or Parquet needs a package that is not installed.
+        OutputError: the file cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+            partial = Path(folder) / target.name
+            if target.suffix.lower() == ".star":
+                with partial.open("w", encoding="utf-8", newline="\n") as file:
+                    file.writelines(_star(df, root / STAR_FILE))
+            elif target.suffix.lower() == ".csv":
+                df.to_csv(partial, index=False)
+            else:
+                df.to_parquet(partial, index=False)
+            replace_durably(partial, target)
+    except ImportError as error:
+        raise InputError(f"{target.name}: Parquet files need the package pyarrow. Install it, or choose .csv.") from error
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written: {error.strerror or error}. Choose another place, or make room.") from error
+
+
+def _star(df: pd.DataFrame, source: Path) -> Iterator[str]:
+    text = StarText(source)
+    blocks = text.blocks()
+    particles = next((block for block in blocks if block.name == "particles"), None)
+    if particles is None or not {STACK_COLUMN, POSITION_COLUMN} <= set(particles.columns):
+        raise InputError(f"{source} is not what a conversion writes: it does not say which particle is in which stack. {_WAY_OUT}")
+    kept = [name for name in particles.columns if name not in _POSES]
+    added = {str(name): _values(df[name]) for name in df if name not in kept and name not in OPTICS}
+    for block in blocks:
+        if block is not particles:
+            yield star_header(block.name, block.columns)
+            yield from (f"{line}\n" for line in _lines(text, block, block.columns))
+            yield "\n\n"
+    rows = np.array(_lines(text, particles, kept), dtype=object)[_row_of_each_particle(df, text, particles)]
+    yield star_header(particles.name, [*kept, *added])
+    yield from star_rows({"": rows, **added})
+    yield "\n\n"
+
+
+_WAY_OUT = "Run the conversion again with skip_exist=True (--skip-exist), or collect into a .csv file."
+
+
+def _row_of_each_particle(df: pd.DataFrame, text: StarText, particles: StarBlock) -> npt.NDArray[np.intp]:
+    """(n,) row of the file for each row of the table."""
+    names = (POSITION_COLUMN, STACK_COLUMN)
+    there = [np.array(_lines(text, particles, [name])).astype(np.int64) for name in names]
+    ours = [df[name].to_numpy(dtype=np.int64) for name in names]
+    by_place, ours_by_place = np.lexsort(there), np.lexsort(ours)
+    if len(by_place) != len(df) or any((t[by_place] != o[ours_by_place]).any() for t, o in zip(there, ours, strict=True)):
+        raise InputError(f"{text.path} is not of these stacks: it lists other particles. {_WAY_OUT}")
+    row = np.empty(len(df), dtype=np.intp)
+    row[ours_by_place] = by_place
+    return row
+
+
+def _lines(text: StarText, block: StarBlock, names: Sequence[str]) -> list[str]:
+    """The rows of a block with some of its columns, in the order of the file, as STAR writes them."""
+    positions = [position for position, name in enumerate(block.columns) if name in names]
+    lines = b"".join(text.cut(block, positions)).decode().split("\n")[:-1]
+    return [
+        "\t".join(quoted_values(np.array([decode(value) for value in line.split("\t")], dtype=object)))
+        if _ENCODED.search(line)
+        else line
+        for line in lines
+    ]
+
+
+def _values(column: pd.Series[Any]) -> npt.NDArray[Any]:
+    """A column as `star_rows` takes it."""
+    if column.dtype == "Int64":
+        return np.array(["nan" if value is pd.NA else str(value) for value in column], dtype=object)
+    if column.dtype.kind == "b":
+        return column.to_numpy(dtype=np.int64)
+    return column.to_numpy() if column.dtype.kind in "iuf" else quoted_values(column.to_numpy(dtype=object))
