@@ -70,7 +70,7 @@ class Preview:
             f"particles    {len(self.source)} of {self.n_particles:,}",
             f"pixel size   {d.pixel_size[0]:g} Å, from the {self.pixel_size_from}",
             f"box          {d.n_pixels[0]} × {d.n_pixels[1]} pixels, {box:.4g} Å wide",
-            f"polar grid   {grid.n_shells} shells × {grid.n_inplanes} angles, up to {box / (2 * d.radius_max):.3g} Å",
+            f"polar grid   {grid.n_shells} shells × {grid.n_inplanes} in-plane angles, up to {box / (2 * d.radius_max):.3g} Å",
             f"defocus      {self.defocus[0]:,.0f} to {self.defocus[1]:,.0f} Å",
             f"round trip   correlation {self.worst_correlation:.3f} at worst, low-passed to {self.low_pass:.3g} Å",
         ]

@@ -131,7 +131,7 @@ def test_a_descriptor_shows_what_it_holds() -> None:
     for field in fields(descriptor):
         value = getattr(descriptor, field.name)
         assert (f"{field.name} {value}" in text) == (value is not None)
-    assert f"{descriptor.polar_grid.n_shells} shells × {descriptor.n_inplanes} in-planes" in text
+    assert f"{descriptor.polar_grid.n_shells} shells × {descriptor.n_inplanes} in-plane angles" in text
 
 
 def test_a_table_shows_its_defocus(shown: dict[str, Any]) -> None:

@@ -61,7 +61,7 @@ def params(
     grid = descriptor.polar_grid
     finest = n_pixels * pixel_size / (2 * descriptor.radius_max)
     click.echo(
-        f"{out}: {n_pixels} × {n_pixels} pixels of {pixel_size:g} Å; {grid.n_shells} shells × {grid.n_inplanes} angles up to "
+        f"{out}: {n_pixels} × {n_pixels} pixels of {pixel_size:g} Å; {grid.n_shells} shells × {grid.n_inplanes} in-plane angles up to "
         f"{finest:.3g} Å, {format_bytes(grid.n_points * descriptor.complex_dtype.itemsize)} an image in {precision} precision."
     )
 

@@ -252,7 +252,7 @@ class ImageDescriptor:
     def _repr_html_(self) -> str:
         rows = {key: str(value) for key, value in self._values().items() if value is not None}
         grid = self.polar_grid
-        caption = f"ImageDescriptor: {grid.n_shells} shells × {grid.n_inplanes} in-planes"
+        caption = f"ImageDescriptor: {grid.n_shells} shells × {grid.n_inplanes} in-plane angles"
         return render("table", caption=caption, rows=rows, warnings=None)
 
     def _values(self) -> dict[str, Any]:

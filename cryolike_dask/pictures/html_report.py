@@ -136,7 +136,7 @@ def _overview(plan: Plan, report: ConversionReport) -> dict[str, dict[str, str |
         "grid": {
             "pixel size": f"{d.pixel_size[0]:g} Å, from the {plan.pixel_size_from}",
             "box": f"{d.n_pixels[0]} × {d.n_pixels[1]} pixels, {d.n_pixels[0] * d.pixel_size[0]:.4g} Å",
-            "polar grid": f"{summary.n_shells} shells × {summary.n_inplanes} angles",
+            "polar grid": f"{summary.n_shells} shells × {summary.n_inplanes} in-plane angles",
             "finest shell": f"{summary.finest_resolution:.3g} Å",
             "precision": d.precision,
         },

@@ -70,7 +70,7 @@ class PlanSummary:
             f"{plural(self.n_images, 'image')} ({format_bytes(self.bytes_read)}) of {plural(self.n_files, 'file')}{left_out}\n"
             f"to {plural(self.n_stacks, 'stack')} of at most {plural(self.largest_stack, 'image')} "
             f"({format_bytes(self.bytes_written)}) in {self.folder}\n"
-            f"on {self.n_shells} shells × {self.n_inplanes} angles up to {self.finest_resolution:.3g} Å; "
+            f"on {self.n_shells} shells × {self.n_inplanes} in-plane angles up to {self.finest_resolution:.3g} Å; "
             f"pixels of {self.pixel_size:g} Å, from the {self.pixel_size_from}"
             + (f"\n{self.duration}" if self.core_seconds is not None else "")
         )
@@ -83,7 +83,7 @@ class PlanSummary:
             "written": f"{format_bytes(self.bytes_written)} in {self.folder}",
             "memory": f"{format_bytes(self.memory_a_thread)} per thread",
             "time": self.duration,
-            "polar grid": f"{self.n_shells} shells × {self.n_inplanes} angles up to {self.finest_resolution:.3g} Å",
+            "polar grid": f"{self.n_shells} shells × {self.n_inplanes} in-plane angles up to {self.finest_resolution:.3g} Å",
             "pixel size": f"{self.pixel_size:g} Å, from the {self.pixel_size_from}",
         }
         return render("table", caption="Planned conversion", rows=rows, warnings=self.warnings)

@@ -80,7 +80,8 @@ class OutputInfo:
         if not self.descriptor:
             return ""
         d = self.descriptor
-        return f"radius {d['radius_max']:g}, shells {d['dist_radii']:g} apart, {d['n_inplanes']} angles, {d['precision']} precision"
+        polar = f"radius {d['radius_max']:g}, shells {d['dist_radii']:g} apart, {d['n_inplanes']} in-plane angles"
+        return f"{polar}, {d['precision']} precision"
 
 
 _STATUS = {

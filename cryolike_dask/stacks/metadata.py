@@ -28,7 +28,7 @@ def stack_metadata(stack: StackPlan, power_spectrum: np.ndarray, zeroed: Sequenc
 
     Args:
         stack: its plan.
-        power_spectrum: (n_shells,) mean of |F|^2 over images and in-planes.
+        power_spectrum: (n_shells,) mean of |F|^2 over images and in-plane angles.
         zeroed: positions of the bad images that were written as zeros.
 
     Returns:

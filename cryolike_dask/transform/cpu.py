@@ -37,7 +37,7 @@ class TransformedImages:
     Args:
         fourier: (k, n_shells, n_inplanes) complex, unit norm each.
         physical: (k, n_x, n_y) float32, centred images.
-        power: (k, n_shells) float64, the mean of |F|^2 over the in-planes.
+        power: (k, n_shells) float64, the mean of |F|^2 over the in-plane angles.
         status: (k,) uint8: OK, CONSTANT or NOT_FINITE; unless OK the image's other values are all zero.
     """
 

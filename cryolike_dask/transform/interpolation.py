@@ -28,7 +28,7 @@ WIDTH = {"single": 8, "double": 16}
 class PolarInterpolation:
     """Where each polar point lies in the oversampled half spectrum, and its weights.
 
-    The images are real, so only half of the polar points is computed: for an even number of in-planes theta in [0, pi), the rest
+    The images are real, so only half of the polar points is computed: for an even number of in-plane angles theta in [0, pi), the rest
     being their conjugates at theta + pi; for an odd number every angle, those with ky < 0 as conjugates of the opposite point.
     The half spectrum has a row for each ky from -margin up to what the largest shell needs, and a column for each kx, the zero
     frequency at column fine_shape[0] / 2. Rows beyond 0 and the highest frequency repeat conjugates, so footprints never

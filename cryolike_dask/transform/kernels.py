@@ -144,7 +144,7 @@ def polar_images(
         wrapped_values: (2 m,) work space.
         half: (n_shells, 2 n_angles) work space.
         fourier: (k, n_shells, 2 n_inplanes), receives images of unit norm; n_inplanes is n_angles or twice that.
-        power: (k, n_shells) float64, receives the mean of |F|^2 over the in-planes.
+        power: (k, n_shells) float64, receives the mean of |F|^2 over the in-plane angles.
     """
     width = strip.shape[1] // 2
     values = half.reshape(-1)

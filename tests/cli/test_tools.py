@@ -23,7 +23,7 @@ def test_params_writes_what_was_asked_for(cli: Cli, tmp_path: Path) -> None:
         assert float(values["radius_max"]) == 12.5
         assert int(values["n_inplanes"]) == 90
         assert str(values["precision"]) == "double"
-    assert "51 shells × 90 angles up to 6 Å" in result.stdout
+    assert "51 shells × 90 in-plane angles up to 6 Å" in result.stdout
 
 
 @pytest.mark.parametrize(

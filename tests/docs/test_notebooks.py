@@ -35,12 +35,12 @@ def test_a_planned_conversion_shows_its_numbers(tmp_path: Path) -> None:
     particles = particles_from_star(data.star_file, data.folder_mrc)
     conversion = Conversion(particles, data.params_file, folder_output=tmp_path / "<out>", batch_size=3)
     markup = conversion._repr_html_()
-    # 7 images of 17 shells x 32 angles of 8 bytes, and 16 x 16 pixels of 4; read: 16 x 16 pixels of 4.
+    # 7 images of 17 shells x 32 in-plane angles of 8 bytes, and 16 x 16 pixels of 4; read: 16 x 16 pixels of 4.
     for wanted in (
         "3 of at most 3 images",
         "37.6 kB in",
         "7.2 kB of 1 file",
-        "17 shells × 32 angles up to 6 Å",
+        "17 shells × 32 in-plane angles up to 6 Å",
         "3 Å, from the table",
     ):
         expected = {"37.6 kB in": f"{7 * (17 * 32 * 8 + 16 * 16 * 4) / 1000:.1f} kB in"}.get(wanted, wanted)

@@ -65,7 +65,7 @@ def test_what_was_done_is_told(page: str, conversion: Conversion) -> None:
         "12 particles",
         "3 of at most 5 images",
         "2 Å, from the table",
-        "17 shells × 32 angles",
+        "17 shells × 32 in-plane angles",
         "batch_size",
         "No warnings",
     ):
