@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.cs_files import ctf_columns, particle_columns, uids, write_cs
-from tests.support.particle_sets import ABC, PIXEL_SIZE, in_sequence, params, write_images, write_star
+from tests.support.particle_sets import ABC, BOX, PIXEL_SIZE, in_sequence, params, write_images, write_star
 
 BATCHES = dict(zip((f"batch_{number:06d}_restacked.mrc" for number in range(3)), ABC.values(), strict=True))
 """The same three files as the batches of a cryoSPARC job."""
@@ -26,7 +26,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     for name in ABC:
         shutil.copy(tmp_path / name, tmp_path / "elsewhere")
     write_star(tmp_path / "particles.star", listed)
-    columns = particle_columns([name for name, _ in listed], [index for _, index in listed])
+    columns = particle_columns([name for name, _ in listed], [index for _, index in listed], BOX)
     columns["blob/psize_A"][:] = PIXEL_SIZE
     write_cs(tmp_path / "particles.cs", columns)
     for folder in (tmp_path / "J0", tmp_path / "cryosparc" / "J4"):

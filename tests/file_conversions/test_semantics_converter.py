@@ -122,7 +122,7 @@ def test_job_directory_may_describe_more_images_than_there_are(tmp_path: Path) -
     assert trial.n_images == 4
     report = convert_particle_stacks_from_cryosparc_job_directory(params(), tmp_path, 1, skip_exist=True, **options)
     assert (report.n_images, report.n_kept) == (6, 2)
-    assert any("3 of the 9 rows" in line and "hold 6 images" in line for line in report.warnings)
+    assert any("3 of the 9 rows" in line and "holds 6 images" in line for line in report.warnings)
 
 
 def test_a_trial_of_a_job_directory_is_continued_to_all_of_it(tmp_path: Path) -> None:
