@@ -83,10 +83,10 @@ def particles_from_leopard_em(
     if template_size is not None and not (_is_whole(template_size) and template_size > 0):
         raise InputError(f"template_size is {template_size!r}: give the template's edge length in pixels, a positive whole number.")
     tables = [_read(path) for path in _paths(dataframe_files)]
-    table_names = " and ".join(table.path for table in tables)
     recorded = list(dict.fromkeys(name for table in tables for name in table.micrographs))
-    resolved = dict(zip(recorded, resolve_image_paths(recorded, folder_micrographs, table_names), strict=True))
-    return ParticleTable.concatenate([_particles(table, cut, template_size, use_refined, resolved) for table in tables])
+    paths, found = resolve_image_paths(recorded, folder_micrographs, *(table.path for table in tables))
+    resolved = dict(zip(recorded, paths, strict=True))
+    return ParticleTable.concatenate([_particles(table, cut, template_size, use_refined, resolved, found) for table in tables])
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,9 @@ def _read(path: str) -> _Table:
     return _Table(path, df, codes, tuple(map(str, names)))
 
 
-def _particles(table: _Table, cut: BoxCut, template_size: int | None, use_refined: bool, resolved: dict[str, str]) -> ParticleTable:
+def _particles(
+    table: _Table, cut: BoxCut, template_size: int | None, use_refined: bool, resolved: dict[str, str], found: tuple[str, ...]
+) -> ParticleTable:
     df = table.df
     column, notes = choose_columns(df, table.path, use_refined=use_refined)
     rows = new_rows(len(df))
@@ -177,7 +179,7 @@ def _particles(table: _Table, cut: BoxCut, template_size: int | None, use_refine
     notes += _differing_pixel_sizes(table, rows) + _unused_aberrations(table)
     for note in notes:
         logger.warning(note)
-    source = Source("leopard-em", table.path, boxes=cut)
+    source = Source("leopard-em", table.path, boxes=cut, notes=found)
     return ParticleTable(rows, tuple(files), (source,), optics_groups=groups, warnings=tuple(notes))
 
 

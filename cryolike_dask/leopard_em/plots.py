@@ -106,7 +106,7 @@ def plot_picks(
     df, name = _read_table(table)
     chosen = _choose_micrograph(picked_micrographs(df), micrograph, name)
     picks_here = df[df["micrograph_path"].astype(str) == chosen]
-    (file,) = resolve_image_paths([chosen], folder_micrographs, name)
+    ((file,), _) = resolve_image_paths([chosen], folder_micrographs, name)
     image = read_map(file)
     column, _ = choose_columns(picks_here, name, use_refined=use_refined)
     template_size = int(2 * (numbers(picks_here, "pos_y_img", name)[0] - numbers(picks_here, "pos_y", name)[0]))

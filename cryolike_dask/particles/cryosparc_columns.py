@@ -14,7 +14,7 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import plural
 from cryolike_dask.metadata.optics import check_optics
 from cryolike_dask.particles.cryosparc_table import CsTable, borrow_columns
-from cryolike_dask.particles.image_paths import resolve_image_paths
+from cryolike_dask.particles.image_paths import has_control_characters, resolve_image_paths
 
 BLOB_REQUIRED = ("blob/path", "blob/idx")
 BLOB = (*BLOB_REQUIRED, "blob/psize_A", "blob/shape", "blob/sign")
@@ -138,26 +138,28 @@ def recorded_paths(table: CsTable) -> tuple[list[str], npt.NDArray[np.int64]]:
         except UnicodeDecodeError:
             text = ""
         paths.append(text.removeprefix(">"))
-        if not paths[-1].strip() or "\0" in paths[-1]:
+        if not paths[-1].strip() or has_control_characters(paths[-1]):
             row = int(np.argmax(code == i))
             raise InputError(f"{table.where(row, 'blob/path')} is {recorded!r}, which is not a path. Correct the table.")
     return paths, code
 
 
-def fill_images(rows: npt.NDArray[np.void], table: CsTable, folder: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Write which image each row describes, by `blob/path` and `blob/idx`. Returns the distinct image files.
+def fill_images(
+    rows: npt.NDArray[np.void], table: CsTable, folder: str | os.PathLike[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Write which image each row describes, by `blob/path` and `blob/idx`. Returns the distinct image files, and notes on them.
 
     Raises:
         InputError: a column is missing, a path or index is impossible, or two files would become one in the folder.
     """
     _refuse_missing(table, BLOB_REQUIRED)
     recorded, code = recorded_paths(table)
-    resolved = resolve_image_paths(recorded, os.fspath(folder), table.path)
+    resolved, notes = resolve_image_paths(recorded, os.fspath(folder), table.path)
     files: dict[str, int] = {}
     position = np.array([files.setdefault(path, len(files)) for path in resolved], dtype=np.int32)
     rows["file"] = position[code]
     rows["index"] = image_indexes(table)
-    return tuple(files)
+    return tuple(files), notes
 
 
 def image_indexes(table: CsTable) -> npt.NDArray[np.int64]:

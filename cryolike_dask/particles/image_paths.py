@@ -2,42 +2,119 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cryolike_dask.errors import InputError
 
+logger = logging.getLogger(__name__)
 
-def resolve_image_paths(recorded: Sequence[str], folder: str | Path, table: str | Path) -> tuple[str, ...]:
+_LOOKED_AT_IN_TURN = 16
+_THREADS = 16  # a file system across a network answers many questions at once about as fast as one
+
+
+class ImagePaths(NamedTuple):
+    """Where image files are.
+
+    Args:
+        paths: one absolute path for each recorded one, in the same order; equal where two spellings (`./a.mrcs`, `a.mrcs`) mean one file.
+        notes: for the record, where they were not found by the rule that comes first.
+    """
+
+    paths: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """A way to find the files.
+
+    Args:
+        path_of: from a recorded path to the path on this machine.
+        note: what to log and record if it is followed; '' for the rule that comes first.
+        advice: what to do where it makes one file of two.
+    """
+
+    path_of: Callable[[str], str]
+    note: str
+    advice: str
+
+
+def resolve_image_paths(recorded: Sequence[str], folder: str | Path, *tables: str | Path) -> ImagePaths:
     """The absolute path of each recorded image file.
 
     With a folder, only the file name counts and the file is looked for directly in that folder. Without one, the recorded path is
-    taken as it is, relative to the working directory. No image file is opened or looked for.
+    taken as it is, relative to the working directory. If not a single file is there, they are looked for under their recorded paths
+    within the folder, which may be the root of a project, and then by their names beside the table. The first rule that finds a file
+    counts for all of them; if none does, the first one. No image file is opened.
 
     Args:
-        recorded: distinct paths as the table has them, without prefixes such as `000001@` or `>`.
+        recorded: distinct paths as the tables have them, without prefixes such as `000001@` or `>`.
         folder: the folder that holds the image files, with `~` expanded; '' to use the recorded paths.
-        table: the table that recorded them, for messages.
-
-    Returns:
-        One absolute path for each recorded one, in the same order; equal where two spellings (`./a.mrcs`, `a.mrcs`) mean one file.
+        tables: the tables that recorded them.
 
     Raises:
-        InputError: a path names no file, the folder does not exist, or two recorded files would become one in the folder.
+        InputError: a path names no file, the folder does not exist, or two recorded files would become one by the rule that counts.
     """
+    names = " and ".join(map(str, tables))
     for path in recorded:
-        if not path.strip() or path.endswith("/") or os.path.basename(path) in (".", "..") or "\0" in path:
-            raise InputError(f"{table} names an image file {path!r}, which is not the path of a file. Correct the table.")
-    if not str(folder):
-        return tuple(_absolute(path) for path in recorded)
-    directory = _absolute(os.path.expanduser(folder))
-    if not os.path.isdir(directory):
-        raise InputError(
-            f"The folder of the image files, {directory}, does not exist. Give the folder that holds the files of {table}."
+        if not path.strip() or path.endswith("/") or os.path.basename(path) in (".", "..") or has_control_characters(path):
+            raise InputError(f"{names} names an image file {path!r}, which is not the path of a file. Correct the table.")
+    rules = _rules(folder, names, tables)
+    rule = next((rule for rule in rules if _finds_any(map(rule.path_of, recorded))), rules[0])
+    paths = tuple(map(rule.path_of, recorded))
+    _refuse_collapsing(recorded, paths, names, rule.advice)
+    if rule.note:
+        logger.info("%s: %s.", names, rule.note)
+    return ImagePaths(paths, (rule.note,) if rule.note else ())
+
+
+def _rules(folder: str | Path, names: str, tables: Sequence[str | Path]) -> list[_Rule]:
+    rules = []
+    if str(folder):
+        directory = _absolute(os.path.expanduser(folder))
+        if not os.path.isdir(directory):
+            raise InputError(
+                f"The folder of the image files, {directory}, does not exist. Give the folder that holds the files of {names}."
+            )
+        rules.append(
+            _Rule(
+                _by_name_in(directory),
+                "",
+                "Leave the folder out so that the recorded paths are used, or give the files different names.",
+            )
         )
-    _refuse_collapsing_names(recorded, directory, table)
-    return tuple(os.path.join(directory, os.path.basename(path)) for path in recorded)
+        rules.append(
+            _Rule(
+                lambda path: _absolute(os.path.join(directory, path.lstrip("/"))),
+                f"the image files are in {directory} under their recorded paths",
+                "Correct the table.",
+            )
+        )
+    else:
+        rules.append(_Rule(_absolute, "", "Correct the table."))
+    beside = {os.path.dirname(_absolute(str(table))) for table in tables}
+    if len(beside) == 1:
+        directory_of_table = beside.pop()
+        rules.append(
+            _Rule(
+                _by_name_in(directory_of_table),
+                f"the image files are in {directory_of_table}, beside the table",
+                "Give the folder in which the recorded paths start, or give the files different names.",
+            )
+        )
+    return rules
+
+
+def _by_name_in(directory: str) -> Callable[[str], str]:
+    return lambda path: os.path.join(directory, os.path.basename(path))
 
 
 def _absolute(path: str) -> str:
@@ -45,13 +122,29 @@ def _absolute(path: str) -> str:
     return os.path.realpath(path) if ".." in path.split("/") else os.path.abspath(path)
 
 
-def _refuse_collapsing_names(recorded: Sequence[str], directory: str, table: str | Path) -> None:
+def has_control_characters(path: str) -> bool:
+    """Whether a path holds characters that act on a terminal instead of being shown, or break lines."""
+    return any(unicodedata.category(character) == "Cc" for character in path)
+
+
+def _finds_any(paths: Iterable[str]) -> bool:
+    """Whether any of these files is there. Usually the first one is, and no other is asked for."""
+    remaining = iter(paths)
+    if any(map(os.path.isfile, itertools.islice(remaining, _LOOKED_AT_IN_TURN))):
+        return True
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="cryolike-stat") as pool:
+        while part := list(itertools.islice(remaining, 64 * _THREADS)):
+            if any(pool.map(os.path.isfile, part)):
+                return True
+    return False
+
+
+def _refuse_collapsing(recorded: Sequence[str], paths: Sequence[str], names: str, advice: str) -> None:
     first: dict[str, str] = {}
-    for path in recorded:
-        earlier = first.setdefault(os.path.basename(path), path)
-        if _absolute(earlier) != _absolute(path):
-            name = os.path.basename(path)
+    for path, found in zip(recorded, paths, strict=True):
+        earlier = first.setdefault(found, path)
+        if earlier != path and _absolute(earlier) != _absolute(path):
+            directory, name = os.path.split(found)
             raise InputError(
-                f"{table} names both {earlier} and {path}: in the folder {directory} they would be one file, {name}. Leave the "
-                "folder out so that the recorded paths are used, or give the files different names."
+                f"{names} names both {earlier} and {path}: in the folder {directory} they would be one file, {name}. {advice}"
             )

@@ -19,8 +19,8 @@ class StarInput:
 
     Args:
         star_file: the STAR file, of RELION 3.0, 3.1 or later.
-        folder_mrc: folder of the image files, of which then only the names count, whatever path the table records. By default the
-            recorded paths, relative to the working directory.
+        folder_mrc: folder of the image files, of which then only the names count, or the one in which the recorded paths start. By
+            default the recorded paths, relative to the working directory, or the files beside the table.
     """
 
     star_file: str | Path
@@ -50,8 +50,8 @@ class CryosparcInput:
 
     Args:
         file_cs: the .cs file, as numpy array or, with `cryosparc-tools` installed, in cryoSPARC's compressed format.
-        folder_cryosparc: folder of the image files, of which then only the names count, whatever path the table records. By default
-            the recorded paths, relative to the working directory.
+        folder_cryosparc: folder of the image files, of which then only the names count, or the one in which the recorded paths
+            start. By default the recorded paths, relative to the working directory, or the files beside the table.
     """
 
     file_cs: str | Path
@@ -82,7 +82,8 @@ class LeopardEMInput:
         edge: what boxes hold beyond the micrograph: 'constant' (zeros), 'reflect' or 'replicate'; or 'error' to refuse such boxes.
         invert: multiply the boxes by -1, since protein is dark in micrographs.
         use_refined: use refined positions, angles, defocus and pixel sizes where the table has them.
-        folder_micrographs: folder of the micrographs, whatever path the table records. By default the recorded paths.
+        folder_micrographs: folder of the micrographs, of which then only the names count, or the one in which the recorded paths
+            start. By default the recorded paths, relative to the working directory, or the files beside the table.
     """
 
     dataframe_files: str | Path | Sequence[str | Path]

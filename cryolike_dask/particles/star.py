@@ -13,13 +13,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.file_kind import other_kind_of_table, tomography_columns
 from cryolike_dask.formatting import plural
 from cryolike_dask.mrc.reader import read_header
 from cryolike_dask.options import described_by
 from cryolike_dask.particles.image_paths import resolve_image_paths
 from cryolike_dask.particles.inputs import PairedInput, StarInput
 from cryolike_dask.particles.star_columns import COLUMNS, describe_particles
-from cryolike_dask.particles.star_kinds import other_kind_of_table, tomography_columns
 from cryolike_dask.particles.star_tables import StarTable, read_star_tables
 from cryolike_dask.particles.star_text import decode
 from cryolike_dask.particles.table import ParticleTable, Source
@@ -32,7 +32,7 @@ _MOST_DIGITS = 18  # of an image number: it fits into int64
 def particles_from_star(star_file: str | Path, folder_mrc: str | Path = "") -> ParticleTable:
     """The particles of an indexed STAR file (RELION 3.0, 3.1 and later), in its order.
 
-    Image files are not opened.
+    Image files are looked for and not opened.
 
     Returns:
         One row an image; degrees have become radians and image numbers count from 0.
@@ -44,11 +44,11 @@ def particles_from_star(star_file: str | Path, folder_mrc: str | Path = "") -> P
     particles, optics, warnings = read_star_tables(path, COLUMNS)
     description = describe_particles(particles, optics)
     rows = description.rows
-    files, rows["file"], rows["index"] = _images(particles, folder_mrc)
+    files, rows["file"], rows["index"], notes = _images(particles, folder_mrc)
     return ParticleTable(
         rows=rows,
         files=files,
-        sources=(Source("star", str(path), notes=description.notes),),
+        sources=(Source("star", str(path), notes=description.notes + notes),),
         optics_groups=description.optics_groups,
         warnings=warnings + description.warnings,
     )
@@ -160,8 +160,10 @@ def _refuse_other_order(particles: StarTable, mrc_file: Path) -> list[str]:
     return [f"{particles.path} names images of {foreign[0]}{more}, but the images are read from {mrc_file}"]
 
 
-def _images(particles: StarTable, folder_mrc: str | Path) -> tuple[tuple[str, ...], npt.NDArray[np.intp], npt.NDArray[np.int64]]:
-    """Image files, and for each particle the position of its file among them and its index in it, counted from 0."""
+def _images(
+    particles: StarTable, folder_mrc: str | Path
+) -> tuple[tuple[str, ...], npt.NDArray[np.intp], npt.NDArray[np.int64], tuple[str, ...]]:
+    """Image files; for each particle the position of its file among them and its index in it, counted from 0; notes."""
     if "ImageName" not in particles:
         raise InputError(
             other_kind_of_table(particles.path, particles.columns)
@@ -183,9 +185,9 @@ def _images(particles: StarTable, folder_mrc: str | Path) -> tuple[tuple[str, ..
         )
     plain = [os.path.expanduser(_FORMAT_SUFFIX.sub("", decode(path))) for path in paths]
     files: dict[str, int] = {}
-    resolved = resolve_image_paths(plain, folder_mrc, particles.path)
+    resolved, notes = resolve_image_paths(plain, folder_mrc, particles.path)
     position = np.array([files.setdefault(file, len(files)) for file in resolved])
-    return tuple(files), position[recorded], index
+    return tuple(files), position[recorded], index, notes
 
 
 def _is_number(text: str) -> bool:

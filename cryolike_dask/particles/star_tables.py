@@ -15,7 +15,7 @@ import pandas as pd
 import starfile
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.particles.star_kinds import other_kind_of_file, other_kind_of_table
+from cryolike_dask.file_kind import other_kind_of_file, other_kind_of_table
 from cryolike_dask.particles.star_text import StarBlock, StarText, decode
 
 _TEXT_COLUMNS = ("ImageName", "OpticsGroupName")

@@ -92,7 +92,8 @@ def test_a_bad_image_is_named_or_left_black(particles: DemoData, tmp_path: Path,
 def test_images_of_a_paired_star_file(particles: DemoData, tmp_path: Path, cli: Cli) -> None:
     text = particles.star_file.read_text()
     image = next(particles.folder_mrc.iterdir())
-    rows = [line for line in text.splitlines() if f"@{image.name}" in line or f"/{image.name}" in line]
+    rows = sorted(line for line in text.splitlines() if f"@{image.name}" in line or f"/{image.name}" in line)
+    rows = [line.replace(line.partition("@")[0], f"{number:06d}", 1) for number, line in enumerate(rows, 1)]
     table = tmp_path / "own.star"
     kept = [line for line in text.splitlines() if "@" not in line]
     table.write_text("\n".join(kept).rstrip() + "\n" + "\n".join(rows) + "\n")

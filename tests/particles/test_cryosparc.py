@@ -51,10 +51,13 @@ def test_real_tables(name: str) -> None:
     np.testing.assert_array_equal(particles["uid"], stored["uid"])
     np.testing.assert_array_equal(particles["index"], stored["blob/idx"])
     np.testing.assert_array_equal(particles["row"], np.arange(len(stored)))
-    named = [os.path.join(os.getcwd(), path.decode().lstrip(">")) for path in stored["blob/path"]]
+    recorded = [path.decode().lstrip(">") for path in stored["blob/path"]]
+    beside = (DATA / os.path.basename(recorded[0])).exists()
+    named = [str(DATA / os.path.basename(path)) if beside else os.path.join(os.getcwd(), path) for path in recorded]
     assert [particles.files[i] for i in particles["file"]] == named
     assert set(particles.optics_groups) == {f"exposure group {group}" for group in stored["ctf/exp_group_id"]}
-    assert particles.sources[0].notes == ("blob/sign is -1 for all particles; images are not flipped",)
+    assert particles.sources[0].notes[0] == "blob/sign is -1 for all particles; images are not flipped"
+    assert particles.sources[0].notes[1:] == ((f"the image files are in {DATA}, beside the table",) if beside else ())
     for field in ("b_factor", "scale_factor", "angle_rotation", "angle_tilt", "angle_psi"):
         assert np.isnan(particles[field]).all()
     assert particles.warnings == ()
@@ -280,3 +283,19 @@ def test_value_looked_up_elsewhere_is_blamed_on_the_right_table(tmp_path: Path) 
     write_cs(tmp_path / "b_particles.cs", {"uid": uids(3), **ctf_columns(3), "ctf/df1_A": np.array([1, np.inf, 1])})
     with pytest.raises(InputError, match=r"a.cs, particle 2, column ctf/df1_A \(looked up by uid in .*b_particles.cs\) is inf"):
         particles_from_cryosparc(path)
+
+
+def test_escape_characters_of_a_path_are_not_printed(tmp_path: Path) -> None:
+    path = write_cs(tmp_path / "a.cs", table(blob__path=[b"J1/a.mrc", b"J1/\x1b[31mred.mrc", b"J1/b.mrc"]))
+    with pytest.raises(InputError, match=r"particle 2, column blob/path is .* which is not a path") as caught:
+        particles_from_cryosparc(path)
+    assert str(caught.value).isprintable()
+    assert r"J1/\x1b[31mred.mrc" in str(caught.value)
+
+
+def test_where_the_images_were_found_is_recorded(tmp_path: Path) -> None:
+    (tmp_path / "P3" / "J1").mkdir(parents=True)
+    (tmp_path / "P3" / "J1" / "b.mrc").touch()
+    particles = particles_from_cryosparc(write_cs(tmp_path / "a.cs", table()), tmp_path / "P3")
+    assert particles.files == (str(tmp_path / "P3/J1/a.mrc"), str(tmp_path / "P3/J1/b.mrc"))
+    assert particles.sources[0].notes[-1] == f"the image files are in {tmp_path / 'P3'} under their recorded paths"
