@@ -23,9 +23,9 @@ from cryolike_dask.options import ConversionOptions, takes_options
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.html_report import with_html_report
 from cryolike_dask.pictures.stack_plots import missing_plots
-from cryolike_dask.planning.input_files import refuse_changed_inputs
+from cryolike_dask.planning.input_files import check_inputs_unchanged
 from cryolike_dask.planning.planner import make_plan
-from cryolike_dask.planning.preflight import refuse_small_memory
+from cryolike_dask.planning.preflight import check_memory
 from cryolike_dask.planning.summary import PlanSummary, summarize_plan
 from cryolike_dask.progress import Progress, StackProgress
 from cryolike_dask.progress_bars import progress_or_default
@@ -197,8 +197,8 @@ class Conversion:
         outcome = Outcome()
         star_file = StarFileWriter(run, plan)
         with executor as opened:
-            refuse_small_memory(opened.memory_per_thread, plan)
-            refuse_changed_inputs(plan)
+            check_memory(opened.memory_per_thread, plan)
+            check_inputs_unchanged(plan)
             kept = begin_run(run, plan)
             outcome.published |= kept
             todo = range(len(kept), plan.n_stacks)

@@ -47,7 +47,7 @@ class RunStoppedError(ConversionError):
     """The run was stopped from outside."""
 
 
-def refuse_unknown_names(function: str, given: Iterable[str], known: Sequence[str]) -> None:
+def check_names_known(function: str, given: Iterable[str], known: Sequence[str]) -> None:
     """Refuse keyword arguments that a function does not have, as Python does, with the name that was probably meant.
 
     Raises:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypedDict, TypeVar
 
-from cryolike_dask.errors import refuse_unknown_names
+from cryolike_dask.errors import check_names_known
 from cryolike_dask.settings import (
     ACCEPTS,
     ConversionSettings,
@@ -118,7 +118,7 @@ def takes_options(*described: object, elsewhere: dict[str, str] | None = None) -
         def checked(*arguments: Any, **named: Any) -> Any:
             for name in named.keys() & left_out.keys():
                 raise TypeError(f"{target.__name__}() takes no {name}: give it to {left_out[name]}.")
-            refuse_unknown_names(target.__name__, named, known)
+            check_names_known(target.__name__, named, known)
             return function(*arguments, **named)
 
         checked.__signature__ = signature  # type: ignore[attr-defined]

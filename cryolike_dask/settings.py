@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
-from cryolike_dask.errors import InputError, refuse_unknown_names
+from cryolike_dask.errors import InputError, check_names_known
 
 DownsampleType = Literal["mean", "max"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -159,7 +159,7 @@ class ConversionSettings:
             TypeError: an option does not exist.
             InputError: a value is not allowed.
         """
-        refuse_unknown_names("ConversionSettings", options, [field.name for field in fields(cls)])
+        check_names_known("ConversionSettings", options, [field.name for field in fields(cls)])
         return cls(**options)
 
 

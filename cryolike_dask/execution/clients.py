@@ -117,7 +117,7 @@ def _connect(client: Any) -> Iterator[Any]:
         where = client.address if isinstance(client, Scheduler) else client
         security = client.security if isinstance(client, Scheduler) else None
         if isinstance(where, str):
-            _refuse_missing_certificate(where, security)
+            _check_certificate(where, security)
         try:
             connected = Client(where, security=security, set_as_default=False)
         except (OSError, ValueError) as error:
@@ -128,7 +128,7 @@ def _connect(client: Any) -> Iterator[Any]:
         raise InputError(f"client is a {type(client).__name__}: give a distributed Client, a Cluster, or a scheduler's address.")
 
 
-def _refuse_missing_certificate(address: str, security: Any) -> None:
+def _check_certificate(address: str, security: Any) -> None:
     from distributed import Security
 
     if not address.startswith("tls://"):

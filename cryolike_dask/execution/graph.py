@@ -25,7 +25,7 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.execution.convert_stack import convert_stack
 from cryolike_dask.execution.events import log_converted_stack
 from cryolike_dask.execution.tasks import current_plan, plot_stack_task, publish_stacks_task
-from cryolike_dask.planning.input_files import refuse_changed_inputs
+from cryolike_dask.planning.input_files import check_inputs_unchanged
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.store import load_whole_plan, store_plan
 from cryolike_dask.runs.folder import RunFolder, acquire_folder, check_output, graph_folder, is_active
@@ -117,7 +117,7 @@ def _begin(folder: str, run_id: str) -> None:
     plan = load_whole_plan(plan_folder)
     if begun_marker.exists():
         plan = replace(plan, settings=replace(plan.settings, skip_exist=True, overwrite=False))
-    refuse_changed_inputs(plan)
+    check_inputs_unchanged(plan)
     run = acquire_folder(path, run_id)
     try:
         with run.heartbeat():

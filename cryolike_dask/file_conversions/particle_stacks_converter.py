@@ -21,7 +21,7 @@ from cryolike_dask.particles.inputs import (
     StarInput,
 )
 from cryolike_dask.particles.table import ParticleTable
-from cryolike_dask.planning.pixel_sizes import refuse_other_pixel_size
+from cryolike_dask.planning.pixel_sizes import check_pixel_size_argument
 from cryolike_dask.progress import Progress
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.settings import ConversionSettings, DownsampleType, PixelSize, TorchDevice
@@ -187,6 +187,6 @@ class ParticleStackConverter:
         particles = read_particles(source)
         # Each table is held against the argument here, since the plan of all of them knows one rule.
         if not (table_wins or self._settings.ignore_manual_pixel_size):
-            refuse_other_pixel_size(particles, self._settings)
+            check_pixel_size_argument(particles, self._settings)
         self._table_wins |= bool(table_wins)
         self._particles.append(particles)

@@ -14,16 +14,16 @@ from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable
 
 
-def tables_of(table: ParticleTable) -> str:
+def table_names(table: ParticleTable) -> str:
     """The tables that particles came from, for messages."""
     return ", ".join(dict.fromkeys(source.table for source in table.sources)) or "The particle table"
 
 
-def refuse_wrong_indexes(table: ParticleTable, files: Sequence[ImageFile | None]) -> None:
+def check_indexes(table: ParticleTable, files: Sequence[ImageFile | None]) -> None:
     """Refuse particles whose image lies beyond the end of its file."""
     n_images = np.array([0 if file is None else file.n_images for file in files], dtype=np.int64)[table["file"]]
-    whole = np.array([source.boxes is None for source in table.sources])[table["source"]]
-    wrong = whole & ((table["index"] < 0) | (table["index"] >= n_images))
+    is_whole_image = np.array([source.boxes is None for source in table.sources])[table["source"]]
+    wrong = is_whole_image & ((table["index"] < 0) | (table["index"] >= n_images))
     if wrong.any():
         row = int(np.argmax(wrong))
         more = f" {int(wrong.sum()) - 1:,} more particles are out of range." if wrong.sum() > 1 else ""
@@ -33,21 +33,21 @@ def refuse_wrong_indexes(table: ParticleTable, files: Sequence[ImageFile | None]
         )
 
 
-def refuse_wrong_image_sizes(table: ParticleTable, files: Sequence[ImageFile | None]) -> None:
+def check_image_sizes(table: ParticleTable, files: Sequence[ImageFile | None]) -> None:
     """Refuse particles whose table states another image size than their file has."""
-    has = {
+    sizes = {
         axis: np.array([0 if file is None else getattr(file, f"n_{axis}") for file in files], dtype=np.int64)[table["file"]]
         for axis in ("rows", "columns")
     }
     stated = (table["box_rows"] > 0) & (table["box_columns"] > 0)
-    wrong = stated & ((table["box_rows"] != has["rows"]) | (table["box_columns"] != has["columns"]))
+    wrong = stated & ((table["box_rows"] != sizes["rows"]) | (table["box_columns"] != sizes["columns"]))
     if wrong.any():
         row = int(np.argmax(wrong))
         column = "blob/shape" if table.sources[table["source"][row]].kind.startswith("cryosparc") else "rlnImageSize"
         more = f" (so for {plural(int(wrong.sum()) - 1, 'more particle')})" if wrong.sum() > 1 else ""
         raise InputError(
             f"{table.where(row)}: by {column} its image has {table['box_rows'][row]} x {table['box_columns'][row]} pixels, but the file "
-            f"has images of {has['rows'][row]} x {has['columns'][row]}{more}. The table is of other images, such as those before "
+            f"has images of {sizes['rows'][row]} x {sizes['columns'][row]}{more}. The table is of other images, such as those before "
             f"binning, and then its pixel size is wrong too. Give the table of these images, or correct {column} and the pixel size."
         )
 
@@ -57,10 +57,10 @@ def duplicate_particles(table: ParticleTable) -> list[str]:
     place = pd.DataFrame({name: table[name] for name in ("source", "file", "index", "top", "left")})
     boxes = np.array([source.boxes is not None for source in table.sources])[table["source"]]
     place.loc[boxes, "index"] = 0  # it numbers picks, not images
-    again = place.duplicated().to_numpy()
+    repeated = place.duplicated().to_numpy()
     warnings = []
-    for number in np.unique(table["source"][again]).tolist():
-        rows = np.flatnonzero(again & (table["source"] == number))
+    for number in np.unique(table["source"][repeated]).tolist():
+        rows = np.flatnonzero(repeated & (table["source"] == number))
         warnings.append(
             f"{table.sources[number].table} lists {plural(len(rows), 'particle')} again that it lists before; the first is "
             f"particle {int(table['row'][rows[0]]) + 1}. All of them are converted. Remove repeated rows if they are not meant."
@@ -68,7 +68,7 @@ def duplicate_particles(table: ParticleTable) -> list[str]:
     return warnings
 
 
-def refuse_wrong_boxes(table: ParticleTable, files: Sequence[ImageFile | None]) -> None:
+def check_boxes(table: ParticleTable, files: Sequence[ImageFile | None]) -> None:
     """Refuse boxes that lie outside their micrograph, or reach beyond it where the edge mode forbids that."""
     for number, source in enumerate(table.sources):
         cut = source.boxes

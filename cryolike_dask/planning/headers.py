@@ -10,10 +10,10 @@ import numpy as np
 from cryolike_dask.errors import InputError
 from cryolike_dask.mrc.header import ImageFile, scan_headers
 from cryolike_dask.particles.table import ParticleTable
-from cryolike_dask.planning.checks import tables_of
+from cryolike_dask.planning.checks import table_names
 from cryolike_dask.settings import ConversionSettings
 
-_LISTED = 1000
+_MAX_LISTED = 1000
 
 
 def read_headers(table: ParticleTable, settings: ConversionSettings) -> tuple[ParticleTable, tuple[ImageFile | None, ...], str]:
@@ -36,7 +36,7 @@ def read_headers(table: ParticleTable, settings: ConversionSettings) -> tuple[Pa
         table = table.take(slice(0, _rows_within_limit(table, settings)))
         used = np.unique(table["file"])
         headers = dict(zip(used.tolist(), scan_headers([table.files[i] for i in used]), strict=True))
-        _refuse_missing(table, headers)
+        _check_none_missing(table, headers)
     return table, tuple(headers.get(position) for position in range(len(table.files))), particles
 
 
@@ -57,7 +57,7 @@ def _missing(table: ParticleTable, headers: dict[int, ImageFile | None]) -> list
     return [position for position in np.unique(table["file"]).tolist() if headers[position] is None]
 
 
-def _refuse_missing(table: ParticleTable, headers: dict[int, ImageFile | None]) -> None:
+def _check_none_missing(table: ParticleTable, headers: dict[int, ImageFile | None]) -> None:
     """Refuse particles whose image file cannot be found; all such files are listed.
 
     Args:
@@ -67,10 +67,10 @@ def _refuse_missing(table: ParticleTable, headers: dict[int, ImageFile | None]) 
     if not missing:
         return
     first = int(np.flatnonzero(table["file"] == missing[0])[0])
-    names = "".join(f"\n  {table.files[position]}" for position in missing[:_LISTED])
-    more = f"\n  and {len(missing) - _LISTED:,} more" if len(missing) > _LISTED else ""
+    names = "".join(f"\n  {table.files[position]}" for position in missing[:_MAX_LISTED])
+    more = f"\n  and {len(missing) - _MAX_LISTED:,} more" if len(missing) > _MAX_LISTED else ""
     raise InputError(
-        f"{tables_of(table)}: {len(missing):,} image file{'s' if len(missing) > 1 else ''} named there cannot be found (first for "
+        f"{table_names(table)}: {len(missing):,} image file{'s' if len(missing) > 1 else ''} named there cannot be found (first for "
         f"particle {int(table['row'][first]) + 1}). Give the folder that holds the images, run from the directory where the "
         f"recorded paths start, or leave such particles out with on_missing='skip' (--on-missing skip).{names}{more}"
     )
@@ -81,9 +81,9 @@ def _without_missing(table: ParticleTable, headers: dict[int, ImageFile | None])
     missing = _missing(table, headers)
     if not missing:
         return table
-    lost = np.isin(table["file"], missing)
-    if lost.all():
-        raise InputError(f"{tables_of(table)}: none of the {len(missing):,} image files named there can be found.")
-    skipped = tuple(f"{table.where(int(row))}: the image file is missing" for row in np.flatnonzero(lost))
-    line = f"{int(lost.sum()):,} of {len(table):,} particles are left out: {len(missing):,} image files are missing."
-    return replace(table, rows=table.rows[~lost], skipped=(*table.skipped, *skipped), warnings=(*table.warnings, line))
+    without_file = np.isin(table["file"], missing)
+    if without_file.all():
+        raise InputError(f"{table_names(table)}: none of the {len(missing):,} image files named there can be found.")
+    skipped = tuple(f"{table.where(int(row))}: the image file is missing" for row in np.flatnonzero(without_file))
+    line = f"{int(without_file.sum()):,} of {len(table):,} particles are left out: {len(missing):,} image files are missing."
+    return replace(table, rows=table.rows[~without_file], skipped=(*table.skipped, *skipped), warnings=(*table.warnings, line))

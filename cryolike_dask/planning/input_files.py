@@ -25,23 +25,23 @@ logger = logging.getLogger(__name__)
 InputRecord = dict[str, Any]
 """What the manifest has of a file: path, size, mtime_ns and, if it was hashed, sha256."""
 
-_BLOCK_BYTES = 4 << 20
-_TELL_SECONDS = 60.0
-_FAULTS_SHOWN = 5
+_CHUNK_BYTES = 4 << 20
+_LOG_SECONDS = 60.0
+_MAX_ERRORS_SHOWN = 5
 
 
-def list_inputs(plan: Plan, before: Mapping[str, InputRecord]) -> list[InputRecord]:
+def list_inputs(plan: Plan, recorded: Mapping[str, InputRecord]) -> list[InputRecord]:
     """The image files of a run, with the hashes that are known already.
 
     Args:
         plan: of the run.
-        before: by path, what was recorded of the same files; `changed_inputs` found none that differs.
+        recorded: by path, what was recorded of the same files; `changed_inputs` found none that differs.
     """
     inputs: list[InputRecord] = [
         {"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns} for file in plan.files if file is not None
     ]
     for file in inputs:
-        known = before.get(file["path"], {})
+        known = recorded.get(file["path"], {})
         if "sha256" in known:
             file["sha256"] = known["sha256"]
     return inputs
@@ -60,13 +60,13 @@ def hash_inputs(inputs: Sequence[InputRecord]) -> None:
         file["sha256"] = sha256
 
 
-def changed_inputs(before: Mapping[str, InputRecord], plan: Plan) -> list[str]:
+def changed_inputs(recorded: Mapping[str, InputRecord], plan: Plan) -> list[str]:
     """One line for each image file of the plan that is not what was recorded of it.
 
     Raises:
         InputError: a file cannot be read whose content is to be compared.
     """
-    pairs = [(before[now["path"]], now) for now in list_inputs(plan, {}) if now["path"] in before]
+    pairs = [(recorded[now["path"]], now) for now in list_inputs(plan, {}) if now["path"] in recorded]
     changed = [(then, now) for then, now in pairs if (then["size"], then["mtime_ns"]) != (now["size"], now["mtime_ns"])]
     copies = [now for then, now in changed if then["size"] == now["size"] and "sha256" in then]
     hash_inputs(copies)
@@ -78,18 +78,19 @@ def changed_inputs(before: Mapping[str, InputRecord], plan: Plan) -> list[str]:
     ]
 
 
-def refuse_changed_inputs(plan: Plan) -> None:
+def check_inputs_unchanged(plan: Plan) -> None:
     """Compare the image files with what they were when their headers were read. Workers do so again for each file they open.
 
     Raises:
         InputError: some have changed, or are gone.
     """
     with ThreadPoolExecutor(thread_name_prefix="cryolike-stat") as pool:
-        faults = list(filter(None, pool.map(_change_of, (file for file in plan.files if file is not None))))
-    if faults:
-        more = f" And {len(faults) - _FAULTS_SHOWN} more." if len(faults) > _FAULTS_SHOWN else ""
+        changes = list(filter(None, pool.map(_describe_change, (file for file in plan.files if file is not None))))
+    if changes:
+        more = f" And {len(changes) - _MAX_ERRORS_SHOWN} more." if len(changes) > _MAX_ERRORS_SHOWN else ""
         raise InputError(
-            f"{plural(len(faults), 'image file')} changed after the conversion was planned: {'; '.join(faults[:_FAULTS_SHOWN])}.{more} "
+            f"{plural(len(changes), 'image file')} changed after the conversion was planned: "
+            f"{'; '.join(changes[:_MAX_ERRORS_SHOWN])}.{more} "
             "Nothing was written. Plan it again, by a new Conversion, when the files are as they should be."
         )
 
@@ -100,27 +101,27 @@ def sha256_of_files(paths: Sequence[str]) -> list[str | InputError]:
         return []
     logger.info("Hashing %s (%s).", plural(len(paths), "image file"), format_bytes(sum(map(_size, paths))))
     stopped = threading.Event()
-    found: list[str | InputError] = []
+    hashes: list[str | InputError] = []
     with ThreadPoolExecutor(thread_name_prefix="cryolike-hash") as pool:
         try:
-            told = time.monotonic()
+            logged_at = time.monotonic()
             for result in pool.map(lambda path: _sha256(path, stopped), paths):
-                found.append(result)
-                if time.monotonic() - told > _TELL_SECONDS:
-                    told = time.monotonic()
-                    logger.info("%s of %s image files hashed.", f"{len(found):,}", f"{len(paths):,}")
+                hashes.append(result)
+                if time.monotonic() - logged_at > _LOG_SECONDS:
+                    logged_at = time.monotonic()
+                    logger.info("%s of %s image files hashed.", f"{len(hashes):,}", f"{len(paths):,}")
         finally:
             # The pool waits for its threads; after Ctrl-C those are not to read on to the end of their files.
             stopped.set()
-    return found
+    return hashes
 
 
 def _sha256(path: str, stopped: threading.Event) -> str | InputError:
     try:
         with open(open_regular_file(path), "rb", buffering=0) as file:
             digest = hashlib.sha256()
-            while not stopped.is_set() and (block := file.read(_BLOCK_BYTES)):
-                digest.update(block)
+            while not stopped.is_set() and (chunk := file.read(_CHUNK_BYTES)):
+                digest.update(chunk)
             return digest.hexdigest()
     except InputError as error:
         return error
@@ -134,7 +135,7 @@ def _size(path: str) -> int:
     return 0
 
 
-def _change_of(file: ImageFile) -> str:
+def _describe_change(file: ImageFile) -> str:
     try:
         change = file.change(os.stat(file.path))
     except OSError as error:

@@ -10,14 +10,14 @@ import numpy.typing as npt
 from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import plural
 from cryolike_dask.particles.table import ParticleTable
-from cryolike_dask.planning.checks import tables_of
+from cryolike_dask.planning.checks import table_names
 from cryolike_dask.planning.row_order import input_ends
 from cryolike_dask.settings import ConversionSettings
 
-_LISTED = 200
+_MAX_LISTED = 200
 
 
-def refuse_mixed_optics(table: ParticleTable, settings: ConversionSettings, pixel_size: npt.NDArray[np.float64]) -> None:
+def check_mixed_optics(table: ParticleTable, settings: ConversionSettings, pixel_size: npt.NDArray[np.float64]) -> None:
     """Refuse particles whose optics differ where a stack need not end, unless the settings let it end there.
 
     Args:
@@ -32,8 +32,8 @@ def refuse_mixed_optics(table: ParticleTable, settings: ConversionSettings, pixe
         return
     columns = optics_columns(table, pixel_size)
     another_source = np.diff(table["source"]) != 0
-    if (changes(columns) & ~input_ends(table, settings) & ~another_source).any():
-        raise InputError(_partly_stated(table, pixel_size) or _message(table, columns))
+    if (optics_changes(columns) & ~input_ends(table, settings) & ~another_source).any():
+        raise InputError(_partly_stated(table, pixel_size) or _describe_combinations(table, columns))
 
 
 def optics_columns(table: ParticleTable, pixel_size: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
@@ -41,7 +41,7 @@ def optics_columns(table: ParticleTable, pixel_size: npt.NDArray[np.float64]) ->
     return [table["voltage"], table["spherical_aberration"], table["amplitude_contrast"], pixel_size]
 
 
-def changes(columns: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.bool_]:
+def optics_changes(columns: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.bool_]:
     """(n - 1,) where the optics of a row differ from those of the row before it."""
     changed = np.zeros(len(columns[0]) - 1, dtype=bool)
     for column in columns:
@@ -64,7 +64,7 @@ def _partly_stated(table: ParticleTable, pixel_size: npt.NDArray[np.float64]) ->
     return ""
 
 
-def _message(table: ParticleTable, columns: Sequence[npt.NDArray[np.float64]]) -> str:
+def _describe_combinations(table: ParticleTable, columns: Sequence[npt.NDArray[np.float64]]) -> str:
     values = np.stack(columns, axis=1)
     _, first, combination, counts = np.unique(values, axis=0, return_index=True, return_inverse=True, return_counts=True)
     names: list[dict[str, None]] = [{} for _ in first]
@@ -77,7 +77,7 @@ def _message(table: ParticleTable, columns: Sequence[npt.NDArray[np.float64]]) -
         images = plural(int(counts[number]), "image")
         lines.append(f"{', '.join(names[number])}: {voltage:g} kV, Cs {aberration:g} mm, contrast {contrast:g}{pixel} ({images})")
     return (
-        f"{tables_of(table)}: a stack holds one voltage, spherical aberration, amplitude contrast and pixel size, but the particles "
-        f"have {len(lines)} combinations: {'; '.join(lines[:_LISTED])}. Convert the groups separately, or let a stack end where the "
+        f"{table_names(table)}: a stack holds one voltage, spherical aberration, amplitude contrast and pixel size, but the particles "
+        f"have {len(lines)} combinations: {'; '.join(lines[:_MAX_LISTED])}. Convert the groups separately, or let a stack end where the "
         "group changes with mixed_optics='split' (--mixed-optics split)."
     )

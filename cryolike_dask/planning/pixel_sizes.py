@@ -74,7 +74,7 @@ def decide_pixel_sizes(table: ParticleTable, files: Sequence[ImageFile | None], 
         origins = {"table": has_stated, "image headers": ~has_stated & np.isfinite(header), "descriptor": np.isnan(chosen)}
     else:
         if not settings.ignore_manual_pixel_size:
-            refuse_other_pixel_size(table, settings)
+            check_pixel_size_argument(table, settings)
         conflict = has_stated & differs(stated, np.full(len(table), manual))
         if conflict.any():
             warnings.append(
@@ -92,7 +92,7 @@ def decide_pixel_sizes(table: ParticleTable, files: Sequence[ImageFile | None], 
     return PixelSizes(chosen, {name: rows for name, rows in origins.items() if rows.any()}, tuple(warnings))
 
 
-def refuse_other_pixel_size(table: ParticleTable, settings: ConversionSettings) -> None:
+def check_pixel_size_argument(table: ParticleTable, settings: ConversionSettings) -> None:
     """Refuse a pixel size argument that a table contradicts.
 
     Raises:

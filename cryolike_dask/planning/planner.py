@@ -17,15 +17,15 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.planning.checks import (
+    check_boxes,
+    check_image_sizes,
+    check_indexes,
     duplicate_particles,
-    refuse_wrong_boxes,
-    refuse_wrong_image_sizes,
-    refuse_wrong_indexes,
-    tables_of,
+    table_names,
 )
 from cryolike_dask.planning.grids_in_force import decide_grids
 from cryolike_dask.planning.headers import read_headers
-from cryolike_dask.planning.optics import refuse_mixed_optics
+from cryolike_dask.planning.optics import check_mixed_optics
 from cryolike_dask.planning.pixel_sizes import decide_pixel_sizes
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.row_order import in_output_order
@@ -47,14 +47,14 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor, settings: Conve
         InputError: the inputs contradict each other or the settings, or files are missing.
     """
     if not len(table):
-        raise InputError(f"{tables_of(table)}: there are no particles to convert.")
+        raise InputError(f"{table_names(table)}: there are no particles to convert.")
     table = in_output_order(table, settings)
     table, files, particles = read_headers(table, settings)
-    refuse_wrong_indexes(table, files)
-    refuse_wrong_boxes(table, files)
-    refuse_wrong_image_sizes(table, files)
+    check_indexes(table, files)
+    check_boxes(table, files)
+    check_image_sizes(table, files)
     sizes = decide_pixel_sizes(table, files, settings)
-    refuse_mixed_optics(table, settings, sizes.stated)
+    check_mixed_optics(table, settings, sizes.stated)
     grids = decide_grids(table, files, descriptor, settings, sizes)
     bounds = cut_into_stacks(table, settings, grids.pixel_size)
     warnings = (*table.warnings, *duplicate_particles(table.take(slice(0, int(bounds[-1, 1])))), *sizes.warnings, *grids.warnings)
@@ -96,7 +96,7 @@ def plan_restacking(
     Raises:
         InputError: the settings do not fit the particles.
     """
-    refuse_mixed_optics(table, settings, pixel_size)
+    check_mixed_optics(table, settings, pixel_size)
     bounds = cut_into_stacks(table, settings, pixel_size)
     return Plan(
         table=table,

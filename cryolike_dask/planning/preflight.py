@@ -29,23 +29,23 @@ _READ_BUFFER_BYTES = 16 << 20
 """Images on their way from another number type to float32."""
 
 
-def refuse_small_disk(folder: Path, plan: Plan) -> None:
+def check_disk_space(folder: Path, plan: Plan) -> None:
     """Compare the free space with what the plan writes, less what is there already and will be kept or replaced.
 
     Raises:
         OutputError: it will not do.
     """
-    there = ("fft/*.pt", "phys/*.pt", "fft/.*.staged", "phys/.*.staged", f"{ZARR_NAME}/{_SHARDS}")
+    existing = ("fft/*.pt", "phys/*.pt", "fft/.*.staged", "phys/.*.staged", f"{ZARR_NAME}/{_SHARDS}")
     store = plan.settings.zarr_store
     elsewhere = plan.n_images * plan.image_bytes if store else 0
-    _refuse_small_disk(folder, bytes_written(plan) - elsewhere, there)
+    _check_free_space(folder, bytes_written(plan) - elsewhere, existing)
     if store and not is_url(store):
-        _refuse_small_disk(Path(store), elsewhere, (_SHARDS,))
+        _check_free_space(Path(store), elsewhere, (_SHARDS,))
 
 
-def _refuse_small_disk(folder: Path, n_bytes: int, there: tuple[str, ...]) -> None:
-    needed = int(1.01 * n_bytes) - sum(path.stat().st_size for pattern in there for path in folder.glob(pattern))
-    free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
+def _check_free_space(folder: Path, n_bytes: int, existing: tuple[str, ...]) -> None:
+    needed = int(1.01 * n_bytes) - sum(path.stat().st_size for pattern in existing for path in folder.glob(pattern))
+    free = shutil.disk_usage(next(parent for parent in (folder, *folder.parents) if parent.exists())).free
     if needed > free:
         raise OutputError(
             f"{folder} has {format_bytes(free)} free, but the stacks need {format_bytes(needed)}. Free some space, choose another folder, "
@@ -58,27 +58,27 @@ def bytes_written(plan: Plan) -> int:
     return plan.n_images * (plan.image_bytes + _METADATA_BYTES + 4 * _longest_path(plan)) + _STACK_BYTES * plan.n_stacks
 
 
-def refuse_small_memory(bytes_a_thread: int | None, plan: Plan) -> None:
+def check_memory(bytes_per_thread: int | None, plan: Plan) -> None:
     """Compare the memory that each thread may use with what a stack needs.
 
     Args:
-        bytes_a_thread: of the worker that has least; None if nothing is known.
+        bytes_per_thread: of the worker that has least; None if nothing is known.
 
     Raises:
         InputError: it will not do.
     """
-    needed = memory_a_thread(plan)
-    if bytes_a_thread is None:
+    needed = memory_per_thread(plan)
+    if bytes_per_thread is None:
         return
-    logger.debug("A stack needs %s of memory; each thread has %s.", format_bytes(needed), format_bytes(bytes_a_thread))
-    if needed > bytes_a_thread:
+    logger.debug("A stack needs %s of memory; each thread has %s.", format_bytes(needed), format_bytes(bytes_per_thread))
+    if needed > bytes_per_thread:
         raise InputError(
             f"Converting one stack needs {format_bytes(needed)} of memory, but a worker has only "
-            f"{format_bytes(max(0, bytes_a_thread))} for each of its threads. Give the workers more memory or fewer threads."
+            f"{format_bytes(max(0, bytes_per_thread))} for each of its threads. Give the workers more memory or fewer threads."
         )
 
 
-def memory_a_thread(plan: Plan) -> int:
+def memory_per_thread(plan: Plan) -> int:
     """Bytes that one thread needs for its work, at most: it never depends on the size of a stack's images together."""
     descriptor = plan.descriptor
     largest = max((file.n_rows * file.n_columns for file in plan.files if file is not None), default=0)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.particles.table import ParticleTable
-from cryolike_dask.planning.optics import changes, optics_columns
+from cryolike_dask.planning.optics import optics_changes, optics_columns
 from cryolike_dask.planning.row_order import input_ends, input_of_row, never_combined
 from cryolike_dask.settings import ConversionSettings
 
@@ -24,14 +24,14 @@ def cut_into_stacks(
     Returns:
         (n_stacks, 2) first row of each stack and the row after its last.
     """
-    ends_after = input_ends(table, settings) | changes(optics_columns(table, pixel_size))
+    ends_after = input_ends(table, settings) | optics_changes(optics_columns(table, pixel_size))
     begins = np.concatenate([[0], 1 + np.flatnonzero(ends_after)])
     ends = np.append(begins[1:], len(table))
     n_stacks = -(-(ends - begins) // settings.batch_size)
-    run = np.repeat(np.arange(len(begins)), n_stacks)  # of rows that may share a stack
-    number = np.arange(len(run)) - np.repeat(np.cumsum(n_stacks) - n_stacks, n_stacks)
-    first = begins[run] + number * settings.batch_size
-    bounds = np.stack([first, np.minimum(first + settings.batch_size, ends[run])], axis=1).astype(np.int64)
+    section = np.repeat(np.arange(len(begins)), n_stacks)  # of rows that may share a stack
+    number = np.arange(len(section)) - np.repeat(np.cumsum(n_stacks) - n_stacks, n_stacks)
+    first = begins[section] + number * settings.batch_size
+    bounds = np.stack([first, np.minimum(first + settings.batch_size, ends[section])], axis=1).astype(np.int64)
     return bounds[: settings.n_stacks_max] if settings.n_stacks_max > 0 else bounds
 
 

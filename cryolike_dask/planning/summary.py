@@ -12,7 +12,7 @@ from cryolike_dask.formatting import format_bytes, format_time, plural
 from cryolike_dask.html import render
 from cryolike_dask.machine import available_cores
 from cryolike_dask.planning.plan import Plan
-from cryolike_dask.planning.preflight import memory_a_thread
+from cryolike_dask.planning.preflight import memory_per_thread
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def summarize_plan(plan: Plan, folder: Path, seconds_per_image: float | None = N
         n_files=len(files),
         bytes_read=sum(_bytes_read(plan, file.image_bytes, file.dtype, int(n)) for file, n in zip(files, count, strict=True)),
         bytes_written=plan.n_images * plan.image_bytes,
-        memory_a_thread=memory_a_thread(plan),
+        memory_a_thread=memory_per_thread(plan),
         n_shells=grid.n_shells,
         n_inplanes=grid.n_inplanes,
         finest_resolution=min(descriptor.n_pixels) * descriptor.pixel_size[0] / (2 * descriptor.radius_max),

@@ -16,7 +16,7 @@ from cryolike_dask.formatting import plural
 from cryolike_dask.particles.star_export import write_particles_star
 from cryolike_dask.planning.input_files import hash_inputs, list_inputs
 from cryolike_dask.planning.plan import Plan
-from cryolike_dask.planning.preflight import refuse_small_disk
+from cryolike_dask.planning.preflight import check_disk_space
 from cryolike_dask.planning.store import store_plan
 from cryolike_dask.report import ConversionReport, StackRecord
 from cryolike_dask.runs.folder import RunFolder, check_output, prepare_folder
@@ -44,7 +44,7 @@ def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
         OutputError: there is output already, or of another run, or too little space.
     """
     check_output(run.folder, plan)
-    refuse_small_disk(run.folder, plan)
+    check_disk_space(run.folder, plan)
     if plan.settings.output_format == "zarr":
         check_store(plan, run.folder)
     inputs = list_inputs(plan, recorded_inputs(read_manifest(run.folder)) if plan.settings.skip_exist else {})

@@ -102,7 +102,7 @@ class _LocalStore:
 _PROTOCOLS = ("s3", "gs", "abfs", "az", "http", "https", "file", "memory")
 
 
-def _refuse_protocol(url: str) -> None:
+def _check_protocol(url: str) -> None:
     """fsspec knows protocols that read other addresses out of what they fetch, or that are chained, `simplecache::s3://...`.
 
     Raises:
@@ -118,7 +118,7 @@ def _refuse_protocol(url: str) -> None:
 
 class _RemoteStore:
     def __init__(self, url: str) -> None:
-        _refuse_protocol(url)
+        _check_protocol(url)
         import fsspec
 
         self.url = url

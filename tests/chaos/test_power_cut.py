@@ -160,7 +160,7 @@ def test_a_power_cut_while_output_is_replaced_leaves_no_mixture(
 ) -> None:
     out = tmp_path / "out"
     conversion(small_case.data, out, batch_size=4).run_serially()  # 5 stacks, of other images each
-    refuse_mixtures(small_case, out, random, overwrite=True)
+    check_no_mixtures(small_case, out, random, overwrite=True)
 
 
 def test_a_power_cut_while_a_missing_stack_is_made_again_leaves_no_mixture(
@@ -169,10 +169,10 @@ def test_a_power_cut_while_a_missing_stack_is_made_again_leaves_no_mixture(
     out = tmp_path / "out"
     small_case.conversion(out).run_serially()
     (out / "fft" / "particles_fourier_stack_000001.npz").unlink()  # those after it are withdrawn and published again
-    refuse_mixtures(small_case, out, random, skip_exist=True)
+    check_no_mixtures(small_case, out, random, skip_exist=True)
 
 
-def refuse_mixtures(case: Case, out: Path, random: np.random.Generator, **options: bool) -> None:
+def check_no_mixtures(case: Case, out: Path, random: np.random.Generator, **options: bool) -> None:
     """Convert into a folder that holds stacks; whenever the power goes, those that are visible must be whole."""
     recorded = Recording(out)
     with recorded.running():

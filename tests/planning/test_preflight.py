@@ -8,7 +8,7 @@ import pytest
 
 from cryolike_dask.demo.particles import DemoData
 from cryolike_dask.errors import InputError
-from cryolike_dask.planning.preflight import bytes_written, memory_a_thread, refuse_small_memory
+from cryolike_dask.planning.preflight import bytes_written, check_memory, memory_per_thread
 from tests.support.clusters import conversion, make_particles
 
 
@@ -19,11 +19,11 @@ def data(tmp_path: Path) -> DemoData:
 
 def test_workers_with_too_little_memory_are_told(data: DemoData, tmp_path: Path) -> None:
     plan = conversion(data, tmp_path / "out").plan
-    needed = memory_a_thread(plan)
-    refuse_small_memory(needed, plan)
-    refuse_small_memory(None, plan)
+    needed = memory_per_thread(plan)
+    check_memory(needed, plan)
+    check_memory(None, plan)
     with pytest.raises(InputError, match=r"needs .* of memory, but a worker has only"):
-        refuse_small_memory(needed - 1, plan)
+        check_memory(needed - 1, plan)
 
 
 def test_the_estimate_of_the_output_is_close(data: DemoData, tmp_path: Path) -> None:
