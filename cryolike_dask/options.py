@@ -17,6 +17,8 @@ from typing import Any, TypedDict, TypeVar
 from cryolike_dask.errors import check_names_known
 from cryolike_dask.settings import (
     ACCEPTS,
+    Axes,
+    Contrast,
     ConversionSettings,
     DownsampleType,
     MixedOptics,
@@ -46,7 +48,11 @@ class ConverterOptions(TypedDict, total=False):
     on_bad_image: OnBadImage
     mixed_optics: MixedOptics
     order: Order
+    axes: Axes
+    contrast: Contrast
     ignore_manual_pixel_size: bool
+    override_pixel_size: bool
+    downsample_to: int | None
     hash_inputs: bool
 
 

@@ -14,13 +14,15 @@ from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
 from cryolike_dask.errors import InputError, check_names_known
 
-DownsampleType = Literal["mean", "max"]
+DownsampleType = Literal["mean", "max", "fourier"]
 Device = Literal["auto", "cpu", "cuda"]
 OutputFormat = Literal["pt", "zarr"]
 OnMissing = Literal["raise", "skip"]
 OnBadImage = Literal["raise", "zero"]
 MixedOptics = Literal["raise", "split"]
 Order = Literal["metadata", "file"]
+Axes = Literal["cryolike", "relion"]
+Contrast = Literal["as-is", "invert", "auto"]
 PixelSize = float | Iterable[float]
 
 
@@ -68,7 +70,9 @@ class ConversionSettings:
         pixel_size: Å per pixel of the source images. By default what the table, the image headers or the descriptor say, in this
             order. An array or list of one or two equal numbers will do, and -1 is as good as None.
         downsample_factor: edge of the blocks of pixels that become one pixel; 1 for no downsampling.
-        downsample_type: the 'mean' or the 'max' of a block.
+        downsample_type: the 'mean' or the 'max' of a block, as CryoLike has them; or 'fourier' to crop the Fourier transform of the
+            image, which keeps its centre and what is within the new band.
+        downsample_to: edge in pixels of the box to downsample to, of any ratio, with `downsample_type` 'fourier'.
         flag_plots: draw three pictures per stack.
         skip_exist: go on with an interrupted run in the same folder: keep its complete stacks.
         overwrite: replace what the output folder holds.
@@ -82,7 +86,12 @@ class ConversionSettings:
         on_bad_image: what to do with a constant or non-finite image: 'raise' an error, or write 'zero'.
         mixed_optics: what to do where voltage, Cs or amplitude contrast change: 'raise' an error, or 'split' the stacks there.
         order: stacks in the order of the table ('metadata') or of the image files ('file', as CryoLike does).
+        axes: whether x, from which astigmatism and viewing angles count, runs along the rows of an image ('cryolike') or along its
+            columns, as in RELION, cryoSPARC and Leopard-EM ('relion'). With 'relion', the pixels of each image are transposed before
+            anything else.
+        contrast: 'as-is', 'invert' to multiply all images by -1, or 'auto' to multiply each by its blob/sign in a cryoSPARC table.
         ignore_manual_pixel_size: let the table win where `pixel_size` conflicts with it, without an error.
+        override_pixel_size: let `pixel_size` win over table, image headers and descriptor, with a warning.
         never_combine_input_files: end a stack where the image file changes. By default, this is done for image files that have a
             STAR file each, and for no others. True does it for all of them, False for none.
         hash_inputs: also record the SHA-256 of each image file. This reads all of them once more. The run can then be continued with
@@ -94,6 +103,7 @@ class ConversionSettings:
     pixel_size: float | None = field(default=None, metadata={ACCEPTS: PixelSize | None})
     downsample_factor: int = 1
     downsample_type: DownsampleType = "mean"
+    downsample_to: int | None = None
     flag_plots: bool = True
     skip_exist: bool = False
     overwrite: bool = False
@@ -105,7 +115,10 @@ class ConversionSettings:
     on_bad_image: OnBadImage = "raise"
     mixed_optics: MixedOptics = "raise"
     order: Order = "metadata"
+    axes: Axes = "cryolike"
+    contrast: Contrast = "as-is"
     ignore_manual_pixel_size: bool = False
+    override_pixel_size: bool = False
     never_combine_input_files: bool | None = None
     hash_inputs: bool = False
 
@@ -127,6 +140,21 @@ class ConversionSettings:
         if isinstance(self.downsample_factor, bool) or not _is_whole(self.downsample_factor):
             raise InputError(f"downsample_factor is {self.downsample_factor!r}: give a whole number, 1 for no downsampling.")
         self._set("downsample_factor", max(int(self.downsample_factor), 1))
+        if self.downsample_to is not None:
+            if isinstance(self.downsample_to, bool) or not _is_whole(self.downsample_to) or self.downsample_to < 2:
+                raise InputError(f"downsample_to is {self.downsample_to!r}: give the edge of the box in pixels, at least 2.")
+            self._set("downsample_to", int(self.downsample_to))
+            if self.downsample_factor != 1:
+                raise InputError("downsample_to and downsample_factor both say how far to downsample: give one of them.")
+            if self.downsample_type != "fourier":
+                raise InputError(
+                    f"downsample_to takes any box, which a {self.downsample_type} over blocks cannot: add downsample_type='fourier' "
+                    "(--downsample-type fourier), or give downsample_factor."
+                )
+        if self.override_pixel_size and self.pixel_size is None:
+            raise InputError("override_pixel_size lets pixel_size win: give pixel_size (--pixel-size) with it.")
+        if self.override_pixel_size and self.ignore_manual_pixel_size:
+            raise InputError("override_pixel_size and ignore_manual_pixel_size contradict each other: choose one of them.")
         if not isinstance(self.zarr_store, str):
             raise InputError(f"zarr_store is {self.zarr_store!r}: give a path or URL as text.")
         if self.zarr_store and self.output_format != "zarr":
@@ -143,6 +171,21 @@ class ConversionSettings:
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
+
+    @property
+    def downsamples(self) -> bool:
+        """Whether images are written with another box than they are read."""
+        return self.downsample_factor > 1 or self.downsample_to is not None
+
+    def downsampled_box(self, box: tuple[int, int]) -> tuple[int, int]:
+        """The box of an image as written, for that of the source image."""
+        if self.downsample_to is not None:
+            return (self.downsample_to, self.downsample_to)
+        return (box[0] // self.downsample_factor, box[1] // self.downsample_factor)
+
+    def pixel_scale(self, box: tuple[int, int]) -> float:
+        """How many times larger pixels become; box is that of the source image."""
+        return box[0] / self.downsampled_box(box)[0] if self.downsample_type == "fourier" else float(self.downsample_factor)
 
     def describing_output(self) -> dict[str, Any]:
         """The settings that decide what a stack is, for the manifest and the fingerprint."""

@@ -35,8 +35,11 @@ from cryolike_dask.settings import ConversionSettings
 @click.option("--low-pass", type=float, help="Å. By default 20, or the resolution of the polar grid if that is coarser.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed shows other particles.")
 @described_option(ConversionSettings, "pixel_size")
+@described_option(ConversionSettings, "override_pixel_size")
+@described_option(ConversionSettings, "contrast")
 @described_option(ConversionSettings, "downsample_factor")
 @described_option(ConversionSettings, "downsample_type")
+@described_option(ConversionSettings, "downsample_to")
 @described_option(ConversionSettings, "on_bad_image")
 @debug_option
 def preview(

@@ -170,7 +170,7 @@ def _random_particles(n: int, n_files: int, rng: np.random.Generator) -> npt.NDA
     particles["file"] = np.repeat(np.arange(n_files), sizes)
     particles["index"] = np.concatenate([np.arange(1, size + 1) for size in sizes])
     mean = rng.uniform(8_000, 18_000, n_files)[particles["file"]] + rng.normal(0, 150, n)
-    astigmatism = rng.uniform(100, 500, n_files)[particles["file"]]
+    astigmatism = rng.uniform(40, 180, n_files)[particles["file"]]
     particles["defocus_u"] = np.round(mean + astigmatism / 2, 2)
     particles["defocus_v"] = np.round(mean - astigmatism / 2, 2)
     particles["defocus_angle"] = np.round(rng.uniform(0, 180, n_files)[particles["file"]], 2)

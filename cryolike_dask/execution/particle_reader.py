@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cryolike_dask.errors import ConversionError
 from cryolike_dask.mrc.boxes import cut_boxes
 from cryolike_dask.mrc.reader import ImageFileReader
-from cryolike_dask.planning.plan import StackPlan
+from cryolike_dask.planning.plan import StackPlan, box_of_image, dark_images
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +35,13 @@ class ParticleReader:
         self._open_file = -1
         self._reader: ImageFileReader | None = None
         self._micrograph: npt.NDArray[np.float32] | None = None
+        self._as_stored: npt.NDArray[np.float32] | None = None
 
     @property
     def image_shape(self) -> tuple[int, int]:
-        """Rows and columns of an image as read."""
+        """(n_x, n_y) of an image as read: its rows and columns, or its columns and rows if the axes are RELION's."""
         row = self.stack.rows[0]
-        cut = self.stack.sources[row["source"]].boxes
-        file = self.stack.files[int(row["file"])]
-        return (cut.size, cut.size) if cut else (file.n_rows, file.n_columns)
+        return box_of_image(self.stack.files[int(row["file"])], self.stack.sources[row["source"]].boxes, self.stack.settings)
 
     def __enter__(self) -> ParticleReader:
         return self
@@ -55,7 +54,7 @@ class ParticleReader:
 
         Args:
             first: how many of `order` were read before.
-            images: (k, rows, columns) float32, receives the images at `order[first : first + k]`.
+            images: (k, n_x, n_y) float32, receives the images at `order[first : first + k]`.
 
         Returns:
             (k,) their positions in the stack.
@@ -66,10 +65,29 @@ class ParticleReader:
         """
         positions = self.order[first : first + len(images)]
         rows = self.stack.rows[positions]
+        if self.stack.settings.axes == "relion":
+            as_stored = self._transposed_buffer(images)
+            self._read_as_stored(rows, as_stored)
+            images[...] = as_stored.transpose(0, 2, 1)
+        else:
+            self._read_as_stored(rows, images)
+        dark = dark_images(rows["sign"], self.stack.settings)
+        if dark.any():
+            # A subtraction keeps zeros positive, which a multiplication by -1 does not.
+            np.subtract(0, images, out=images, where=dark[:, None, None])
+        return positions
+
+    def _transposed_buffer(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(k, n_y, n_x) work space, kept for the next images."""
+        k, n_x, n_y = images.shape
+        if self._as_stored is None or len(self._as_stored) < k:
+            self._as_stored = np.empty((k, n_y, n_x), dtype=np.float32)
+        return self._as_stored[:k]
+
+    def _read_as_stored(self, rows: npt.NDArray[np.void], images: npt.NDArray[np.float32]) -> None:
         edges = np.flatnonzero(np.diff(rows["file"])) + 1
         for start, stop in zip([0, *edges.tolist()], [*edges.tolist(), len(rows)], strict=True):
             self._read_with_retries(rows[start:stop], images[start:stop])
-        return positions
 
     def advise(self, first: int, n_images: int) -> None:
         """Let the system fetch the images of the open file that come next while others are computed."""

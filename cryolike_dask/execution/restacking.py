@@ -84,7 +84,7 @@ def restack(
     )
     plan = plan_restacking(
         particles.table,
-        _image_headers(particles, settings),
+        _image_headers(particles),
         particles.descriptor,
         settings,
         particles.pixel_size,
@@ -183,7 +183,7 @@ class _SourceImages:
         return TransformedImages(fourier, np.ascontiguousarray(physical), power, status)
 
 
-def _image_headers(particles: StoredParticles, settings: ConversionSettings) -> list[ImageFile | None]:
+def _image_headers(particles: StoredParticles) -> list[ImageFile | None]:
     """Headers as far as the stacks tell: the image files themselves need not be there any more."""
-    n_columns, n_rows = (n * settings.downsample_factor for n in particles.descriptor.n_pixels)
+    n_rows, n_columns = particles.identity["source_box"]
     return [ImageFile(path, 0, n_rows, n_columns, "<f4", 0, float("nan"), "", 0, 0) for path in particles.table.files]

@@ -239,9 +239,11 @@ class ImageDescriptor:
         """
         return replace(self, pixel_size=pixel_size)
 
-    def downsampled(self, factor: int) -> ImageDescriptor:
-        """The descriptor of these images after block downsampling: R is cut to the new Nyquist limit."""
-        box = (self.n_pixels[0] // factor, self.n_pixels[1] // factor)
+    def downsampled(self, box: tuple[int, int], factor: float) -> ImageDescriptor:
+        """The descriptor of these images after downsampling to a box whose pixels are `factor` times larger.
+
+        The radius of the polar grid is cut to the new Nyquist limit.
+        """
         pixel_size = (self.pixel_size[0] * factor, self.pixel_size[1] * factor)
         return replace(self, n_pixels=box, pixel_size=pixel_size, radius_max=min(self.radius_max, min(box) / 4.0))
 

@@ -16,7 +16,7 @@ from cryolike_dask.particles.cryosparc_columns import (
     fill_image_size,
     fill_images,
     fill_pixel_size,
-    notes_on_sign,
+    fill_sign,
     with_ctf,
 )
 from cryolike_dask.particles.cryosparc_table import borrow_columns, read_cs
@@ -32,7 +32,7 @@ def particles_from_cryosparc(file_cs: str | os.PathLike[str], folder_cryosparc: 
     are kept for each row, and `ctf/exp_group_id` names the optics groups. If the table has no `blob/*` or no `ctf/*` columns, they
     are looked up by uid in the job's other tables beside it, with a warning. Phase shifts are 0, with a warning, where there is
     no column for them; every other CTF column is required, amplitude contrast too, since a guess would be a wrong CTF. Images are
-    not flipped where `blob/sign` is -1; the table's notes say so.
+    not flipped here where `blob/sign` is -1; `contrast='auto'` of a conversion does that.
 
     Raises:
         InputError: the table or a value in it cannot be used; the message names the particle, counted from 1.
@@ -48,5 +48,7 @@ def particles_from_cryosparc(file_cs: str | os.PathLike[str], folder_cryosparc: 
     warnings += fill_pixel_size(rows, table)
     fill_image_size(rows, table)
     rows["row"] = np.arange(len(rows))
-    source = Source("cryosparc", table.path, notes=notes_on_sign(table) + notes)
+    sign_notes, mixed = fill_sign(rows, table)
+    warnings += mixed
+    source = Source("cryosparc", table.path, notes=sign_notes + notes)
     return ParticleTable(rows, files, (source,), groups, tuple(warnings))

@@ -112,12 +112,21 @@ def fill_image_size(rows: npt.NDArray[np.void], table: CsTable) -> None:
     rows["box_rows"], rows["box_columns"] = np.clip(shape, 0, np.iinfo(np.int32).max).T
 
 
-def notes_on_sign(table: CsTable) -> tuple[str, ...]:
-    """A note when images are recorded as having dark particles; nothing is flipped."""
-    negative = int(np.count_nonzero(_numbers(table, "blob/sign") < 0)) if "blob/sign" in table else 0
+def fill_sign(rows: npt.NDArray[np.void], table: CsTable) -> tuple[tuple[str, ...], list[str]]:
+    """Write whether particles are recorded as dark. Returns a note for the record, and warnings."""
+    if "blob/sign" not in table:
+        return (), []
+    rows["sign"] = np.sign(np.nan_to_num(_numbers(table, "blob/sign"))).astype(np.int8)
+    negative = int(np.count_nonzero(rows["sign"] < 0))
     if not negative:
-        return ()
-    return (f"blob/sign is -1 for {'all' if negative == len(table) else negative} particles; images are not flipped",)
+        return (), []
+    if negative == len(table):
+        return ("blob/sign is -1 for all particles",), []
+    mixed = (
+        f"{table.path}: blob/sign is -1 (dark particles) for {negative:,} of {len(table):,} particles, and not for the others. They must "
+        "not be compared as they are: choose contrast='auto' (--contrast auto), which multiplies each image by its sign."
+    )
+    return (f"blob/sign is -1 for {negative} particles",), [mixed]
 
 
 def recorded_paths(table: CsTable) -> tuple[list[str], npt.NDArray[np.int64]]:

@@ -21,8 +21,8 @@ from cryolike_dask.particles.cryosparc_columns import (
     fill_ctf,
     fill_image_size,
     fill_pixel_size,
+    fill_sign,
     image_indexes,
-    notes_on_sign,
     recorded_paths,
     with_ctf,
 )
@@ -94,7 +94,9 @@ def particles_from_cryosparc_job(
         rows["file"], rows["index"] = located.file, located.index
         warnings += fill_pixel_size(rows, located.blob)
         fill_image_size(rows, located.blob)
-        rows, notes = rows[located.has_image], notes_on_sign(located.blob)
+        notes, mixed = fill_sign(rows, located.blob)
+        warnings += mixed
+        rows = rows[located.has_image]
     rows = rows[:n_images_max]
     if batches.beyond_gap:
         warnings.append(

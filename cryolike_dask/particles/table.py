@@ -34,6 +34,7 @@ PARTICLE_DTYPE = np.dtype(
         ("pixel_size", np.float64),  # Angstrom, of the images as they lie on disk; NaN: not stated
         ("box_rows", np.int32),  # of the images as they lie on disk, pixels; 0: not stated
         ("box_columns", np.int32),  # of the images as they lie on disk, pixels; 0: not stated
+        ("sign", np.int8),  # cryoSPARC's blob/sign: -1 where particles are dark; 0: not stated
         ("uid", np.uint64),  # cryoSPARC's identity; 0: none
         ("optics_group", np.int32),  # position in ParticleTable.optics_groups
         ("source", np.int32),  # position in ParticleTable.sources

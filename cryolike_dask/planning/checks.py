@@ -12,11 +12,28 @@ from cryolike_dask.formatting import plural
 from cryolike_dask.mrc.boxes import boxes_outside, boxes_over_edge
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.settings import ConversionSettings
 
 
 def table_names(table: ParticleTable) -> str:
     """The tables that particles came from, for messages."""
     return ", ".join(dict.fromkeys(source.table for source in table.sources)) or "The particle table"
+
+
+def check_contrast(table: ParticleTable, settings: ConversionSettings) -> None:
+    """Refuse signs that are asked for and not stated, and two switches for the same."""
+    inverted = next((source for source in table.sources if source.boxes is not None and source.boxes.invert), None)
+    if inverted is not None and settings.contrast != "as-is":
+        raise InputError(
+            f"{inverted.table}: its boxes are read with invert (--invert), and contrast is {settings.contrast!r} (--contrast): both are "
+            "the same switch. Give one of them."
+        )
+    unknown = np.flatnonzero(table["sign"] == 0)
+    if settings.contrast == "auto" and len(unknown):
+        raise InputError(
+            f"contrast='auto' multiplies each image by its blob/sign, but {table.where(int(unknown[0]))} has none "
+            f"({len(unknown):,} of {len(table):,} particles have none). Choose contrast='as-is' or 'invert' (--contrast)."
+        )
 
 
 def check_indexes(table: ParticleTable, files: Sequence[ImageFile | None]) -> None:

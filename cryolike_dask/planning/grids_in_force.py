@@ -17,6 +17,7 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.planning.pixel_sizes import PixelSizes, differs, list_values, same_pixel_sizes
+from cryolike_dask.planning.plan import box_of_image
 from cryolike_dask.planning.row_order import never_combined
 from cryolike_dask.settings import ConversionSettings
 
@@ -56,20 +57,28 @@ def decide_grids(
         InputError: grids contradict each other; both sides are named.
     """
     warnings: list[str] = []
-    describes_source = _fit_to_boxes(table, files, descriptor, settings)
-    factor = settings.downsample_factor
+    describes_source, box = _fit_to_boxes(table, files, descriptor, settings)
+    factor = settings.pixel_scale(box)
     own = descriptor.pixel_size[0] if describes_source else descriptor.pixel_size[0] / factor
     source = np.where(np.isnan(sizes.on_disk), own, sizes.on_disk)
+    given_by_user = list(sizes.origins) == ["argument"]
+    before = descriptor.pixel_size[0]
     # An argument that is the descriptor's own value, but for rounding in a product, must not change the descriptor's float.
-    if list(sizes.origins) == ["argument"] and not np.isclose(source[0], own, rtol=1e-9, atol=0):
+    if given_by_user and not np.isclose(source[0], own, rtol=1e-9, atol=0):
         descriptor = descriptor.update_pixel_size(source[0] if describes_source else source[0] * factor)
     if describes_source and factor > 1:
         fine = descriptor
-        descriptor = descriptor.downsampled(factor)
+        descriptor = descriptor.downsampled(settings.downsampled_box(box), factor)
         warnings.append(
             f"The descriptor describes the images as they lie on disk ({_size(fine.n_pixels)} pixels of {fine.pixel_size[0]:g} A); "
-            f"downsampling by {factor} gives {_size(descriptor.n_pixels)} pixels of {descriptor.pixel_size[0]:g} A and radius_max "
+            f"downsampling by {factor:g} gives {_size(descriptor.n_pixels)} pixels of {descriptor.pixel_size[0]:g} A and radius_max "
             f"{descriptor.radius_max:g} (was {fine.radius_max:g}). It is saved as params.npz in the output folder."
+        )
+    if given_by_user and differs(source[:1], np.array([own])).any():
+        by = f", which is {own:g} A before downsampling" if own != before else ""
+        warnings.append(
+            f"The pixel size {source[0]:g} A given as an argument, that of the source images, replaces the descriptor's, {before:g} A{by}. "
+            f"The stacks have {descriptor.pixel_size[0]:g} A a pixel: make the templates with the params.npz in the output folder."
         )
     if descriptor.radius_max > descriptor.nyquist_radius * (1 + 1e-9):
         raise InputError(
@@ -79,53 +88,69 @@ def decide_grids(
         )
     written = np.full(len(table), descriptor.pixel_size[0])
     if list(sizes.origins) != ["descriptor"]:
-        written = _compare_with_descriptor(table, source * factor, sizes, descriptor, settings, warnings)
+        written = _compare_with_descriptor(table, source * factor, factor, sizes, descriptor, settings, warnings)
     return Grids(descriptor, written, tuple(warnings))
 
 
 def _fit_to_boxes(
     table: ParticleTable, files: Sequence[ImageFile | None], descriptor: ImageDescriptor, settings: ConversionSettings
-) -> bool:
-    """Whether the descriptor describes the source grid. Every image must give the same box, and it must be the descriptor's."""
-    factor = settings.downsample_factor
-    one_box = not never_combined(table, settings).any()  # images of different files may share a stack
+) -> tuple[bool, tuple[int, int]]:
+    """Whether the descriptor describes the source grid, and the box of a source image.
+
+    Every image must give the same box, and it must be the descriptor's.
+    """
+    # Images of different files may share a stack; and with 'fourier' the pixel size depends on the box.
+    one_box = settings.downsample_type == "fourier" or not never_combined(table, settings).any()
     boxes: dict[tuple[int, int], str] = {}
     cuts = [source.boxes for source in table.sources]
     for source_position, file_position in sorted(set(zip(table["source"].tolist(), table["file"].tolist(), strict=True))):
         cut, header = cuts[source_position], files[file_position]
         if header is None:
             continue
-        if cut is not None:
-            boxes.setdefault((cut.size, cut.size), f"boxes of {table.sources[source_position].table}")
-        else:
-            boxes.setdefault((header.n_rows, header.n_columns), header.path)
-    written = {(box[0] // factor, box[1] // factor) for box in boxes}
+        name = header.path if cut is None else f"boxes of {table.sources[source_position].table}"
+        boxes.setdefault(box_of_image(header, cut, settings), name)
+    written = {settings.downsampled_box(box) for box in boxes}
     if len(written) > 1 or (one_box and len(boxes) > 1):
         found = "; ".join(f"{_size(box)} in {path}" for box, path in boxes.items())
         raise InputError(f"Images of different box sizes cannot be converted in one run: {found}. Convert each size on its own.")
     for box, path in boxes.items():
-        if min(box) // factor < 2:
+        small = settings.downsampled_box(box)
+        if min(small) < 2:
             raise InputError(
-                f"Downsampling images of {_size(box)} pixels ({path}) by {factor} leaves nothing. Use a smaller factor."
+                f"Downsampling images of {_size(box)} pixels ({path}) by {settings.downsample_factor} leaves nothing. Use a smaller factor."
             )
-        if (box[0] // factor, box[1] // factor) != descriptor.n_pixels and not (factor > 1 and box == descriptor.n_pixels):
-            after = f", {_size(box)} downsampled by {factor}" if factor > 1 else ""
-            wanted = (box[0] // factor, box[1] // factor)
+        _check_crop(box, small, path, settings)
+        if small != descriptor.n_pixels and not (settings.downsamples and box == descriptor.n_pixels):
+            after = f", {_size(box)} downsampled by {settings.pixel_scale(box):g}" if settings.downsamples else ""
             advice = (
-                f"Make a descriptor with n_pixels {wanted[0]}"
-                if wanted[0] == wanted[1]
-                else f"Make one for images that are not square in Python: ImageDescriptor.from_individual_values({wanted}, PIXEL_SIZE)"
+                f"Make a descriptor with n_pixels {small[0]}"
+                if small[0] == small[1]
+                else f"Make one for images that are not square in Python: ImageDescriptor.from_individual_values({small}, PIXEL_SIZE)"
             )
             raise InputError(
-                f"The descriptor is for images of {_size(descriptor.n_pixels)} pixels, but the images are {_size(wanted)} "
+                f"The descriptor is for images of {_size(descriptor.n_pixels)} pixels, but the images are {_size(small)} "
                 f"({path}{after}). {advice}."
             )
-    return factor == 1 or descriptor.n_pixels in boxes
+    return not settings.downsamples or descriptor.n_pixels in boxes, next(iter(boxes))
+
+
+def _check_crop(box: tuple[int, int], small: tuple[int, int], path: str, settings: ConversionSettings) -> None:
+    """Fourier transforms can only be cropped to a smaller box, and both axes must be by the same ratio."""
+    if settings.downsample_type != "fourier":
+        return
+    if max(small) > min(box):
+        raise InputError(f"downsample_to is {small[0]}, but the images are {_size(box)} pixels ({path}). Give a smaller box.")
+    if box[0] * small[1] != box[1] * small[0]:
+        raise InputError(
+            f"Cropping the Fourier transform of images of {_size(box)} pixels ({path}) to {_size(small)} would make pixels that are not "
+            "square. Choose a downsample_factor that divides both edges."
+        )
 
 
 def _compare_with_descriptor(
     table: ParticleTable,
     written: npt.NDArray[np.float64],
+    factor: float,
     sizes: PixelSizes,
     descriptor: ImageDescriptor,
     settings: ConversionSettings,
@@ -143,16 +168,13 @@ def _compare_with_descriptor(
         )
         return np.where(agrees, own[0], same_pixel_sizes(written))
     row = int(np.argmin(agrees))
-    by = (
-        f" ({settings.downsample_factor} x {written[row] / settings.downsample_factor:g} A)"
-        if settings.downsample_factor > 1
-        else ""
-    )
+    by = f" ({factor:g} x {written[row] / factor:g} A)" if factor > 1 else ""
     several = (
         f" The particles have several pixel sizes ({list_values(written)} A): convert each optics group with its own descriptor, or "
         "choose mixed_optics='split'."
         if len(np.unique(np.round(written, 6))) > 1
-        else " Make a descriptor with the right pixel size, or give pixel_size as an argument if you know better."
+        else " Make a descriptor with the right pixel size, or, if you know better, give that of the source images with pixel_size "
+        f"(--pixel-size){' and override_pixel_size=True (--override-pixel-size)' if 'table' in sizes.says(row) else ''}."
     )
     raise InputError(
         f"The descriptor says {own[0]:g} A a pixel, but {sizes.says(row)} {written[row]:g} A{by} for {table.where(row)}.{several}"

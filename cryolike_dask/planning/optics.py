@@ -1,4 +1,4 @@
-"""A stack holds one voltage, spherical aberration, amplitude contrast and pixel size."""
+"""A stack holds one voltage, spherical aberration, amplitude contrast and pixel size; and what the user should know of astigmatism."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from cryolike_dask.planning.row_order import input_ends
 from cryolike_dask.settings import ConversionSettings
 
 _MAX_LISTED = 200
+
+_STRONG_ASTIGMATISM = 200.0  # Angstrom of |U - V|: with less, a wrong axis hardly changes the CTF
 
 
 def check_mixed_optics(table: ParticleTable, settings: ConversionSettings, pixel_size: npt.NDArray[np.float64]) -> None:
@@ -34,6 +36,32 @@ def check_mixed_optics(table: ParticleTable, settings: ConversionSettings, pixel
     another_source = np.diff(table["source"]) != 0
     if (optics_changes(columns) & ~input_ends(table, settings) & ~another_source).any():
         raise InputError(_partly_stated(table, pixel_size) or _describe_combinations(table, columns))
+
+
+def astigmatism_warnings(table: ParticleTable, settings: ConversionSettings) -> tuple[str, ...]:
+    """What the user should know about the axes from which the angle of astigmatism is counted.
+
+    Args:
+        table: the particles.
+        settings: with the axes.
+    """
+    warnings = []
+    u, v = table["defocus_u"], table["defocus_v"]
+    typical = float(np.median(np.abs(u - v)))
+    if settings.axes == "cryolike" and typical > _STRONG_ASTIGMATISM:
+        warnings.append(
+            f"{table_names(table)}: the median astigmatism |U - V| is {typical:,.0f} Å. With axes='cryolike', the default, CryoLike counts "
+            "its angle from the rows of the images, but RELION, cryoSPARC and Leopard-EM count it from the columns. If the table is "
+            "theirs, choose axes='relion' (--axes relion)."
+        )
+    exchanged = np.flatnonzero(u < v)
+    if len(exchanged):
+        warnings.append(
+            f"Defocus U is smaller than V for {len(exchanged):,} of {len(table):,} particles, first in {table.where(int(exchanged[0]))}. "
+            "CryoLike's CTF would put their astigmatism at a right angle to where it is, so in the metadata of the stacks U and V are "
+            "exchanged and 90° added to the angle, which is the same CTF. particles.star keeps what the table says."
+        )
+    return tuple(warnings)
 
 
 def optics_columns(table: ParticleTable, pixel_size: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:

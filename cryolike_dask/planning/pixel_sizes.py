@@ -77,8 +77,10 @@ def decide_pixel_sizes(table: ParticleTable, files: Sequence[ImageFile | None], 
             check_pixel_size_argument(table, settings)
         conflict = has_stated & differs(stated, np.full(len(table), manual))
         if conflict.any():
+            fate = "overrides the table" if settings.override_pixel_size else "is ignored"
             warnings.append(
-                f"The pixel size {manual:g} A given as an argument is ignored: the table says {list_values(stated[conflict])} A."
+                f"The pixel size {manual:g} A given as an argument {fate}: the table says {list_values(stated[conflict])} A "
+                f"for {int(conflict.sum()):,} of {len(table):,} particles."
             )
         chosen = np.where(has_stated & settings.ignore_manual_pixel_size, stated, manual)
         origins = {"argument": chosen == manual, "table": chosen != manual}
@@ -93,20 +95,22 @@ def decide_pixel_sizes(table: ParticleTable, files: Sequence[ImageFile | None], 
 
 
 def check_pixel_size_argument(table: ParticleTable, settings: ConversionSettings) -> None:
-    """Refuse a pixel size argument that a table contradicts.
+    """Refuse a pixel size argument that a table contradicts, unless it is to override it.
 
     Raises:
         InputError: naming both and the first particle concerned.
     """
     stated, manual = table["pixel_size"], settings.pixel_size
-    if manual is None:
+    if manual is None or settings.override_pixel_size:
         return
     conflict = np.isfinite(stated) & differs(stated, np.full(len(table), manual))
     if conflict.any():
         row = int(np.argmax(conflict))
         raise InputError(
-            f"The pixel size {manual:g} A given as an argument conflicts with {stated[row]:g} A in {table.where(row)}. Leave the "
-            "argument out, or let the table win with ignore_manual_pixel_size."
+            f"The pixel size {manual:g} A given as an argument conflicts with {stated[row]:g} A in {table.where(row)}. If the "
+            "table is right, leave the argument out, or let the table win with ignore_manual_pixel_size "
+            "(--ignore-manual-pixel-size). If it is wrong, let the argument win with override_pixel_size=True "
+            "(--override-pixel-size)."
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.mrc.boxes import BoxCut
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable, Source, describe_particle
 from cryolike_dask.settings import ConversionSettings, fingerprint
@@ -94,6 +95,13 @@ class Plan:
         physical = 4 * n_x * n_y if self.settings.save_phys else 0
         return grid.n_points * self.descriptor.complex_dtype.itemsize + physical
 
+    @property
+    def source_box(self) -> tuple[int, int]:
+        """Rows and columns of a source image, as it lies on disk."""
+        row = self.table.rows[0]
+        cut, file = self.table.sources[row["source"]].boxes, self._file(int(row["file"]))
+        return (cut.size, cut.size) if cut else (file.n_rows, file.n_columns)
+
     def stack_sizes(self) -> npt.NDArray[np.int64]:
         """(n_stacks,) images of each stack."""
         return self.bounds[:, 1] - self.bounds[:, 0]
@@ -131,6 +139,7 @@ class Plan:
             "descriptor": asdict(self.descriptor),
             "particles": self.particles,
             "sources": [asdict(source) for source in self.table.sources],
+            "source_box": list(self.source_box),
         }
 
     @cached_property
@@ -143,6 +152,28 @@ def offset_in_file(offsets: Sequence[int] | npt.NDArray[np.int64], counter: int)
     """The `file_offset` of a stack, from the `file_offsets` of a plan."""
     offset = int(offsets[counter]) if len(offsets) else -1
     return offset if offset >= 0 else None
+
+
+def box_of_image(file: ImageFile, cut: BoxCut | None, settings: ConversionSettings) -> tuple[int, int]:
+    """(n_x, n_y) of an image before downsampling, x being what the settings say.
+
+    Args:
+        file: the image's.
+        cut: how boxes are cut from it; None for a whole image.
+        settings: with the axes.
+    """
+    rows, columns = (cut.size, cut.size) if cut else (file.n_rows, file.n_columns)
+    return (columns, rows) if settings.axes == "relion" else (rows, columns)
+
+
+def dark_images(sign: npt.NDArray[np.int8], settings: ConversionSettings) -> npt.NDArray[np.bool_]:
+    """(n,) whose pixels are multiplied by -1 before anything else.
+
+    Args:
+        sign: (n,) of the images, as their table states it.
+        settings: with the contrast.
+    """
+    return np.asarray(sign < 0) if settings.contrast == "auto" else np.full(len(sign), settings.contrast == "invert")
 
 
 def stack_descriptor(descriptor: ImageDescriptor, pixel_size: float) -> ImageDescriptor:

@@ -18,6 +18,7 @@ from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.planning.checks import (
     check_boxes,
+    check_contrast,
     check_image_sizes,
     check_indexes,
     duplicate_particles,
@@ -25,7 +26,7 @@ from cryolike_dask.planning.checks import (
 )
 from cryolike_dask.planning.grids_in_force import decide_grids
 from cryolike_dask.planning.headers import read_headers
-from cryolike_dask.planning.optics import check_mixed_optics
+from cryolike_dask.planning.optics import astigmatism_warnings, check_mixed_optics
 from cryolike_dask.planning.pixel_sizes import decide_pixel_sizes
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.row_order import in_output_order
@@ -48,6 +49,7 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor, settings: Conve
     """
     if not len(table):
         raise InputError(f"{table_names(table)}: there are no particles to convert.")
+    check_contrast(table, settings)
     table = in_output_order(table, settings)
     table, files, particles = read_headers(table, settings)
     check_indexes(table, files)
@@ -57,7 +59,13 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor, settings: Conve
     check_mixed_optics(table, settings, sizes.stated)
     grids = decide_grids(table, files, descriptor, settings, sizes)
     bounds = cut_into_stacks(table, settings, grids.pixel_size)
-    warnings = (*table.warnings, *duplicate_particles(table.take(slice(0, int(bounds[-1, 1])))), *sizes.warnings, *grids.warnings)
+    warnings = (
+        *table.warnings,
+        *duplicate_particles(table.take(slice(0, int(bounds[-1, 1])))),
+        *sizes.warnings,
+        *grids.warnings,
+        *astigmatism_warnings(table, settings),
+    )
     for line in warnings:
         logger.warning(line)
     logger.info("Pixel size %g A, taken from the %s.", grids.descriptor.pixel_size[0], sizes.taken_from)

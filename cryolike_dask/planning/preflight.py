@@ -87,7 +87,8 @@ def memory_per_thread(plan: Plan) -> int:
     micrograph = (4 + 4) * largest if box else 0  # as floats, and as it lies on disk
     image = plan.image_bytes + 8 * descriptor.polar_grid.n_shells
     in_chunk = max(1, CHUNK_BYTES // image)
-    chunk = min(int(plan.stack_sizes().max()), in_chunk) * (image + 4 * source_pixels)
+    copies = 2 if plan.settings.axes == "relion" else 1  # as the images lie on disk, and transposed
+    chunk = min(int(plan.stack_sizes().max()), in_chunk) * (image + 4 * copies * source_pixels)
     # Tables of the interpolation: weights along both axes in two precisions, places, signs. Threads of a process share them.
     tables = descriptor.polar_grid.n_points * (2 * WIDTH[descriptor.precision] * (8 + descriptor.real_dtype.itemsize) + 32)
     rows_of_stack = int(plan.stack_sizes().max()) * (2 * plan.table.rows.dtype.itemsize + 8 * _longest_path(plan))

@@ -14,10 +14,12 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.boxes import BoxCut, cut_boxes
 from cryolike_dask.mrc.reader import ImageFileReader, read_header
 from cryolike_dask.planning.input_files import sha256_of_files
+from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.stacks.files import StackPaths, load_stack
-from cryolike_dask.transform.direct_sum import centre, direct_polar_transform, downsample
+from cryolike_dask.transform.direct_sum import centre, crop_fourier, direct_polar_transform, downsample
 
 SAMPLE_IMAGES = 16
+_ROUNDING = 1e-12  # of the brightest pixel: what downsampling may leave of an image that is constant but for that
 TOLERANCE = {"single": 1.5e-6, "double": 1e-11}
 
 
@@ -32,7 +34,7 @@ def differences_from_source(
     """
     yield from _changed_content(manifest)
     rng = np.random.default_rng(seed)
-    settings = manifest["identity"]["settings"]
+    settings = ConversionSettings.from_options(manifest["identity"]["settings"])
     sizes = {stack["counter"]: stack["n_images"] for stack in manifest["stacks"]}
     images = [(counter, i) for counter in counters for i in range(sizes.get(counter, 0))]
     for choice in rng.choice(len(images), min(SAMPLE_IMAGES, len(images)), replace=False).tolist():
@@ -43,18 +45,30 @@ def differences_from_source(
         name = f"image {i} of {StackPaths(root, counter).fourier}"
         try:
             source = _source_image(stack.metadata, i, manifest["identity"]["sources"])
+            source = source.T if settings.axes == "relion" else source
+            source = -source if _is_inverted(stack.metadata, i, settings) else source
         except CryolikeError as error:
             yield f"{name}: its source cannot be read: {error}"
             continue
-        downsampled = downsample(source.astype(np.float64), settings["downsample_factor"], settings["downsample_type"])
+        downsampled = _downsampled(source.astype(np.float64), descriptor.n_pixels, settings)
         if i in stack.metadata["zeroed"]:
-            if np.isfinite(downsampled).all() and np.ptp(downsampled):
+            if np.isfinite(source).all() and np.ptp(downsampled) > _ROUNDING * np.abs(source).max():
                 yield f"{name} is all zero, but nothing is wrong with its source image"
             continue
         exact = direct_polar_transform(centre(downsampled), descriptor)
         error_norm = float(np.linalg.norm(written - exact) / np.linalg.norm(exact))
         if not error_norm <= TOLERANCE[descriptor.precision]:
             yield f"{name} differs from its source image by {error_norm:.2g} (relative)"
+
+
+def _is_inverted(metadata: dict[str, np.ndarray], i: int, settings: ConversionSettings) -> bool:
+    return bool(metadata["sign"][i] < 0) if settings.contrast == "auto" else settings.contrast == "invert"
+
+
+def _downsampled(source: npt.NDArray[np.float64], box: tuple[int, int], settings: ConversionSettings) -> npt.NDArray[np.float64]:
+    if settings.downsample_type == "fourier":
+        return crop_fourier(source, box)
+    return downsample(source, settings.downsample_factor, settings.downsample_type)
 
 
 def _changed_content(manifest: dict[str, Any]) -> Iterator[str]:

@@ -185,12 +185,5 @@ def _write_star(run: RunFolder, plan: Plan) -> None:
     sizes = plan.stack_sizes()
     stack_of_row = np.repeat(np.arange(plan.n_stacks), sizes)
     position = np.arange(plan.n_images) - np.repeat(plan.bounds[:, 0], sizes)
-    source_pixel_size = np.repeat(plan.pixel_size, sizes) / plan.settings.downsample_factor
-    write_particles_star(run.scratch(STAR_FILE), plan.table, stack_of_row, position, source_pixel_size, _source_box(plan))
-
-
-def _source_box(plan: Plan) -> int:
-    row = plan.table.rows[0]
-    cut = plan.table.sources[row["source"]].boxes
-    file = plan.files[row["file"]]
-    return cut.size if cut else file.n_columns if file else 0
+    source_pixel_size = np.repeat(plan.pixel_size, sizes) / plan.settings.pixel_scale(plan.source_box)
+    write_particles_star(run.scratch(STAR_FILE), plan.table, stack_of_row, position, source_pixel_size, plan.source_box[1])

@@ -16,7 +16,7 @@ from cryolike_dask.mrc.boxes import BoxCut
 from cryolike_dask.particles.table import ParticleTable, Source, new_rows
 from cryolike_dask.runs.manifest import read_manifest
 from cryolike_dask.stacks.files import StackPaths, load_stack, read_metadata
-from cryolike_dask.stacks.metadata import PER_IMAGE, SCALARS
+from cryolike_dask.stacks.metadata import EXCHANGED, PER_IMAGE, SCALARS, restore_defocus
 from cryolike_dask.stacks.particle_store import open_store
 from cryolike_dask.stacks.zarr_store import COLUMNS, read_images
 
@@ -79,11 +79,13 @@ def _from_folder(folder: Path, manifest: dict[str, Any]) -> StoredParticles:
                 rows[column] = metadata[key]
         for key, column in SCALARS.items():
             rows[column] = metadata[key]
+        if EXCHANGED in metadata:
+            restore_defocus(rows, metadata[EXCHANGED])
         rows["file"] = [files.setdefault(name, len(files)) for name in metadata["files"].tolist()]
         rows["index"] = metadata["idxs"]
         rows["row"] = metadata["row"]
         rows["source"] = np.array([number[str(name)] for name in metadata["source_table"]])[metadata["source"]]
-        for key in ("uid", "top", "left"):
+        for key in ("sign", "uid", "top", "left"):
             if key in metadata:
                 rows[key] = metadata[key]
         if metadata["ref_pixel_size"].size:
@@ -114,7 +116,10 @@ def _from_store(source: str | Path) -> StoredParticles:
         raise InputError(f"{source} holds a conversion that is not complete: finish it first (skip_exist, --skip-exist).")
     rows = new_rows(len(store))
     for name, values in store.columns.items():
-        rows[COLUMNS[name]] = values.compute()
+        if name in COLUMNS:
+            rows[COLUMNS[name]] = values.compute()
+    if EXCHANGED in store.columns:
+        restore_defocus(rows, store.columns[EXCHANGED].compute())
     descriptor, images_per_shard = store.descriptor, store.images_a_stack
     grid = descriptor.polar_grid
     stack_ends = np.append(np.arange(images_per_shard, len(rows), images_per_shard), len(rows))

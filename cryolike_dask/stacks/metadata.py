@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cryolike_dask.planning.plan import StackPlan
 
@@ -20,7 +21,43 @@ PER_IMAGE = {
     "ctfBfactor": "b_factor",
     "ctfScalefactor": "scale_factor",
 }
+EXCHANGED = "defocusExchanged"
+"""Our key for the images whose U and V were exchanged; absent if there are none."""
 SCALARS = {"sphericalAberration": "spherical_aberration", "voltage": "voltage", "amplitudeContrast": "amplitude_contrast"}
+
+
+def defocus_for_ctf(rows: npt.NDArray[np.void]) -> dict[str, npt.NDArray[Any]]:
+    """defocusU, defocusV and defocusAngle with U >= V, as CryoLike's CTF, which takes |U - V|, needs them.
+
+    Where a table has U < V, both are exchanged and 90 degrees added to the angle: the same CTF, written otherwise.
+
+    Args:
+        rows: (n,) of PARTICLE_DTYPE, as read.
+
+    Returns:
+        (n,) each; and EXCHANGED, (n,) bool, if there is any such row.
+    """
+    u, v, angle = rows["defocus_u"], rows["defocus_v"], rows["defocus_angle"]
+    exchanged = u < v
+    values = {
+        "defocusU": np.where(exchanged, v, u),
+        "defocusV": np.where(exchanged, u, v),
+        "defocusAngle": np.where(exchanged, angle + np.pi / 2, angle),
+    }
+    return values | ({EXCHANGED: exchanged} if exchanged.any() else {})
+
+
+def restore_defocus(rows: npt.NDArray[np.void], exchanged: npt.NDArray[np.bool_]) -> None:
+    """Undo `defocus_for_ctf` in rows that were read from metadata.
+
+    Args:
+        rows: (n,) of PARTICLE_DTYPE, changed in place.
+        exchanged: (n,) whose U and V were exchanged.
+    """
+    u = rows["defocus_u"][exchanged]
+    rows["defocus_u"][exchanged] = rows["defocus_v"][exchanged]
+    rows["defocus_v"][exchanged] = u
+    rows["defocus_angle"][exchanged] -= np.pi / 2
 
 
 def stack_metadata(stack: StackPlan, power_spectrum: np.ndarray, zeroed: Sequence[int]) -> dict[str, Any]:
@@ -32,13 +69,14 @@ def stack_metadata(stack: StackPlan, power_spectrum: np.ndarray, zeroed: Sequenc
         zeroed: positions of the bad images that were written as zeros.
 
     Returns:
-        CryoLike's keys (see its file format; an absent value is a size-0 array), and ours: uid, row, source, source_table,
-        top, left (where boxes were cut), zeroed, power_spectrum, stack, fingerprint.
+        CryoLike's keys (see its file format; an absent value is a size-0 array), and ours: axes, contrast, sign, uid, row, source,
+        source_table, top, left (where boxes were cut), zeroed, power_spectrum, stack, fingerprint, EXCHANGED.
     """
     rows = stack.rows
     values: dict[str, Any] = dict(stack.descriptor.to_arrays())
     for key, column in PER_IMAGE.items():
         values[key] = np.empty(0) if np.isnan(rows[column]).all() else rows[column].copy()
+    values |= defocus_for_ctf(rows)
     for key, column in SCALARS.items():
         values[key] = np.float64(rows[column][0])
     paths = {position: file.path for position, file in stack.files.items()}
@@ -51,6 +89,10 @@ def stack_metadata(stack: StackPlan, power_spectrum: np.ndarray, zeroed: Sequenc
     if stack.file_offset is not None:
         values["stack_start"] = np.int64(stack.file_offset)
         values["stack_end"] = np.int64(stack.file_offset + len(rows))
+    values["axes"] = np.str_(stack.settings.axes)
+    values["contrast"] = np.str_(stack.settings.contrast)
+    if rows["sign"].any():
+        values["sign"] = rows["sign"].copy()
     used = np.unique(rows["source"])
     values["source"] = np.searchsorted(used, rows["source"]).astype(np.int64)
     values["source_table"] = np.array([stack.sources[position].table for position in used.tolist()], dtype=np.str_)

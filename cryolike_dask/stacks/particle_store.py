@@ -11,6 +11,7 @@ import numpy as np
 from cryolike_dask.errors import InputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ZARR_NAME, is_url
+from cryolike_dask.stacks.metadata import EXCHANGED
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.zarr_store import COLUMNS, store_attributes
 
@@ -76,7 +77,7 @@ def open_store(location: str | Path) -> ParticleStore:
         descriptor=ImageDescriptor.from_dict(attributes["identity"]["descriptor"]),
         fourier=lazy_array("fourier"),
         physical=lazy_array("phys") if "phys" in group else None,
-        columns={name: lazy_array(name) for name in COLUMNS if name in group},
+        columns={name: lazy_array(name) for name in (*COLUMNS, EXCHANGED) if name in group},
         files=tuple(str(name) for name in np.asarray(names[:]).tolist()),
         complete=attributes["status"] == "complete",
         fingerprint=attributes["fingerprint"],

@@ -24,6 +24,7 @@ from cryolike_dask import __version__
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.settings import store_location
+from cryolike_dask.stacks.metadata import defocus_for_ctf
 from cryolike_dask.stacks.object_store import ObjectStore, open_object_store
 from cryolike_dask.stacks.zarr_shard import images_per_inner_chunk, shard_bytes
 
@@ -43,6 +44,7 @@ COLUMNS = {
     "angleTilt": "angle_tilt",
     "anglePsi": "angle_psi",
     "ref_pixel_size": "pixel_size",
+    "sign": "sign",
     "uid": "uid",
     "file": "file",
     "idxs": "index",
@@ -226,10 +228,10 @@ def _columns(plan: Plan) -> dict[str, npt.NDArray[Any]]:
         values = rows[column]
         if values.dtype.kind == "f" and np.isnan(values).all():
             continue
-        if (name == "uid" and not values.any()) or (name in ("top", "left") and not boxes):
+        if (name in ("uid", "sign") and not values.any()) or (name in ("top", "left") and not boxes):
             continue
         columns[name] = np.ascontiguousarray(values)
-    return columns
+    return columns | defocus_for_ctf(rows)
 
 
 def store_attributes(store: ObjectStore) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import DownsampleType
 from cryolike_dask.transform import kernels
 from cryolike_dask.transform.centring import OK, centre
+from cryolike_dask.transform.fourier_crop import crop_spectra
 from cryolike_dask.transform.interpolation import PolarInterpolation, make_interpolation
 from cryolike_dask.transform.malloc import keep_freed_buffers
 
@@ -119,7 +120,8 @@ class CompiledTransform:
     def __init__(self, descriptor: ImageDescriptor, downsample_factor: int = 1, downsample_type: DownsampleType = "mean") -> None:
         keep_freed_buffers()
         self.descriptor = descriptor
-        self.factor = downsample_factor
+        self.crops = downsample_type == "fourier"
+        self.factor = 1 if self.crops else downsample_factor
         self.maximum = downsample_type == "max"
         self.compiled = compiled = _compiled_interpolation(descriptor)
         interpolation = compiled.interpolation
@@ -148,6 +150,8 @@ class CompiledTransform:
 
     def _transform(self, images: npt.NDArray[Any], results: TransformedImages) -> None:
         compiled, interpolation, real = self.compiled, self.compiled.interpolation, self.descriptor.real_dtype
+        if self.crops and images.shape[1:] != self.descriptor.n_pixels:
+            images = crop_spectra(torch.from_numpy(images).to(torch.float64), self.descriptor.n_pixels).numpy()
         padded, rows = self._padded[: len(images)], self._spectrum_rows[: len(images)]
         centre(
             images,

@@ -19,6 +19,23 @@ def downsample(image: Image, factor: int, kind: str) -> Image:
     return np.asarray(blocks.mean(axis=(1, 3)) if kind == "mean" else blocks.max(axis=(1, 3)))
 
 
+def crop_fourier(image: Image, shape: tuple[int, int]) -> Image:
+    """The image on a coarser grid of m of its n pixels along each axis, by the sum over all frequencies within the new band."""
+    along_x, along_y = (_interpolation(n, m) for n, m in zip(image.shape, shape, strict=True))
+    return np.asarray(along_x @ image @ along_y.T)
+
+
+def _interpolation(n: int, m: int) -> Image:
+    """(m, n): what each pixel adds to the band-limited image at the coarser pixels; both grids are counted from their middle pixel."""
+    fine, coarse = np.arange(n) - n // 2, (np.arange(m) - m // 2) * n / m
+    distance = coarse[:, None] - fine[None, :]
+    total = np.ones((m, n))
+    for frequency in range(1, m // 2 + 1):
+        # Of an even m, the highest frequency is there once, half of it from each sign.
+        total += (1 if 2 * frequency == m else 2) * np.cos(2 * np.pi * frequency * distance / n)
+    return total / n
+
+
 def centre(image: Image) -> Image:
     """The image less its mean, over its largest absolute value."""
     centred = image - image.mean()

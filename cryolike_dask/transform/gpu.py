@@ -23,6 +23,7 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import DownsampleType
 from cryolike_dask.transform.centring import CONSTANT, NOT_FINITE, OK
 from cryolike_dask.transform.cpu import TransformedImages
+from cryolike_dask.transform.fourier_crop import crop_spectra
 from cryolike_dask.transform.interpolation import PolarInterpolation, make_interpolation
 
 logger = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class TorchTransform:
 
     Args:
         descriptor: grids and precision of the images as written.
-        downsample_factor, downsample_type: block size, 'mean' or 'max'.
+        downsample_factor, downsample_type: block size, 'mean' or 'max'; 'fourier' crops to the descriptor's box, whatever the factor.
         device: 'cpu' or 'cuda:0'.
     """
 
@@ -123,9 +124,9 @@ class TorchTransform:
         """Fourier, physical, power and status of (k, rows, columns) images on the device."""
         tables, interpolation = self.tables, self.tables.interpolation
         pixels = images.to(torch.float64)
-        if self.factor > 1:
-            pixels = self._downsampled(pixels)
         n_x, n_y = interpolation.n_pixels
+        if pixels.shape[1:] != (n_x, n_y):
+            pixels = crop_spectra(pixels, (n_x, n_y)) if self.downsample_type == "fourier" else self._downsampled(pixels)
         mean = pixels.mean(dim=(1, 2), keepdim=True)
         finite = torch.isfinite(mean[:, 0, 0])
         flat = pixels.flatten(1)

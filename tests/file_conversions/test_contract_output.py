@@ -74,7 +74,7 @@ def test_columns_are_those_of_the_table_in_radians_and_angstrom(abc: ParticleSet
     columns = {key: np.concatenate([stack.metadata[key] for stack in stacks]) for key in PER_IMAGE}
     i = np.arange(15)
     np.testing.assert_array_equal(columns["defocusU"], 10000.5 + 10 * i)
-    np.testing.assert_array_equal(columns["defocusV"], 9000.25 + 10 * i)
+    np.testing.assert_array_equal(columns["defocusV"], 9900.25 + 10 * i)
     for key, degrees in (
         ("defocusAngle", i % 180),
         ("phaseShift", i % 90),

@@ -107,7 +107,7 @@ def test_a_table_of_pairs_is_never_combined_unless_asked(tmp_path: Path) -> None
 
 def test_one_file_in_two_pairs_counts_its_images_twice(tmp_path: Path) -> None:
     images = write_images(tmp_path, {"a.mrcs": 4})
-    for name, u in (("first", "1000"), ("second", "2000")):
+    for name, u in (("first", "10000"), ("second", "20000")):
         write_star(tmp_path / f"{name}.star", [("a.mrcs", i) for i in range(4)], rlnDefocusU=u)
     convert_particle_stacks_from_paired_star_and_mrc_files(
         params(),
@@ -119,7 +119,7 @@ def test_one_file_in_two_pairs_counts_its_images_twice(tmp_path: Path) -> None:
     )
     stacks = read_stacks(tmp_path / "out")
     assert_holds(stacks, images, in_sequence({"a.mrcs": 4}) * 2)
-    assert [stack.metadata["defocusU"].tolist() for stack in stacks] == [[1000] * 3, [1000], [2000] * 3, [2000]]
+    assert [stack.metadata["defocusU"].tolist() for stack in stacks] == [[10000] * 3, [10000], [20000] * 3, [20000]]
     assert [(int(s.metadata["stack_start"]), int(s.metadata["stack_end"])) for s in stacks] == [(0, 3), (3, 4), (0, 3), (3, 4)]
 
 

@@ -108,3 +108,42 @@ def test_descriptors_pixel_size_alone_survives_a_factor(tmp_path: Path) -> None:
     for pixel_size, factor in ((1.7, 5), (5.3, 5), (0.83, 3), (3.3, 2)):
         descriptor = ImageDescriptor.from_individual_values(30 // factor, pixel_size)
         assert plan_of(particles, descriptor, downsample_factor=factor).stack(0).descriptor == descriptor
+
+
+def test_override_lets_the_argument_win_over_table_header_and_descriptor(tmp_path: Path) -> None:
+    particles = write_particle_set(tmp_path, {"a.mrcs": 3}, pixel_size=3.0)  # the table says 2 A
+    message = refused(particles, "--override-pixel-size", pixel_size=14.56)
+    assert "--ignore-manual-pixel-size" in message
+    stacks = convert(particles, pixel_size=14.56, override_pixel_size=True)
+    assert pixel_size_of(stacks) == 14.56
+    plan = plan_of(particles, pixel_size=14.56, override_pixel_size=True)
+    assert plan.pixel_size_from == "argument"
+    text = "\n".join(plan.warnings)
+    assert "14.56 A given as an argument overrides the table: the table says 2 A for 3 of 3 particles" in text
+    assert "a.mrcs says 3 A a pixel; the argument says 14.56 A" in text
+    assert "replaces the descriptor's, 2 A" in text
+
+
+def test_override_needs_a_pixel_size_and_excludes_its_opposite(tmp_path: Path) -> None:
+    particles = write_particle_set(tmp_path, {"a.mrcs": 1})
+    refused(particles, "give pixel_size", override_pixel_size=True)
+    refused(particles, "contradict", pixel_size=2.0, override_pixel_size=True, ignore_manual_pixel_size=True)
+
+
+def test_a_wrong_table_is_overruled_as_the_message_says(tmp_path: Path) -> None:
+    particles = write_particle_set(tmp_path, {"a.mrcs": 3})
+    message = refused(particles, "descriptor says 3 A", "the table says 2 A", descriptor=params(pixel_size=3.0))
+    assert "override_pixel_size=True (--override-pixel-size)" in message
+    stacks = convert(particles, params(pixel_size=3.0), pixel_size=3.0, override_pixel_size=True)
+    assert pixel_size_of(stacks) == 3.0
+
+
+def test_a_pixel_size_that_replaces_the_descriptors_is_warned_about(tmp_path: Path) -> None:
+    particles = set_without_pixel_size(tmp_path)
+    (warning,) = plan_of(particles, params(pixel_size=2.0), pixel_size=4.0).warnings
+    assert "4 A given as an argument, that of the source images, replaces the descriptor's, 2 A." in warning
+    assert "The stacks have 4 A" in warning
+    (warning,) = plan_of(particles, params(6, 4.0), pixel_size=4.0, downsample_factor=2).warnings
+    assert "replaces the descriptor's, 4 A, which is 2 A before downsampling" in warning
+    assert "The stacks have 8 A" in warning
+    assert plan_of(particles, params(pixel_size=2.0), pixel_size=2.0).warnings == ()

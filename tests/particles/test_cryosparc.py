@@ -56,7 +56,7 @@ def test_real_tables(name: str) -> None:
     named = [str(DATA / os.path.basename(path)) if beside else os.path.join(os.getcwd(), path) for path in recorded]
     assert [particles.files[i] for i in particles["file"]] == named
     assert set(particles.optics_groups) == {f"exposure group {group}" for group in stored["ctf/exp_group_id"]}
-    assert particles.sources[0].notes[0] == "blob/sign is -1 for all particles; images are not flipped"
+    assert particles.sources[0].notes[0] == "blob/sign is -1 for all particles"
     assert particles.sources[0].notes[1:] == ((f"the image files are in {DATA}, beside the table",) if beside else ())
     for field in ("b_factor", "scale_factor", "angle_rotation", "angle_tilt", "angle_psi"):
         assert np.isnan(particles[field]).all()

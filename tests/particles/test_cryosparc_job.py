@@ -133,7 +133,7 @@ def test_order_of_another_table_is_followed_by_uid(tutorial: Path) -> None:
     assert particles["defocus_u"].tolist() == [15000 + i for i in range(12)]
     assert set(particles["pixel_size"]) == {1.5}
     assert particles.warnings == ()
-    assert particles.sources[0].notes == ("blob/sign is -1 for all particles; images are not flipped",)
+    assert particles.sources[0].notes == ("blob/sign is -1 for all particles",)
     fewer = particles_from_cryosparc_job("cryosparc", 4, n_images_max=5)
     assert images_of(fewer) == images_of(particles)[:5]
 

@@ -55,7 +55,7 @@ def ctf_table(n: int) -> Table:
     """CTF columns by which every row can be told."""
     return {
         "rlnDefocusU": [f"{10000 + 10 * i}.5" for i in range(n)],
-        "rlnDefocusV": [f"{9000 + 10 * i}.25" for i in range(n)],
+        "rlnDefocusV": [f"{9900 + 10 * i}.25" for i in range(n)],
         "rlnDefocusAngle": [str(i % 180) for i in range(n)],
         "rlnPhaseShift": [str(i % 90) for i in range(n)],
         "rlnAngleRot": [str(i - 20) for i in range(n)],

@@ -1,0 +1,42 @@
+"""Downsampling by cropping the Fourier transform: what lies within the new band stays as it is, and so does the centre."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+_FLAT = 1e-14  # of the brightest pixel: what rounding leaves of an image that has nothing within the band
+
+
+def crop_spectra(images: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """Images on a coarser grid, less their mean.
+
+    The middle pixel n // 2 of an axis comes to the middle pixel m // 2, and pixels become n / m times larger. Of an even m, the highest
+    frequency gets the mean of the two, plus and minus, that it stands for.
+
+    Args:
+        images: (k, n_x, n_y) float64.
+        shape: (m_x, m_y), at most (n_x, n_y).
+
+    Returns:
+        (k, m_x, m_y) float64; all zero where an image has nothing within the band, NaN where it has a pixel that is not finite.
+    """
+    (n_x, n_y), (m_x, m_y) = images.shape[1:], shape
+    # The mean would leave its rounding error at all frequencies.
+    spectra = torch.fft.rfft2(images - images.mean(dim=(1, 2), keepdim=True))[:, :, : m_y // 2 + 1]  # (k, n_x, m_y // 2 + 1)
+    spectra = spectra * _shift(torch.arange(m_y // 2 + 1, device=images.device), n_y, m_y)
+    frequency = torch.cat([torch.arange((m_x + 1) // 2), torch.arange(-(m_x // 2), 0)]).to(images.device)  # (m_x,)
+    rows = spectra[:, frequency % n_x] * _shift(frequency, n_x, m_x)[:, None]
+    if m_x % 2 == 0:
+        highest = torch.tensor([m_x // 2], device=images.device)
+        positive = spectra[:, m_x // 2] * _shift(highest, n_x, m_x)
+        rows[:, m_x // 2] = (rows[:, m_x // 2] + positive) / 2
+    cropped = torch.fft.irfft2(rows, s=shape) * (m_x * m_y / (n_x * n_y))
+    flat = cropped.abs().amax(dim=(1, 2)) <= _FLAT * images.abs().amax(dim=(1, 2))
+    return torch.where(flat[:, None, None], 0.0, cropped)
+
+
+def _shift(frequency: torch.Tensor, n: int, m: int) -> torch.Tensor:
+    """The phase that brings pixel n // 2 of n to pixel m // 2 of m, for frequencies in cycles per image."""
+    return torch.exp(2j * math.pi * frequency.to(torch.float64) * (n // 2 / n - m // 2 / m))
