@@ -24,6 +24,17 @@ def _sum(image: Any) -> float:
     return total
 
 
+@njit(fastmath=REORDER_SUMS, **NJIT_OPTIONS)
+def _sum_of_differences(image: Any, mean: float) -> float:
+    total = 0.0
+    for i in range(image.shape[0]):
+        part = 0.0
+        for j in range(image.shape[1]):
+            part += np.float64(image[i, j]) - mean
+        total += part
+    return total
+
+
 @njit(fastmath=True, **NJIT_OPTIONS)
 def _extremes(image: Any) -> tuple[Any, Any]:
     low = image[0, 0]
@@ -70,6 +81,8 @@ def _centre(image: Any, physical: Any, padded: Any, scale_x: Any, scale_y: Any) 
     mean = _sum(image) / (n_x * n_y)
     if not np.isfinite(mean):
         return NOT_FINITE
+    # What rounding left of a mean that is large beside the deviations.
+    mean += _sum_of_differences(image, mean) / (n_x * n_y)
     low, high = _extremes(image)
     if low == high:
         return CONSTANT

@@ -128,6 +128,8 @@ class TorchTransform:
         if pixels.shape[1:] != (n_x, n_y):
             pixels = crop_spectra(pixels, (n_x, n_y)) if self.downsample_type == "fourier" else self._downsampled(pixels)
         mean = pixels.mean(dim=(1, 2), keepdim=True)
+        # What rounding left of a mean that is large beside the deviations.
+        mean = mean + (pixels - mean).mean(dim=(1, 2), keepdim=True)
         finite = torch.isfinite(mean[:, 0, 0])
         flat = pixels.flatten(1)
         not_constant = flat.amin(1) != flat.amax(1)

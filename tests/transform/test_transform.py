@@ -119,6 +119,14 @@ def test_each_image_has_unit_norm_over_the_disc(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_mean_far_above_the_deviations_costs_nothing(backend: str) -> None:
+    descriptor = descriptor_of(32, "double")
+    images = random_images(4, (32, 32), 1e5)
+    results = transformed(BACKENDS[backend](descriptor), images, descriptor)
+    assert relative_error(results.fourier, exact(images, descriptor)) < 1e-12
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", ["mean", "max"])
 @pytest.mark.parametrize(("box", "factor"), [((32, 32), 2), ((33, 35), 3), ((25, 40), 5), ((17, 17), 1)], ids=str)
 def test_downsampling_drops_a_remainder(box: tuple[int, int], factor: int, kind: DownsampleType, backend: str) -> None:
