@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Unpack
 
-from cryolike_dask.errors import OutputError, RunStoppedError, output_error
+from cryolike_dask.errors import CryolikeError, RunStoppedError, output_error
 from cryolike_dask.execution.calibration import seconds_per_image
 from cryolike_dask.execution.clients import open_executor, synchronous
 from cryolike_dask.execution.executors.interface import Executor
@@ -151,7 +151,7 @@ class Conversion:
         try:
             return build_graph(self.plan, self.folder, window, annotations)
         except OSError as error:
-            if isinstance(error, OutputError):
+            if isinstance(error, CryolikeError):
                 raise
             raise output_error(error, self.folder) from error
 
@@ -183,7 +183,7 @@ class Conversion:
                 return with_html_report(self.plan, report)
         except BaseException as failure:
             error = failure
-            if isinstance(failure, OSError) and not isinstance(failure, OutputError):
+            if isinstance(failure, OSError) and not isinstance(failure, CryolikeError):
                 raise output_error(failure, self.folder) from failure
             raise
         finally:

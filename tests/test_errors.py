@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from distributed.protocol import deserialize, serialize
 
-from cryolike_dask.errors import CryolikeError, InputError, MissingFileError, OutputError, OutputExistsError
+from cryolike_dask.errors import CryolikeError, FileTypeError, InputError, MissingFileError, OutputError, OutputExistsError
 
 
 @pytest.mark.parametrize(
     ("error", "caught"),
     [
         (MissingFileError, (InputError, CryolikeError, FileNotFoundError, ValueError)),
+        (FileTypeError, (InputError, CryolikeError, NotImplementedError, ValueError)),
         (OutputExistsError, (OutputError, CryolikeError, FileExistsError, ValueError)),
     ],
 )

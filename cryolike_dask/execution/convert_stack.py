@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.errors import InputError, OutputError, RunStoppedError, output_error
+from cryolike_dask.errors import CryolikeError, InputError, RunStoppedError, output_error
 from cryolike_dask.execution.particle_reader import ParticleReader
 from cryolike_dask.planning.plan import StackPlan
 from cryolike_dask.planning.preflight import CHUNK_BYTES
@@ -66,7 +66,7 @@ def convert_stack(stack: StackPlan, folder: str | Path, cancelled: Callable[[], 
             receipt = writer.stage()
             timer.record("write")
     except OSError as error:
-        if isinstance(error, OutputError):
+        if isinstance(error, CryolikeError):
             raise
         raise output_error(error, folder) from error
     return replace(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.errors import InputError, OutputError, output_error
+from cryolike_dask.errors import CryolikeError, InputError, output_error
 from cryolike_dask.execution.convert_stack import StepTimer
 from cryolike_dask.execution.tasks import publish_stacks_task
 from cryolike_dask.mrc.header import ImageFile
@@ -103,7 +103,7 @@ def _run(particles: StoredParticles, plan: Plan, folder: Path, progress: Progres
         return make_report(folder, plan, published, warnings, time.perf_counter() - began)
     except BaseException as failure:
         error = failure
-        if isinstance(failure, OSError) and not isinstance(failure, OutputError):
+        if isinstance(failure, OSError) and not isinstance(failure, CryolikeError):
             raise output_error(failure, folder) from failure
         raise
     finally:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.leopard_em.columns import OPTICS_COLUMNS
 from cryolike_dask.leopard_em.maps import MAP_NAMES
 from cryolike_dask.metadata.optics import check_optics
@@ -109,7 +109,7 @@ class MatchTemplateSearch:
         try:
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise InputError(f"The configuration {file} does not exist. Check the path.") from None
+            raise MissingFileError(f"The configuration {file} does not exist. Check the path.") from None
         except OSError as error:
             raise InputError(f"The configuration {file} cannot be read: {error.strerror or error}.") from error
         except (UnicodeDecodeError, yaml.YAMLError) as error:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.errors import InputError, MissingFileError, OutputError
 from cryolike_dask.file_kind import foreign_content, utf16_advice
 from cryolike_dask.leopard_em.columns import COLUMNS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 
@@ -227,7 +227,7 @@ def _read_header_line(file: Path) -> list[str]:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             names = [name.strip() for name in next(csv.reader(stream), [])]
     except FileNotFoundError:
-        raise InputError(f"The table {file} does not exist. Check the path.") from None
+        raise MissingFileError(f"The table {file} does not exist. Check the path.") from None
     except OSError as error:
         raise InputError(f"The table {file} cannot be read: {error.strerror or error}.") from error
     except (UnicodeDecodeError, csv.Error) as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.file_kind import foreign_content
 from cryolike_dask.formatting import format_file_state
 from cryolike_dask.mrc.compressed import detect_compression, read_first_bytes
@@ -74,7 +74,9 @@ def read_header(path: str | os.PathLike[str]) -> ImageFile:
     try:
         return _read_header(os.fspath(path))
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"The image file {path} does not exist. Check the path, or name the folder that holds the file.") from None
+        raise MissingFileError(
+            f"The image file {path} does not exist. Check the path, or name the folder that holds the file."
+        ) from None
 
 
 def scan_headers(paths: Sequence[str], n_threads: int = 16) -> list[ImageFile | None]:

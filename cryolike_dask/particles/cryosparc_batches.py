@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.mrc.reader import ImageFile, scan_headers
 
 _KINDS = {"restack": "restacked", "downsample": "downsample"}  # folder, and how its files end; the first one with files is used
@@ -55,7 +55,7 @@ def find_batches(directory: str) -> Batches:
     looked_for = " nor ".join(
         os.path.join(directory, kind, _FILE_NAME.format(number="NUMBER", ending=ending)) for kind, ending in _KINDS.items()
     )
-    raise InputError(f"There are no image files in the job directory: neither {looked_for}. Check the job number.")
+    raise MissingFileError(f"There are no image files in the job directory: neither {looked_for}. Check the job number.")
 
 
 def batch_number(path: str, batches: Batches) -> int:
@@ -82,7 +82,7 @@ def _read_batches(folder: str, pattern: re.Pattern[str], names: list[str]) -> Ba
             )
     if 0 not in by_number:
         first = by_number[min(by_number)]
-        raise InputError(
+        raise MissingFileError(
             f"{folder} has no file with number 0, where the sequence starts; the first is {first}. Copy the missing files."
         )
     n_files = next(number for number in range(len(by_number) + 1) if number not in by_number)
@@ -90,7 +90,9 @@ def _read_batches(folder: str, pattern: re.Pattern[str], names: list[str]) -> Ba
     files = scan_headers(paths)
     gone = [path for path, file in zip(paths, files, strict=True) if file is None]
     if gone:
-        raise InputError(f"Image files cannot be opened: {listed(gone)}. Check that the links in the job directory lead to files.")
+        raise MissingFileError(
+            f"Image files cannot be opened: {listed(gone)}. Check that the links in the job directory lead to files."
+        )
     beyond = tuple(by_number[number] for number in sorted(by_number) if number >= n_files)
     return Batches(folder, pattern, tuple(file for file in files if file is not None), beyond)
 

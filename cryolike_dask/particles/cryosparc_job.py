@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.formatting import plural
 from cryolike_dask.options import described_by
 from cryolike_dask.particles.cryosparc_batches import Batches, batch_number, find_batches, listed
@@ -120,7 +120,7 @@ def _job_directory(folder: str | os.PathLike[str], job_number: int) -> str:
     if not directory.is_dir():
         others = sorted(path.name for path in parent.glob("J*") if path.is_dir()) if parent.is_dir() else []
         there = f"there are {listed(others)}" if others else "there is no job directory at all"
-        raise InputError(
+        raise MissingFileError(
             f"The job directory {directory} does not exist; in {parent} {there}. Check folder_cryosparc and job_number."
         )
     return str(directory)
@@ -136,7 +136,7 @@ def _table_path(directory: str, job_number: int) -> str:
         return found[0]
     others = [os.path.basename(other) for other in sibling_tables(path)]
     hint = f" Of the tables there ({listed(others)}), one with blob/path can be converted as an indexed .cs file." if others else ""
-    raise InputError(f"The job directory has no table {path}. Copy it there from the CryoSPARC project.{hint}")
+    raise MissingFileError(f"The job directory has no table {path}. Copy it there from the CryoSPARC project.{hint}")
 
 
 def _refuse_undescribed(table: CsTable, batches: Batches) -> None:

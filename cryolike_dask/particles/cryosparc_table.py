@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.file_kind import cryosparc_group, foreign_content
 from cryolike_dask.particles.cryosparc_csdat import MAGIC as CSDAT_MAGIC
 from cryolike_dask.particles.cryosparc_csdat import read_csdat
@@ -90,7 +90,7 @@ def read_cs(path: str | os.PathLike[str], wanted: Collection[str]) -> CsTable:
             regular = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
             start = stream.read(_LARGEST_GROUP) if regular else b""
     except FileNotFoundError:
-        raise InputError(f"The CryoSPARC table {file} does not exist. Check the path.") from None
+        raise MissingFileError(f"The CryoSPARC table {file} does not exist. Check the path.") from None
     except (OSError, ValueError) as error:
         raise InputError(f"The CryoSPARC table {file} cannot be read: {error}.") from error
     if not regular:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, MissingFileError
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def _rules(folder: str | Path, names: str, tables: Sequence[str | Path]) -> list
     if str(folder):
         directory = _absolute(os.path.expanduser(folder))
         if not os.path.isdir(directory):
-            raise InputError(
+            raise MissingFileError(
                 f"The folder of the image files, {directory}, does not exist. Give the folder that holds the files of {names}."
             )
         rules.append(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 import starfile
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import CryolikeError, InputError
 from cryolike_dask.file_kind import other_kind_of_file, other_kind_of_table
 from cryolike_dask.particles.star_text import StarBlock, StarText, decode
 
@@ -120,6 +120,8 @@ def read_star_tables(path: Path, columns: Collection[str]) -> tuple[StarTable, S
             chosen, warnings = _write_plain_copy(path, copy, columns)
             frames = _parse(path, copy)
     except OSError as error:
+        if isinstance(error, CryolikeError):
+            raise
         raise InputError(f"A temporary copy of {path} cannot be written: {error}. Make room there, or set TMPDIR.") from error
     tables = {}
     for key, (block, positions) in chosen.items():

@@ -17,7 +17,7 @@ from typing import NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.file_kind import cryosparc_group, foreign_content, utf16_advice
 
 _STEP = 1 << 24  # bytes looked at in one go: bounds the temporary arrays
@@ -248,7 +248,7 @@ def _read(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist: check the path of the STAR file.") from error
+        raise MissingFileError(f"{path} does not exist: check the path of the STAR file.") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
     by_magic = next((what for magic, what in _FOREIGN.items() if content.startswith(magic)), None)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import MissingFileError
 from cryolike_dask.mrc.header import ImageFile, scan_headers
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.planning.checks import table_names
@@ -69,7 +69,7 @@ def _check_none_missing(table: ParticleTable, headers: dict[int, ImageFile | Non
     first = int(np.flatnonzero(table["file"] == missing[0])[0])
     names = "".join(f"\n  {table.files[position]}" for position in missing[:_MAX_LISTED])
     more = f"\n  and {len(missing) - _MAX_LISTED:,} more" if len(missing) > _MAX_LISTED else ""
-    raise InputError(
+    raise MissingFileError(
         f"{table_names(table)}: {len(missing):,} image file{'s' if len(missing) > 1 else ''} named there cannot be found (first for "
         f"particle {int(table['row'][first]) + 1}). Give the folder that holds the images, run from the directory where the "
         f"recorded paths start, or leave such particles out with on_missing='skip' (--on-missing skip).{names}{more}"
@@ -83,7 +83,7 @@ def _without_missing(table: ParticleTable, headers: dict[int, ImageFile | None])
         return table
     without_file = np.isin(table["file"], missing)
     if without_file.all():
-        raise InputError(f"{table_names(table)}: none of the {len(missing):,} image files named there can be found.")
+        raise MissingFileError(f"{table_names(table)}: none of the {len(missing):,} image files named there can be found.")
     skipped = tuple(f"{table.where(int(row))}: the image file is missing" for row in np.flatnonzero(without_file))
     line = f"{int(without_file.sum()):,} of {len(table):,} particles are left out: {len(missing):,} image files are missing."
     return replace(table, rows=table.rows[~without_file], skipped=(*table.skipped, *skipped), warnings=(*table.warnings, line))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryolike_dask.errors import OutputError, RunStoppedError
+from cryolike_dask.errors import OutputError, OutputExistsError, RunStoppedError
 from cryolike_dask.planning.input_files import changed_inputs
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.runs.lock import HEARTBEAT_SECONDS, acquire_lock, check_lock, exclusive_access, exclusive_changes, heartbeat
@@ -206,7 +206,7 @@ def check_output(folder: Path, plan: Plan) -> None:
     if plan.settings.skip_exist:
         _check_same_run(folder, plan)
     elif not plan.settings.overwrite:
-        raise OutputError(
+        raise OutputExistsError(
             f"{folder} already holds a conversion. Choose another folder, go on with it (skip_exist=True, --skip-exist), or replace "
             "it (overwrite=True, --overwrite)."
         )
@@ -244,20 +244,20 @@ def remove_output(folder: Path) -> None:
 def _check_same_run(folder: Path, plan: Plan) -> None:
     manifest = read_manifest(folder)
     if manifest is None:
-        raise OutputError(
+        raise OutputExistsError(
             f"{folder} holds stacks without a manifest.json, so nothing tells how they were made, and they cannot be continued. Choose "
             "another folder, or replace them (overwrite=True, --overwrite)."
         )
     differences = _differences(manifest.get("identity", {}), plan.identity) + changed_inputs(recorded_inputs(manifest), plan)
     if differences:
         lines = "".join(f"\n  {line}" for line in differences)
-        raise OutputError(
+        raise OutputExistsError(
             f"{folder} holds a conversion with other inputs or settings, which cannot be continued with these:{lines}\nUse the same "
             "ones, choose another folder, or replace it (overwrite=True, --overwrite)."
         )
     counters = published_counters(folder)
     if counters and counters[-1] >= plan.n_stacks:
-        raise OutputError(
+        raise OutputExistsError(
             f"{folder} holds {counters[-1] + 1:,} stacks of this conversion already, and n_stacks_max={plan.settings.n_stacks_max} asks "
             "for fewer. Ask for more (n_stacks_max, --n-stacks-max), choose another folder, or replace them (overwrite=True, --overwrite)."
         )

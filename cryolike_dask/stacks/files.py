@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ZARR_NAME, ConversionSettings, is_url
 from cryolike_dask.stacks.durable import sync_directory
@@ -167,7 +167,9 @@ def read_metadata(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist. `cryolike-dask info {path.parent.parent}` lists the stacks there are.") from None
+        raise MissingFileError(
+            f"{path} does not exist. `cryolike-dask info {path.parent.parent}` lists the stacks there are."
+        ) from None
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is damaged ({error}). `cryolike-dask verify {path.parent.parent}` lists what else is.") from error
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask import __version__
-from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.errors import InputError, OutputError, OutputExistsError
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.settings import store_location
 from cryolike_dask.stacks.metadata import defocus_for_ctf
@@ -79,9 +79,9 @@ def check_store(plan: Plan, folder: Path) -> None:
     store = open_object_store(location)
     existing = store_attributes(store)
     if existing is None and not store.is_empty():
-        raise OutputError(f"{location} holds something that is no conversion. Choose another place.")
+        raise OutputExistsError(f"{location} holds something that is no conversion. Choose another place.")
     if existing is not None and not _continues(existing, plan) and not plan.settings.overwrite:
-        raise OutputError(
+        raise OutputExistsError(
             f"{location} holds a conversion already. Choose another place, or replace it (overwrite=True, --overwrite)."
         )
 
