@@ -48,7 +48,7 @@ class Conversion:
 
     Args:
         particles: what to convert, in the order of the metadata.
-        params: image descriptor, or the path of a params `.npz`. It is not changed.
+        params: image descriptor, ours or CryoLike's, or the path of a params `.npz`. It is not changed.
         folder_output: where stacks go; '' is the current directory.
 
     Raises:

@@ -102,7 +102,9 @@ def option_types() -> dict[str, Any]:
     return {field.name: field.metadata.get(ACCEPTS, kept[field.name]) for field in fields(ConversionSettings)}
 
 
-def takes_options(*described: object, elsewhere: dict[str, str] | None = None) -> Callable[[Documented], Documented]:
+def takes_options(
+    *described: object, elsewhere: dict[str, str] | None = None, **renamed: str
+) -> Callable[[Documented], Documented]:
     """A decorator for a function, or a class, whose `**options` are the fields of `ConversionSettings`.
 
     Its signature and the Args of its docstring then list every option, and a name that it does not have is a TypeError that says
@@ -111,6 +113,7 @@ def takes_options(*described: object, elsewhere: dict[str, str] | None = None) -
     Args:
         described: functions and classes whose docstrings describe arguments of the same names.
         elsewhere: options that it does not take, and the method that does.
+        renamed: arguments that have another name there.
     """
     left_out = elsewhere or {}
 
@@ -128,7 +131,7 @@ def takes_options(*described: object, elsewhere: dict[str, str] | None = None) -
             return function(*arguments, **named)
 
         checked.__signature__ = signature  # type: ignore[attr-defined]
-        text = _with_args(target, known, (*described, ConversionSettings))
+        text = _with_args(target, known, (*described, ConversionSettings), renamed)
         if is_class:
             target.__init__ = checked  # type: ignore[method-assign]
             target.__doc__ = text
@@ -139,19 +142,23 @@ def takes_options(*described: object, elsewhere: dict[str, str] | None = None) -
     return decorate
 
 
-def described_by(*described: object) -> Callable[[Documented], Documented]:
-    """A decorator that adds what these docstrings say of a function's arguments to the Args of its own."""
+def described_by(*described: object, **renamed: str) -> Callable[[Documented], Documented]:
+    """A decorator that adds what these docstrings say of a function's arguments to the Args of its own.
+
+    Args:
+        described, renamed: as for `takes_options`.
+    """
 
     def decorate(function: Documented) -> Documented:
         names = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
-        function.__doc__ = _with_args(function, names, described)
+        function.__doc__ = _with_args(function, names, described, renamed)
         return function
 
     return decorate
 
 
 def meanings(described: object) -> dict[str, str]:
-    """What the Args section of a docstring says of each argument, each in one line."""
+    """What the Args section of a docstring says of each argument, each in one line. Nothing where `python -OO` leaves docstrings out."""
     text = inspect.getdoc(described) or ""
     section = _sections(text).get("Args", "")
     found: dict[str, str] = {}
@@ -177,12 +184,13 @@ def _with_options(signature: inspect.Signature, left_out: dict[str, str]) -> ins
     return signature.replace(parameters=[*own, *options])
 
 
-def _with_args(target: object, names: list[str], described: tuple[object, ...]) -> str:
+def _with_args(target: object, names: list[str], described: tuple[object, ...], renamed: dict[str, str]) -> str:
     """The docstring of a function or class whose Args section tells the meaning of all these arguments."""
     text = inspect.getdoc(target) or ""
     known: dict[str, str] = {}
-    for source in (*reversed(described), target):
+    for source in reversed(described):
         known |= meanings(source)
+    known |= {name: known[other] for name, other in renamed.items() if other in known} | meanings(target)
     entries = [
         textwrap.fill(
             f"{name}: {known[name]}",

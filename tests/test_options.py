@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 import typing
 from collections.abc import Callable
 from dataclasses import MISSING, fields
@@ -108,3 +110,11 @@ def test_a_misspelt_keyword_is_a_type_error_that_suggests_the_right_one() -> Non
         ConversionSettings.from_options({"xyz": 1})
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'star_file'"):
         cryolike_dask.convert_particle_stacks_from_indexed_star_file("p.npz")  # type: ignore[call-arg]
+
+
+def test_all_of_it_works_where_python_leaves_docstrings_out() -> None:
+    script = "import sys; from cryolike_dask.cli.main import main; import cryolike_dask as c; c.ParticleStackConverter; main(sys.argv[1:])"
+    command = [sys.executable, "-OO", "-c", script, "convert", "star", "--help"]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "--batch-size" in result.stdout

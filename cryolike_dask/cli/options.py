@@ -64,7 +64,7 @@ def described_option(described: type, name: str) -> Decorator:
         name: of the field.
     """
     kind, default = get_type_hints(described)[name], _default(described, name)
-    help_text, spelt = _help(meanings(described)[name]), _spelt(name)
+    help_text, spelt = _help(meanings(described).get(name, "")), _spelt(name)
     if name in _SWITCHED_OFF:
         spelt, help_text = _SWITCHED_OFF[name]
         return click.option(spelt, name, is_flag=True, flag_value=False, default=True, help=help_text)
@@ -120,7 +120,7 @@ def _spelt(name: str) -> str:
 def _help(meaning: str) -> str:
     """The first sentence of a meaning, and what is done by default; the rest is for the documentation."""
     first, *others = re.sub(r"`(\w+)`", lambda named: _spelt(named[1]), meaning).rstrip(".").split(". ")
-    return ". ".join([f"{first[0].upper()}{first[1:]}", *(other for other in others if other.startswith("By default"))]) + "."
+    return ". ".join([f"{first[:1].upper()}{first[1:]}", *(other for other in others if other.startswith("By default"))]) + "."
 
 
 def _decorated(command: Command, decorators: list[Decorator]) -> Command:

@@ -29,7 +29,7 @@ from cryolike_dask.settings import ConversionSettings, DownsampleType, PixelSize
 _ELSEWHERE = dict.fromkeys(("batch_size", "never_combine_input_files"), "convert_stacks")
 
 
-@takes_options(Conversion, Conversion.run, elsewhere=_ELSEWHERE)
+@takes_options(Conversion, Conversion.run, elsewhere=_ELSEWHERE, image_descriptor="params")
 class ParticleStackConverter:
     """Several `prepare_*` calls of any kinds, in any order, then one `convert_stacks`.
 
@@ -37,7 +37,6 @@ class ParticleStackConverter:
     stack keeps its own source's.
 
     Args:
-        image_descriptor: image descriptor, or the path of a params `.npz`. It is not changed.
 
     Raises:
         TypeError: there is no such option.
@@ -96,6 +95,7 @@ class ParticleStackConverter:
         """
         self._add(PairedInput(particle_file_list, star_file_list, defocus_angle_is_degree, phase_shift_is_degree))
 
+    @described_by(StarInput, mrc_folder="folder_mrc")
     def prepare_indexed_file(
         self,
         src_file: str | Path,
@@ -108,8 +108,6 @@ class ParticleStackConverter:
         Args:
             src_file: STAR or `.cs` file.
             filetype: 'starfile' or 'cryosparc'.
-            mrc_folder: folder of the image files, of which then only the names count, whatever path the table records. By default
-                the recorded paths, relative to the working directory.
             ignore_manual_pixel_size: let this table win where the converter's `pixel_size` conflicts with it.
 
         Raises:

@@ -45,16 +45,12 @@ def _convert(
     progress: Progress | None,
     **options: Unpack[ConversionOptions],
 ) -> ConversionReport:
-    """Convert the particles of any input.
-
-    Args:
-        params_input: image descriptor, or the path of a params `.npz`. It is not changed.
-    """
+    """Convert the particles of any input."""
     ConversionSettings.from_options(options)  # a wrong one is found before a long table is read
     return Conversion(read_particles(source), params_input, folder_output=folder_output, **options).run(client, progress)
 
 
-@takes_options(StarInput, _convert, Conversion, Conversion.run)
+@takes_options(StarInput, Conversion, Conversion.run, params_input="params")
 def convert_particle_stacks_from_indexed_star_file(
     params_input: Params,
     star_file: str | Path,
@@ -91,7 +87,7 @@ def convert_particle_stacks_from_indexed_star_file(
     )
 
 
-@takes_options(PairedInput, _convert, Conversion, Conversion.run)
+@takes_options(PairedInput, Conversion, Conversion.run, params_input="params")
 def convert_particle_stacks_from_paired_star_and_mrc_files(
     params_input: Params,
     particle_file_list: Sequence[str | Path],
@@ -134,7 +130,7 @@ def convert_particle_stacks_from_paired_star_and_mrc_files(
     )
 
 
-@takes_options(CryosparcInput, _convert, Conversion, Conversion.run)
+@takes_options(CryosparcInput, Conversion, Conversion.run, params_input="params")
 def convert_particle_stacks_from_indexed_cryosparc_file(
     params_input: Params,
     file_cs: str | Path,
@@ -175,7 +171,7 @@ def convert_particle_stacks_from_indexed_cryosparc_file(
     )
 
 
-@takes_options(CryosparcJobInput, _convert, Conversion, Conversion.run)
+@takes_options(CryosparcJobInput, Conversion, Conversion.run, params_input="params")
 def convert_particle_stacks_from_cryosparc_job_directory(
     params_input: Params,
     folder_cryosparc: str | Path = "",
@@ -216,7 +212,7 @@ def convert_particle_stacks_from_cryosparc_job_directory(
     )
 
 
-@takes_options(LeopardEMInput, _convert, Conversion, Conversion.run)
+@takes_options(LeopardEMInput, Conversion, Conversion.run, params_input="params")
 def convert_particle_stacks_from_leopard_em(
     params_input: Params,
     dataframe_files: str | Path | Sequence[str | Path],
