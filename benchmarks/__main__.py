@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks import durability, scaling, transform_speed
 from benchmarks.rendering import render
-from cryolike_dask.machine import available_cores
+from cryolike_dask.config import available_cores
 
 HERE = Path(__file__).parent
 LONG = {"many_tiny_stacks"}

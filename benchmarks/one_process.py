@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.measuring import DeletingProgress
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
-from cryolike_dask.particles.star import particles_from_star
+from cryolike_dask.particles.star.particles import particles_from_star
 
 
 def plan(star_file: str, folder: str) -> dict[str, Any]:

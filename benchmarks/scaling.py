@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.measuring import MemoryProgress, convert, interleaved, local_cluster, median_ratio
 from benchmarks.particle_files import write_particles
 from cryolike_dask.conversion import Conversion
-from cryolike_dask.particles.star import particles_from_star
+from cryolike_dask.particles.star.particles import particles_from_star
 from cryolike_dask.stacks.tensor_file import TensorFileWriter
 
 

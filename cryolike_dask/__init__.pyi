@@ -40,10 +40,10 @@ from .file_conversions.particle_stacks_wrappers import (
 )
 from .leopard_em.particles import particles_from_leopard_em as particles_from_leopard_em
 from .metadata.image_descriptor import ImageDescriptor as ImageDescriptor
-from .particles.cryosparc import particles_from_cryosparc as particles_from_cryosparc
-from .particles.cryosparc_job import particles_from_cryosparc_job as particles_from_cryosparc_job
-from .particles.star import particles_from_paired_star_and_mrc_files as particles_from_paired_star_and_mrc_files
-from .particles.star import particles_from_star as particles_from_star
+from .particles.cryosparc.job import particles_from_cryosparc_job as particles_from_cryosparc_job
+from .particles.cryosparc.particles import particles_from_cryosparc as particles_from_cryosparc
+from .particles.star.particles import particles_from_paired_star_and_mrc_files as particles_from_paired_star_and_mrc_files
+from .particles.star.particles import particles_from_star as particles_from_star
 from .particles.table import ParticleTable as ParticleTable
 from .preview import preview_particles as preview_particles
 from .report import ConversionReport as ConversionReport

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +37,10 @@ def text(name: str) -> str:
     if value is not None and not isinstance(value, str):
         raise InputError(f"The Dask setting cryolike.{name} is {value!r}: it must be a text.")
     return value or ""
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1

@@ -18,7 +18,7 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.execution.restacking import restack
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.reader import ImageFileReader, read_header
-from cryolike_dask.particles.cryosparc import particles_from_cryosparc
+from cryolike_dask.particles.cryosparc.particles import particles_from_cryosparc
 from cryolike_dask.runs.verify import verify_output
 from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.stacks.files import load_stack, load_tensor, read_metadata

@@ -11,9 +11,9 @@ from distributed import LocalCluster
 from distributed.system import MEMORY_LIMIT
 
 from cryolike_dask import config
+from cryolike_dask.config import available_cores
 from cryolike_dask.errors import InputError
 from cryolike_dask.execution.plugin import WorkerSetup
-from cryolike_dask.machine import available_cores
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import Device
 

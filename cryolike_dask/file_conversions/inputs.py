@@ -22,19 +22,19 @@ def read_particles(source: ParticleInput) -> ParticleTable:
     # Each reader is imported when it is needed: the help of the command line must not wait for pandas.
     match source:
         case StarInput():
-            from cryolike_dask.particles.star import particles_from_star
+            from cryolike_dask.particles.star.particles import particles_from_star
 
             return particles_from_star(source.star_file, source.folder_mrc)
         case PairedInput():
-            from cryolike_dask.particles.star import particles_from_paired_star_and_mrc_files
+            from cryolike_dask.particles.star.particles import particles_from_paired_star_and_mrc_files
 
             return particles_from_paired_star_and_mrc_files(**vars(source))
         case CryosparcInput():
-            from cryolike_dask.particles.cryosparc import particles_from_cryosparc
+            from cryolike_dask.particles.cryosparc.particles import particles_from_cryosparc
 
             return particles_from_cryosparc(source.file_cs, source.folder_cryosparc)
         case CryosparcJobInput():
-            from cryolike_dask.particles.cryosparc_job import particles_from_cryosparc_job
+            from cryolike_dask.particles.cryosparc.job import particles_from_cryosparc_job
 
             return particles_from_cryosparc_job(source.folder_cryosparc, source.job_number)
         case LeopardEMInput():

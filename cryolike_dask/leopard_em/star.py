@@ -10,8 +10,8 @@ import pandas as pd
 from cryolike_dask.errors import InputError
 from cryolike_dask.leopard_em.refined import choose_columns
 from cryolike_dask.leopard_em.tables import check_columns, numbers, write_text_atomic
-from cryolike_dask.particles.star_tables import StarTable, read_star_tables
-from cryolike_dask.particles.star_text import decode
+from cryolike_dask.particles.star.tables import StarTable, read_star_tables
+from cryolike_dask.particles.star.text import decode
 
 _OPTICS = {
     "pixel_size": "rlnMicrographPixelSize",

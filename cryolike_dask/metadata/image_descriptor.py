@@ -243,6 +243,10 @@ class ImageDescriptor:
         """The descriptor of these images after downsampling to a box whose pixels are `factor` times larger.
 
         The radius of the polar grid is cut to the new Nyquist limit.
+
+        Args:
+            box: (n_x, n_y) pixels after downsampling.
+            factor: how many times larger the pixels become.
         """
         pixel_size = (self.pixel_size[0] * factor, self.pixel_size[1] * factor)
         return replace(self, n_pixels=box, pixel_size=pixel_size, radius_max=min(self.radius_max, min(box) / 4.0))

@@ -12,8 +12,8 @@ import pandas as pd
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import plural
-from cryolike_dask.particles.star_export import OPTICS, POSITION_COLUMN, STACK_COLUMN, ctf_columns, image_columns
-from cryolike_dask.particles.star_tables import read_star_tables
+from cryolike_dask.particles.star.export import OPTICS, POSITION_COLUMN, STACK_COLUMN, ctf_columns, image_columns
+from cryolike_dask.particles.star.tables import read_star_tables
 from cryolike_dask.results.files import CROSS_CORRELATION, LIKELIHOODS, POSE, Results, read_results
 from cryolike_dask.results.likelihoods import NONE, choose_structure, constant_likelihoods
 from cryolike_dask.results.poses import TemplateSource, relion_angles, relion_origins

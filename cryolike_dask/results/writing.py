@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.particles.star_export import OPTICS, POSITION_COLUMN, STACK_COLUMN, quoted_values, star_header, star_rows
-from cryolike_dask.particles.star_text import StarBlock, StarText, decode
+from cryolike_dask.particles.star.export import OPTICS, POSITION_COLUMN, STACK_COLUMN, quoted_values, star_header, star_rows
+from cryolike_dask.particles.star.text import StarBlock, StarText, decode
 from cryolike_dask.runs.steps import STAR_FILE
 from cryolike_dask.stacks.durable import replace_durably
 

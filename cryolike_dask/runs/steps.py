@@ -13,7 +13,7 @@ import numpy as np
 
 from cryolike_dask.errors import CryolikeError, InputError
 from cryolike_dask.formatting import plural
-from cryolike_dask.particles.star_export import write_particles_star
+from cryolike_dask.particles.star.export import write_particles_star
 from cryolike_dask.planning.input_files import hash_inputs, list_inputs
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.preflight import check_disk_space

@@ -87,7 +87,7 @@ def test_a_store_on_another_disk_that_is_too_small_is_refused(case: Case, small_
     assert sorted(path.name for path in small_disk.iterdir()) == ["ballast"]
     (small_disk / "ballast").unlink()
     case.conversion(out, **options).run()
-    assert verify_output(out) == []
+    assert verify_output(out, zarr_store=options["zarr_store"]) == []
 
 
 def test_a_limit_on_file_sizes_is_told_and_leaves_nothing_half_written(tmp_path_factory: pytest.TempPathFactory, out: Path) -> None:

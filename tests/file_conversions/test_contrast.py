@@ -10,7 +10,7 @@ import pytest
 
 from cryolike_dask import Conversion, InputError, convert_particle_stacks_from_indexed_cryosparc_file, restack, verify_output
 from cryolike_dask.leopard_em.particles import particles_from_leopard_em
-from cryolike_dask.particles.cryosparc import particles_from_cryosparc
+from cryolike_dask.particles.cryosparc.particles import particles_from_cryosparc
 from tests.support.conversions import convert, refused
 from tests.support.cs_files import particle_columns, write_cs
 from tests.support.independent_reader import WrittenStack, read_stacks

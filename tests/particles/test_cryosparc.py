@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.particles.cryosparc import particles_from_cryosparc
+from cryolike_dask.particles.cryosparc.particles import particles_from_cryosparc
 from tests.support.cs_files import Columns, blob_columns, ctf_columns, particle_columns, records, uids, write_cs
 from tests.support.reference import DATA, INPUT, needs_data, published
 

@@ -9,8 +9,8 @@ import pytest
 from cryosparc.dataset import CSDAT_FORMAT, Dataset
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.particles import cryosparc_csdat as csdat
-from cryolike_dask.particles.cryosparc import particles_from_cryosparc
+from cryolike_dask.particles.cryosparc import csdat as csdat
+from cryolike_dask.particles.cryosparc.particles import particles_from_cryosparc
 from tests.support.cs_files import particle_columns, write_cs
 
 

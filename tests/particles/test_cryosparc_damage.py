@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.particles.cryosparc import particles_from_cryosparc
+from cryolike_dask.particles.cryosparc.particles import particles_from_cryosparc
 from cryolike_dask.particles.table import ParticleTable
 from tests.support.cs_files import particle_columns, write_cs
 

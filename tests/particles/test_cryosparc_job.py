@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.particles.cryosparc_job import particles_from_cryosparc_job
+from cryolike_dask.particles.cryosparc.job import particles_from_cryosparc_job
 from cryolike_dask.particles.table import ParticleTable
 from tests.support.cs_files import Columns, blob_columns, ctf_columns, uids, write_batches, write_cs
 from tests.support.reference import published, write_job

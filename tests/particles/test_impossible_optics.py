@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.particles.cryosparc import particles_from_cryosparc
-from cryolike_dask.particles.star import particles_from_paired_star_and_mrc_files, particles_from_star
+from cryolike_dask.particles.cryosparc.particles import particles_from_cryosparc
+from cryolike_dask.particles.star.particles import particles_from_paired_star_and_mrc_files, particles_from_star
 from tests.support.cs_files import particle_columns, write_cs
 from tests.support.star_files import OPTICS, PARTICLES, SINGLE, loop, text, with_column, write
 

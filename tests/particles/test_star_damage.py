@@ -17,7 +17,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.particles.star import particles_from_star
+from cryolike_dask.particles.star.particles import particles_from_star
 from cryolike_dask.particles.table import ParticleTable
 from tests.support.star_files import OPTICS, loop, text
 

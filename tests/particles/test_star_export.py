@@ -12,8 +12,8 @@ import starfile
 
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.mrc.boxes import BoxCut
-from cryolike_dask.particles.star import particles_from_star
-from cryolike_dask.particles.star_export import write_particles_star
+from cryolike_dask.particles.star.export import write_particles_star
+from cryolike_dask.particles.star.particles import particles_from_star
 from cryolike_dask.particles.table import ParticleTable, Source, new_rows
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.particles.star import particles_from_paired_star_and_mrc_files
+from cryolike_dask.particles.star.particles import particles_from_paired_star_and_mrc_files
 from tests.support.reference import INPUT, PARTICLES48
 from tests.support.star_files import OPTICS, PARTICLES, SINGLE, loop, text, with_column, without_column, write
 

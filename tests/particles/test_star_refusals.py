@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.particles.star import particles_from_star
+from cryolike_dask.particles.star.particles import particles_from_star
 from tests.support.star_files import OPTICS, PARTICLES, SINGLE, loop, pairs, text, with_column, without_column, write
 
 FIRST_ROW = 12  # of SINGLE as `text` writes it: the line of its first row

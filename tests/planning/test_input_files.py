@@ -19,7 +19,7 @@ from cryolike_dask.cli.main import main
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.demo.particles import DemoData, write_demo_particles
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.particles.star import particles_from_star
+from cryolike_dask.particles.star.particles import particles_from_star
 from cryolike_dask.planning import input_files
 from cryolike_dask.planning.input_files import sha256_of_files
 from cryolike_dask.progress import StackProgress

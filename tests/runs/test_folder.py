@@ -11,7 +11,7 @@ import pytest
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.demo.particles import DemoData, write_demo_particles
 from cryolike_dask.errors import OutputError
-from cryolike_dask.particles.star import particles_from_star
+from cryolike_dask.particles.star.particles import particles_from_star
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from cryolike_dask.cli.main import main
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.demo.particles import DemoData, write_demo_particles
 from cryolike_dask.errors import InputError
-from cryolike_dask.particles.star import particles_from_star
+from cryolike_dask.particles.star.particles import particles_from_star
 from cryolike_dask.runs.verify import verify_output
 
 FOURIER, PHYSICAL = "fft/particles_fourier_stack_000001.pt", "phys/particles_phys_stack_000001.pt"

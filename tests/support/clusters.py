@@ -13,7 +13,7 @@ from distributed import Client, LocalCluster
 
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.demo.particles import DemoData, write_demo_particles
-from cryolike_dask.particles.star import particles_from_star
+from cryolike_dask.particles.star.particles import particles_from_star
 
 BOX = 16
 

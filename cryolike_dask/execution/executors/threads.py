@@ -8,8 +8,8 @@ from typing import Any
 
 import psutil
 
+from cryolike_dask.config import available_cores
 from cryolike_dask.execution.executors.interface import TaskKind, TaskResult, task_argument
-from cryolike_dask.machine import available_cores
 
 
 class ThreadExecutor:

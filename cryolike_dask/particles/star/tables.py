@@ -16,7 +16,7 @@ import starfile
 
 from cryolike_dask.errors import CryolikeError, InputError
 from cryolike_dask.file_kind import other_kind_of_file, other_kind_of_table
-from cryolike_dask.particles.star_text import StarBlock, StarText, decode
+from cryolike_dask.particles.star.text import StarBlock, StarText, decode
 
 _TEXT_COLUMNS = ("ImageName", "OpticsGroupName")
 _SHOWN = 3  # bad rows named in a message

@@ -13,7 +13,7 @@ import pandas as pd
 from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import plural
 from cryolike_dask.metadata.optics import check_optics
-from cryolike_dask.particles.cryosparc_table import CsTable, borrow_columns
+from cryolike_dask.particles.cryosparc.table import CsTable, borrow_columns
 from cryolike_dask.particles.image_paths import has_control_characters, resolve_image_paths
 
 BLOB_REQUIRED = ("blob/path", "blob/idx")

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.file_kind import cryosparc_group, foreign_content
-from cryolike_dask.particles.cryosparc_csdat import MAGIC as CSDAT_MAGIC
-from cryolike_dask.particles.cryosparc_csdat import read_csdat
+from cryolike_dask.particles.cryosparc.csdat import MAGIC as CSDAT_MAGIC
+from cryolike_dask.particles.cryosparc.csdat import read_csdat
 
 _NPY_MAGIC = b"\x93NUMPY"
 _LARGEST_HEADER = 16 << 20  # tables with many classes have headers beyond numpy's own limit of 10 kB

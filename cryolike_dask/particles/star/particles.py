@@ -19,9 +19,9 @@ from cryolike_dask.mrc.reader import read_header
 from cryolike_dask.options import described_by
 from cryolike_dask.particles.image_paths import resolve_image_paths
 from cryolike_dask.particles.inputs import PairedInput, StarInput
-from cryolike_dask.particles.star_columns import COLUMNS, describe_particles
-from cryolike_dask.particles.star_tables import StarTable, read_star_tables
-from cryolike_dask.particles.star_text import decode
+from cryolike_dask.particles.star.columns import COLUMNS, describe_particles
+from cryolike_dask.particles.star.tables import StarTable, read_star_tables
+from cryolike_dask.particles.star.text import decode
 from cryolike_dask.particles.table import ParticleTable, Source
 
 _FORMAT_SUFFIX = re.compile(r":(mrcs?|st)$")

@@ -11,8 +11,8 @@ import pandas as pd
 from cryolike_dask.errors import InputError
 from cryolike_dask.file_kind import other_kind_of_table
 from cryolike_dask.metadata.optics import check_optics
-from cryolike_dask.particles.star_tables import StarTable
-from cryolike_dask.particles.star_text import decode
+from cryolike_dask.particles.star.tables import StarTable
+from cryolike_dask.particles.star.text import decode
 from cryolike_dask.particles.table import new_rows
 
 _REQUIRED = {

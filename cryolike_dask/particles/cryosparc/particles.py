@@ -8,7 +8,7 @@ import numpy as np
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.options import described_by
-from cryolike_dask.particles.cryosparc_columns import (
+from cryolike_dask.particles.cryosparc.columns import (
     BLOB,
     BLOB_REQUIRED,
     WANTED,
@@ -19,7 +19,7 @@ from cryolike_dask.particles.cryosparc_columns import (
     fill_sign,
     with_ctf,
 )
-from cryolike_dask.particles.cryosparc_table import borrow_columns, read_cs
+from cryolike_dask.particles.cryosparc.table import borrow_columns, read_cs
 from cryolike_dask.particles.inputs import CryosparcInput
 from cryolike_dask.particles.table import ParticleTable, Source, new_rows
 

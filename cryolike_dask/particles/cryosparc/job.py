@@ -13,8 +13,8 @@ import numpy.typing as npt
 from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.formatting import plural
 from cryolike_dask.options import described_by
-from cryolike_dask.particles.cryosparc_batches import Batches, batch_number, find_batches, listed
-from cryolike_dask.particles.cryosparc_columns import (
+from cryolike_dask.particles.cryosparc.batches import Batches, batch_number, find_batches, listed
+from cryolike_dask.particles.cryosparc.columns import (
     BLOB,
     BLOB_REQUIRED,
     WANTED,
@@ -26,7 +26,7 @@ from cryolike_dask.particles.cryosparc_columns import (
     recorded_paths,
     with_ctf,
 )
-from cryolike_dask.particles.cryosparc_table import CsTable, positions_of, read_cs, sibling_tables
+from cryolike_dask.particles.cryosparc.table import CsTable, positions_of, read_cs, sibling_tables
 from cryolike_dask.particles.inputs import CryosparcJobInput
 from cryolike_dask.particles.table import ParticleTable, Source, new_rows
 
