@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.errors import CryolikeError, InputError, OutputError
 from cryolike_dask.particles.star.export import OPTICS, POSITION_COLUMN, STACK_COLUMN, quoted_values, star_header, star_rows
 from cryolike_dask.particles.star.text import StarBlock, StarText, decode
 from cryolike_dask.runs.steps import STAR_FILE
@@ -71,6 +71,8 @@ def write_results(df: pd.DataFrame, target: Path, root: Path) -> None:
             replace_durably(partial, target)
     except ImportError as error:
         raise InputError(f"{target.name}: Parquet files need the package pyarrow. Install it, or choose .csv.") from error
+    except CryolikeError:
+        raise
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error.strerror or error}. Choose another place, or make room.") from error
 

@@ -85,7 +85,7 @@ def test_the_ctf_is_that_of_the_table(found: Collected) -> None:
     row = np.arange(31)
     for name, values in {
         "rlnDefocusU": 10000.5 + 10 * row,
-        "rlnDefocusV": 9000.25 + 10 * row,
+        "rlnDefocusV": 9900.25 + 10 * row,
         "rlnDefocusAngle": row % 180,
         "rlnPhaseShift": row % 90,
         "rlnCtfBfactor": row / 4,
