@@ -69,10 +69,10 @@ def write_results(df: pd.DataFrame, target: Path, root: Path) -> None:
             else:
                 df.to_parquet(partial, index=False)
             replace_durably(partial, target)
-    except ImportError as error:
-        raise InputError(f"{target.name}: Parquet files need the package pyarrow. Install it, or choose .csv.") from error
     except CryolikeError:
         raise
+    except ImportError as error:
+        raise InputError(f"{target.name}: Parquet files need the package pyarrow. Install it, or choose .csv.") from error
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error.strerror or error}. Choose another place, or make room.") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ from tests.support.particle_sets import (
     write_particle_set,
     write_star,
 )
+from tests.support.star_files import column_of
 
 COLUMN = {
     "integrated_fourier": "cryolikeLogLikelihoodIntegratedFourier",
@@ -82,19 +84,13 @@ def test_rows_are_in_the_order_of_the_table(found: Collected) -> None:
 
 def test_the_ctf_is_that_of_the_table(found: Collected) -> None:
     df = collect_results(found.stacks, found.results)
-    row = np.arange(31)
-    for name, values in {
-        "rlnDefocusU": 10000.5 + 10 * row,
-        "rlnDefocusV": 9900.25 + 10 * row,
-        "rlnDefocusAngle": row % 180,
-        "rlnPhaseShift": row % 90,
-        "rlnCtfBfactor": row / 4,
-        "rlnCtfScalefactor": 1 + row / 8,
-        "rlnVoltage": np.full(31, 300.0),
-        "rlnSphericalAberration": np.full(31, 2.7),
-        "rlnAmplitudeContrast": np.full(31, 0.07),
-    }.items():
-        np.testing.assert_allclose(df[name], values, rtol=1e-12, err_msg=name)
+    star = found.particles.star
+    for name in ("DefocusU", "DefocusV", "DefocusAngle", "PhaseShift", "CtfBfactor", "CtfScalefactor"):
+        values = [float(value) for value in column_of(star, f"rln{name}")]
+        assert len(set(values)) > 1
+        np.testing.assert_allclose(df[f"rln{name}"], values, rtol=1e-12, err_msg=name)
+    for name, value in (("rlnVoltage", 300.0), ("rlnSphericalAberration", 2.7), ("rlnAmplitudeContrast", 0.07)):
+        assert df[name].tolist() == [value] * 31
 
 
 @pytest.mark.parametrize(
@@ -230,13 +226,12 @@ def test_with_templates_poses_are_relions(found: Collected) -> None:
 
 
 def test_axes_of_the_run_decide(found: Collected, tmp_path: Path) -> None:
-    stacks = copy_of(found.stacks, tmp_path / "stacks")
-    manifest = json.loads((stacks / "manifest.json").read_text())
     poses = {}
     for axes in ("cryolike", "relion"):
-        manifest["identity"]["settings"]["axes"] = axes
-        (stacks / "manifest.json").write_text(json.dumps(manifest))
-        poses[axes] = collect_results(stacks, found.results, templates=stacks / "params.npz")
+        folder = tmp_path / axes
+        written = convert(found.particles, params(viewing_distance=VIEWING_DISTANCE), axes, axes=axes)
+        stacks = found.particles.folder / axes
+        poses[axes] = collect_results(stacks, write_results(folder, written), templates=stacks / "params.npz")
     inplane = np.radians(poses["relion"]["cryolikeInplaneRotation"])
     assert np.cos(np.radians(poses["relion"]["rlnAnglePsi"]) - inplane).min() == pytest.approx(1, abs=1e-12)
     np.testing.assert_allclose(poses["relion"]["rlnAngleTilt"], 180 - poses["cryolike"]["rlnAngleTilt"], atol=1e-9)
@@ -252,19 +247,23 @@ def test_the_source_of_the_templates_decides(found: Collected) -> None:
     pd.testing.assert_series_equal(pdb["rlnOriginXAngst"], volume["rlnOriginXAngst"])
 
 
-def test_origins_are_those_of_the_images_before_downsampling(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "off_centre"), [("mean", 1.0), ("max", 1.0), ("fourier", 0.0)])
+def test_origins_are_those_of_the_images_before_downsampling(kind: str, off_centre: float, tmp_path: Path) -> None:
     particles = write_particle_set(tmp_path, {"a.mrcs": 3}, box=24)
-    origins = {}
-    for factor, descriptor in (
-        (1, params(24, viewing_distance=VIEWING_DISTANCE)),
-        (2, params(12, 4.0, viewing_distance=VIEWING_DISTANCE)),
-    ):
-        out = f"out{factor}"
-        results = write_results(tmp_path / f"r{factor}", convert(particles, descriptor, out, downsample_factor=factor), (0,))
-        df = collect_results(tmp_path / out, results, templates=tmp_path / out / "params.npz")
-        origins[factor] = df[["rlnOriginXAngst", "rlnOriginYAngst"]].to_numpy()
-    # The centre of two pixels of 2 Å lies 1 Å beyond that of the first.
-    np.testing.assert_allclose(origins[2], origins[1] - 1.0, atol=1e-9)
+    origins = []
+    for factor, descriptor in ((1, params(24)), (2, params(12, 4.0))):
+        written = convert(
+            particles, replace(descriptor, viewing_distance=VIEWING_DISTANCE), f"out{factor}", **downsampling(factor, kind)
+        )
+        results = write_results(tmp_path / f"r{factor}", written, (0,))
+        df = collect_results(tmp_path / f"out{factor}", results, templates=tmp_path / f"out{factor}" / "params.npz")
+        origins.append(df[["rlnOriginXAngst", "rlnOriginYAngst"]].to_numpy())
+    # The centre of two pixels of 2 Å lies 1 Å beyond that of the first; cropping the Fourier transform moves nothing.
+    np.testing.assert_allclose(origins[1], origins[0] - off_centre, atol=1e-9)
+
+
+def downsampling(factor: int, kind: str) -> dict[str, Any]:
+    return {"downsample_factor": factor, "downsample_type": kind}
 
 
 def test_one_structure_needs_no_choice(found: Collected, tmp_path: Path) -> None:

@@ -57,8 +57,13 @@ def truth() -> dict[str, npt.NDArray[np.float64]]:
     return {"angles": random_orientations(N_IMAGES, rng), "origins": STEP * rng.integers(-1, 2, (N_IMAGES, 2))}
 
 
+@pytest.fixture(params=["cryolike", "relion"])
+def axes(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def stacks(structures: list[Phantom], truth: dict[str, npt.NDArray[np.float64]], tmp_path: Path) -> Path:
+def stacks(structures: list[Phantom], truth: dict[str, npt.NDArray[np.float64]], axes: str, tmp_path: Path) -> Path:
     """Projections with CTF, converted; the table lists them from the last to the first."""
     molecule, matrices = structures[0], euler_matrices(truth["angles"])
     # A shift in the plane of the image is one of the molecule along the image's axes.
@@ -91,6 +96,7 @@ def stacks(structures: list[Phantom], truth: dict[str, npt.NDArray[np.float64]],
     convert_particle_stacks_from_indexed_star_file(
         ImageDescriptor.from_individual_values(BOX, PIXEL_SIZE, viewing_distance=DISTANCE),
         *(star, tmp_path / "mrc", tmp_path / "stacks", 3),
+        axes=axes,
         **NO_PLOTS,
     )
     return tmp_path / "stacks"
