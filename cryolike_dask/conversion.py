@@ -33,10 +33,12 @@ from cryolike_dask.report import ConversionReport
 from cryolike_dask.runs.folder import RunFolder, acquire_folder
 from cryolike_dask.runs.steps import StarFileWriter, begin_run, finish_run, make_report
 from cryolike_dask.settings import ConversionSettings, output_folder
-from cryolike_dask.stacks.receipt import StackReceipt
+from cryolike_dask.stacks.receipt import WRITTEN_AS_ZEROS, StackReceipt
 from cryolike_dask.stacks.zarr_store import check_equal_stacks
 
 logger = logging.getLogger(__name__)
+
+_LISTED = 10
 
 
 @takes_options()
@@ -175,6 +177,7 @@ class Conversion:
         try:
             with run.heartbeat():
                 outcome = self._convert(run, executor, progress, stopped or threading.Event())
+            _warn(outcome)
             raise_failures(outcome, self.plan.n_stacks - len(outcome.published))
             report = make_report(self.folder, self.plan, outcome.published, outcome.warnings, time.perf_counter() - began)
             if not self.settings.flag_plots:
@@ -262,6 +265,19 @@ class Conversion:
 
     def _repr_html_(self) -> str:
         return summarize_plan(self.plan, self.folder, self._seconds_per_image)._repr_html_()
+
+
+def _warn(outcome: Outcome) -> None:
+    """Tell in the log what the report and the manifest record."""
+    zeroed = [line for receipt in outcome.published.values() for line in receipt.zeroed]
+    if zeroed:
+        lines = "".join(f"\n  {line}" for line in zeroed[:_LISTED])
+        more = f"\n  and {len(zeroed) - _LISTED:,} more: manifest.json lists all" if len(zeroed) > _LISTED else ""
+        logger.warning(
+            "%s %s %s:%s%s", plural(len(zeroed), "image"), "was" if len(zeroed) == 1 else "were", WRITTEN_AS_ZEROS, lines, more
+        )
+    for line in outcome.warnings:
+        logger.warning("%s", line)
 
 
 @contextmanager

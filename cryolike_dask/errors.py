@@ -20,7 +20,16 @@ class InputError(CryolikeError, ValueError):
 
 
 class MissingFileError(FileNotFoundError, InputError):  # in this order: an error sent by a worker is made with OSError's __new__
-    """An input file is not there. It is an InputError, and what `except FileNotFoundError` catches."""
+    """An input file is not there. It is an InputError, and what `except FileNotFoundError` catches.
+
+    Args:
+        message: for the user; of many files it names a few.
+        missing: all files that are not there, where several were looked for.
+    """
+
+    def __init__(self, message: str, missing: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.missing = tuple(missing)
 
 
 class FileTypeError(InputError, NotImplementedError):

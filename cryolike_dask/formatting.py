@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 
 def format_bytes(n: float) -> str:
@@ -48,6 +49,12 @@ def format_number(n: float) -> str:
 def plural(n: int, noun: str) -> str:
     """'1 image', '2 images'."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def first_few(names: Sequence[str], most: int = 10) -> str:
+    """'a, b, c and 4 more'."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def format_file_state(n_bytes: int, mtime_ns: int) -> str:

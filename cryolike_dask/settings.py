@@ -41,6 +41,9 @@ class TorchDevice(Protocol):
 ACCEPTS = "accepts"
 """In the metadata of a field: the type of what may be given, where it is wider than that of what is kept."""
 
+_MAX_COUNT = 2**31 - 1
+"""More images, stacks or pixels than there can be, and few enough that no sum of them leaves an int64."""
+
 ZARR_NAME = "particles.zarr"
 """The Zarr store in an output folder, unless it has a place of its own."""
 
@@ -130,8 +133,10 @@ class ConversionSettings:
                 self._set(name, _choice(name, getattr(self, name), get_args(kind)))
             elif kind in (bool, bool | None):
                 self._set(name, _flag(name, getattr(self, name), kind))
-        if isinstance(self.batch_size, bool) or not _is_whole(self.batch_size) or self.batch_size < 1:
-            raise InputError(f"batch_size is {self.batch_size!r}: it must be a whole number of at least 1.")
+        if isinstance(self.batch_size, bool) or not _is_whole(self.batch_size) or not 1 <= self.batch_size <= _MAX_COUNT:
+            raise InputError(
+                f"batch_size is {self.batch_size!r}: it must be a whole number of at least 1, and at most {_MAX_COUNT:,}."
+            )
         self._set("batch_size", int(self.batch_size))
         # As in CryoLike, which takes everything below 1 for "no limit" and for "no downsampling".
         if isinstance(self.n_stacks_max, bool) or not _is_whole(self.n_stacks_max):
@@ -155,6 +160,9 @@ class ConversionSettings:
             raise InputError("override_pixel_size lets pixel_size win: give pixel_size (--pixel-size) with it.")
         if self.override_pixel_size and self.ignore_manual_pixel_size:
             raise InputError("override_pixel_size and ignore_manual_pixel_size contradict each other: choose one of them.")
+        for name in ("n_stacks_max", "downsample_factor", "downsample_to"):
+            if (getattr(self, name) or 0) > _MAX_COUNT:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be at most {_MAX_COUNT:,}.")
         if not isinstance(self.zarr_store, str):
             raise InputError(f"zarr_store is {self.zarr_store!r}: give a path or URL as text.")
         if self.zarr_store and self.output_format != "zarr":

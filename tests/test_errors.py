@@ -22,3 +22,7 @@ def test_errors_are_caught_by_what_cryolikes_users_catch(error: type[CryolikeErr
             raise error("what and where")
     there = deserialize(*serialize(error("what and where")))
     assert (type(there), str(there)) == (error, "what and where")
+
+
+def test_missing_files_come_along_from_a_worker() -> None:
+    assert deserialize(*serialize(MissingFileError("what", ["a", "b"]))).missing == ("a", "b")

@@ -10,6 +10,7 @@ import click
 
 from cryolike_dask.cli.main import LazyGroup, debug_option
 from cryolike_dask.cli.options import conversion_options, dask_client, input_arguments
+from cryolike_dask.errors import MissingFileError
 from cryolike_dask.file_conversions.inputs import read_particles
 from cryolike_dask.particles.inputs import (
     CryosparcInput,
@@ -115,7 +116,12 @@ def _convert(kind: type[ParticleInput], options: dict[str, Any]) -> None:
     source = kind(**{field.name: options.pop(field.name) for field in fields(kind)})
     running = {name: options.pop(name) for name in ("workers", "scheduler", "scheduler_file")}
     dry_run, as_json, quiet, page = (options.pop(name) for name in ("dry_run", "as_json", "quiet", "performance_report"))
-    conversion = Conversion(read_particles(source), options.pop("params_input"), **options)
+    try:
+        conversion = Conversion(read_particles(source), options.pop("params_input"), **options)
+    except MissingFileError as error:
+        if as_json:
+            click.echo(json.dumps({"error": str(error), "missing": error.missing}, indent=1))
+        raise
     if dry_run:
         _show_plan(conversion, as_json)
         return

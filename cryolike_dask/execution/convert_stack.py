@@ -14,7 +14,7 @@ from cryolike_dask.errors import CryolikeError, InputError, RunStoppedError, out
 from cryolike_dask.execution.particle_reader import ParticleReader
 from cryolike_dask.planning.plan import StackPlan
 from cryolike_dask.planning.preflight import CHUNK_BYTES
-from cryolike_dask.stacks.receipt import StackReceipt
+from cryolike_dask.stacks.receipt import WRITTEN_AS_ZEROS, StackReceipt
 from cryolike_dask.stacks.writer import StackWriter, find_complete_stack
 from cryolike_dask.transform.centring import NOT_FINITE, OK
 from cryolike_dask.transform.cpu import Transform, TransformedImages
@@ -123,4 +123,4 @@ def _check_images(stack: StackPlan, positions: npt.NDArray[np.int64], status: np
                 f"{where} {problem}, so it cannot be centred and normalised. Remove the particle from the table, or write zeros for "
                 "such images with on_bad_image='zero' (--on-bad-image zero)."
             )
-        warnings.append(f"{where} {problem}: written as zeros")
+        warnings.append(f"{where} {problem}: {WRITTEN_AS_ZEROS}")

@@ -50,6 +50,7 @@ _UNREFINED_ADVICE = "Correct the table, or set use_refined to False to use the p
 
 # Far beyond any micrograph, and far below where adding a box size could overflow.
 _MAX_POSITION = 2**31
+_LARGEST_BOX = 65535  # pixels along an edge: as in image headers
 
 
 @described_by(LeopardEMInput)
@@ -80,8 +81,10 @@ def particles_from_leopard_em(
     cut = BoxCut(_box_size(box_size), edge, bool(invert))
     if edge not in get_args(EdgeMode):
         raise InputError(f"edge is {edge!r}: choose one of {', '.join(map(repr, get_args(EdgeMode)))}.")
-    if template_size is not None and not (_is_whole(template_size) and template_size > 0):
-        raise InputError(f"template_size is {template_size!r}: give the template's edge length in pixels, a positive whole number.")
+    if template_size is not None and not (_is_whole(template_size) and 0 < template_size <= _LARGEST_BOX):
+        raise InputError(
+            f"template_size is {template_size!r}: give the template's edge length in pixels, a whole number up to {_LARGEST_BOX:,}."
+        )
     tables = [_read(path) for path in _paths(dataframe_files)]
     recorded = list(dict.fromkeys(name for table in tables for name in table.micrographs))
     paths, found = resolve_image_paths(recorded, folder_micrographs, *(table.path for table in tables))
@@ -262,8 +265,10 @@ def _paths(dataframe_files: str | os.PathLike[str] | Iterable[str | os.PathLike[
 
 
 def _box_size(value: int) -> int:
-    if not (_is_whole(value) and value >= 2):
-        raise InputError(f"box_size is {value!r}: give the edge length of the boxes in pixels, a whole number of at least 2.")
+    if not (_is_whole(value) and 2 <= value <= _LARGEST_BOX):
+        raise InputError(
+            f"box_size is {value!r}: give the edge length of the boxes in pixels, a whole number between 2 and {_LARGEST_BOX:,}."
+        )
     return int(value)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.formatting import plural
+from cryolike_dask.formatting import first_few, plural
 from cryolike_dask.mrc.boxes import boxes_outside, boxes_over_edge
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable
@@ -17,7 +17,7 @@ from cryolike_dask.settings import ConversionSettings
 
 def table_names(table: ParticleTable) -> str:
     """The tables that particles came from, for messages."""
-    return ", ".join(dict.fromkeys(source.table for source in table.sources)) or "The particle table"
+    return first_few(list(dict.fromkeys(source.table for source in table.sources)), 3) or "The particle table"
 
 
 def check_contrast(table: ParticleTable, settings: ConversionSettings) -> None:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import replace
 
 import numpy as np
 
 from cryolike_dask.errors import MissingFileError
+from cryolike_dask.formatting import first_few, plural
 from cryolike_dask.mrc.header import ImageFile, scan_headers
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.planning.checks import table_names
 from cryolike_dask.settings import ConversionSettings
 
-_MAX_LISTED = 1000
+FILE_IS_MISSING = "the image file is missing"
+"""How the lines of `ParticleTable.skipped` end."""
+
+_MAX_LISTED = 10
+
+logger = logging.getLogger(__name__)
 
 
 def read_headers(table: ParticleTable, settings: ConversionSettings) -> tuple[ParticleTable, tuple[ImageFile | None, ...], str]:
@@ -25,7 +32,8 @@ def read_headers(table: ParticleTable, settings: ConversionSettings) -> tuple[Pa
         SHA-256 of all particles that have an image file and of the paths of their files, those beyond `n_stacks_max` included.
 
     Raises:
-        InputError: a file is no MRC file, or files are missing and the settings do not allow that.
+        InputError: a file is no MRC file.
+        MissingFileError: files are missing, and the settings do not allow that or nothing is left.
     """
     if settings.on_missing == "skip":
         headers = dict(enumerate(scan_headers(table.files)))
@@ -58,7 +66,7 @@ def _missing(table: ParticleTable, headers: dict[int, ImageFile | None]) -> list
 
 
 def _check_none_missing(table: ParticleTable, headers: dict[int, ImageFile | None]) -> None:
-    """Refuse particles whose image file cannot be found; all such files are listed.
+    """Refuse particles whose image file cannot be found.
 
     Args:
         headers: by position in `table.files`; None where there is no such file.
@@ -66,14 +74,19 @@ def _check_none_missing(table: ParticleTable, headers: dict[int, ImageFile | Non
     missing = _missing(table, headers)
     if not missing:
         return
+    paths = _log_missing(table, missing)
     first = int(np.flatnonzero(table["file"] == missing[0])[0])
-    names = "".join(f"\n  {table.files[position]}" for position in missing[:_MAX_LISTED])
-    more = f"\n  and {len(missing) - _MAX_LISTED:,} more" if len(missing) > _MAX_LISTED else ""
-    raise MissingFileError(
-        f"{table_names(table)}: {len(missing):,} image file{'s' if len(missing) > 1 else ''} named there cannot be found (first for "
-        f"particle {int(table['row'][first]) + 1}). Give the folder that holds the images, run from the directory where the "
-        f"recorded paths start, or leave such particles out with on_missing='skip' (--on-missing skip).{names}{more}"
-    )
+    kinds = {table.sources[position].kind for position in np.unique(table["source"][np.isin(table["file"], missing)]).tolist()}
+    if kinds == {"paired"}:
+        what = f"{plural(len(missing), 'image file')} of the pairs cannot be found. Check the paths in particle_file_list (--mrc)"
+    else:
+        what = (
+            f"{table_names(table)}: {plural(len(missing), 'image file')} named there cannot be found (first for particle "
+            f"{int(table['row'][first]) + 1}). Give the folder that holds the images, or the one in which the recorded paths start"
+        )
+    names = "".join(f"\n  {path}" for path in paths[:_MAX_LISTED])
+    more = f"\n  and {len(paths) - _MAX_LISTED:,} more: --debug and --json list all" if len(paths) > _MAX_LISTED else ""
+    raise MissingFileError(f"{what}, or leave such particles out with on_missing='skip' (--on-missing skip).{names}{more}", paths)
 
 
 def _without_missing(table: ParticleTable, headers: dict[int, ImageFile | None]) -> ParticleTable:
@@ -81,9 +94,23 @@ def _without_missing(table: ParticleTable, headers: dict[int, ImageFile | None])
     missing = _missing(table, headers)
     if not missing:
         return table
+    paths = _log_missing(table, missing)
     without_file = np.isin(table["file"], missing)
     if without_file.all():
-        raise MissingFileError(f"{table_names(table)}: none of the {len(missing):,} image files named there can be found.")
-    skipped = tuple(f"{table.where(int(row))}: the image file is missing" for row in np.flatnonzero(without_file))
-    line = f"{int(without_file.sum()):,} of {len(table):,} particles are left out: {len(missing):,} image files are missing."
+        what = "the image file" if len(missing) == 1 else f"none of the {len(missing):,} image files"
+        found = "cannot be found" if len(missing) == 1 else "can be found"
+        raise MissingFileError(f"{table_names(table)}: {what} named there {found}: {first_few(paths, _MAX_LISTED)}.", paths)
+    skipped = tuple(f"{table.where(int(row))}: {FILE_IS_MISSING}" for row in np.flatnonzero(without_file))
+    line = (
+        f"{int(without_file.sum()):,} of {len(table):,} particles are left out: {plural(len(missing), 'image file')} "
+        f"{'is' if len(missing) == 1 else 'are'} missing ({first_few(paths, _MAX_LISTED)})."
+    )
     return replace(table, rows=table.rows[~without_file], skipped=(*table.skipped, *skipped), warnings=(*table.warnings, line))
+
+
+def _log_missing(table: ParticleTable, missing: list[int]) -> list[str]:
+    """The paths of these files, all of which go into the log."""
+    paths = [table.files[position] for position in missing]
+    for path in paths:
+        logger.debug("Missing: %s", path)
+    return paths

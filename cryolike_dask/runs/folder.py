@@ -6,7 +6,6 @@ a worker that the run has lost sight of cannot write into a later one.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -14,11 +13,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cryolike_dask.errors import OutputError, OutputExistsError, RunStoppedError
 from cryolike_dask.planning.input_files import changed_inputs
 from cryolike_dask.planning.plan import Plan
+from cryolike_dask.runs.differences import differences
 from cryolike_dask.runs.lock import HEARTBEAT_SECONDS, acquire_lock, check_lock, exclusive_access, exclusive_changes, heartbeat
 from cryolike_dask.runs.manifest import MANIFEST, read_manifest, recorded_inputs
 from cryolike_dask.settings import ZARR_NAME
@@ -248,9 +247,9 @@ def _check_same_run(folder: Path, plan: Plan) -> None:
             f"{folder} holds stacks without a manifest.json, so nothing tells how they were made, and they cannot be continued. Choose "
             "another folder, or replace them (overwrite=True, --overwrite)."
         )
-    differences = _differences(manifest.get("identity", {}), plan.identity) + changed_inputs(recorded_inputs(manifest), plan)
-    if differences:
-        lines = "".join(f"\n  {line}" for line in differences)
+    changes = differences(manifest, plan) + changed_inputs(recorded_inputs(manifest), plan)
+    if changes:
+        lines = "".join(f"\n  {line}" for line in changes)
         raise OutputExistsError(
             f"{folder} holds a conversion with other inputs or settings, which cannot be continued with these:{lines}\nUse the same "
             "ones, choose another folder, or replace it (overwrite=True, --overwrite)."
@@ -261,16 +260,3 @@ def _check_same_run(folder: Path, plan: Plan) -> None:
             f"{folder} holds {counters[-1] + 1:,} stacks of this conversion already, and n_stacks_max={plan.settings.n_stacks_max} asks "
             "for fewer. Ask for more (n_stacks_max, --n-stacks-max), choose another folder, or replace them (overwrite=True, --overwrite)."
         )
-
-
-def _differences(old: Any, new: Any, name: str = "") -> list[str]:
-    # Through JSON, as the old one came: tuples are lists there.
-    new = json.loads(json.dumps(new))
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(set(old) | set(new))
-        return [line for key in keys for line in _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)]
-    if old == new:
-        return []
-    if name == "particles":
-        return ["the particles in the table have changed"]
-    return [f"{name}: {old!r} there, {new!r} now"]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+WRITTEN_AS_ZEROS = "written as zeros"
+"""How a warning about a bad image ends."""
+
 
 @dataclass(frozen=True)
 class StackReceipt:
@@ -33,3 +36,9 @@ class StackReceipt:
     warnings: tuple[str, ...] = ()
     kept: bool = False
     attempt: str = ""
+
+    @property
+    def zeroed(self) -> tuple[str, ...]:
+        """What is wrong with each image that was written as zeros, and where it is in the inputs."""
+        ending = f": {WRITTEN_AS_ZEROS}"
+        return tuple(line.removesuffix(ending) for line in self.warnings if line.endswith(ending))

@@ -34,7 +34,7 @@ from cryolike_dask.stacks.files import (
 )
 from cryolike_dask.stacks.metadata import stack_metadata
 from cryolike_dask.stacks.object_store import open_object_store
-from cryolike_dask.stacks.receipt import StackReceipt
+from cryolike_dask.stacks.receipt import WRITTEN_AS_ZEROS, StackReceipt
 from cryolike_dask.stacks.tensor_file import InPlaceWriter, TensorFileWriter, checksum_of_data, read_layout
 from cryolike_dask.stacks.zarr_shard import ShardWriter, shard_bytes
 from cryolike_dask.stacks.zarr_store import has_shard, shard_name
@@ -175,7 +175,7 @@ def _receipt_of_attempt(stack: StackPlan, paths: StackPaths, attempt: str) -> St
 
 def _receipt_from_metadata(stack: StackPlan, metadata: dict[str, np.ndarray], n_bytes: int, attempt: str) -> StackReceipt:
     crcs = int(metadata["fourier_crc32"]), int(metadata["phys_crc32"])
-    warnings = tuple(f"{stack.where(i)} is bad: written as zeros" for i in metadata["zeroed"].tolist())
+    warnings = tuple(f"{stack.where(i)} is bad: {WRITTEN_AS_ZEROS}" for i in metadata["zeroed"].tolist())
     return StackReceipt(stack.counter, len(stack), n_bytes, *crcs, warnings=warnings, kept=True, attempt=attempt)
 
 

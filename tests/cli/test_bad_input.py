@@ -118,6 +118,9 @@ def test_debug_shows_where_an_error_was_raised(particles: DemoData, convert_star
     ("arguments", "told"),
     [
         (["--batch-size", "0"], "batch_size is 0"),
+        (["--batch-size", str(10**19)], "batch_size is 10000000000000000000"),
+        (["--n-stacks-max", str(10**19)], "n_stacks_max is 10000000000000000000"),
+        (["--downsample-factor", str(10**19)], "downsample_factor is 10000000000000000000"),
         (["--n-stacks-max", "1.5"], "--n-stacks-max"),
         (["--downsample-factor", "2.5"], "--downsample-factor"),
         (["--pixel-size", "nan"], "pixel_size is nan"),

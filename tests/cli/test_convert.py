@@ -124,6 +124,28 @@ def test_missing_files_can_be_left_out(convert_star: Cli, particles: DemoData) -
     assert len(report["skipped"]) == 12 - kept
 
 
+def test_missing_files_are_listed_for_programs(convert_star: Cli, particles: DemoData) -> None:
+    path = particles.folder_mrc / "particles_02.mrcs"
+    path.unlink()
+    result = convert_star("--json")
+    assert result.exit_code == 2
+    told = json.loads(result.stdout)
+    assert told["missing"] == [str(path)]
+    assert "1 image file named there cannot be found" in told["error"]
+    assert told["error"].splitlines()[0] in result.stderr
+    assert f"Missing: {path}" not in result.stderr
+
+
+def test_images_written_as_zeros_are_told_on_the_terminal(convert_star: Cli, particles: DemoData) -> None:
+    path = particles.folder_mrc / "particles_01.mrcs"
+    with mrcfile.open(path, "r+") as mrc:
+        mrc.data[2] = 7.0
+    result = convert_star("--on-bad-image", "zero", "--quiet")
+    assert result.exit_code == 0
+    assert "Warning: 1 image was written as zeros:" in result.stderr
+    assert f"of {path}) is constant" in result.stderr
+
+
 def test_two_worker_processes_give_the_same_stacks(convert_star: Cli, tmp_path: Path) -> None:
     assert convert_star("--batch-size", "5", "--no-plots").exit_code == 0
     alone = [path.read_bytes() for path in sorted((tmp_path / "out" / "fft").glob("*.pt"))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,50 @@ def test_resuming_refuses_other_particles(tmp_path: Path) -> None:
     write_star(particles.star, list(reversed(particles.listed)), "mrc/")
     with pytest.raises(OutputError, match="the particles in the table have changed"):
         convert(particles, batch_size=4, skip_exist=True)
+
+
+def test_resuming_in_another_order_speaks_of_the_order_alone(tmp_path: Path) -> None:
+    particles = write_particle_set(tmp_path, ABC, shuffle=True)
+    convert(particles, batch_size=4)
+    with pytest.raises(OutputError) as caught:
+        convert(particles, batch_size=4, order="file", skip_exist=True)
+    assert "settings.order: 'metadata' there, 'file' now" in str(caught.value)
+    assert "the particles in the table" not in str(caught.value)
+
+
+def test_resuming_after_a_missing_file_came_back_or_went_says_that(tmp_path: Path) -> None:
+    particles = write_particle_set(tmp_path, ABC)
+    path = particles.mrc / "B.mrcs"
+    content = path.read_bytes()
+    path.unlink()
+    convert(particles, on_missing="skip")
+    convert(particles, on_missing="skip", skip_exist=True)
+    path.write_bytes(content)
+    for on_missing in ("skip", "raise"):
+        with pytest.raises(OutputError) as caught:
+            convert(particles, on_missing=on_missing, skip_exist=True)
+        assert "2 particles left out there, as the image file was missing, can be read now (first: " in str(caught.value)
+        assert f"particle 8 (image 1 of {path})" in str(caught.value)
+        assert "the particles in the table" not in str(caught.value)
+    convert(particles, out="whole")
+    path.unlink()
+    with pytest.raises(OutputError) as caught:
+        convert(particles, out="whole", on_missing="skip", skip_exist=True)
+    assert "2 particles converted there cannot be read now: the image file is missing (first: " in str(caught.value)
+    assert "the particles in the table" not in str(caught.value)
+
+
+def test_resuming_output_of_another_version_says_that(tmp_path: Path) -> None:
+    particles = write_particle_set(tmp_path, ABC)
+    convert(particles)
+    manifest = tmp_path / "out" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["identity"] |= {"format": 1, "particles": "0"}
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(OutputError) as caught:
+        convert(particles, skip_exist=True)
+    assert "a version of cryolike-dask whose output is of another form" in str(caught.value)
+    assert "the particles in the table" not in str(caught.value)
 
 
 def test_overwriting_leaves_nothing_stale(tmp_path: Path) -> None:

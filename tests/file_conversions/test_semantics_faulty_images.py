@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cryolike_dask import (
+    Conversion,
     ConversionError,
     convert_particle_stacks_from_indexed_star_file,
+    particles_from_paired_star_and_mrc_files,
     verify_output,
 )
+from cryolike_dask.errors import MissingFileError
 from tests.support.conversions import convert, files_of, refused
 from tests.support.independent_reader import read_stacks
 from tests.support.particle_sets import (
@@ -25,6 +29,7 @@ from tests.support.particle_sets import (
     traced,
     write_particle_set,
 )
+from tests.support.star_files import SINGLE, loop, text, without_column, write
 
 
 def test_missing_files_are_all_listed(tmp_path: Path) -> None:
@@ -51,6 +56,41 @@ def test_missing_files_are_skipped_and_reported_on_request(tmp_path: Path) -> No
     for name in ABC:
         (particles.mrc / name).unlink(missing_ok=True)
     refused(particles, "none of the 3 image files", on_missing="skip")
+
+
+def test_of_many_missing_files_ten_are_shown_and_all_are_there_for_programs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    counts = {f"{number:02d}.mrcs": 2 for number in range(14)}
+    particles = write_particle_set(tmp_path, counts)
+    gone = [particles.mrc / name for name in counts if name not in ("03.mrcs", "07.mrcs")]
+    for path in gone:
+        path.unlink()
+    with caplog.at_level(logging.DEBUG, "cryolike_dask"), pytest.raises(MissingFileError) as caught:
+        convert(particles)
+    message = str(caught.value)
+    assert "12 image files named there cannot be found (first for particle 1)" in message
+    assert message.endswith("\n  and 2 more: --debug and --json list all")
+    assert message.splitlines()[1:-1] == [f"  {path}" for path in gone[:10]]
+    assert caught.value.missing == tuple(map(str, gone))
+    assert all(f"Missing: {path}" in caplog.text for path in gone)
+    report = convert_particle_stacks_from_indexed_star_file(
+        params(), particles.star, particles.mrc, folder_output=tmp_path / "out", on_missing="skip", **NO_PLOTS
+    )
+    (line,) = (line for line in report.warnings if "left out" in line)
+    assert line.startswith("24 of 28 particles are left out: 12 image files are missing (")
+    assert line.count(".mrcs") == 10
+    assert line.endswith("and 2 more).")
+
+
+def test_a_missing_file_of_a_pair_comes_with_advice_for_pairs(tmp_path: Path) -> None:
+    star = write(tmp_path, text(loop("", without_column(SINGLE, "rlnImageName"))))
+    particles = particles_from_paired_star_and_mrc_files([tmp_path / "gone.mrcs"], [star])
+    with pytest.raises(MissingFileError) as caught:
+        Conversion(particles, params())
+    assert "1 image file of the pairs cannot be found. Check the paths in particle_file_list (--mrc)" in str(caught.value)
+    assert "Give the folder" not in str(caught.value)
+    assert caught.value.missing == (str(tmp_path / "gone.mrcs"),)
 
 
 @pytest.mark.parametrize("value", [3.5, np.nan, np.inf], ids=["constant", "nan", "infinite"])
@@ -91,6 +131,20 @@ def test_bad_image_becomes_zeros_and_is_reported_on_request(tmp_path: Path, valu
     assert stack.metadata["zeroed"].tolist() == [4]
     assert line in json.loads((tmp_path / "out" / "manifest.json").read_text())["warnings"]
     assert verify_output(tmp_path / "out", deep=True) == []
+
+
+def test_images_that_became_zeros_are_counted_and_named_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    particles = write_particle_set(tmp_path, {"a.mrcs": 30})
+    path = particles.mrc / "a.mrcs"
+    n_zeros = 4 * BOX * BOX * 13
+    path.write_bytes(path.read_bytes()[:1024] + bytes(n_zeros) + path.read_bytes()[1024 + n_zeros :])
+    with caplog.at_level(logging.WARNING, "cryolike_dask"):
+        convert(particles, on_bad_image="zero", batch_size=4)
+    (told,) = (record.getMessage() for record in caplog.records if "zeros" in record.getMessage())
+    first, *lines = told.splitlines()
+    assert first == "13 images were written as zeros:"
+    assert lines[:10] == [f"  {particles.star}, particle {n} (image {n} of {path}) is constant" for n in range(1, 11)]
+    assert lines[10:] == ["  and 3 more: manifest.json lists all"]
 
 
 def test_a_resumed_run_tells_of_the_zeros_that_it_kept(tmp_path: Path) -> None:

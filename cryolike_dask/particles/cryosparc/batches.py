@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryolike_dask.errors import InputError, MissingFileError
+from cryolike_dask.formatting import first_few
 from cryolike_dask.mrc.reader import ImageFile, scan_headers
 
 _KINDS = {"restack": "restacked", "downsample": "downsample"}  # folder, and how its files end; the first one with files is used
@@ -67,11 +67,6 @@ def batch_number(path: str, batches: Batches) -> int:
     return _number(batches.pattern, name) if same_folder and same_job else -1
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
 def _read_batches(folder: str, pattern: re.Pattern[str], names: list[str]) -> Batches:
     by_number: dict[int, str] = {}
     for name in sorted(names):
@@ -91,7 +86,7 @@ def _read_batches(folder: str, pattern: re.Pattern[str], names: list[str]) -> Ba
     gone = [path for path, file in zip(paths, files, strict=True) if file is None]
     if gone:
         raise MissingFileError(
-            f"Image files cannot be opened: {listed(gone)}. Check that the links in the job directory lead to files."
+            f"Image files cannot be opened: {first_few(gone, 5)}. Check that the links in the job directory lead to files.", gone
         )
     beyond = tuple(by_number[number] for number in sorted(by_number) if number >= n_files)
     return Batches(folder, pattern, tuple(file for file in files if file is not None), beyond)

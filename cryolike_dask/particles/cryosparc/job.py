@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, MissingFileError
-from cryolike_dask.formatting import plural
+from cryolike_dask.formatting import first_few, plural
 from cryolike_dask.options import described_by
-from cryolike_dask.particles.cryosparc.batches import Batches, batch_number, find_batches, listed
+from cryolike_dask.particles.cryosparc.batches import Batches, batch_number, find_batches
 from cryolike_dask.particles.cryosparc.columns import (
     BLOB,
     BLOB_REQUIRED,
@@ -101,7 +101,7 @@ def particles_from_cryosparc_job(
     if batches.beyond_gap:
         warnings.append(
             f"{batches.folder} has no {batches.missing}: reading stops there. Not read: {plural(len(batches.beyond_gap), 'later file')} "
-            f"({listed(batches.beyond_gap)})."
+            f"({first_few(batches.beyond_gap, 5)})."
         )
     if len(rows) < len(table):
         n_unused = len(table) - len(rows)
@@ -119,7 +119,7 @@ def _job_directory(folder: str | os.PathLike[str], job_number: int) -> str:
     directory = parent / f"J{job_number}"
     if not directory.is_dir():
         others = sorted(path.name for path in parent.glob("J*") if path.is_dir()) if parent.is_dir() else []
-        there = f"there are {listed(others)}" if others else "there is no job directory at all"
+        there = f"there are {first_few(others, 5)}" if others else "there is no job directory at all"
         raise MissingFileError(
             f"The job directory {directory} does not exist; in {parent} {there}. Check folder_cryosparc and job_number."
         )
@@ -135,7 +135,11 @@ def _table_path(directory: str, job_number: int) -> str:
     if len(found) == 1:
         return found[0]
     others = [os.path.basename(other) for other in sibling_tables(path)]
-    hint = f" Of the tables there ({listed(others)}), one with blob/path can be converted as an indexed .cs file." if others else ""
+    hint = (
+        f" Of the tables there ({first_few(others, 5)}), one with blob/path can be converted as an indexed .cs file."
+        if others
+        else ""
+    )
     raise MissingFileError(f"The job directory has no table {path}. Copy it there from the CryoSPARC project.{hint}")
 
 

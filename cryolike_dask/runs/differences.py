@@ -1,0 +1,64 @@
+"""Why a folder's conversion cannot be continued with a plan: what differs between them, for a person to read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cryolike_dask.formatting import plural
+from cryolike_dask.planning.headers import FILE_IS_MISSING
+from cryolike_dask.planning.plan import Plan
+
+_REORDERING = {"format", "settings.order", "settings.never_combine_input_files"}
+"""Where one of these differs, the particles' digest differs too, whatever the particles are."""
+
+
+def differences(manifest: Mapping[str, Any], plan: Plan) -> list[str]:
+    """One line for each part of the identity of a recorded run that the plan has another value of.
+
+    Args:
+        manifest: of the folder.
+        plan: of the run that is to continue it.
+    """
+    # Through JSON, as the recorded one came: tuples are lists there.
+    changed = _compare(manifest.get("identity", {}), json.loads(json.dumps(plan.identity)))
+    if "particles" in changed:
+        about_files = _missing_files(manifest.get("skipped", []), plan.table.skipped)
+        if about_files or _REORDERING & set(changed):
+            del changed["particles"]
+        return [*changed.values(), *about_files]
+    return list(changed.values())
+
+
+def _compare(old: Any, new: Any, name: str = "") -> dict[str, str]:
+    """A line for each name whose values differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        lines: dict[str, str] = {}
+        for key in sorted(set(old) | set(new)):
+            lines |= _compare(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+        return lines
+    if old == new:
+        return {}
+    if name == "particles":
+        return {name: "the particles in the table have changed"}
+    if name == "format":
+        return {name: "it was made by a version of cryolike-dask whose output is of another form"}
+    return {name: f"{name}: {old!r} there, {new!r} now"}
+
+
+def _missing_files(skipped_then: list[str], skipped_now: tuple[str, ...]) -> list[str]:
+    """What to say of particles that were left out for want of their image file and are not any more, or the other way round."""
+    then, now = ([line for line in skipped if line.endswith(FILE_IS_MISSING)] for skipped in (skipped_then, skipped_now))
+    found = [line.removesuffix(f": {FILE_IS_MISSING}") for line in then if line not in set(now)]
+    lost = [line.removesuffix(f": {FILE_IS_MISSING}") for line in now if line not in set(then)]
+    lines = []
+    if found:
+        lines.append(
+            f"{plural(len(found), 'particle')} left out there, as the image file was missing, can be read now (first: {found[0]})"
+        )
+    if lost:
+        lines.append(
+            f"{plural(len(lost), 'particle')} converted there cannot be read now: the image file is missing (first: {lost[0]})"
+        )
+    return lines
