@@ -57,6 +57,11 @@ def first_few(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + more
 
 
+def is_or_are(n: int) -> str:
+    """The verb after '1 image' or '2 images'."""
+    return "is" if n == 1 else "are"
+
+
 def format_file_state(n_bytes: int, mtime_ns: int) -> str:
     """State of a file: '1,024 bytes of 2026-01-31 12:00:00.000000000'."""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(mtime_ns // 10**9))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from cryolike_dask.errors import ConversionError, CryolikeError
 from cryolike_dask.execution.executors.interface import Executor, TaskResult
 from cryolike_dask.execution.tasks import convert_stack_task, plot_stack_task, publish_stacks_task
+from cryolike_dask.formatting import is_or_are, plural
 from cryolike_dask.stacks.receipt import StackReceipt
 
 logger = logging.getLogger(__name__)
@@ -144,8 +145,9 @@ def raise_failures(outcome: Outcome, n_left: int) -> None:
         return
     unexpected = next((error for error in outcome.failures.values() if not isinstance(error, CryolikeError)), None)
     lines = "".join(f"\n  stack {counter:06d}: {error}" for counter, error in sorted(outcome.failures.items()))
-    waiting = f" {len(outcome.staged)} later stacks are complete and wait for them." if outcome.staged else ""
+    n_staged = len(outcome.staged)
+    waiting = f" {plural(n_staged, 'later stack')} {is_or_are(n_staged)} complete but not visible before them." if n_staged else ""
     raise ConversionError(
-        f"{len(outcome.failures)} stack{'s' if len(outcome.failures) > 1 else ''} could not be made; {n_left} are not visible yet."
+        f"{plural(len(outcome.failures), 'stack')} could not be made; {n_left} {is_or_are(n_left)} not visible yet."
         f"{waiting} Mend the cause, then run again with skip_exist=True (--skip-exist) to go on from here.{lines}"
     ) from unexpected

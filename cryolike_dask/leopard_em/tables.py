@@ -17,6 +17,7 @@ import pandas as pd
 
 from cryolike_dask.errors import InputError, MissingFileError, OutputError
 from cryolike_dask.file_kind import foreign_content, utf16_advice
+from cryolike_dask.formatting import plural
 from cryolike_dask.leopard_em.columns import COLUMNS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 
 # Beyond this a whole number in float64 is no longer exact, nor a position in any micrograph.
@@ -214,7 +215,7 @@ def _is_index_column(name: Hashable) -> bool:
 
 def and_more_rows(bad: npt.NDArray[np.int64]) -> str:
     """' (and 3 more rows)' where more than the one row that a message names are bad."""
-    return "" if len(bad) == 1 else f" (and {len(bad) - 1} more rows)"
+    return "" if len(bad) == 1 else f" (and {plural(len(bad) - 1, 'more row')})"
 
 
 def _read_header_line(file: Path) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.file_kind import foreign_content
-from cryolike_dask.formatting import format_file_state
+from cryolike_dask.formatting import format_file_state, plural
 from cryolike_dask.mrc.compressed import detect_compression, read_first_bytes
 
 HEADER_BYTES = 1024
@@ -173,7 +173,7 @@ def _parse(path: str, start: bytes, compression: str, found: os.stat_result) -> 
 
 
 def _check_size(file: ImageFile) -> None:
-    announced = f"{file.n_images} images of {file.n_rows} x {file.n_columns} ({file.dtype})"
+    announced = f"{plural(file.n_images, 'image')} of {file.n_rows} x {file.n_columns} ({file.dtype})"
     end = file.data_offset + file.n_images * file.image_bytes
     if file.size < end:
         complete = max(0, (file.size - file.data_offset) // file.image_bytes)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.formatting import plural
 from cryolike_dask.mrc.compressed import ENDS_EARLY, CompressedBytes
 from cryolike_dask.mrc.header import ImageFile, open_regular_file, read_header, scan_headers
 
@@ -104,7 +105,7 @@ class ImageFileReader:
         if indexes[0] < 0 or indexes[-1] >= self.file.n_images:
             wrong = int(indexes[0] if indexes[0] < 0 else indexes[-1])
             raise InputError(
-                f"Image {wrong} (counted from 0) of {self.file.path} does not exist: it has {self.file.n_images} images."
+                f"Image {wrong} (counted from 0) of {self.file.path} does not exist: it has {plural(self.file.n_images, 'image')}."
             )
         starts = [0, *(np.flatnonzero(steps != 1) + 1).tolist()]
         return list(zip(starts, [*starts[1:], len(indexes)], strict=True))

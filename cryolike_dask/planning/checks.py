@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.formatting import first_few, plural
+from cryolike_dask.formatting import first_few, is_or_are, plural
 from cryolike_dask.mrc.boxes import boxes_outside, boxes_over_edge
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable
@@ -43,10 +43,11 @@ def check_indexes(table: ParticleTable, files: Sequence[ImageFile | None]) -> No
     wrong = is_whole_image & ((table["index"] < 0) | (table["index"] >= n_images))
     if wrong.any():
         row = int(np.argmax(wrong))
-        more = f" {int(wrong.sum()) - 1:,} more particles are out of range." if wrong.sum() > 1 else ""
+        n_more = int(wrong.sum()) - 1
+        more = f" {plural(n_more, 'more particle')} {is_or_are(n_more)} out of range." if n_more else ""
         raise InputError(
-            f"{table.where(row)}: the file holds {n_images[row]:,} images. The table and the image file do not belong together, or "
-            f"the file is incomplete.{more}"
+            f"{table.where(row)}: the file holds {plural(int(n_images[row]), 'image')}. The table and the image file do not belong "
+            f"together, or the file is incomplete.{more}"
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from cryolike_dask.errors import MissingFileError
-from cryolike_dask.formatting import first_few, plural
+from cryolike_dask.formatting import first_few, is_or_are, plural
 from cryolike_dask.mrc.header import ImageFile, scan_headers
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.planning.checks import table_names
@@ -103,7 +103,7 @@ def _without_missing(table: ParticleTable, headers: dict[int, ImageFile | None])
     skipped = tuple(f"{table.where(int(row))}: {FILE_IS_MISSING}" for row in np.flatnonzero(without_file))
     line = (
         f"{int(without_file.sum()):,} of {len(table):,} particles are left out: {plural(len(missing), 'image file')} "
-        f"{'is' if len(missing) == 1 else 'are'} missing ({first_few(paths, _MAX_LISTED)})."
+        f"{is_or_are(len(missing))} missing ({first_few(paths, _MAX_LISTED)})."
     )
     return replace(table, rows=table.rows[~without_file], skipped=(*table.skipped, *skipped), warnings=(*table.warnings, line))
 

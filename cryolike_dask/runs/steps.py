@@ -12,7 +12,7 @@ from types import TracebackType
 import numpy as np
 
 from cryolike_dask.errors import CryolikeError, InputError
-from cryolike_dask.formatting import plural
+from cryolike_dask.formatting import is_or_are, plural
 from cryolike_dask.particles.star.export import write_particles_star
 from cryolike_dask.planning.input_files import hash_inputs, list_inputs
 from cryolike_dask.planning.plan import Plan
@@ -177,7 +177,7 @@ def _find_published(folder: Path, plan: Plan) -> dict[int, StackReceipt]:
     for counter in reversed([c for c in published_counters(folder) if c >= len(kept)]):
         unpublish(StackPaths(folder, counter).data(plan.settings))
     if kept:
-        logger.info("%s of an interrupted run are complete and kept.", plural(len(kept), "stack"))
+        logger.info("%s of an interrupted run %s complete and kept.", plural(len(kept), "stack"), is_or_are(len(kept)))
     return kept
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from cryolike_dask.errors import CryolikeError, InputError
+from cryolike_dask.formatting import is_or_are, plural
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.runs.deep_check import differences_from_source
 from cryolike_dask.runs.manifest import MANIFEST, read_manifest
@@ -85,7 +86,7 @@ def _run_problems(root: Path, manifest: dict[str, Any] | None, counters: list[in
     wanted = list(range(int(manifest.get("n_stacks", 0))))
     missing = sorted(set(wanted) - set(counters))
     if missing:
-        yield f"{len(missing)} stacks are missing, the first is {missing[0]:06d}"
+        yield f"{plural(len(missing), 'stack')} {is_or_are(len(missing))} missing, the first is {missing[0]:06d}"
     for counter in sorted(set(counters) - set(wanted)):
         yield f"stack {counter:06d} does not belong to this run"
     for subfolder, kind in (("fft", "fourier"), ("phys", "phys")):
@@ -106,7 +107,7 @@ def _stack_problems(
         if manifest is not None and str(metadata["fingerprint"]) != manifest.get("fingerprint"):
             yield f"{name} was made by another run"
         if recorded is not None and recorded["n_images"] != n:
-            yield f"{name} holds {n} images, the manifest says {recorded['n_images']}"
+            yield f"{name} holds {plural(n, 'image')}, the manifest says {recorded['n_images']}"
         yield from _column_problems(name, metadata, n)
         tensors = [(paths.fourier, "fourier_crc32", (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)]
         if int(metadata["phys_crc32"]) >= 0:

@@ -112,7 +112,7 @@ def test_a_missing_stack_and_one_too_many_are_found(out: Path) -> None:
     shutil.copy(out / METADATA, out / "fft" / "particles_fourier_stack_000007.npz")
     (out / METADATA).unlink()
     problems = "\n".join(verify_output(out))
-    assert "1 stacks are missing, the first is 000001" in problems
+    assert "1 stack is missing, the first is 000001" in problems
     assert "stack 000007 does not belong to this run" in problems
     assert f"{out / FOURIER} belongs to no complete stack" in problems
 

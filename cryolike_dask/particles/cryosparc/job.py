@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, MissingFileError
-from cryolike_dask.formatting import first_few, plural
+from cryolike_dask.formatting import first_few, is_or_are, plural
 from cryolike_dask.options import described_by
 from cryolike_dask.particles.cryosparc.batches import Batches, batch_number, find_batches
 from cryolike_dask.particles.cryosparc.columns import (
@@ -107,7 +107,7 @@ def particles_from_cryosparc_job(
         n_unused = len(table) - len(rows)
         held = f"the {plural(len(batches.files), 'file')} in {batches.folder} hold{'s' if len(batches.files) == 1 else ''} "
         reason = f"n_images_max is {n_images_max}" if len(rows) == n_images_max else f"{held}{plural(batches.n_images, 'image')}"
-        warnings.append(f"{n_unused} of the {len(table)} rows of {table.path} {'is' if n_unused == 1 else 'are'} unused: {reason}.")
+        warnings.append(f"{n_unused} of the {len(table)} rows of {table.path} {is_or_are(n_unused)} unused: {reason}.")
     files = tuple(file.path for file in batches.files)
     return ParticleTable(rows, files, (Source("cryosparc-job", table.path, notes=notes),), groups, tuple(warnings))
 
@@ -149,8 +149,9 @@ def _refuse_undescribed(table: CsTable, batches: Batches) -> None:
     if n_images > n_rows:
         count = ", ".join(f"{os.path.basename(file.path)}: {file.n_images}" for file in batches.files[:10])
         more = ", ..." if len(batches.files) > 10 else ""
+        files = plural(len(batches.files), "file")
         raise InputError(
-            f"{table.path} describes {n_rows} images, and the {len(batches.files)} files in {batches.folder} hold {n_images} "
+            f"{table.path} describes {plural(n_rows, 'image')}, and the {files} in {batches.folder} hold {n_images:,} "
             f"({count}{more}): which row belongs to which image is not certain. Copy the table of these files."
         )
 
@@ -194,7 +195,9 @@ def _refuse_ambiguous(
     beyond = np.flatnonzero(index >= np.diff(first)[file])
     if len(beyond):
         header, wrong = batches.files[file[beyond[0]]], int(index[beyond[0]])
-        raise InputError(f"{other.path} names image {wrong} (counted from 0) of {header.path}, which has {header.n_images} images.")
+        raise InputError(
+            f"{other.path} names image {wrong} (counted from 0) of {header.path}, which has {plural(header.n_images, 'image')}."
+        )
     times = np.bincount(first[file] + index, minlength=batches.n_images)
     wrong_image = np.flatnonzero(times != 1)
     if len(wrong_image):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.file_kind import cryosparc_group, foreign_content
+from cryolike_dask.formatting import plural
 from cryolike_dask.particles.cryosparc.csdat import MAGIC as CSDAT_MAGIC
 from cryolike_dask.particles.cryosparc.csdat import read_csdat
 
@@ -74,7 +75,7 @@ class CsTable:
 
     def where_all(self, name: str, rows: npt.NDArray[np.intp]) -> str:
         """The same for values in several rows, of which the first is named."""
-        more = f" (and {len(rows) - 1:,} more particles)" if len(rows) > 1 else ""
+        more = f" (and {plural(len(rows) - 1, 'more particle')})" if len(rows) > 1 else ""
         return f"{self.where(int(rows[0]), name)}{more}"
 
 

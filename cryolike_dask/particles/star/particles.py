@@ -81,7 +81,7 @@ def particles_from_paired_star_and_mrc_files(
             raise InputError(f"{name} is empty: give at least one MRC file and its STAR file.")
     if len(particle_file_list) != len(star_file_list):
         raise InputError(
-            f"particle_file_list has {len(particle_file_list)} files and star_file_list has {len(star_file_list)}: each MRC file "
+            f"particle_file_list has {plural(len(particle_file_list), 'file')} and star_file_list has {len(star_file_list)}: each MRC file "
             "needs its own STAR file, in the same order."
         )
     unused: dict[str, str] = {}
@@ -128,8 +128,8 @@ def _pair(
     n_rows = len(particles)
     if mrc_file.exists() and (n_images := read_header(mrc_file).n_images) != n_rows:
         raise InputError(
-            f"{star_file} has {n_rows:,} rows and {mrc_file} has {n_images:,} images, but row i must describe image i. Check that "
-            "the two lists are in the same order and that both files are complete."
+            f"{star_file} has {plural(n_rows, 'row')} and {mrc_file} has {plural(n_images, 'image')}, but row i must describe image "
+            "i. Check that the two lists are in the same order and that both files are complete."
         )
     description.rows["index"] = np.arange(n_rows)
     return ParticleTable(

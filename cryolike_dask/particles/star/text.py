@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.file_kind import cryosparc_group, foreign_content, utf16_advice
+from cryolike_dask.formatting import plural
 
 _STEP = 1 << 24  # bytes looked at in one go: bounds the temporary arrays
 _SPACE, _TAB, _NEWLINE, _DELETE = b" \t\n\x7f"
@@ -170,7 +171,7 @@ class StarText:
         wrong = np.flatnonzero(self._tokens[rows] != len(columns))
         if len(wrong):
             i, row = int(rows[wrong[0]]), int(wrong[0]) + 1
-            more = f" ({len(wrong) - 1} more such rows follow)" if len(wrong) > 1 else ""
+            more = f" (as has {plural(len(wrong) - 1, 'more row')})" if len(wrong) > 1 else ""
             self._refuse(
                 i,
                 f"(row {row} of 'data_{name}') has {self._tokens[i]} values where {len(columns)} columns are named{more}. The row "
