@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ from cryolike_dask.options import described_by
 from cryolike_dask.particles.image_paths import resolve_image_paths
 from cryolike_dask.particles.inputs import LeopardEMInput
 from cryolike_dask.particles.table import ParticleTable, Source, new_rows
-
-logger = logging.getLogger(__name__)
 
 _REQUIRED = (
     "pos_x",
@@ -180,8 +177,6 @@ def _particles(
 
     groups = _number_optics_groups(rows)
     notes += _differing_pixel_sizes(table, rows) + _unused_aberrations(table)
-    for note in notes:
-        logger.warning(note)
     source = Source("leopard-em", table.path, boxes=cut, notes=found)
     return ParticleTable(rows, tuple(files), (source,), optics_groups=groups, warnings=tuple(notes))
 

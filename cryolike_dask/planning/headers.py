@@ -99,7 +99,10 @@ def _without_missing(table: ParticleTable, headers: dict[int, ImageFile | None])
     if without_file.all():
         what = "the image file" if len(missing) == 1 else f"none of the {len(missing):,} image files"
         found = "cannot be found" if len(missing) == 1 else "can be found"
-        raise MissingFileError(f"{table_names(table)}: {what} named there {found}: {first_few(paths, _MAX_LISTED)}.", paths)
+        raise MissingFileError(
+            f"{table_names(table)}: {what} named there {found}: {first_few(paths, _MAX_LISTED)}. Check their paths or folder.",
+            paths,
+        )
     skipped = tuple(f"{table.where(int(row))}: {FILE_IS_MISSING}" for row in np.flatnonzero(without_file))
     line = (
         f"{int(without_file.sum()):,} of {len(table):,} particles are left out: {plural(len(missing), 'image file')} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,11 @@ def test_optics_that_differ_between_rows_are_an_error_unless_stacks_are_split(co
     assert [stack["idxs"].tolist() for stack in stacks] == [[0, 1], [2]]
     values = [float(stack[column].flat[0]) for stack in stacks]
     assert values == ([1.1, 1.3] if column == "pixel_size" else [300.0, 200.0])
+
+
+def test_what_the_reader_warns_of_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [row | {"mag_matrix": "1 0 0 1"} for row in rows_of_page(2)]
+    with caplog.at_level(logging.WARNING, "cryolike_dask"):
+        warnings = conversion(tmp_path, rows).plan.warnings
+    (told,) = (record.getMessage() for record in caplog.records if "mag_matrix" in record.getMessage())
+    assert told in warnings
