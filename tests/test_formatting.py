@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from cryolike_dask.formatting import format_bytes, format_number, format_time, plural, rate
+from cryolike_dask.formatting import first_few, format_bytes, format_number, format_time, is_or_are, plural, rate
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,12 @@ def test_one_is_singular() -> None:
 def test_a_rate_before_any_time_is_unknown() -> None:
     assert math.isnan(rate(5, 0.0))
     assert rate(5, 2.0) == 2.5
+
+
+def test_verbs_agree_with_their_number() -> None:
+    assert [f"{plural(n, 'stack')} {is_or_are(n)}" for n in (0, 1, 2)] == ["0 stacks are", "1 stack is", "2 stacks are"]
+
+
+def test_long_lists_are_cut() -> None:
+    assert first_few(["a", "b", "c"], 3) == "a, b, c"
+    assert first_few([str(n) for n in range(1203)], 2) == "0, 1 and 1,201 more"

@@ -63,6 +63,7 @@ def test_tutorial_example_without_restack_stops_at_the_gap(tutorial: Path) -> No
     particles = particles_from_cryosparc_job("cryosparc", 4)
     assert images_of(particles) == sequence(batches([0, 1, 2], ending="downsample"))
     assert any("no batch_3_downsample.mrc" in line and "batch_000004_downsample.mrc" in line for line in particles.warnings)
+    assert any("Not read: 1 later file (batch_000004_downsample.mrc)." in line for line in particles.warnings)
     assert any("8 of the 20 rows" in line for line in particles.warnings)
     (tutorial / "restack").rmdir()
     assert images_of(particles_from_cryosparc_job("cryosparc", 4)) == images_of(particles)
@@ -71,7 +72,8 @@ def test_tutorial_example_without_restack_stops_at_the_gap(tutorial: Path) -> No
 def test_tutorial_example_with_two_stacks_of_four(tutorial: Path) -> None:
     particles = particles_from_cryosparc_job("cryosparc", 4, n_images_max=8)
     assert images_of(particles) == sequence(batches([0, 1]))
-    assert any("4 of the 12 rows" in line for line in particles.warnings)
+    assert any("4 of the 12 rows" in line and " are unused" in line for line in particles.warnings)
+    assert any(" is unused" in line for line in particles_from_cryosparc_job("cryosparc", 4, n_images_max=11).warnings)
     assert len(particles_from_cryosparc_job("cryosparc", 4, n_images_max=100)) == 12
 
 
