@@ -12,7 +12,7 @@ import torch
 
 import cryolike_dask
 from tests.support.cs_files import ctf_columns, particle_columns, uids, write_cs
-from tests.support.particle_sets import PIXEL_SIZE, in_sequence, params, shuffled, write_images, write_star
+from tests.support.particle_sets import BOX, PIXEL_SIZE, in_sequence, params, shuffled, write_images, write_star
 
 cryolike = pytest.importorskip("cryolike", reason="CryoLike is not installed: put its src folder on PYTHONPATH")
 pytest.importorskip("finufft", reason="CryoLike's converter needs finufft")
@@ -33,7 +33,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_images(tmp_path / "mrc", COUNTS)
     listed = shuffled(in_sequence(COUNTS))
     write_star(tmp_path / "particles.star", listed, "mrc/")
-    columns = particle_columns([f"mrc/{name}" for name, _ in listed], [index for _, index in listed])
+    columns = particle_columns([f"mrc/{name}" for name, _ in listed], [index for _, index in listed], BOX)
     columns["blob/psize_A"][:] = PIXEL_SIZE
     write_cs(tmp_path / "particles.cs", columns)
     for name, n in COUNTS.items():
