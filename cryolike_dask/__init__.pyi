@@ -38,6 +38,8 @@ from .file_conversions.particle_stacks_wrappers import (
 from .file_conversions.particle_stacks_wrappers import (
     convert_particle_stacks_from_paired_star_and_mrc_files as convert_particle_stacks_from_paired_star_and_mrc_files,
 )
+from .grids.cartesian_grid import CartesianGrid2D as CartesianGrid2D
+from .grids.polar_grid import PolarGrid as PolarGrid
 from .leopard_em.particles import particles_from_leopard_em as particles_from_leopard_em
 from .metadata.image_descriptor import ImageDescriptor as ImageDescriptor
 from .particles.cryosparc.job import particles_from_cryosparc_job as particles_from_cryosparc_job

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import os
+from pathlib import Path
 from typing import Any
 
 from distributed import LocalCluster
@@ -26,7 +27,7 @@ def local_cluster(
     n_workers: int | None = None,
     threads_per_worker: int | None = None,
     memory_limit: int | str | None = "auto",
-    params: ImageDescriptor | None = None,
+    params: ImageDescriptor | str | Path | None = None,
     **options: Any,
 ) -> Any:
     """Start a Dask cluster on this machine. Use it as a context manager, or close it.
@@ -37,7 +38,8 @@ def local_cluster(
         n_workers: processes. By default one for each GPU, or as many as cores and memory allow.
         threads_per_worker: of each process. By default `cryolike.gpu.threads` on GPUs, else the cores shared out.
         memory_limit: of each process, bytes or text such as '16 GiB'; 'auto' shares this machine's memory out; None for no limit.
-        params: descriptor of the images that will be made, so that workers prepare for them when they start.
+        params: descriptor of the images that will be made, or the path of its params `.npz`, so that workers prepare for them when
+            they start.
         options: for `distributed.LocalCluster`, such as dashboard_address.
 
     Returns:
@@ -60,7 +62,7 @@ def local_cluster(
     if memory_limit == "auto":
         memory_limit = MEMORY_LIMIT // n_workers
     options_of_all = {"dashboard_address": "127.0.0.1:0", "memory_limit": memory_limit, **options}
-    setup = WorkerSetup("cuda" if gpus and _has_cuda() else "cpu", params)
+    setup = WorkerSetup("cuda" if gpus and _has_cuda() else "cpu", None if params is None else ImageDescriptor.ensure(params))
     if not gpus:
         threads = threads_per_worker or max(1, available_cores() // n_workers)
         return LocalCluster(n_workers=n_workers, threads_per_worker=threads, plugins={setup}, **options_of_all)

@@ -20,10 +20,15 @@ IntArray = npt.NDArray[np.int64]
 class CartesianGrid2D:
     """Pixels in rows (CryoLike's x) and columns (its y), with the origin in the middle of the box.
 
-    Attributes:
-        n_pixels: (2,) pixels per axis.
-        pixel_size: (2,) Å.
+    Both sizes are one number for a square, or two for (rows, columns), as a list, a tuple or an array; kept are arrays of two.
+
+    Args:
+        n_pixels: pixels per axis.
+        pixel_size: Å.
         endpoint: whether the last pixel lies on the edge of the box rather than one pixel before it.
+
+    Raises:
+        InputError: a value is no number, or not positive.
     """
 
     n_pixels: IntArray
@@ -31,16 +36,6 @@ class CartesianGrid2D:
     endpoint: bool
 
     def __init__(self, n_pixels: Any, pixel_size: Any, endpoint: bool = False) -> None:
-        """Both sizes are one number for a square, or two for (rows, columns), as a list, a tuple or an array.
-
-        Args:
-            n_pixels: pixels per axis.
-            pixel_size: Å.
-            endpoint: whether the last pixel lies on the edge of the box.
-
-        Raises:
-            InputError: a value is no number, or not positive.
-        """
         pixels, size = pair_of(n_pixels, int, "n_pixels"), pair_of(pixel_size, float, "pixel_size")
         if min(pixels) < 1 or min(size) <= 0:
             raise InputError(f"n_pixels is {n_pixels} and pixel_size {pixel_size}: both must be positive.")

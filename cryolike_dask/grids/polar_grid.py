@@ -24,10 +24,19 @@ class PolarGrid:
     and a shell r corresponds to the resolution box_length / (2 r). `radii`, `angles` and `shell_weights` are what conversions use;
     the same is there under CryoLike's names, where points run along the shells: `grid.x_points.reshape(n_shells, n_inplanes)`.
 
-    Attributes:
+    The arguments are CryoLike's, in its order; what conversions never use is refused.
+
+    Args:
         radius_max: R, the radius of the disc.
         dist_radii: the wanted distance between shells.
+        uniform: True; grids with angles of their own on each shell are CryoLike's.
+        quadrature: 'gauss-jacobi', or CryoLike's `QuadratureType.GAUSS_JACOBI_BETA_1`.
         n_inplanes: the number of in-plane angles, equally spaced on [0, 2 pi).
+        dist_inplane: the distance of points on the outermost circle, from which `n_inplanes` follows if it is not given.
+        half_space: False; angles go all the way round.
+
+    Raises:
+        InputError: a value is out of range, or belongs to a grid that only CryoLike has.
     """
 
     radius_max: float
@@ -47,20 +56,6 @@ class PolarGrid:
         dist_inplane: float = 1.0 / (2.0 * math.pi),
         half_space: bool = False,
     ) -> None:
-        """The arguments are CryoLike's, in its order; what conversions never use is refused.
-
-        Args:
-            radius_max: R, the radius of the disc.
-            dist_radii: the wanted distance between shells.
-            uniform: True; grids with angles of their own on each shell are CryoLike's.
-            quadrature: 'gauss-jacobi', or CryoLike's `QuadratureType.GAUSS_JACOBI_BETA_1`.
-            n_inplanes: the number of in-plane angles.
-            dist_inplane: the distance of points on the outermost circle, from which `n_inplanes` follows if it is not given.
-            half_space: False; angles go all the way round.
-
-        Raises:
-            InputError: a value is out of range, or belongs to a grid that only CryoLike has.
-        """
         for name, value in (("radius_max", radius_max), ("dist_radii", dist_radii), ("dist_inplane", dist_inplane)):
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"{name} is {value}: it must be a positive number.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ _CHUNK_POINTS = 1 << 13  # bounds the memory: of a 512-pixel box, 8 k points tak
 
 
 def fourier_to_physical(
-    fourier: Any, descriptor: ImageDescriptor, shell_factors: npt.NDArray[np.floating[Any]] | None = None
+    fourier: Any, descriptor: ImageDescriptor | str | Path, shell_factors: npt.NDArray[np.floating[Any]] | None = None
 ) -> npt.NDArray[np.float64]:
     """Images in real space from Fourier-polar images: the inverse Fourier integral over the disc, by the grid's own quadrature.
 
@@ -26,7 +27,7 @@ def fourier_to_physical(
 
     Args:
         fourier: (k, n_shells, n_inplanes) complex array or tensor, of real images.
-        descriptor: of the stack.
+        descriptor: of the stack, or the path of its params `.npz`.
         shell_factors: (n_shells,) what to multiply each shell with, such as a low-pass filter; shells with 0 cost nothing.
 
     Returns:
@@ -35,6 +36,7 @@ def fourier_to_physical(
     Raises:
         InputError: the shape is not that of the descriptor.
     """
+    descriptor = ImageDescriptor.ensure(descriptor)
     grid = descriptor.polar_grid
     values = np.asarray(fourier)
     factors = np.ones(grid.n_shells) if shell_factors is None else np.asarray(shell_factors, dtype=np.float64)

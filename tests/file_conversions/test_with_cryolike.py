@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,18 @@ import torch
 
 import cryolike_dask
 from tests.support.cs_files import ctf_columns, particle_columns, uids, write_cs
-from tests.support.particle_sets import BOX, PIXEL_SIZE, in_sequence, params, shuffled, write_images, write_star
+from tests.support.independent_reader import read_stacks
+from tests.support.particle_sets import (
+    BOX,
+    PIXEL_SIZE,
+    assert_holds,
+    in_sequence,
+    optics_table,
+    params,
+    shuffled,
+    write_images,
+    write_star,
+)
 
 cryolike = pytest.importorskip("cryolike", reason="CryoLike is not installed: put its src folder on PYTHONPATH")
 pytest.importorskip("finufft", reason="CryoLike's converter needs finufft")
@@ -127,8 +139,63 @@ def test_cryolikes_likelihood_is_the_same_on_both(inputs: Path, monkeypatch: pyt
     for name, expected in theirs.items():
         if name.startswith("log_likelihood"):
             assert torch.unique(expected).numel() > 1
-            np.testing.assert_allclose(ours[name], expected, rtol=1e-5, err_msg=name)
+            np.testing.assert_allclose(ours[name], expected, rtol=1e-6, err_msg=name)
         elif name.startswith("cross_correlation"):
             np.testing.assert_allclose(ours[name], expected, atol=5e-6, err_msg=name)
         else:
             assert torch.equal(ours[name], expected), name
+
+
+DIFFERENT_DEFAULTS = {"device": ("cpu", "auto"), "never_combine_input_files": (False, None)}
+CONVERTER = ("__init__", "prepare_star_files", "prepare_indexed_file", "prepare_sequential_cryosparc", "convert_stacks")
+
+
+def signatures() -> list[Any]:
+    """Pairs of functions: CryoLike's, ours."""
+    names = [name for name in dir(cryolike) if name.startswith("convert_particle_stacks_from")]
+    assert len(names) == 4
+    theirs, ours = cryolike.file_conversions.ParticleStackConverter, cryolike_dask.ParticleStackConverter
+    return [
+        *((getattr(cryolike, name), getattr(cryolike_dask, name)) for name in names),
+        *((getattr(theirs, name), getattr(ours, name)) for name in CONVERTER),
+        *(
+            (getattr(cryolike.ImageDescriptor, name), getattr(cryolike_dask.ImageDescriptor, name))
+            for name in ("from_individual_values", "from_dict", "save", "load", "print", "ensure", "to_dict", "serialize")
+        ),
+        (cryolike.PolarGrid, cryolike_dask.PolarGrid),
+        (cryolike.CartesianGrid2D, cryolike_dask.CartesianGrid2D),
+    ]
+
+
+@pytest.mark.parametrize(("theirs", "ours"), signatures(), ids=lambda function: function.__name__)
+def test_arguments_come_in_cryolikes_order_with_its_defaults(theirs: Any, ours: Any) -> None:
+    expected, found = (list(inspect.signature(function).parameters.values()) for function in (theirs, ours))
+    positional = [parameter for parameter in found if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    assert [parameter.name for parameter in positional] == [parameter.name for parameter in expected]
+    for parameter, own in zip(expected, positional, strict=True):
+        default = getattr(parameter.default, "value", parameter.default)
+        if ours is cryolike_dask.convert_particle_stacks_from_cryosparc_job_directory and parameter.name == "pixel_size":
+            assert (default, own.default) == (-1.0, None)
+        elif parameter.name in DIFFERENT_DEFAULTS:
+            assert (default, own.default) == DIFFERENT_DEFAULTS[parameter.name]
+        elif parameter.name not in ("radius_max", "dist_radii", "job_number", "folder_cryosparc"):
+            assert own.default == default, parameter.name
+
+
+EXAMPLES = Path(cryolike.__file__).parents[2] / "example"
+
+
+@pytest.mark.skipif(not EXAMPLES.is_dir(), reason="CryoLike's examples are not beside its sources")
+def test_its_examples_run_with_the_import_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = write_images(tmp_path / "data" / "particles", {"particles.mrcs": 5}, 132, 1.346)
+    optics = optics_table(rlnImagePixelSize=["1.346"])
+    write_star(tmp_path / "data" / "particles" / "particle_data.star", in_sequence({"particles.mrcs": 5}), optics=optics)
+    monkeypatch.chdir(tmp_path)
+    for name in ("set_image_parameters_example", "convert_particle_stacks_example"):
+        script = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+        exec(script.replace("from cryolike import", "from cryolike_dask import"), {})
+    assert_holds(read_stacks(Path("output/particles")), images, in_sequence({"particles.mrcs": 5}))
+    loaded, lens = cryolike.load_combined_params("output/particles/fft/particles_fourier_stack_000000.npz")
+    assert loaded.is_compatible_with(cryolike.ImageDescriptor.load("output/templates/parameters.npz"))
+    assert len(lens.defocusU) == 5
+    assert len(list(Path("output/particles/plots").glob("*.png"))) == 3
