@@ -37,7 +37,7 @@ from cryolike_dask import (
     local_cluster,
     preview_particles,
 )
-from tests.file_conversions.conftest import work  # noqa: F401
+from tests.file_conversions.conftest import BATCHES, work  # noqa: F401
 from tests.metadata.test_cryolikes_calls import cryolikes
 from tests.support.conversions import convert, files_of
 from tests.support.cs_files import particle_columns, write_cs
@@ -368,6 +368,35 @@ def test_pixel_sizes_may_be_left_out(work: dict[str, Any]) -> None:  # noqa: F81
         assert len(report.stacks) == len(read_stacks(report.folder))
 
 
+@shows("`device` is one GPU, named `'cuda'` or `'cuda:0'`; a higher number is refused.")
+def test_numbers_of_devices() -> None:
+    for device in ("cuda", "cuda:0", torch.device("cuda", 0)):
+        assert ConversionSettings(device=device).device == "cuda"  # type: ignore[arg-type]
+    for device in ("cuda:1", torch.device("cuda", 1)):
+        with pytest.raises(InputError, match="CUDA_VISIBLE_DEVICES"):
+            ConversionSettings(device=device)  # type: ignore[arg-type]
+
+
+@shows(
+    "A file that is missing is an `InputError`, which is also a `ValueError` and here a `FileNotFoundError`.",
+    "A file type that is not known is an `InputError`, which here is also a `NotImplementedError`.",
+    "Stacks that exist are an `OutputError`, which is also a `ValueError` and here a `FileExistsError`.",
+)
+def test_errors_are_caught_by_what_cryolikes_users_catch(work: dict[str, Any]) -> None:  # noqa: F811
+    star()
+    converter = ParticleStackConverter("params.npz", "other")
+    for error, also, call in (
+        (InputError, FileNotFoundError, lambda: star("other", star_file="absent.star")),
+        (InputError, FileNotFoundError, lambda: star("other", params_input="absent.npz")),
+        (InputError, NotImplementedError, lambda: converter.prepare_indexed_file("particles.star", "relion")),
+        (OutputError, FileExistsError, star),
+    ):
+        for caught in (error, also, ValueError):
+            with pytest.raises(caught) as raised:
+                call()  # type: ignore[operator]
+            assert isinstance(raised.value, error)
+
+
 @shows("A converter that has nothing to convert is an error.")
 def test_nothing_to_convert(work: dict[str, Any]) -> None:  # noqa: F811
     with pytest.raises(InputError, match="Nothing was prepared"):
@@ -473,6 +502,25 @@ def test_unknown_optics_groups(work: dict[str, Any]) -> None:  # noqa: F811
 def test_other_pixel_sizes(work: dict[str, Any]) -> None:  # noqa: F811
     with pytest.raises(InputError, match=r"1\.9 A.* 2 A"):
         star(params_input=params(pixel_size=1.9))
+
+
+@shows("A job's table with more rows than the job has images describes the first ones, with a warning that gives both numbers.")
+def test_longer_job_tables(work: dict[str, Any]) -> None:  # noqa: F811
+    Path("cryosparc/J4/restack/batch_000002_restacked.mrc").unlink()
+    report = convert_particle_stacks_from_cryosparc_job_directory("params.npz", "cryosparc", 4, "job", **NO_PLOTS)
+    assert report.n_images == 9
+    assert_holds(read_stacks(Path("job")), work, in_sequence(dict(list(BATCHES.items())[:2])))
+    assert [line for line in report.warnings if "15" in line and "9 images" in line]
+
+
+@shows("With `ignore_manual_pixel_size=True` the table's pixel size wins.")
+def test_the_table_wins(work: dict[str, Any]) -> None:  # noqa: F811
+    converter = ParticleStackConverter("params.npz", "out", pixel_size=1.9, **NO_PLOTS)
+    converter.prepare_indexed_file("particles.star", "starfile", ignore_manual_pixel_size=True)
+    converter.convert_stacks()
+    assert read_stacks(Path("out"))[0].metadata["pixel_size"].tolist() == [2.0, 2.0]
+    star("override", pixel_size=1.9, override_pixel_size=True)
+    assert read_stacks(Path("override"))[0].metadata["pixel_size"].tolist() == [1.9, 1.9]
 
 
 @shows("A pixel size given by hand may differ from the table's by one part in 10,000.")

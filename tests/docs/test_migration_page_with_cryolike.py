@@ -157,6 +157,26 @@ def test_the_converter(work: dict[str, Any], capsys: pytest.CaptureFixture[str])
         )
 
 
+@shows("It may be any GPU.")
+def test_devices() -> None:
+    assert ParticleStackConverter(descriptor(), "out", device="cuda:1").device == torch.device("cuda", 1)
+
+
+@shows("It is a `FileNotFoundError`.", "It is a `NotImplementedError`.", "They are a `ValueError`.")
+def test_errors(work: dict[str, Any]) -> None:  # noqa: F811
+    with pytest.raises(FileNotFoundError):
+        star(params_input="absent.npz")
+    with pytest.raises(FileNotFoundError):
+        cryolike.convert_particle_stacks_from_indexed_star_file("params.npz", "absent.star", "", "other")
+    with pytest.raises(NotImplementedError):
+        ParticleStackConverter(descriptor(), "out").prepare_indexed_file("particles.star", "relion")
+    cryolike.convert_particle_stacks_from_paired_star_and_mrc_files("params.npz", *PAIRS, "pairs", pixel_size=2.0, flag_plots=False)
+    with pytest.raises(ValueError, match="exist"):
+        cryolike.convert_particle_stacks_from_paired_star_and_mrc_files(
+            "params.npz", *PAIRS, "pairs", pixel_size=2.0, flag_plots=False
+        )
+
+
 # Input
 
 
@@ -202,7 +222,7 @@ def test_impossible_numbers(work: dict[str, Any]) -> None:  # noqa: F811
     columns["ctf/cs_mm"][:] = -2.7
     write_cs(Path("particles.cs"), columns)
     cryolike.convert_particle_stacks_from_indexed_cryosparc_file("params.npz", "particles.cs", "", "cs", flag_plots=False)
-    assert metadata("cs")["sphericalAberration"] == -2.7
+    assert metadata("cs")["sphericalAberration"] == np.float32(-2.7)
 
 
 @shows("The first row's are used.", "Its particles vanish.")
@@ -225,6 +245,24 @@ def test_pixel_sizes(work: dict[str, Any]) -> None:  # noqa: F811
     star("near", pixel_size=2.0 * (1 + 0.9e-5))
     with pytest.raises(ValueError, match="does not match"):
         star("far", pixel_size=2.0 * (1 + 1.2e-5))
+
+
+@shows("There is no warning.")
+def test_longer_job_tables(work: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    for name in ("batch_000002_restacked.mrc", "batch_000001_restacked.mrc"):
+        Path("cryosparc/J4/restack", name).unlink()
+    job = cryolike.convert_particle_stacks_from_cryosparc_job_directory
+    job("params.npz", "cryosparc", 4, "job", pixel_size=2.0, flag_plots=False)
+    assert [len(stack) for stack in tensors("job")] == [7]
+    assert "15" not in capsys.readouterr().out
+
+
+@shows("It wins.")
+def test_the_table_wins(work: dict[str, Any]) -> None:  # noqa: F811
+    converter = ParticleStackConverter(descriptor(), "out", pixel_size=1.9, flag_plots=False)
+    converter.prepare_indexed_file("particles.star", "starfile", ignore_manual_pixel_size=True)
+    converter.convert_stacks()
+    assert metadata("out")["pixel_size"].tolist() == [2.0, 2.0]
 
 
 @shows("It becomes NaN.")
