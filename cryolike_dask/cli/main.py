@@ -98,12 +98,12 @@ class LazyGroup(click.Group):
 def debug_option(command: Command) -> Command:
     """Adds `--debug`, which shows tracebacks and all log lines."""
 
-    def remember(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    def set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
         if value:
             ctx.meta[_DEBUG] = True
 
     option = click.option(
-        "--debug", is_flag=True, is_eager=True, expose_value=False, callback=remember, help="Show tracebacks and details."
+        "--debug", is_flag=True, is_eager=True, expose_value=False, callback=set_debug, help="Show tracebacks and details."
     )
     return option(command)
 
@@ -111,16 +111,16 @@ def debug_option(command: Command) -> Command:
 def quiet_option(command: Command) -> Command:
     """Adds `--quiet` as the argument `quiet`; from then on only warnings and errors are logged."""
 
-    def hush(_: click.Context, __: click.Parameter, value: bool) -> bool:
+    def set_quiet(_: click.Context, __: click.Parameter, value: bool) -> bool:
         if value:
             show_log(logging.WARNING)
         return value
 
-    option = click.option("--quiet", is_flag=True, callback=hush, help="No progress, no summary: only warnings and errors.")
+    option = click.option("--quiet", is_flag=True, callback=set_quiet, help="No progress, no summary: only warnings and errors.")
     return option(command)
 
 
-class _StandardError(logging.StreamHandler[Any]):
+class _StandardErrorHandler(logging.StreamHandler[Any]):
     """Writes to what standard error is at that moment, so that a progress bar can move out of the way, and at once."""
 
     def __init__(self) -> None:
@@ -140,8 +140,8 @@ class _StandardError(logging.StreamHandler[Any]):
 def show_log(level: int) -> None:
     """Send the package's log lines of this level and above to standard error. `--debug` wins."""
     root = logging.getLogger("cryolike_dask")
-    if not any(isinstance(handler, _StandardError) for handler in root.handlers):
-        root.addHandler(_StandardError())
+    if not any(isinstance(handler, _StandardErrorHandler) for handler in root.handlers):
+        root.addHandler(_StandardErrorHandler())
     context = click.get_current_context(silent=True)
     root.setLevel(logging.DEBUG if context is not None and context.meta.get(_DEBUG) else level)
 

@@ -88,29 +88,29 @@ def write_demo_micrographs(
         OutputError: a file cannot be written.
     """
     rng = np.random.default_rng(seed)
-    home = Path(folder).expanduser().resolve()
-    home.mkdir(parents=True, exist_ok=True)
+    root = Path(folder).expanduser().resolve()
+    root.mkdir(parents=True, exist_ok=True)
     phantom = random_phantom(0.3 * TEMPLATE_SIZE * pixel_size, rng)
     views = random_orientations(VIEWS, rng)
-    _write_template(home / "template.mrc", phantom, pixel_size)
+    _write_template(root / "template.mrc", phantom, pixel_size)
     configs, micrographs, truth = [], [], []
     for number in range(n_micrographs):
         defocus_u = 8000.0 + 500.0 * number
         search, templates = _search(phantom, views, defocus_u, pixel_size)
         corners = _corners(n_particles, shape, rng)
         best = rng.integers(0, len(search), n_particles)
-        strength = _noise_strength(shape)
-        noise = (rng.standard_normal(shape) * strength).astype(np.float32)
+        deviation = _noise_strength(shape)
+        noise = (rng.standard_normal(shape) * deviation).astype(np.float32)
         signal = np.zeros(shape, dtype=np.float32)
         h = TEMPLATE_SIZE
         for (row, column), k in zip(corners, best, strict=True):
-            signal[row : row + h, column : column + h] += SCORE * strength[row + h // 2, column + h // 2] * templates[k]
-        micrograph = home / f"micrograph_{number}.mrc"
+            signal[row : row + h, column : column + h] += SCORE * deviation[row + h // 2, column + h // 2] * templates[k]
+        micrograph = root / f"micrograph_{number}.mrc"
         write_map(micrograph, noise + signal, pixel_size)
-        paths = map_paths(home / f"match_{number}")
+        paths = map_paths(root / f"match_{number}")
         _match(noise, signal, search, templates).write(paths, pixel_size)
-        config = home / f"match_{number}.yaml"
-        config.write_text(_config(micrograph, home / "template.mrc", paths, pixel_size, defocus_u), encoding="utf-8")
+        config = root / f"match_{number}.yaml"
+        config.write_text(_config(micrograph, root / "template.mrc", paths, pixel_size, defocus_u), encoding="utf-8")
         configs.append(config)
         micrographs.append(micrograph)
         truth.append(

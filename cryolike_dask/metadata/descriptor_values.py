@@ -45,7 +45,7 @@ class SerializedImageDescriptor(dict[str, Any]):
         return dict(self)
 
 
-def kept_values(given: Mapping[str, Any]) -> dict[str, Any]:
+def checked_values(given: Mapping[str, Any]) -> dict[str, Any]:
     """What an image descriptor keeps of the values that it is given: checked, complete, and of plain types.
 
     Raises:
@@ -66,13 +66,13 @@ def kept_values(given: Mapping[str, Any]) -> dict[str, Any]:
         "pixel_size": pixel_size,
         "radius_max": radius_max,
         "dist_radii": number(given["dist_radii"], "dist_radii"),
-        "n_inplanes": whole_number(given["n_inplanes"], "n_inplanes"),
+        "n_inplanes": integer(given["n_inplanes"], "n_inplanes"),
         "precision": choice(given["precision"], PRECISIONS, "precision"),
         "viewing_distance": optional("viewing_distance", number, default_viewing_distance(radius_max / (min(n_pixels) * 0.25))),
         "atom_radii": optional("atom_radii", finite_number, None),
-        "atom_selection": optional("atom_selection", text, None),
+        "atom_selection": optional("atom_selection", string, None),
         # CryoLike loads neither of these two, nor a viewing distance, as an absent value.
-        "use_protein_residue_model": optional("use_protein_residue_model", truth, True),
+        "use_protein_residue_model": optional("use_protein_residue_model", boolean, True),
         "atom_shape": optional("atom_shape", lambda value, name: choice(value, ATOM_SHAPES, name), "gaussian"),
     }
 
@@ -140,7 +140,7 @@ def number(value: Any, name: str) -> float:
     return given
 
 
-def whole_number(value: Any, name: str) -> int:
+def integer(value: Any, name: str) -> int:
     """A positive whole number.
 
     Raises:
@@ -152,7 +152,7 @@ def whole_number(value: Any, name: str) -> int:
     return int(given)
 
 
-def text(value: Any, name: str) -> str:
+def string(value: Any, name: str) -> str:
     """A string.
 
     Raises:
@@ -164,7 +164,7 @@ def text(value: Any, name: str) -> str:
     return given
 
 
-def truth(value: Any, name: str) -> bool:
+def boolean(value: Any, name: str) -> bool:
     """True or False, also as 1 or 0.
 
     Raises:

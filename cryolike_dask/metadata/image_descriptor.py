@@ -23,9 +23,9 @@ from cryolike_dask.html import render
 from cryolike_dask.metadata import cryolike_objects
 from cryolike_dask.metadata.descriptor_values import (
     SerializedImageDescriptor,
+    checked_values,
     default_viewing_distance,
     is_absent,
-    kept_values,
     number,
 )
 from cryolike_dask.metadata.params_file import read_params, write_params
@@ -71,7 +71,7 @@ class ImageDescriptor:
 
     def __post_init__(self) -> None:
         # Here, not where values come from: nothing that CryoLike could not load can be made, and so nothing of that kind be saved.
-        for key, value in kept_values(self._values()).items():
+        for key, value in checked_values(self._values()).items():
             object.__setattr__(self, key, value)
 
     @classmethod

@@ -70,7 +70,7 @@ def resolve_image_paths(recorded: Sequence[str], folder: str | Path, *tables: st
     rules = _rules(folder, names, tables)
     rule = next((rule for rule in rules if _finds_any(map(rule.path_of, recorded))), rules[0])
     paths = tuple(map(rule.path_of, recorded))
-    _refuse_collapsing(recorded, paths, names, rule.advice)
+    _check_distinct(recorded, paths, names, rule.advice)
     if rule.note:
         logger.info("%s: %s.", names, rule.note)
     return ImagePaths(paths, (rule.note,) if rule.note else ())
@@ -139,7 +139,7 @@ def _finds_any(paths: Iterable[str]) -> bool:
     return False
 
 
-def _refuse_collapsing(recorded: Sequence[str], paths: Sequence[str], names: str, advice: str) -> None:
+def _check_distinct(recorded: Sequence[str], paths: Sequence[str], names: str, advice: str) -> None:
     first: dict[str, str] = {}
     for path, found in zip(recorded, paths, strict=True):
         earlier = first.setdefault(found, path)

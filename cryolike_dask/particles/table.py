@@ -95,7 +95,7 @@ class ParticleTable:
     def where(self, position: int) -> str:
         """How to name the row at this position in a message."""
         row = self.rows[position]
-        return describe_particle(row, self.sources[row["source"]], self.files[row["file"]])
+        return particle_label(row, self.sources[row["source"]], self.files[row["file"]])
 
     @staticmethod
     def concatenate(tables: Sequence[ParticleTable]) -> ParticleTable:
@@ -134,7 +134,7 @@ class ParticleTable:
         return render("table", caption=f"ParticleTable: {plural(len(self), 'particle')}", rows=rows, warnings=self.warnings)
 
 
-def describe_particle(row: Any, source: Source, file: str) -> str:
+def particle_label(row: Any, source: Source, file: str) -> str:
     """How to name a particle in a message: table, row counted from 1, and the image, counted as in the table."""
     index = int(row["index"])
     image = f"image {index}, counted from 0," if source.kind.startswith("cryosparc") else f"image {index + 1}"

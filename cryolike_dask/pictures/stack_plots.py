@@ -42,9 +42,9 @@ def plot_stack(folder: Path, counter: int, zarr_store: str = "") -> None:
     physical_png, fourier_png, power_png = paths.plots
     if stack.physical is not None:
         images = stack.physical.numpy()
-        _write_whole(physical_png, lambda path: plot_physical_images(images, descriptor.pixel_size[0], path))
+        _draw_atomic(physical_png, lambda path: plot_physical_images(images, descriptor.pixel_size[0], path))
     fourier = stack.fourier.numpy()
-    _write_whole(fourier_png, lambda path: plot_fourier_images(fourier, radii, box_length, path))
+    _draw_atomic(fourier_png, lambda path: plot_fourier_images(fourier, radii, box_length, path))
     resolution = shell_resolutions(radii, box_length)
     zeros = ctf_zero_resolutions(
         float(np.mean((metadata["defocusU"] + metadata["defocusV"]) / 2)),
@@ -53,7 +53,7 @@ def plot_stack(folder: Path, counter: int, zarr_store: str = "") -> None:
         float(metadata["amplitudeContrast"]),
         float(np.mean(metadata["phaseShift"])),
     )
-    _write_whole(power_png, lambda path: plot_power_spectrum(metadata["power_spectrum"], resolution, path, zeros, box_length))
+    _draw_atomic(power_png, lambda path: plot_power_spectrum(metadata["power_spectrum"], resolution, path, zeros, box_length))
 
 
 def missing_plots(folder: Path, counter: int, save_phys: bool) -> bool:
@@ -62,7 +62,7 @@ def missing_plots(folder: Path, counter: int, save_phys: bool) -> bool:
     return not all(path.exists() for path in (plots if save_phys else plots[1:]))
 
 
-def _write_whole(path: Path, draw: Callable[[Path], None]) -> None:
+def _draw_atomic(path: Path, draw: Callable[[Path], None]) -> None:
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
     try:
         draw(partial)

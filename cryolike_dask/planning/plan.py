@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.boxes import BoxCut
 from cryolike_dask.mrc.header import ImageFile
-from cryolike_dask.particles.table import ParticleTable, Source, describe_particle
+from cryolike_dask.particles.table import ParticleTable, Source, particle_label
 from cryolike_dask.settings import ConversionSettings, fingerprint
 
 _FORMAT = 3  # of the output; a change makes older output another run
@@ -49,7 +49,7 @@ class StackPlan:
     def where(self, position: int) -> str:
         """How to name the particle at this position of the stack in a message."""
         row = self.rows[position]
-        return describe_particle(row, self.sources[row["source"]], self.files[int(row["file"])].path)
+        return particle_label(row, self.sources[row["source"]], self.files[int(row["file"])].path)
 
 
 @dataclass(frozen=True)

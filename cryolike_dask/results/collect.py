@@ -15,7 +15,7 @@ from cryolike_dask.formatting import plural
 from cryolike_dask.particles.star.export import OPTICS, POSITION_COLUMN, STACK_COLUMN, ctf_columns, image_columns
 from cryolike_dask.particles.star.tables import read_star_tables
 from cryolike_dask.results.files import CROSS_CORRELATION, LIKELIHOODS, POSE, Results, read_results
-from cryolike_dask.results.likelihoods import NONE, choose_structure, constant_likelihoods
+from cryolike_dask.results.likelihoods import NO_STRUCTURE, choose_structure, constant_likelihoods
 from cryolike_dask.results.poses import TemplateSource, relion_angles, relion_origins
 from cryolike_dask.results.writing import output_file, write_results
 from cryolike_dask.runs.manifest import MANIFEST
@@ -141,11 +141,11 @@ def _best(found: Results, zeroed: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np
     if len(found.structures) == 1:
         likelihoods = [found.scores[name][found.structures[0]] for name in LIKELIHOODS if name in found.scores]
         known = np.isfinite(np.sum(likelihoods, axis=0)) if likelihoods else np.True_
-        return np.where(known & ~zeroed, 0, NONE), {}
+        return np.where(known & ~zeroed, 0, NO_STRUCTURE), {}
     choice = choose_structure(found)
-    best = np.where(zeroed, NONE, choice.best)
-    posterior = np.where(best[:, None] == NONE, np.nan, choice.posterior)
-    numbers = pd.arrays.IntegerArray(np.array(found.structures)[best], best == NONE)
+    best = np.where(zeroed, NO_STRUCTURE, choice.best)
+    posterior = np.where(best[:, None] == NO_STRUCTURE, np.nan, choice.posterior)
+    numbers = pd.arrays.IntegerArray(np.array(found.structures)[best], best == NO_STRUCTURE)
     columns: Columns = {"cryolikeBestTemplate": numbers, "cryolikeBestBy": choice.by}
     return best, columns | {
         f"cryolikePosteriorTemplate{number}": values for number, values in zip(found.structures, posterior.T, strict=True)
@@ -193,7 +193,7 @@ def _relion_columns(
     inplane = pose["inplane_rotation"]
     angles = relion_angles(directions[number], inplane, axes, template_source)
     displacement = np.stack([pose["displacement_x"], pose["displacement_y"]], axis=1)
-    origins = relion_origins(displacement, inplane, axes, _off_centre(stored, root))
+    origins = relion_origins(displacement, inplane, axes, _centre_offset(stored, root))
     logger.info(
         f"Angles of RELION: for templates made from a {'PDB file' if template_source == 'pdb' else 'map'} (template_source), and "
         f"the axes of the run, {axes!r}."
@@ -203,7 +203,7 @@ def _relion_columns(
     )
 
 
-def _off_centre(stored: StoredParticles, root: Path) -> npt.NDArray[np.float64]:
+def _centre_offset(stored: StoredParticles, root: Path) -> npt.NDArray[np.float64]:
     """(n,) by how much the centre of the stacks' images lies beyond that of the source images, in Angstrom.
 
     The central one of the blocks that became pixels is not centred on the central pixel of the source image.

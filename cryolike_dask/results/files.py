@@ -40,7 +40,7 @@ _MATRICES = {
     "optimal_physical": "optimal_physical_log_likelihood_matrix.pt",
     CROSS_CORRELATION: "cross_correlation_matrix.pt",
 }
-_SHOWN = 10
+_MAX_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,16 @@ def read_results(folder: str | Path, sizes: Sequence[int]) -> Results:
     roots = [root for root in (given, given / "likelihood") if _structures(root)]
     root = roots[0] if roots else given
     structures = _structures(root)
-    fit = _Fit(sizes)
-    read = {(number, name): fit.read(root / f"template{number}", name) for number in structures for name in _STACKS}
+    reader = _ResultReader(sizes)
+    read = {(number, name): reader.read(root / f"template{number}", name) for number in structures for name in _STACKS}
     matrices = {
         name: path
         for name, path in ((name, _matrix(given, name)) for name in _MATRICES)
         if path is not None and all(read[number, name] is None for number in structures)
     }
-    stitched = {name: fit.read_matrix(path, len(structures)) for name, path in matrices.items()}
-    if fit.problems or fit.missing:
-        raise InputError(fit.message(root))
+    stitched = {name: reader.read_matrix(path, len(structures)) for name, path in matrices.items()}
+    if reader.problems or reader.missing:
+        raise InputError(reader.message(root))
     if not structures:
         structures = tuple(range(max((len(matrix) for matrix in stitched.values()), default=0)))
     scores: dict[str, dict[int, FloatArray]] = {}
@@ -120,12 +120,12 @@ def _structures(root: Path) -> tuple[int, ...]:
 
 
 def _matrix(given: Path, name: str) -> Path | None:
-    places = (given / "likelihood_matrix" / _MATRICES[name], given / _MATRICES[name])
-    return next((path for path in places if path.exists()), None)
+    paths = (given / "likelihood_matrix" / _MATRICES[name], given / _MATRICES[name])
+    return next((path for path in paths if path.exists()), None)
 
 
 @dataclass
-class _Fit:
+class _ResultReader:
     """Reads results of stacks of known sizes, and notes what does not fit them."""
 
     sizes: Sequence[int]
@@ -180,8 +180,8 @@ class _Fit:
             f"{structure.name}: {', '.join(names)} of {_ranges(counters)} {'is' if len(names) * len(counters) == 1 else 'are'} missing"
             for (structure, counters), names in self.missing.items()
         ] + self.problems
-        shown = "".join(f"\n  {line}" for line in lines[:_SHOWN])
-        more = f"\n  and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+        shown = "".join(f"\n  {line}" for line in lines[:_MAX_SHOWN])
+        more = f"\n  and {len(lines) - _MAX_SHOWN} more" if len(lines) > _MAX_SHOWN else ""
         return (
             f"The results in {root} do not fit the stacks ({plural(len(self.sizes), 'stack')}, {plural(sum(self.sizes), 'image')}):"
             f"{shown}{more}\nRun CryoLike's likelihood on all stacks (n_stacks={len(self.sizes)}), and collect again."

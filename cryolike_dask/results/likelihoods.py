@@ -11,12 +11,12 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.results.files import LIKELIHOODS, Results
 
 FloatArray = npt.NDArray[np.float64]
-NONE = -1
+NO_STRUCTURE = -1
 """In place of a structure's position where none can be chosen."""
 
 
 @dataclass(frozen=True)
-class Choice:
+class StructureChoice:
     """The best structure of each particle.
 
     Args:
@@ -40,7 +40,7 @@ def constant_likelihoods(results: Results) -> dict[str, float]:
     return found
 
 
-def choose_structure(results: Results) -> Choice:
+def choose_structure(results: Results) -> StructureChoice:
     """Compare the structures by the first likelihood that was computed for all of them.
 
     Raises:
@@ -51,7 +51,7 @@ def choose_structure(results: Results) -> Choice:
         of_structure = results.scores.get(name, {})
         if len(of_structure) == len(results.structures) and name not in not_computed:
             values = np.stack([of_structure[number] for number in results.structures], axis=1)  # (n, n_structures)
-            return Choice(name, *posterior_of_structures(values))
+            return StructureChoice(name, *posterior_of_structures(values))
     there = "; ".join(
         f"template{number}: {', '.join(name for name in LIKELIHOODS if number in results.scores.get(name, {})) or 'none'}"
         for number in results.structures
@@ -78,4 +78,4 @@ def posterior_of_structures(log_likelihood: FloatArray) -> tuple[npt.NDArray[np.
     # Subtracted before the exponential: log-likelihoods are in the thousands.
     ratio = np.exp(np.where(known[:, None], log_likelihood, 0.0) - np.where(known, largest, 0.0)[:, None])
     posterior = np.where(known[:, None], ratio / ratio.sum(axis=1, keepdims=True), np.nan)
-    return np.where(known, ratio.argmax(axis=1), NONE), posterior
+    return np.where(known, ratio.argmax(axis=1), NO_STRUCTURE), posterior

@@ -54,14 +54,14 @@ def relion_angles(directions: FloatArray, inplane: FloatArray, axes: str, templa
     return _zyz(of_structure @ turn @ of_image @ along)
 
 
-def relion_origins(displacement: FloatArray, inplane: FloatArray, axes: str, off_centre: FloatArray) -> FloatArray:
+def relion_origins(displacement: FloatArray, inplane: FloatArray, axes: str, centre_offset: FloatArray) -> FloatArray:
     """RELION's origins of CryoLike's poses: what an image is shifted by to bring its particle to the centre.
 
     Args:
         displacement: (n, 2) of the best template along x and y of CryoLike, in Angstrom.
         inplane: (n,) in-plane rotation in radians.
         axes: 'cryolike' or 'relion', of the run that made the stacks.
-        off_centre: (n,) by how much the centre of the stacks' images lies beyond that of the source images, in Angstrom along both axes.
+        centre_offset: (n,) by how much the centre of the stacks' images lies beyond that of the source images, in Angstrom along both axes.
 
     Returns:
         (n, 2) rlnOriginXAngst and rlnOriginYAngst.
@@ -69,7 +69,7 @@ def relion_origins(displacement: FloatArray, inplane: FloatArray, axes: str, off
     cos, sin = np.cos(inplane), np.sin(inplane)
     x, y = displacement.T
     place = np.stack([cos * x + sin * y, cos * y - sin * x], axis=1)  # of the particle, along CryoLike's axes of the image
-    return np.asarray(0.0 - place @ _of_image(axes)[:2, :2] - off_centre[:, None])
+    return np.asarray(0.0 - place @ _of_image(axes)[:2, :2] - centre_offset[:, None])
 
 
 def _about_z(angle: FloatArray) -> FloatArray:

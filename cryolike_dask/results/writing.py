@@ -82,7 +82,7 @@ def _star(df: pd.DataFrame, source: Path) -> Iterator[str]:
     blocks = text.blocks()
     particles = next((block for block in blocks if block.name == "particles"), None)
     if particles is None or not {STACK_COLUMN, POSITION_COLUMN} <= set(particles.columns):
-        raise InputError(f"{source} is not what a conversion writes: it does not say which particle is in which stack. {_WAY_OUT}")
+        raise InputError(f"{source} is not what a conversion writes: it does not say which particle is in which stack. {_ADVICE}")
     kept = [name for name in particles.columns if name not in _POSES]
     added = {str(name): _values(df[name]) for name in df if name not in kept and name not in OPTICS}
     for block in blocks:
@@ -96,7 +96,7 @@ def _star(df: pd.DataFrame, source: Path) -> Iterator[str]:
     yield "\n\n"
 
 
-_WAY_OUT = "Run the conversion again with skip_exist=True (--skip-exist), or collect into a .csv file."
+_ADVICE = "Run the conversion again with skip_exist=True (--skip-exist), or collect into a .csv file."
 
 
 def _row_of_each_particle(df: pd.DataFrame, text: StarText, particles: StarBlock) -> npt.NDArray[np.intp]:
@@ -106,7 +106,7 @@ def _row_of_each_particle(df: pd.DataFrame, text: StarText, particles: StarBlock
     ours = [df[name].to_numpy(dtype=np.int64) for name in names]
     by_place, ours_by_place = np.lexsort(there), np.lexsort(ours)
     if len(by_place) != len(df) or any((t[by_place] != o[ours_by_place]).any() for t, o in zip(there, ours, strict=True)):
-        raise InputError(f"{text.path} is not of these stacks: it lists other particles. {_WAY_OUT}")
+        raise InputError(f"{text.path} is not of these stacks: it lists other particles. {_ADVICE}")
     row = np.empty(len(df), dtype=np.intp)
     row[ours_by_place] = by_place
     return row
@@ -115,7 +115,7 @@ def _row_of_each_particle(df: pd.DataFrame, text: StarText, particles: StarBlock
 def _lines(text: StarText, block: StarBlock, names: Sequence[str]) -> list[str]:
     """The rows of a block with some of its columns, in the order of the file, as STAR writes them."""
     positions = [position for position, name in enumerate(block.columns) if name in names]
-    lines = b"".join(text.cut(block, positions)).decode().split("\n")[:-1]
+    lines = b"".join(text.select_columns(block, positions)).decode().split("\n")[:-1]
     return [
         "\t".join(quoted_values(np.array([decode(value) for value in line.split("\t")], dtype=object)))
         if _ENCODED.search(line)

@@ -318,7 +318,7 @@ def test_a_file_is_read_anew_each_time(tmp_path: Path) -> None:
 
 
 def test_rows_beyond_one_piece_of_the_file_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cryolike_dask.particles.star.text._STEP", 200)
+    monkeypatch.setattr("cryolike_dask.particles.star.text._CHUNK_BYTES", 200)
     n = 500
     block = {column: values[:1] * n for column, values in SINGLE.items()}
     block["rlnImageName"] = [f"{i + 1}@stacks/{i % 7}.mrcs" if i % 50 else f'"{i + 1}@stacks/two words.mrcs"' for i in range(n)]

@@ -15,20 +15,20 @@ _FILE_NAME = "batch_{number}_{ending}.mrc"
 
 
 @dataclass(frozen=True)
-class Batches:
+class BatchFiles:
     """The image files of a job, in order of their numbers, up to the first gap.
 
     Args:
         folder: where they are.
         pattern: what their names look like; its one group is the number.
         files: their headers; file k has number k.
-        beyond_gap: names of the files that come after a gap in the numbers.
+        after_gap: names of the files that come after a gap in the numbers.
     """
 
     folder: str
     pattern: re.Pattern[str]
     files: tuple[ImageFile, ...]
-    beyond_gap: tuple[str, ...]
+    after_gap: tuple[str, ...]
 
     @property
     def n_images(self) -> int:
@@ -40,7 +40,7 @@ class Batches:
         return _FILE_NAME.format(number=len(self.files), ending=_KINDS[os.path.basename(self.folder)])
 
 
-def find_batches(directory: str) -> Batches:
+def find_batches(directory: str) -> BatchFiles:
     """The restacked images of a job directory, or, if there are none, the downsampled ones.
 
     Raises:
@@ -58,7 +58,7 @@ def find_batches(directory: str) -> Batches:
     raise MissingFileError(f"There are no image files in the job directory: neither {looked_for}. Check the job number.")
 
 
-def batch_number(path: str, batches: Batches) -> int:
+def batch_number(path: str, batches: BatchFiles) -> int:
     """The number of the batch file that a recorded path means, -1 when it means another file, such as one of another job."""
     directory, kind = os.path.split(batches.folder)
     *parents, name = path.split("/")
@@ -67,7 +67,7 @@ def batch_number(path: str, batches: Batches) -> int:
     return _number(batches.pattern, name) if same_folder and same_job else -1
 
 
-def _read_batches(folder: str, pattern: re.Pattern[str], names: list[str]) -> Batches:
+def _read_batches(folder: str, pattern: re.Pattern[str], names: list[str]) -> BatchFiles:
     by_number: dict[int, str] = {}
     for name in sorted(names):
         earlier = by_number.setdefault(_number(pattern, name), name)
@@ -83,13 +83,14 @@ def _read_batches(folder: str, pattern: re.Pattern[str], names: list[str]) -> Ba
     n_files = next(number for number in range(len(by_number) + 1) if number not in by_number)
     paths = [os.path.join(folder, by_number[number]) for number in range(n_files)]
     files = scan_headers(paths)
-    gone = [path for path, file in zip(paths, files, strict=True) if file is None]
-    if gone:
+    missing = [path for path, file in zip(paths, files, strict=True) if file is None]
+    if missing:
         raise MissingFileError(
-            f"Image files cannot be opened: {first_few(gone, 5)}. Check that the links in the job directory lead to files.", gone
+            f"Image files cannot be opened: {first_few(missing, 5)}. Check that the links in the job directory lead to files.",
+            missing,
         )
     beyond = tuple(by_number[number] for number in sorted(by_number) if number >= n_files)
-    return Batches(folder, pattern, tuple(file for file in files if file is not None), beyond)
+    return BatchFiles(folder, pattern, tuple(file for file in files if file is not None), beyond)
 
 
 def _number(pattern: re.Pattern[str], name: str) -> int:

@@ -13,7 +13,7 @@ import pandas as pd
 from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import plural
 from cryolike_dask.metadata.optics import check_optics
-from cryolike_dask.particles.cryosparc.table import CsTable, borrow_columns
+from cryolike_dask.particles.cryosparc.table import CsTable, join_columns_by_uid
 from cryolike_dask.particles.image_paths import has_control_characters, resolve_image_paths
 
 BLOB_REQUIRED = ("blob/path", "blob/idx")
@@ -35,7 +35,7 @@ _CONTRAST = (
 _PHASE_SHIFT, _GROUP = "ctf/phase_shift_rad", "ctf/exp_group_id"
 CTF = (*_CTF.values(), *_CONTRAST, _PHASE_SHIFT, _GROUP)
 
-WANTED = ("uid", *BLOB, *CTF)
+COLUMNS = ("uid", *BLOB, *CTF)
 _OPTIONAL = ("uid", "blob/psize_A", "blob/shape", "blob/sign", _PHASE_SHIFT, _GROUP)
 
 
@@ -43,7 +43,7 @@ def with_ctf(table: CsTable) -> CsTable:
     """The table with its CTF columns, looked up by uid in a table beside it when it has none of them."""
     if any(name in table for name in (*_CTF.values(), *_CONTRAST)):
         return table
-    return borrow_columns(table, CTF, _CTF.values(), "the CTF columns")
+    return join_columns_by_uid(table, CTF, _CTF.values(), "the CTF columns")
 
 
 def fill_ctf(rows: npt.NDArray[np.void], table: CsTable) -> tuple[tuple[str, ...], list[str]]:
@@ -56,22 +56,22 @@ def fill_ctf(rows: npt.NDArray[np.void], table: CsTable) -> tuple[tuple[str, ...
         InputError: a column is missing or probably misspelt, or a value is not a finite number or none that a microscope has.
     """
     contrast = next((name for name in _CONTRAST if name in table), _CONTRAST[0])
-    _refuse_missing(table, (*_CTF.values(), contrast))
-    _refuse_misspelt(table)
+    _check_columns(table, (*_CTF.values(), contrast))
+    _check_spelling(table)
     for field, name in {**_CTF, "amplitude_contrast": contrast}.items():
-        rows[field] = finite_numbers(table, name)
+        rows[field] = finite_floats(table, name)
     names = {**_CHECKED, "amplitude_contrast": contrast}
     check_optics({field: rows[field] for field in names}, names, table.where_all)
-    warnings = [f"{table.path} has no {what}: they were looked up by uid in {origin}." for what, origin in _borrowed(table)]
+    warnings = [f"{table.path} has no {what}: they were looked up by uid in {origin}." for what, origin in _joined_columns(table)]
     if _PHASE_SHIFT in table:
-        rows["phase_shift"] = finite_numbers(table, _PHASE_SHIFT)
+        rows["phase_shift"] = finite_floats(table, _PHASE_SHIFT)
     else:
         warnings.append(f"{table.path} has no column {_PHASE_SHIFT}: phase shifts are taken to be 0 (no phase plate).")
     if "uid" in table:
         rows["uid"] = table["uid"]
     if _GROUP not in table:
         return ("",), warnings
-    groups, rows["optics_group"] = np.unique(whole_numbers(table, _GROUP), return_inverse=True)
+    groups, rows["optics_group"] = np.unique(integers(table, _GROUP), return_inverse=True)
     return tuple(f"exposure group {group}" for group in groups), warnings
 
 
@@ -161,7 +161,7 @@ def fill_images(
     Raises:
         InputError: a column is missing, a path or index is impossible, or two files would become one in the folder.
     """
-    _refuse_missing(table, BLOB_REQUIRED)
+    _check_columns(table, BLOB_REQUIRED)
     recorded, code = recorded_paths(table)
     resolved, notes = resolve_image_paths(recorded, os.fspath(folder), table.path)
     files: dict[str, int] = {}
@@ -173,14 +173,14 @@ def fill_images(
 
 def image_indexes(table: CsTable) -> npt.NDArray[np.int64]:
     """(n,) `blob/idx`, counted from 0, as int64: the stored uint32 would wrap around when multiplied by bytes."""
-    indexes = whole_numbers(table, "blob/idx").astype(np.int64)
+    indexes = integers(table, "blob/idx").astype(np.int64)
     wrong = np.flatnonzero(indexes < 0)
     if len(wrong):
         raise InputError(f"{table.where(int(wrong[0]), 'blob/idx')} is {indexes[wrong[0]]}: images are counted from 0.")
     return indexes
 
 
-def finite_numbers(table: CsTable, name: str) -> npt.NDArray[np.float64]:
+def finite_floats(table: CsTable, name: str) -> npt.NDArray[np.float64]:
     """A numeric column as float64, refusing values that are not finite."""
     values = _numbers(table, name)
     wrong = np.flatnonzero(~np.isfinite(values))
@@ -190,7 +190,7 @@ def finite_numbers(table: CsTable, name: str) -> npt.NDArray[np.float64]:
     return values
 
 
-def whole_numbers(table: CsTable, name: str) -> npt.NDArray[np.integer[Any]]:
+def integers(table: CsTable, name: str) -> npt.NDArray[np.integer[Any]]:
     """An integer column."""
     column = table[name]
     if column.dtype.kind not in "iu" or column.ndim != 1:
@@ -205,25 +205,25 @@ def _numbers(table: CsTable, name: str) -> npt.NDArray[np.float64]:
     return column.astype(np.float64)
 
 
-def _borrowed(table: CsTable) -> list[tuple[str, str]]:
-    kinds = {f"{name.partition('/')[0]}/* columns": origin for name, origin in table.borrowed.items()}
+def _joined_columns(table: CsTable) -> list[tuple[str, str]]:
+    kinds = {f"{name.partition('/')[0]}/* columns": origin for name, origin in table.joined.items()}
     return sorted(kinds.items())
 
 
-def _refuse_missing(table: CsTable, required: tuple[str, ...]) -> None:
+def _check_columns(table: CsTable, required: tuple[str, ...]) -> None:
     missing = [name for name in required if name not in table]
     if not missing:
         return
-    close = [match for name in missing for match in get_close_matches(name, set(table.names) - set(WANTED), n=1, cutoff=0.8)]
+    close = [match for name in missing for match in get_close_matches(name, set(table.names) - set(COLUMNS), n=1, cutoff=0.8)]
     hint = f" Is {', '.join(close)} a misspelling?" if close else ""
     raise InputError(f"{table.path} lacks the column {', '.join(missing)}.{hint} Export the particles from CryoSPARC again.")
 
 
-def _refuse_misspelt(table: CsTable) -> None:
+def _check_spelling(table: CsTable) -> None:
     """An optional column that is there under a slightly wrong name would be ignored without a word."""
-    strangers = [name for name in table.names if name not in WANTED]
+    unknown = [name for name in table.names if name not in COLUMNS]
     for name in _OPTIONAL:
-        close = [stranger for stranger in strangers if _nearly_equal(stranger, name)] if name not in table else []
+        close = [other for other in unknown if _nearly_equal(other, name)] if name not in table else []
         if close:
             raise InputError(f"{table.path} has no column {name} but one named {close[0]}. Correct the name.")
 

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from cryolike_dask.errors import InputError
 
 MAGIC = b"\x95CSDAT"
-_LARGEST_HEADER = 16 << 20
-_SECONDS_AT_MOST = 600
+_MAX_HEADER_BYTES = 16 << 20
+_TIMEOUT_SECONDS = 600
 
 
 def read_csdat(path: str, wanted: Collection[str]) -> tuple[tuple[str, ...], npt.NDArray[np.void]]:
@@ -39,7 +39,7 @@ def read_csdat(path: str, wanted: Collection[str]) -> tuple[tuple[str, ...], npt
     present = [name for name in names if name in wanted]
     command = [sys.executable, "-P", "-W", "ignore", __file__, path, *present]
     try:
-        decoder = subprocess.run(command, capture_output=True, timeout=_SECONDS_AT_MOST, check=False)
+        decoder = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_SECONDS, check=False)
         rows: Any = np.load(io.BytesIO(decoder.stdout), allow_pickle=False) if decoder.returncode == 0 else None
     except (subprocess.TimeoutExpired, ValueError, EOFError) as error:
         raise InputError(f"{path} is damaged: its rows cannot be decoded ({error}). Copy or export it again.") from error
@@ -54,7 +54,7 @@ def _header(path: str) -> tuple[int, tuple[str, ...]]:
         with open(path, "rb") as file:
             file.seek(len(MAGIC))
             n_bytes = int.from_bytes(file.read(4), "little")
-            header = json.loads(file.read(min(n_bytes, _LARGEST_HEADER)))
+            header = json.loads(file.read(min(n_bytes, _MAX_HEADER_BYTES)))
             file.seek(-1, os.SEEK_END)
             last_byte = file.read(1)
         length, names = header["length"], tuple(str(column[0]) for column in header["dtype"])

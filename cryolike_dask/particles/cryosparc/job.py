@@ -13,11 +13,11 @@ import numpy.typing as npt
 from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.formatting import first_few, is_or_are, plural
 from cryolike_dask.options import described_by
-from cryolike_dask.particles.cryosparc.batches import Batches, batch_number, find_batches
+from cryolike_dask.particles.cryosparc.batches import BatchFiles, batch_number, find_batches
 from cryolike_dask.particles.cryosparc.columns import (
     BLOB,
     BLOB_REQUIRED,
-    WANTED,
+    COLUMNS,
     fill_ctf,
     fill_image_size,
     fill_pixel_size,
@@ -26,7 +26,7 @@ from cryolike_dask.particles.cryosparc.columns import (
     recorded_paths,
     with_ctf,
 )
-from cryolike_dask.particles.cryosparc.table import CsTable, positions_of, read_cs, sibling_tables
+from cryolike_dask.particles.cryosparc.table import CsTable, find_uids, read_cs, sibling_tables
 from cryolike_dask.particles.inputs import CryosparcJobInput
 from cryolike_dask.particles.table import ParticleTable, Source, new_rows
 
@@ -34,7 +34,7 @@ ORDER_NOT_VERIFIED = "order not verified"
 
 
 @dataclass(frozen=True)
-class _Located:
+class _ImageLocations:
     """Where a table of the job says that the image of each row is.
 
     Args:
@@ -74,34 +74,34 @@ def particles_from_cryosparc_job(
     directory = _job_directory(folder_cryosparc, job_number)
     if n_images_max is not None and n_images_max < 1:
         raise InputError(f"n_images_max is {n_images_max}: give the largest number of images, at least 1, or None for all.")
-    table = with_ctf(read_cs(_table_path(directory, job_number), WANTED))
+    table = with_ctf(read_cs(_table_path(directory, job_number), COLUMNS))
     batches = find_batches(directory)
-    _refuse_undescribed(table, batches)
-    located = _locate_by_uid(table, batches)
+    _check_counts(table, batches)
+    locations = _locate_by_uid(table, batches)
     rows = new_rows(len(table))
     rows["row"] = np.arange(len(table))
     groups, warnings = fill_ctf(rows, table)
     notes: tuple[str, ...]
-    if located is None:
+    if locations is None:
         rows = rows[: batches.n_images]
-        rows["file"], rows["index"] = _sequence(batches)
+        rows["file"], rows["index"] = _all_images_in_order(batches)
         notes = (ORDER_NOT_VERIFIED,)
         warnings.append(
             f"No table of {directory} records which image each particle of {table.path} has: row k is taken to describe image k of "
             f"{batches.folder}, in the order of the files ({ORDER_NOT_VERIFIED})."
         )
     else:
-        rows["file"], rows["index"] = located.file, located.index
-        warnings += fill_pixel_size(rows, located.blob)
-        fill_image_size(rows, located.blob)
-        notes, mixed = fill_sign(rows, located.blob)
+        rows["file"], rows["index"] = locations.file, locations.index
+        warnings += fill_pixel_size(rows, locations.blob)
+        fill_image_size(rows, locations.blob)
+        notes, mixed = fill_sign(rows, locations.blob)
         warnings += mixed
-        rows = rows[located.has_image]
+        rows = rows[locations.has_image]
     rows = rows[:n_images_max]
-    if batches.beyond_gap:
+    if batches.after_gap:
         warnings.append(
-            f"{batches.folder} has no {batches.missing}: reading stops there. Not read: {plural(len(batches.beyond_gap), 'later file')} "
-            f"({first_few(batches.beyond_gap, 5)})."
+            f"{batches.folder} has no {batches.missing}: reading stops there. Not read: {plural(len(batches.after_gap), 'later file')} "
+            f"({first_few(batches.after_gap, 5)})."
         )
     if len(rows) < len(table):
         n_unused = len(table) - len(rows)
@@ -143,7 +143,7 @@ def _table_path(directory: str, job_number: int) -> str:
     raise MissingFileError(f"The job directory has no table {path}. Copy it there from the CryoSPARC project.{hint}")
 
 
-def _refuse_undescribed(table: CsTable, batches: Batches) -> None:
+def _check_counts(table: CsTable, batches: BatchFiles) -> None:
     """There must be a row for each image; more rows may be left over."""
     n_rows, n_images = len(table), batches.n_images
     if n_images > n_rows:
@@ -156,13 +156,13 @@ def _refuse_undescribed(table: CsTable, batches: Batches) -> None:
         )
 
 
-def _sequence(batches: Batches) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _all_images_in_order(batches: BatchFiles) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """File and index of every image, one file after the other."""
     counts = [file.n_images for file in batches.files]
     return np.repeat(np.arange(len(counts)), counts), np.concatenate([np.arange(count) for count in counts])
 
 
-def _locate_by_uid(table: CsTable, batches: Batches) -> _Located | None:
+def _locate_by_uid(table: CsTable, batches: BatchFiles) -> _ImageLocations | None:
     """The image of each row by the first table of the job that records these files; None when there is no such table."""
     if "uid" not in table:
         return None
@@ -173,22 +173,22 @@ def _locate_by_uid(table: CsTable, batches: Batches) -> _Located | None:
         number_of = np.array([batch_number(path, batches) for path in recorded], dtype=np.int64)
         if np.all(number_of < 0):
             continue
-        position = np.arange(len(table)) if other is table else positions_of(table["uid"], other["uid"])
+        position = np.arange(len(table)) if other is table else find_uids(table["uid"], other["uid"])
         if position is None:
             raise InputError(f"{other.path} has the same uid twice, so that its images cannot be told apart. Export it again.")
         file = np.where(position >= 0, number_of[code[position]], -1)
         index = np.where(position >= 0, image_indexes(other)[position], -1)
         has_image = (file >= 0) & (file < len(batches.files))
-        _refuse_ambiguous(table, other, batches, file[has_image], index[has_image])
-        _refuse_skipping(table, other, has_image | ((file >= 0) & bool(batches.beyond_gap)), int(np.flatnonzero(has_image)[-1]))
+        _check_one_row_per_image(table, other, batches, file[has_image], index[has_image])
+        _check_no_row_skipped(table, other, has_image | ((file >= 0) & bool(batches.after_gap)), int(np.flatnonzero(has_image)[-1]))
         columns = {name: other[name][np.maximum(position, 0)] for name in BLOB if name in other}
-        borrowed = {} if other is table else dict.fromkeys(columns, other.path)
-        return _Located(file, index, has_image, CsTable(table.path, other.names, columns, len(table), borrowed))
+        joined = {} if other is table else dict.fromkeys(columns, other.path)
+        return _ImageLocations(file, index, has_image, CsTable(table.path, other.names, columns, len(table), joined))
     return None
 
 
-def _refuse_ambiguous(
-    table: CsTable, other: CsTable, batches: Batches, file: npt.NDArray[np.int64], index: npt.NDArray[np.int64]
+def _check_one_row_per_image(
+    table: CsTable, other: CsTable, batches: BatchFiles, file: npt.NDArray[np.int64], index: npt.NDArray[np.int64]
 ) -> None:
     """Every image must belong to exactly one row."""
     first = np.cumsum([0, *(header.n_images for header in batches.files)])
@@ -210,7 +210,7 @@ def _refuse_ambiguous(
         )
 
 
-def _refuse_skipping(table: CsTable, other: CsTable, accounted_for: npt.NDArray[np.bool_], last: int) -> None:
+def _check_no_row_skipped(table: CsTable, other: CsTable, accounted_for: npt.NDArray[np.bool_], last: int) -> None:
     """Rows up to the last one with an image must have one themselves, or one behind a gap."""
     without = np.flatnonzero(~accounted_for[:last])
     if len(without):

@@ -11,7 +11,7 @@ from cryolike_dask.options import described_by
 from cryolike_dask.particles.cryosparc.columns import (
     BLOB,
     BLOB_REQUIRED,
-    WANTED,
+    COLUMNS,
     fill_ctf,
     fill_image_size,
     fill_images,
@@ -19,7 +19,7 @@ from cryolike_dask.particles.cryosparc.columns import (
     fill_sign,
     with_ctf,
 )
-from cryolike_dask.particles.cryosparc.table import borrow_columns, read_cs
+from cryolike_dask.particles.cryosparc.table import join_columns_by_uid, read_cs
 from cryolike_dask.particles.inputs import CryosparcInput
 from cryolike_dask.particles.table import ParticleTable, Source, new_rows
 
@@ -39,9 +39,9 @@ def particles_from_cryosparc(file_cs: str | os.PathLike[str], folder_cryosparc: 
     """
     if not os.fspath(file_cs):
         raise InputError("file_cs is empty: give the path of a CryoSPARC .cs file.")
-    table = with_ctf(read_cs(file_cs, WANTED))
+    table = with_ctf(read_cs(file_cs, COLUMNS))
     if not any(name in table for name in BLOB_REQUIRED):
-        table = borrow_columns(table, BLOB, BLOB_REQUIRED, "the image columns")
+        table = join_columns_by_uid(table, BLOB, BLOB_REQUIRED, "the image columns")
     rows = new_rows(len(table))
     groups, warnings = fill_ctf(rows, table)
     files, notes = fill_images(rows, table, folder_cryosparc)

@@ -20,8 +20,8 @@ from cryolike_dask.particles.cryosparc.csdat import MAGIC as CSDAT_MAGIC
 from cryolike_dask.particles.cryosparc.csdat import read_csdat
 
 _NPY_MAGIC = b"\x93NUMPY"
-_LARGEST_HEADER = 16 << 20  # tables with many classes have headers beyond numpy's own limit of 10 kB
-_FAULTS_OF_NUMPY = (  # what np.load raises for damaged headers, which it evaluates as Python literals
+_MAX_HEADER_BYTES = 16 << 20  # tables with many classes have headers beyond numpy's own limit of 10 kB
+_NUMPY_ERRORS = (  # what np.load raises for damaged headers, which it evaluates as Python literals
     OSError,
     EOFError,
     ValueError,
@@ -34,7 +34,7 @@ _FAULTS_OF_NUMPY = (  # what np.load raises for damaged headers, which it evalua
     tokenize.TokenError,
 )
 _LARGEST_GROUP = 1 << 16  # bytes of a .csg file, which is a few lines of text
-_ROWS_AT_ONCE = 1 << 16
+_CHUNK_ROWS = 1 << 16
 _SIBLINGS_FIRST = ("restacked_particles", "downsampled_particles", "extracted_particles", "imported_particles", "passthrough")
 
 
@@ -46,14 +46,14 @@ class CsTable:
         path: the table.
         names: all columns of the table, also those not read.
         columns: the columns read, each (n,) or (n, k).
-        borrowed: columns that came from another table, and that table.
+        joined: columns that came from another table, and that table.
     """
 
     path: str
     names: tuple[str, ...]
     columns: Mapping[str, npt.NDArray[Any]]
     length: int
-    borrowed: Mapping[str, str] = field(default_factory=dict)
+    joined: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.length
@@ -70,7 +70,7 @@ class CsTable:
 
     def where(self, row: int, name: str) -> str:
         """How to name a value in a message; the row is counted from 0 here and from 1 in the message."""
-        source = f" (looked up by uid in {self.borrowed[name]})" if name in self.borrowed else ""
+        source = f" (looked up by uid in {self.joined[name]})" if name in self.joined else ""
         return f"{self.path}, particle {row + 1}, column {name}{source}"
 
     def where_all(self, name: str, rows: npt.NDArray[np.intp]) -> str:
@@ -128,7 +128,7 @@ def sibling_tables(path: str) -> list[str]:
     return [os.path.join(folder, name) for name in sorted(found, key=rank.__getitem__)]
 
 
-def borrow_columns(table: CsTable, names: Collection[str], required: Iterable[str], what: str) -> CsTable:
+def join_columns_by_uid(table: CsTable, names: Collection[str], required: Iterable[str], what: str) -> CsTable:
     """The table with columns looked up by uid in the first table beside it that has the required ones for all its particles.
 
     Args:
@@ -146,14 +146,14 @@ def borrow_columns(table: CsTable, names: Collection[str], required: Iterable[st
         other = read_cs(path, {"uid", *names})
         if not other.has("uid", *required):
             continue
-        position = positions_of(table["uid"], other["uid"])
+        position = find_uids(table["uid"], other["uid"])
         if position is None or np.any(position < 0):
             tried.append(os.path.basename(path))
             continue
         columns = {name: other[name][position] for name in names if name in other}
         own = {name: column for name, column in table.columns.items() if name not in names}
-        borrowed = dict.fromkeys(columns, other.path)
-        return replace(table, columns=own | columns, borrowed={**table.borrowed, **borrowed})
+        joined = dict.fromkeys(columns, other.path)
+        return replace(table, columns=own | columns, joined={**table.joined, **joined})
     beside = f" ({', '.join(tried)} beside it lacks some of its particles or repeats a uid)" if tried else ""
     raise InputError(
         f"{table.path} lacks {what} ({', '.join(required)}), and no other particle table in its folder has them for all of its "
@@ -161,7 +161,7 @@ def borrow_columns(table: CsTable, names: Collection[str], required: Iterable[st
     )
 
 
-def positions_of(uids: npt.NDArray[Any], among: npt.NDArray[Any]) -> npt.NDArray[np.int64] | None:
+def find_uids(uids: npt.NDArray[Any], among: npt.NDArray[Any]) -> npt.NDArray[np.int64] | None:
     """(n,) where each uid is in `among`, -1 where it is not; None when a uid occurs twice in `among`."""
     order = np.argsort(among, kind="stable")
     ordered = among[order]
@@ -179,9 +179,9 @@ def _read_npy(path: str, wanted: Collection[str]) -> tuple[tuple[str, ...], npt.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about headers written by Python 2, which are fine, or damaged ones, which fail below
-            stored = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=_LARGEST_HEADER)
+            stored = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=_MAX_HEADER_BYTES)
         size = os.stat(path).st_size
-    except _FAULTS_OF_NUMPY as error:
+    except _NUMPY_ERRORS as error:
         raise InputError(_unreadable(path, error)) from error
     names = stored.dtype.names
     if stored.ndim != 1 or names is None:
@@ -196,8 +196,8 @@ def _read_npy(path: str, wanted: Collection[str]) -> tuple[tuple[str, ...], npt.
     present = [name for name in names if name in wanted]
     rows = np.empty(len(stored), dtype=[(name, stored.dtype[name]) for name in present])
     # One pass over the file: a column is strided over all of it, and the file can be larger than memory.
-    for start in range(0, len(stored), _ROWS_AT_ONCE):
-        part = stored[start : start + _ROWS_AT_ONCE]
+    for start in range(0, len(stored), _CHUNK_ROWS):
+        part = stored[start : start + _CHUNK_ROWS]
         for name in present:
             rows[name][start : start + len(part)] = part[name]
     return tuple(names), rows

@@ -54,7 +54,7 @@ _ROUNDING = 1e-6  # relative: writers keep six digits
 
 
 @dataclass(frozen=True)
-class Description:
+class StarParticles:
     """What a STAR file says about its particles, apart from where the images are.
 
     Args:
@@ -111,14 +111,14 @@ class _Columns:
         return f"{self.particles.where(rows)} of 'data_{self.particles.block}'"
 
 
-def describe_particles(
+def particles_from_tables(
     particles: StarTable,
     optics: StarTable | None,
     *,
     defocus_angle_is_degree: bool = True,
     phase_shift_is_degree: bool = True,
     geometry: bool = True,
-) -> Description:
+) -> StarParticles:
     """The particle rows of a STAR file.
 
     Args:
@@ -169,17 +169,17 @@ def describe_particles(
             f"{particles.path}: rln{_PREMULTIPLIED} is set for {len(affected):,} of {len(particles):,} particles: their images are "
             "already multiplied by the CTF, which the comparison with templates must take into account."
         )
-    return Description(rows, groups, notes, tuple(warnings), unused)
+    return StarParticles(rows, groups, notes, tuple(warnings), unused)
 
 
 def _optics_rows(particles: StarTable, optics: StarTable | None) -> npt.NDArray[np.int32]:
     """(n,) the row of the optics table that each particle belongs to."""
-    nothing = np.zeros(len(particles), np.int32)
+    all_in_first_row = np.zeros(len(particles), np.int32)
     if optics is None:
-        return nothing
+        return all_in_first_row
     if _GROUP not in particles:
         if len(optics) == 1:
-            return nothing
+            return all_in_first_row
         raise InputError(
             f"{particles.path}: the particles have no rln{_GROUP}, and the file has {len(optics)} optics groups: it cannot be told "
             f"which particle belongs to which. {_suggestion(particles, None, _GROUP)}: add the column."
@@ -188,14 +188,16 @@ def _optics_rows(particles: StarTable, optics: StarTable | None) -> npt.NDArray[
         raise InputError(f"{optics.path}: {_suggestion(optics, None, _GROUP)} in 'data_{optics.block}': add the column.")
     numbers = pd.Index(optics.numbers(_GROUP))
     if numbers.has_duplicates:
-        twice = np.flatnonzero(numbers.duplicated(keep=False))
-        raise InputError(f"{optics.path}: the same rln{_GROUP} is in {optics.where(twice)} of 'data_optics'. Keep one row a group.")
-    wanted = particles.numbers(_GROUP)
-    position = numbers.get_indexer(pd.Index(wanted))
+        duplicated = np.flatnonzero(numbers.duplicated(keep=False))
+        raise InputError(
+            f"{optics.path}: the same rln{_GROUP} is in {optics.where(duplicated)} of 'data_optics'. Keep one row a group."
+        )
+    group_numbers = particles.numbers(_GROUP)
+    position = numbers.get_indexer(pd.Index(group_numbers))
     unknown = np.flatnonzero(position < 0)
     if len(unknown):
         raise InputError(
-            f"{particles.path}: optics group {wanted[unknown[0]]:g} is not in 'data_optics', which has {_listed(numbers)}; see "
+            f"{particles.path}: optics group {group_numbers[unknown[0]]:g} is not in 'data_optics', which has {_listed(numbers)}; see "
             f"{particles.where(unknown)} of 'data_{particles.block}'. Add the group or correct these rows."
         )
     return position.astype(np.int32)

@@ -23,7 +23,7 @@ STACK_COLUMN, POSITION_COLUMN = "cryolikeStack", "cryolikeStackPosition"
 
 _FORMATS = {"i": "%d", "u": "%d", "f": "%.15g", "O": "%s"}
 """By kind of column; degrees come back to better than 1e-9."""
-_ROWS_TOGETHER = 50_000
+_CHUNK_ROWS = 50_000
 
 OPTICS = {"rlnVoltage": "voltage", "rlnSphericalAberration": "spherical_aberration", "rlnAmplitudeContrast": "amplitude_contrast"}
 _LENGTHS = {"rlnDefocusU": "defocus_u", "rlnDefocusV": "defocus_v"}
@@ -96,7 +96,7 @@ def _particles(
     stack_of_row: npt.NDArray[np.integer[Any]],
     position_in_stack: npt.NDArray[np.integer[Any]],
 ) -> dict[str, npt.NDArray[Any]]:
-    _refuse_unwritable(table.files)
+    _check_paths(table.files)
     columns = image_columns(table) | ctf_columns(table)
     for name in columns.keys() & {"rlnImageName", "rlnMicrographName"}:
         columns[name] = quoted_values(columns[name])
@@ -127,8 +127,8 @@ def star_rows(columns: Mapping[str, npt.NDArray[Any]]) -> Iterator[str]:
     """The rows of a table of STAR, in pieces of many lines. Text is written as it is; see `quoted_values`."""
     row = "\t".join(_FORMATS[values.dtype.kind] for values in columns.values()) + "\n"
     n_rows = len(next(iter(columns.values())))
-    for first in range(0, n_rows, _ROWS_TOGETHER):
-        part = (values[first : first + _ROWS_TOGETHER].tolist() for values in columns.values())
+    for first in range(0, n_rows, _CHUNK_ROWS):
+        part = (values[first : first + _CHUNK_ROWS].tolist() for values in columns.values())
         yield "".join([row % values for values in zip(*part, strict=True)])
 
 
@@ -165,7 +165,7 @@ def quoted_values(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     )
 
 
-def _refuse_unwritable(files: Iterable[str]) -> None:
+def _check_paths(files: Iterable[str]) -> None:
     for file in files:
         strange = any(ord(character) < 32 or "\ud800" <= character <= "\udfff" for character in file)
         if strange or ('"' in file and (" " in file or "#" in file)):

@@ -19,13 +19,13 @@ from cryolike_dask.mrc.reader import read_header
 from cryolike_dask.options import described_by
 from cryolike_dask.particles.image_paths import resolve_image_paths
 from cryolike_dask.particles.inputs import PairedInput, StarInput
-from cryolike_dask.particles.star.columns import COLUMNS, describe_particles
+from cryolike_dask.particles.star.columns import COLUMNS, particles_from_tables
 from cryolike_dask.particles.star.tables import StarTable, read_star_tables
 from cryolike_dask.particles.star.text import decode
 from cryolike_dask.particles.table import ParticleTable, Source
 
 _FORMAT_SUFFIX = re.compile(r":(mrcs?|st)$")
-_MOST_DIGITS = 18  # of an image number: it fits into int64
+_MAX_DIGITS = 18  # of an image number: it fits into int64
 
 
 @described_by(StarInput)
@@ -42,15 +42,15 @@ def particles_from_star(star_file: str | Path, folder_mrc: str | Path = "") -> P
     """
     path = _absolute(star_file)
     particles, optics, warnings = read_star_tables(path, COLUMNS)
-    description = describe_particles(particles, optics)
-    rows = description.rows
+    star = particles_from_tables(particles, optics)
+    rows = star.rows
     files, rows["file"], rows["index"], notes = _images(particles, folder_mrc)
     return ParticleTable(
         rows=rows,
         files=files,
-        sources=(Source("star", str(path), notes=description.notes + notes),),
-        optics_groups=description.optics_groups,
-        warnings=warnings + description.warnings,
+        sources=(Source("star", str(path), notes=star.notes + notes),),
+        optics_groups=star.optics_groups,
+        warnings=warnings + star.warnings,
     )
 
 
@@ -114,34 +114,34 @@ def _pair(
 ) -> ParticleTable:
     """One pair. Columns that are not used are added to `unused`, with a table, and a table that names another file to `others`."""
     particles, optics, warnings = read_star_tables(star_file, COLUMNS)
-    description = describe_particles(
+    star = particles_from_tables(
         particles,
         optics,
         defocus_angle_is_degree=defocus_angle_is_degree,
         phase_shift_is_degree=phase_shift_is_degree,
         geometry=False,
     )
-    for column in description.unused:
+    for column in star.unused:
         unused.setdefault(column, str(star_file))
     if "ImageName" in particles:
-        others += _refuse_other_order(particles, mrc_file)
+        others += _check_image_names(particles, mrc_file)
     n_rows = len(particles)
     if mrc_file.exists() and (n_images := read_header(mrc_file).n_images) != n_rows:
         raise InputError(
             f"{star_file} has {plural(n_rows, 'row')} and {mrc_file} has {plural(n_images, 'image')}, but row i must describe image "
             "i. Check that the two lists are in the same order and that both files are complete."
         )
-    description.rows["index"] = np.arange(n_rows)
+    star.rows["index"] = np.arange(n_rows)
     return ParticleTable(
-        rows=description.rows,
+        rows=star.rows,
         files=(str(mrc_file),),
-        sources=(Source("paired", str(star_file), notes=description.notes),),
-        optics_groups=description.optics_groups,
-        warnings=warnings + description.warnings,
+        sources=(Source("paired", str(star_file), notes=star.notes),),
+        optics_groups=star.optics_groups,
+        warnings=warnings + star.warnings,
     )
 
 
-def _refuse_other_order(particles: StarTable, mrc_file: Path) -> list[str]:
+def _check_image_names(particles: StarTable, mrc_file: Path) -> list[str]:
     """Refuse rows that name images in another order than that of the file. Returns what to say where they name another file."""
     names = particles.text("ImageName")
     numbers, at_signs, paths = zip(*(name.rpartition("@") for name in names), strict=True)
@@ -191,7 +191,7 @@ def _images(
 
 
 def _is_number(text: str) -> bool:
-    return text.isdecimal() and text.isascii() and len(text) <= _MOST_DIGITS
+    return text.isdecimal() and text.isascii() and len(text) <= _MAX_DIGITS
 
 
 def _about_image_name(particles: StarTable, bad: npt.NDArray[np.intp], name: str) -> str:

@@ -19,7 +19,7 @@ from cryolike_dask.file_kind import other_kind_of_file, other_kind_of_table
 from cryolike_dask.particles.star.text import StarBlock, StarText, decode
 
 _TEXT_COLUMNS = ("ImageName", "OpticsGroupName")
-_SHOWN = 3  # bad rows named in a message
+_MAX_ROWS_SHOWN = 3  # bad rows named in a message
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class StarTable:
     def where(self, rows: Any) -> str:
         """How to name some rows (positions from 0) in a message: 'line 57 (row 3)' for the first few."""
         rows = np.atleast_1d(rows)
-        named = ", ".join(f"line {self.lines[row]} (row {row + 1})" for row in rows[:_SHOWN])
-        return named + (f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else "")
+        named = ", ".join(f"line {self.lines[row]} (row {row + 1})" for row in rows[:_MAX_ROWS_SHOWN])
+        return named + (f" and {len(rows) - _MAX_ROWS_SHOWN} more" if len(rows) > _MAX_ROWS_SHOWN else "")
 
     def text(self, column: str) -> list[str]:
         """The values of a text column, still plain text that `decode` undoes.
@@ -82,7 +82,7 @@ class StarTable:
         if used is not None:
             bad = np.intersect1d(bad, used)
         if len(bad):
-            shown = ", ".join(repr(decode(str(series.iloc[row]))) for row in bad[:_SHOWN])
+            shown = ", ".join(repr(decode(str(series.iloc[row]))) for row in bad[:_MAX_ROWS_SHOWN])
             raise InputError(
                 f"{self.path}: rln{column} must be a finite number in every row of 'data_{self.block}', but is {shown} in "
                 f"{self.where(bad)}. Correct or remove these rows{'' if len(bad) < len(series) else ', or the column'}."
@@ -117,14 +117,14 @@ def read_star_tables(path: Path, columns: Collection[str]) -> tuple[StarTable, S
     try:
         with tempfile.TemporaryDirectory(prefix="cryolike-dask-") as folder:
             copy = Path(folder) / "plain.star"
-            chosen, warnings = _write_plain_copy(path, copy, columns)
+            selected, warnings = _write_plain_copy(path, copy, columns)
             frames = _parse(path, copy)
     except OSError as error:
         if isinstance(error, CryolikeError):
             raise
         raise InputError(f"A temporary copy of {path} cannot be written: {error}. Make room there, or set TMPDIR.") from error
     tables = {}
-    for key, (block, positions) in chosen.items():
+    for key, (block, positions) in selected.items():
         frame = frames.get(key)
         names = [_plain_name(block.columns[i]) for i in positions]
         if not isinstance(frame, pd.DataFrame) or list(frame.columns) != names or len(frame) != len(block.rows):
@@ -145,11 +145,11 @@ def _write_plain_copy(
     another_kind = other_kind_of_file(path, {name: _decoded(block.columns) for name, block in blocks.items()})
     if another_kind is not None:
         raise InputError(another_kind)
-    chosen = {"particles": _particle_block(path, blocks)}
+    selected = {"particles": _particle_block(path, blocks)}
     if "optics" in blocks:
-        chosen["optics"] = blocks["optics"]
+        selected["optics"] = blocks["optics"]
     found = {}
-    for key, block in chosen.items():
+    for key, block in selected.items():
         if not len(block.rows):
             raise InputError(f"{path}: block 'data_{block.name}' on line {block.line} has no rows. Write it anew.")
         positions = [i for i, name in enumerate(block.columns) if _plain_name(name) in columns]
@@ -164,7 +164,7 @@ def _write_plain_copy(
         for key, (block, positions) in found.items():
             names = "".join(f"_{_plain_name(block.columns[i])}\n" for i in positions)
             file.write(f"data_{key}\n\nloop_\n{names}".encode())
-            file.writelines(text.cut(block, positions))
+            file.writelines(text.select_columns(block, positions))
             file.write(b"\n")
     complete = () if text.ends_with_newline else (f"{path} does not end with a line break: its last row may have been cut off.",)
     return found, complete

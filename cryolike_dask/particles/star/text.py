@@ -21,7 +21,7 @@ from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.file_kind import cryosparc_group, foreign_content, utf16_advice
 from cryolike_dask.formatting import plural
 
-_STEP = 1 << 24  # bytes looked at in one go: bounds the temporary arrays
+_CHUNK_BYTES = 1 << 24  # bytes looked at in one go: bounds the temporary arrays
 _SPACE, _TAB, _NEWLINE, _DELETE = b" \t\n\x7f"
 _FOREIGN = {
     b"\x1f\x8b": "compressed: decompress it with gunzip first",
@@ -83,8 +83,8 @@ class StarText:
         n_lines = len(ends)
         self._tokens = np.zeros(n_lines, np.int32)
         self._first = np.zeros(n_lines, np.uint8)
-        for first, last in self._spans(0, n_lines):
-            buffer, values, _ = self._values(first, last)
+        for first, last in self._line_chunks(0, n_lines):
+            buffer, values, _ = self._value_edges(first, last)
             bounds = np.searchsorted(values, self._starts[first : last + 1] - self._starts[first])
             self._tokens[first:last] = np.diff(bounds)
             filled = np.flatnonzero(np.diff(bounds))
@@ -105,7 +105,7 @@ class StarText:
         for header, end in zip(headers, [*headers[1:], len(self._tokens)], strict=True):
             block = self._block(header, end)
             if block.name in blocks:
-                self._refuse(
+                self._fail(
                     header,
                     f"begins a second block 'data_{block.name}'; the first is on line {blocks[block.name].line}. It cannot be told "
                     "which one holds: remove or rename one",
@@ -113,13 +113,13 @@ class StarText:
             blocks[block.name] = block
         return tuple(blocks.values())
 
-    def cut(self, block: StarBlock, columns: list[int]) -> Iterator[bytes]:
+    def select_columns(self, block: StarBlock, columns: list[int]) -> Iterator[bytes]:
         """The rows of a block with these columns only (ascending positions), in pieces of whole lines."""
         if block.values is not None:
             yield b"\t".join(block.values[column] for column in columns) + b"\n"
         else:
-            for first, last in self._spans(int(block.rows[0]) - 1, int(block.rows[-1])):
-                buffer, starts, ends = self._values(first, last)
+            for first, last in self._line_chunks(int(block.rows[0]) - 1, int(block.rows[-1])):
+                buffer, starts, ends = self._value_edges(first, last)
                 if not len(starts):  # blank lines only
                     continue
                 starts = starts.reshape(-1, len(block.columns))[:, columns]
@@ -134,7 +134,7 @@ class StarText:
     def _block(self, header: int, end: int) -> StarBlock:
         words = self._line(header).split()
         if len(words) > 1:
-            self._refuse(header, "begins with 'data_', which starts a block, but goes on. If it is a row, put another column first")
+            self._fail(header, "begins with 'data_', which starts a block, but goes on. If it is a row, put another column first")
         name = words[0].decode()[len("data_") :]
         content = header + 1 + np.flatnonzero(self._tokens[header + 1 : end])
         if not len(content):
@@ -145,7 +145,7 @@ class StarText:
         for i in content.tolist():
             words = [word for word in self._line(i).split() if not word.startswith(_HASH)]
             if not words[0].startswith(b"_") or len(words) != 2:
-                self._refuse(i, f"is no 'name value' pair, as block 'data_{name}' has without a 'loop_' line. Get the file anew")
+                self._fail(i, f"is no 'name value' pair, as block 'data_{name}' has without a 'loop_' line. Get the file anew")
             columns.append(words[0][1:].decode())
             values.append(words[1])
         self._check_columns(name, header, columns)
@@ -159,12 +159,12 @@ class StarText:
             if not words[0].startswith(b"_"):
                 break
             if any(not word.startswith(_HASH) for word in words[1:2]):
-                self._refuse(i, f"names a column of 'data_{name}' and holds values too. Get the file anew")
+                self._fail(i, f"names a column of 'data_{name}' and holds values too. Get the file anew")
             columns.append(words[0][1:].decode())
             numbers.extend(int(word[1:]) for word in words[1:2] if word[1:].isdigit())
         self._check_columns(name, header, columns)
         if numbers != sorted(numbers) and sorted(numbers) == list(range(1, len(columns) + 1)):
-            self._refuse(
+            self._fail(
                 header, f"begins block 'data_{name}', whose columns are not in the order of their numbers. Get the file anew"
             )
         rows = content[1 + len(columns) :]
@@ -172,7 +172,7 @@ class StarText:
         if len(wrong):
             i, row = int(rows[wrong[0]]), int(wrong[0]) + 1
             more = f" (as has {plural(len(wrong) - 1, 'more row')})" if len(wrong) > 1 else ""
-            self._refuse(
+            self._fail(
                 i,
                 f"(row {row} of 'data_{name}') has {self._tokens[i]} values where {len(columns)} columns are named{more}. The row "
                 "is damaged, or a value with a blank is not quoted: mend the row or get the file anew",
@@ -181,27 +181,27 @@ class StarText:
 
     def _check_columns(self, name: str, header: int, columns: list[str]) -> None:
         plain = [column.removeprefix("rln") for column in columns]
-        twice = sorted({column for column in columns if plain.count(column.removeprefix("rln")) > 1})
-        if twice:
-            self._refuse(
-                header, f"begins block 'data_{name}', which names {' and '.join(twice)} more than once. Remove one of them"
+        duplicated = sorted({column for column in columns if plain.count(column.removeprefix("rln")) > 1})
+        if duplicated:
+            self._fail(
+                header, f"begins block 'data_{name}', which names {' and '.join(duplicated)} more than once. Remove one of them"
             )
 
     def _line(self, i: int) -> bytes:
         return self._text[self._starts[i] : self._starts[i + 1]].strip()
 
-    def _refuse(self, i: int, reason: str) -> NoReturn:
+    def _fail(self, i: int, reason: str) -> NoReturn:
         raise InputError(f"{self.path}: line {i + 1} {reason}.")
 
-    def _spans(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+    def _line_chunks(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """Ranges of whole lines of about _STEP bytes."""
         while first < last:
-            next_line = int(np.searchsorted(self._starts, self._starts[first] + _STEP))
+            next_line = int(np.searchsorted(self._starts, self._starts[first] + _CHUNK_BYTES))
             next_line = min(max(next_line, first + 1), last)
             yield first, next_line
             first = next_line
 
-    def _values(self, first: int, last: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    def _value_edges(self, first: int, last: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """The bytes of some lines, and where in them each value starts and ends."""
         buffer = self._bytes[self._starts[first] : self._starts[last]]
         blank = (buffer == _SPACE) | (buffer == _TAB) | (buffer == _NEWLINE)
@@ -226,11 +226,11 @@ class StarText:
     def _plain_line(self, i: int, line: bytes) -> bytes:
         if line.startswith(b"#"):
             return b""
-        values, at = [], 0
-        while at < len(line):
-            match = _TOKEN.match(line, at)
+        values, position = [], 0
+        while position < len(line):
+            match = _TOKEN.match(line, position)
             if match is None:
-                self._refuse(i, "has a quotation mark that is not closed. Close it, or get the file anew")
+                self._fail(i, "has a quotation mark that is not closed. Close it, or get the file anew")
             double, single, comment, bare = match.groups()
             value = next(part for part in (double, single, comment, bare) if part is not None)
             if comment is not None:
@@ -238,7 +238,7 @@ class StarText:
                     values.append(value.replace(b" ", b"").translate(_ENCODE))
                 break
             values.append(value.translate(_ENCODE) or _EMPTY)
-            at = match.end()
+            position = match.end()
         return b"\t".join(values)
 
 
@@ -259,20 +259,20 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path} is a cryoSPARC result group (.csg), not a STAR file: {_OF_GROUP} {', '.join(tables)}.")
     content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
     if not content.isascii():
-        _refuse_other_encodings(path, content)
-    for start in range(0, len(content), _STEP):
-        part = np.frombuffer(content, np.uint8)[start : start + _STEP]
+        _check_utf8(path, content)
+    for start in range(0, len(content), _CHUNK_BYTES):
+        part = np.frombuffer(content, np.uint8)[start : start + _CHUNK_BYTES]
         strange = np.flatnonzero(((part < _SPACE) & (part != _NEWLINE) & (part != _TAB)) | (part == _DELETE))
         if len(strange):
-            at = start + int(strange[0])
-            line = content.count(b"\n", 0, at) + 1
+            position = start + int(strange[0])
+            line = content.count(b"\n", 0, position) + 1
             raise InputError(
-                f"{path}: line {line} holds the control character 0x{content[at]:02X}: it is damaged, or no text file."
+                f"{path}: line {line} holds the control character 0x{content[position]:02X}: it is damaged, or no text file."
             )
     return content
 
 
-def _refuse_other_encodings(path: Path, content: bytes) -> None:
+def _check_utf8(path: Path, content: bytes) -> None:
     try:
         blank = re.search(r"[^\S \t\n]", content.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -291,8 +291,8 @@ def _refuse_other_encodings(path: Path, content: bytes) -> None:
 def _positions(buffer: npt.NDArray[np.uint8], *wanted: int) -> npt.NDArray[np.int64]:
     """Where any of these bytes stand."""
     parts = [np.zeros(0, np.int64)]
-    for start in range(0, len(buffer), _STEP):
-        part = buffer[start : start + _STEP]
+    for start in range(0, len(buffer), _CHUNK_BYTES):
+        part = buffer[start : start + _CHUNK_BYTES]
         hits = part == wanted[0]
         for code in wanted[1:]:
             hits |= part == code
