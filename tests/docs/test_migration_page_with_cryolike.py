@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from tests.file_conversions.conftest import work  # noqa: F401
+from tests.support.cryolike import import_cryolike
 from tests.support.cs_files import particle_columns, write_cs
 from tests.support.mrc_files import pack_mrc
 from tests.support.particle_sets import ABC, BOX, in_sequence, optics_table, write_images, write_star
 from tests.support.statements import Shown, table
 
-cryolike = pytest.importorskip("cryolike", reason="CryoLike is not installed: put its src folder on PYTHONPATH")
-pytest.importorskip("finufft", reason="CryoLike's converter needs finufft")
+cryolike = import_cryolike()
 
 from cryolike.file_conversions import ParticleStackConverter  # noqa: E402
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import cryolike_dask
+from tests.support.cryolike import import_cryolike
 from tests.support.cs_files import ctf_columns, particle_columns, uids, write_cs
 from tests.support.independent_reader import read_stacks
 from tests.support.particle_sets import (
@@ -26,8 +27,7 @@ from tests.support.particle_sets import (
     write_star,
 )
 
-cryolike = pytest.importorskip("cryolike", reason="CryoLike is not installed: put its src folder on PYTHONPATH")
-pytest.importorskip("finufft", reason="CryoLike's converter needs finufft")
+cryolike = import_cryolike()
 
 COUNTS = {"C.mrcs": 4, "A.mrcs": 7, "B.mrcs": 2}
 TOLERANCE = 5e-6

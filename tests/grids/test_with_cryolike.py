@@ -10,8 +10,9 @@ import torch
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.grids import CartesianGrid2D, PolarGrid
+from tests.support.cryolike import import_cryolike
 
-cryolike = pytest.importorskip("cryolike", reason="CryoLike is not installed: put its src folder on PYTHONPATH")
+cryolike = import_cryolike()
 
 POLAR = (
     *("uniform", "radius_max", "dist_radii", "n_shells", "n_inplanes", "n_points", "half_space", "n_inplane_shells"),

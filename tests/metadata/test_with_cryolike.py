@@ -11,8 +11,9 @@ import pytest
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.metadata import ImageDescriptor
+from tests.support.cryolike import import_cryolike
 
-cryolike = pytest.importorskip("cryolike", reason="CryoLike is not installed: put its src folder on PYTHONPATH")
+cryolike = import_cryolike()
 Theirs = cryolike.ImageDescriptor
 AtomShape, Precision = cryolike.AtomShape, cryolike.Precision
 

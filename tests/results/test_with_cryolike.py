@@ -22,11 +22,11 @@ from cryolike_dask.grids.viewing_sphere import viewing_directions
 from cryolike_dask.results.files import read_results
 from cryolike_dask.simulation.ctf import contrast_transfer
 from cryolike_dask.simulation.phantom import Phantom, euler_matrices, random_orientations
+from tests.support.cryolike import import_cryolike
 from tests.support.mrc_files import pack_mrc
 from tests.support.particle_sets import NO_PLOTS, optics_table, write_star
 
-cryolike = pytest.importorskip("cryolike", reason="CryoLike is not installed: put its src folder on PYTHONPATH")
-pytest.importorskip("finufft", reason="CryoLike's templates need finufft")
+cryolike = import_cryolike()
 
 BOX, PIXEL_SIZE = 24, 4.0
 WIDTH = 5.0  # of the blobs, Angstrom
