@@ -45,7 +45,7 @@ _LISTED = 10
 class Conversion:
     """Particles on their way to Fourier-polar stacks.
 
-    Making one plans the whole run: image headers are read and everything that tables and headers tell is checked. Nothing is
+    Making one plans the whole run: image headers are read, and everything that is in tables and headers is checked. Nothing is
     written before `run`.
 
     Args:
@@ -74,7 +74,7 @@ class Conversion:
         self._seconds_per_image: float | None = None
 
     def calibrate(self) -> PlanSummary:
-        """Convert a few images in memory, so that the plan tells how long all of them will take.
+        """Convert a few images in memory, so that the plan can say how long all of them will take.
 
         Returns:
             the plan in numbers, which is also what a notebook shows of this conversion from now on.
@@ -93,7 +93,7 @@ class Conversion:
         Args:
             client: None (the current Dask client if there is one, else threads on all cores of this machine), a
                 `distributed.Client`, a Cluster, or a scheduler's address. Only what is opened here is closed here.
-            progress: told about each stack; None for a bar in a notebook and nothing elsewhere.
+            progress: informed of each stack; None for a bar in a notebook and nothing elsewhere.
             performance_report: file for Dask's page (HTML) about what the cluster did meanwhile.
 
         Raises:
@@ -241,7 +241,7 @@ class Conversion:
                 left = plural(plan.n_stacks - len(outcome.published), "stack")
                 logger.warning("Stopped with %s left; skip_exist=True (--skip-exist) goes on from here.", left)
                 raise
-        # Else stacks that failed because another run has taken over would be told as failed ones.
+        # Else stacks that failed because another run has taken over would be reported as failed ones.
         run.check_lock(at_once=True)
         try:
             outcome.warnings += finish_run(run, plan, outcome.published.values())

@@ -1,4 +1,4 @@
-"""What a conversion tells of itself while it runs; `progress_bars` shows it.
+"""What a conversion reports while it runs; `progress_bars` shows it.
 
 The conversion calls `start` once, `stack_done` for each stack in counter order, and `finish` once, whatever happened; where it fails
 before it starts, only `finish`. All calls come from one thread of the process that runs the conversion.
@@ -32,7 +32,7 @@ class StackProgress:
 
 
 class Progress(Protocol):
-    """What a conversion tells about itself."""
+    """What a conversion reports about itself."""
 
     def start(self, n_stacks: int, n_images: int) -> None:
         """The conversion begins; it will write this many stacks and images (what a resumed run keeps is not counted)."""

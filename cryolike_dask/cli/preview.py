@@ -76,7 +76,7 @@ def preview(
 
 
 def _input(table: str, folder: str, particle_file: str | None, box_size: int | None, invert: bool) -> ParticleInput:
-    """The input that a table is, its kind told by its name."""
+    """The input that a table is, its kind known by its name."""
     path = Path(table).expanduser()
     job = re.fullmatch(r"J(\d+)", path.resolve().name)
     kind = "job" if path.is_dir() and job else path.suffix.lower()

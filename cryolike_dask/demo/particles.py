@@ -112,7 +112,7 @@ def run_demo(
         folder: new, empty, or left by an earlier demo, which is replaced. Particles come to `particles`, stacks to `stacks`.
         n_images, box: size of the particle set.
         n_workers: worker processes, one thread each.
-        progress: told about the conversion.
+        progress: informed of the conversion.
 
     Raises:
         OutputError: the folder holds something else.

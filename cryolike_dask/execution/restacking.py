@@ -57,7 +57,7 @@ def restack(
         save_phys: also write the images in real space; None for the same as before.
         skip_exist: go on with an interrupted run in the same folder.
         overwrite: replace what is in the folder.
-        progress: told about each stack.
+        progress: informed of each stack.
 
     Raises:
         InputError: the source is not a complete conversion, or its particles do not fit the settings.
@@ -184,6 +184,6 @@ class _SourceImages:
 
 
 def _image_headers(particles: StoredParticles) -> list[ImageFile | None]:
-    """Headers as far as the stacks tell: the image files themselves need not be there any more."""
+    """Headers as far as the stacks record them: the image files themselves need not be there any more."""
     n_rows, n_columns = particles.identity["source_box"]
     return [ImageFile(path, 0, n_rows, n_columns, "<f4", 0, float("nan"), "", 0, 0) for path in particles.table.files]

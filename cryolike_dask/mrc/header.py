@@ -190,7 +190,7 @@ def _check_size(file: ImageFile) -> None:
 
 
 def _byte_order(path: str, header: bytes) -> str:
-    """The order in which the image edges make sense. Machine stamps are often missing or wrong and are not needed to tell."""
+    """The order in which the image edges make sense. Machine stamps are often missing or wrong and are not needed for it."""
     for order in "<>":
         if all(1 <= edge <= _MAX_EDGE for edge in struct.unpack_from(f"{order}2i", header, 0)):
             return order

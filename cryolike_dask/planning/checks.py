@@ -1,4 +1,4 @@
-"""What tables and image headers tell of wrong inputs, before the first pixel is read."""
+"""Wrong inputs that tables and image headers give away, before the first pixel is read."""
 
 from __future__ import annotations
 

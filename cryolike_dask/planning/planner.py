@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 def make_plan(table: ParticleTable, descriptor: ImageDescriptor, settings: ConversionSettings) -> Plan:
-    """Decide which image goes where, and check everything that tables and headers tell.
+    """Decide which image goes where, and check everything that is in tables and headers.
 
     Args:
         table: particles in the order of the metadata.

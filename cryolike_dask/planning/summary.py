@@ -58,7 +58,7 @@ class PlanSummary:
 
     @property
     def duration(self) -> str:
-        """What the calibration tells, as a person says it."""
+        """The result of the calibration in words."""
         if self.core_seconds is None:
             return "not calibrated"
         cores = available_cores()

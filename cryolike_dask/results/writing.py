@@ -31,12 +31,12 @@ def output_file(path: str | Path, overwrite: bool) -> Path:
     """The file to write to.
 
     Raises:
-        InputError: its suffix tells no format.
+        InputError: its suffix names no format.
         OutputError: it exists and may not be replaced, or its folder does not exist.
     """
     target = Path(path).expanduser().absolute()
     if target.suffix.lower() not in _SUFFIXES:
-        raise InputError(f"{path}: the suffix tells the format, so choose a name that ends with {', '.join(_SUFFIXES)}.")
+        raise InputError(f"{path}: the suffix decides the format, so choose a name that ends with {', '.join(_SUFFIXES)}.")
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists already. Choose another name, or replace it (overwrite=True, --overwrite).")
     if not target.parent.is_dir():

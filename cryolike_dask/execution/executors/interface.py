@@ -1,4 +1,4 @@
-"""What every executor offers, and what it tells of a task that has ended."""
+"""What every executor offers, and what it reports about a task that has ended."""
 
 from __future__ import annotations
 
