@@ -13,12 +13,14 @@ import numpy.typing as npt
 
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.errors import InputError
-from cryolike_dask.execution.convert_stack import StepTimer, transform_chunks
+from cryolike_dask.execution.chunks import convert_chunks
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.options import ConversionOptions, takes_options
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.montage import GAP, Bytes, block_means, map_colours, tile_images
 from cryolike_dask.pictures.plots import INK, QUIET, Target, colour_table, in_pixels, png_figure, shell_resolutions
+from cryolike_dask.planning.plan import StackPlan
+from cryolike_dask.transform.cpu import TransformedImages
 from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors
 
 MAX_PARTICLES = 16
@@ -130,9 +132,8 @@ def preview_particles(
     for counter in range(plan.n_stacks):
         stack = plan.stack(counter)
         first = len(names)
-        for positions, results in transform_chunks(stack, StepTimer(), warnings):
-            source[first + positions] = results.physical
-            round_trip[first + positions] = fourier_to_physical(results.fourier, descriptor, factors)
+        fourier = _convert_in_memory(stack, source[first : first + len(stack)], warnings)
+        round_trip[first : first + len(stack)] = fourier_to_physical(fourier, descriptor, factors)
         names += [stack.where(position) for position in range(len(stack))]
     low_passed = _low_passed(source, descriptor.pixel_size, cutoff)
     defocus = particles["defocus_u"], particles["defocus_v"]
@@ -149,6 +150,19 @@ def preview_particles(
         n_particles=len(particles),
         warnings=tuple(warnings),
     )
+
+
+def _convert_in_memory(stack: StackPlan, physical: npt.NDArray[np.float32], warnings: list[str]) -> npt.NDArray[Any]:
+    """The Fourier images (k, n_shells, n_inplanes) of a stack; the images themselves, (k, n_x, n_y), are put into `physical`."""
+    grid = stack.descriptor.polar_grid
+    fourier = np.empty((len(stack), grid.n_shells, grid.n_inplanes), dtype=stack.descriptor.complex_dtype)
+
+    def keep(_: int, positions: npt.NDArray[np.int64], results: TransformedImages) -> None:
+        fourier[positions] = results.fourier
+        physical[positions] = results.physical
+
+    warnings += convert_chunks(stack, keep)[1]
+    return fourier
 
 
 def draw_preview(preview: Preview, path: Target) -> None:

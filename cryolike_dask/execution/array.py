@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.execution.convert_stack import StepTimer, transform_chunks
+from cryolike_dask.execution.chunks import convert_chunks
 from cryolike_dask.planning.plan import Plan, StackPlan
 from cryolike_dask.settings import fingerprint
+from cryolike_dask.transform.cpu import TransformedImages
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +46,11 @@ def fourier_images(stack: StackPlan) -> npt.NDArray[Any]:
     """
     grid = stack.descriptor.polar_grid
     images = np.empty((len(stack), grid.n_shells, grid.n_inplanes), dtype=stack.descriptor.complex_dtype)
-    warnings: list[str] = []
-    for positions, results in transform_chunks(stack, StepTimer(), warnings):
+
+    def keep(_: int, positions: npt.NDArray[np.int64], results: TransformedImages) -> None:
         images[positions] = results.fourier
+
+    _, warnings = convert_chunks(stack, keep, n_threads=None)
     for line in warnings:
         logger.warning(line)
     return images

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cryolike_dask.execution.convert_stack import StepTimer, transform_chunks
+from cryolike_dask.execution.chunks import convert_chunks
 from cryolike_dask.planning.plan import Plan
 
 SAMPLE_IMAGES = 32
@@ -22,7 +22,5 @@ def seconds_per_image(plan: Plan) -> float:
     # The machine that plans need not have the GPU of those that convert.
     sample = replace(stack, rows=stack.rows[:SAMPLE_IMAGES], settings=replace(stack.settings, device="cpu"))
     for _ in range(2):
-        timer = StepTimer()
-        for _chunk in transform_chunks(sample, timer, []):
-            pass
-    return (timer.seconds["read"] + timer.seconds["compute"]) / len(sample)
+        seconds, _warnings = convert_chunks(sample, lambda *_: None)
+    return (seconds["read"] + seconds["compute"]) / len(sample)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import CryolikeError, InputError, output_error
-from cryolike_dask.execution.convert_stack import StepTimer
+from cryolike_dask.execution.chunks import StepTimer
 from cryolike_dask.execution.tasks import publish_stacks_task
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.planning.plan import Plan
@@ -141,9 +141,9 @@ def _write_stack(run: RunFolder, plan: Plan, counter: int, images: _SourceImages
     first, last = plan.bounds[counter].tolist()
     with StackWriter(stack, run.folder) as writer:
         timer.record("write")
-        for row, part in images.rows(first, last):
+        for number, (row, part) in enumerate(images.rows(first, last)):
             timer.record("read")
-            writer.write(np.arange(row - first, row - first + len(part.fourier)), part)
+            writer.write(number, np.arange(row - first, row - first + len(part.fourier)), part)
             timer.record("write")
         receipt = writer.stage()
         timer.record("write")

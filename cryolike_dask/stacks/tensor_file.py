@@ -28,7 +28,7 @@ _SYNC_BYTES = 8 << 20
 
 
 class InPlaceWriter(ABC):
-    """Fills the images of a file that lie one after the other. A context manager; not to be shared between threads.
+    """Fills the images of a file that lie one after the other. A context manager. Several threads may write different images.
 
     Args:
         path: the file, for messages.

@@ -63,8 +63,8 @@ class StackWriter:
         is_zarr = stack.settings.output_format == "zarr"
         self.store = open_object_store(store_location(stack.settings, folder)) if is_zarr else None
         self._resources = ExitStack()
-        self.power = np.zeros(stack.descriptor.polar_grid.n_shells)
-        self.zeroed: list[int] = []
+        self._power: dict[int, npt.NDArray[np.float64]] = {}
+        self._zeroed: list[int] = []
         descriptor, n = stack.descriptor, len(stack)
         grid = descriptor.polar_grid
         try:
@@ -91,19 +91,26 @@ class StackWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._resources.close()
 
-    def write(self, positions: npt.NDArray[np.int64], images: TransformedImages) -> None:
-        """Write transformed images at these positions of the stack."""
+    def write(self, number: int, positions: npt.NDArray[np.int64], images: TransformedImages) -> None:
+        """Write transformed images at these positions of the stack. Several threads may write different images at a time.
+
+        Args:
+            number: of these images among all parts of the stack. Sums are made in this order, so that the order of calls does not matter.
+        """
         self.fourier.write(positions, images.fourier)
         if self.physical is not None:
             self.physical.write(positions, images.physical)
-        self.power += images.power.sum(axis=0)
-        self.zeroed += positions[images.status != OK].tolist()
+        self._power[number] = images.power.sum(axis=0)
+        self._zeroed += positions[images.status != OK].tolist()
 
     def stage(self) -> StackReceipt:
         """Complete the files, make them durable, and give them their staged names, the metadata last."""
         tensors = {"fourier": self.fourier} | ({} if self.physical is None else {"phys": self.physical})
         crcs = {"fourier_crc32": -1, "phys_crc32": -1} | {f"{array}_crc32": images.finish() for array, images in tensors.items()}
-        metadata = stack_metadata(self.stack, self.power / len(self.stack), self.zeroed)
+        power = np.zeros(self.stack.descriptor.polar_grid.n_shells)
+        for _, part in sorted(self._power.items()):
+            power += part
+        metadata = stack_metadata(self.stack, power / len(self.stack), self._zeroed)
         metadata |= {name: np.int64(crc) for name, crc in crcs.items()}
         if self.store is not None:
             metadata["zarr_store"] = np.str_(self.stack.settings.zarr_store or ZARR_NAME)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from dask.array.utils import assert_eq
 
-from cryolike_dask.execution.convert_stack import transform_chunks
+from cryolike_dask.execution.chunks import convert_chunks
 from cryolike_dask.stacks.files import load_stack
 from tests.support.clusters import conversion, make_particles, threads_cluster
 
@@ -48,11 +48,11 @@ def test_values_are_those_that_are_written(data: Any, tmp_path: Path, truth: npt
 def test_a_slice_reads_only_its_stacks(data: Any, tmp_path: Path, truth: npt.NDArray[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
 
-    def watched(stack: Any, *rest: Any) -> Any:
+    def watched(stack: Any, *rest: Any, **options: Any) -> Any:
         made.append(stack.counter)
-        return transform_chunks(stack, *rest)
+        return convert_chunks(stack, *rest, **options)
 
-    monkeypatch.setattr("cryolike_dask.execution.array.transform_chunks", watched)
+    monkeypatch.setattr("cryolike_dask.execution.array.convert_chunks", watched)
     part = conversion(data, tmp_path / "out").to_dask_array()[6:9, 2, ::5]
     np.testing.assert_array_equal(part.compute(), truth[6:9, 2, ::5])
     assert sorted(made) == [1, 2]

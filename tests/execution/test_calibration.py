@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cryolike_dask import Conversion, InputError, particles_from_star
-from cryolike_dask.execution.convert_stack import StepTimer
+from cryolike_dask.execution.chunks import StepTimer
 from tests.support.conversions import files_of
 from tests.support.particle_sets import BOX, NO_PLOTS, ParticleSet, params, write_particle_set
 
@@ -55,7 +55,7 @@ def test_time_grows_with_the_images_and_not_with_those_tried(tmp_path: Path, mon
             self.seconds[step] += 1.0
 
     # The images tried are one chunk: it is read in one step, and computed in another.
-    monkeypatch.setattr("cryolike_dask.execution.calibration.StepTimer", SecondPerStep)
+    monkeypatch.setattr("cryolike_dask.execution.chunks.StepTimer", SecondPerStep)
     assert planned(particles, tmp_path / "out", batch_size=40).calibrate().core_seconds == pytest.approx(40 * 2 / 32)
     assert planned(particles, tmp_path / "out", batch_size=10).calibrate().core_seconds == pytest.approx(40 * 2 / 10)
 

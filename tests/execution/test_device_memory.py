@@ -35,7 +35,7 @@ def test_a_stack_made_on_a_gpu_tells_the_peak_of_that_gpu(tmp_path: Path, monkey
     peaks = {"cuda:0": iter((3_000_000, 5_000_000))}
     make = device.CompiledTransform
     monkeypatch.setattr(
-        "cryolike_dask.execution.convert_stack.make_transform", lambda d, s: make(d, s.downsample_factor, s.downsample_type)
+        "cryolike_dask.execution.chunks.make_transform", lambda d, s: make(d, s.downsample_factor, s.downsample_type)
     )
     monkeypatch.setattr(device, "resolve_device", lambda _: "cuda:0")
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda found: next(peaks[found]))

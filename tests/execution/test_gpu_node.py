@@ -15,7 +15,7 @@ import pytest
 from distributed import Client, Worker, WorkerPlugin
 from distributed.utils import get_mp_context
 
-import cryolike_dask.execution.convert_stack
+import cryolike_dask.execution.chunks
 from cryolike_dask.execution.cluster import local_cluster, visible_gpus
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ConversionSettings
@@ -45,7 +45,7 @@ class _ActsAsGpu(WorkerPlugin):
         def make_transform(descriptor: ImageDescriptor, settings: ConversionSettings) -> Watched:
             return Watched(descriptor, settings.downsample_factor, settings.downsample_type, "cpu")
 
-        cryolike_dask.execution.convert_stack.make_transform = make_transform
+        cryolike_dask.execution.chunks.make_transform = make_transform
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def node() -> Iterator[Client]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", names)
         # Workers that a test adds live in this process, and so does what the plugin does to them: it is undone here.
-        patch.setattr(cryolike_dask.execution.convert_stack, "make_transform", cryolike_dask.execution.convert_stack.make_transform)
+        patch.setattr(cryolike_dask.execution.chunks, "make_transform", cryolike_dask.execution.chunks.make_transform)
         # Forked from a server that has everything imported, so that eight workers start at once.
         with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
             get_mp_context().set_forkserver_preload(["distributed", "cryolike_dask.execution.tasks", "tests.support.clusters"])

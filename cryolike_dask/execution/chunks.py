@@ -1,0 +1,208 @@
+"""The chunks of a stack: read, transformed and handed on by all threads of this process together.
+
+A chunk is a few images in the order of their files. Threads take the chunks of one stack one after the other, so that reading, computing
+and writing of different chunks overlap. Which chunks there are never depends on the number of threads.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext
+from functools import cache
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.config import available_cores
+from cryolike_dask.errors import InputError, RunStoppedError
+from cryolike_dask.execution.particle_reader import ParticleReader
+from cryolike_dask.planning.plan import StackPlan
+from cryolike_dask.planning.preflight import CHUNK_BYTES
+from cryolike_dask.settings import Device
+from cryolike_dask.stacks.receipt import WRITTEN_AS_ZEROS
+from cryolike_dask.transform.centring import NOT_FINITE, OK
+from cryolike_dask.transform.cpu import Transform, TransformedImages
+from cryolike_dask.transform.device import make_transform, resolve_device
+
+Consumer: TypeAlias = Callable[[int, npt.NDArray[np.int64], TransformedImages], None]
+"""Called with the number of a chunk, the positions of its images in the stack, and results that are valid until it returns."""
+
+_MIN_GPU_THREADS = 3
+"""One computes on the device, while others read and write."""
+
+
+class StepTimer:
+    """Seconds spent reading, computing and writing."""
+
+    def __init__(self) -> None:
+        self.seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
+        self._last = time.perf_counter()
+
+    def record(self, step: str) -> None:
+        """Count the time since the last record, or since this was made, for a step: 'read', 'compute' or 'write'."""
+        now = time.perf_counter()
+        self.seconds[step] += now - self._last
+        self._last = now
+
+
+def process_threads(device: Device = "cpu") -> int:
+    """Threads that this process may convert on: those of its Dask worker, of which one with a GPU gets a few more, or its cores."""
+    # Outside of workers, Dask need not be loaded at all.
+    distributed = sys.modules.get("distributed")
+    try:
+        n = int(distributed.get_worker().state.nthreads) if distributed else available_cores()
+    except ValueError:
+        n = available_cores()
+    return n if resolve_device(device) == "cpu" else max(_MIN_GPU_THREADS, n)
+
+
+def convert_chunks(
+    stack: StackPlan, consume: Consumer, n_threads: int | None = 1, cancelled: Callable[[], bool] = lambda: False
+) -> tuple[dict[str, float], list[str]]:
+    """Read and transform the images of a stack.
+
+    Args:
+        stack: its plan.
+        consume: takes the results, on several threads at the same time.
+        n_threads: threads that chunks of this stack, and of others under way with as many, share; None for those of this process; 1 for the
+            calling thread.
+        cancelled: asked after each chunk; when true, the work is dropped.
+
+    Returns:
+        seconds of all threads together, 'read', 'compute' and 'write' (`consume`); and a line for each bad image that became zeros.
+
+    Raises:
+        InputError: an image is bad, or a file has changed or ends early; the first of these in the order of reading.
+        RunStoppedError: `cancelled` said so.
+        OSError: as `consume` raises it.
+    """
+    n_threads = n_threads or process_threads(stack.settings.device)
+    chunks = _Chunks(stack, consume, cancelled)
+    if n_threads == 1:
+        chunks.convert()
+    else:
+        jobs = [_threads(n_threads).submit(chunks.convert) for _ in range(min(n_threads, chunks.n_chunks))]
+        try:
+            wait(jobs)
+        finally:
+            chunks.stop()
+            wait(jobs)
+    return chunks.result()
+
+
+@cache
+def _threads(n: int) -> ThreadPoolExecutor:
+    """Shared by all stacks of this process: what is asked for first is begun first, so the earliest stacks are ready first."""
+    return ThreadPoolExecutor(n, thread_name_prefix="cryolike-chunk")
+
+
+class _Chunks:
+    """The chunks of one stack, and who takes the next one."""
+
+    def __init__(self, stack: StackPlan, consume: Consumer, cancelled: Callable[[], bool]) -> None:
+        self.stack = stack
+        self._consume = consume
+        self._cancelled = cancelled
+        # The number of images depends on the device; the first thread to come uses this one.
+        self._transforms = [make_transform(stack.descriptor, stack.settings)]
+        self.n_images = max(1, min(len(stack), _images_per_chunk(stack, self._transforms[0])))
+        self.n_chunks = -(-len(stack) // self.n_images)
+        self._next = 0
+        self._lock = threading.Lock()
+        self._seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
+        self._warnings: dict[int, list[str]] = {}
+        self._errors: dict[int, BaseException] = {}
+        # A compressed file can only be read from its beginning on: all threads share its reader, and take turns.
+        self._shared = ParticleReader(stack) if any(file.compression for file in stack.files.values()) else None
+        self._turn = threading.Lock() if self._shared else nullcontext()
+
+    def convert(self) -> None:
+        """Convert one chunk after the other until none is left. Several threads may be in here."""
+        number = self.n_chunks
+        timer = StepTimer()
+        try:
+            with self._lock:
+                transform = self._transforms.pop() if self._transforms else None
+            transform = transform or make_transform(self.stack.descriptor, self.stack.settings)
+            with self._reader() as reader:
+                results = TransformedImages.allocate(self.n_images, self.stack.descriptor)
+                images = np.empty((self.n_images, *reader.image_shape), dtype=np.float32)
+                while True:
+                    with self._turn:
+                        number = self._take()
+                        if number == self.n_chunks:
+                            break
+                        first = number * self.n_images
+                        part = results.first(min(self.n_images, len(self.stack) - first))
+                        raw = images[: len(part.status)]
+                        positions = reader.read(first, raw)
+                        reader.advise(self._next * self.n_images, self.n_images)
+                    timer.record("read")
+                    transform(raw, part)
+                    self._check_images(number, positions, part.status)
+                    timer.record("compute")
+                    self._consume(number, positions, part)
+                    timer.record("write")
+                    # Asked after the last chunk too: a stack of a run that is over must not be staged among those of the next.
+                    if self._cancelled():
+                        raise RunStoppedError(f"Stack {self.stack.counter:06d} was cancelled.")
+        except BaseException as error:  # noqa: BLE001  # raised by `result`, in the thread that waits for the stack
+            self.stop()
+            self._errors[number] = error
+        with self._lock:
+            for step, seconds in timer.seconds.items():
+                self._seconds[step] += seconds
+
+    def stop(self) -> None:
+        """Let no thread begin another chunk."""
+        with self._lock:
+            self._next = self.n_chunks
+
+    def result(self) -> tuple[dict[str, float], list[str]]:
+        """What all threads did, once they are done; see `convert_chunks`."""
+        if self._shared is not None:
+            with self._shared:
+                if not self._errors:
+                    self._shared.check_unchanged()
+        # Chunks are begun in order: the first that failed is the same one however many threads there are.
+        for _, error in sorted(self._errors.items(), key=lambda item: item[0]):
+            raise error
+        return self._seconds, [line for _, lines in sorted(self._warnings.items()) for line in lines]
+
+    def _take(self) -> int:
+        with self._lock:
+            number = self._next
+            self._next = min(number + 1, self.n_chunks)
+            return number
+
+    @contextmanager
+    def _reader(self) -> Iterator[ParticleReader]:
+        """The reader for a thread. On leaving, the file that it read last is checked; those before it were checked too."""
+        if self._shared is not None:
+            yield self._shared
+            return
+        with ParticleReader(self.stack) as reader:
+            yield reader
+            reader.check_unchanged()
+
+    def _check_images(self, number: int, positions: npt.NDArray[np.int64], status: npt.NDArray[np.uint8]) -> None:
+        for position in positions[status != OK].tolist():
+            problem = "has pixels that are not finite" if status[positions == position][0] == NOT_FINITE else "is constant"
+            where = self.stack.where(position)
+            if self.stack.settings.on_bad_image == "raise":
+                raise InputError(
+                    f"{where} {problem}, so it cannot be centred and normalised. Remove the particle from the table, or write zeros for "
+                    "such images with on_bad_image='zero' (--on-bad-image zero)."
+                )
+            self._warnings.setdefault(number, []).append(f"{where} {problem}: {WRITTEN_AS_ZEROS}")
+
+
+def _images_per_chunk(stack: StackPlan, transform: Transform) -> int:
+    descriptor = stack.descriptor
+    n_bytes = descriptor.polar_grid.n_points * descriptor.complex_dtype.itemsize + 4 * int(np.prod(descriptor.n_pixels))
+    return max(transform.images_per_batch, CHUNK_BYTES // n_bytes)
