@@ -31,6 +31,12 @@ PARTICLE_DTYPE = np.dtype(
         ("angle_rotation", np.float64),  # radians; NaN: not stated
         ("angle_tilt", np.float64),  # radians; NaN: not stated
         ("angle_psi", np.float64),  # radians; NaN: not stated
+        ("origin_x", np.float64),  # Angstrom along columns, what RELION shifts the image by to centre the particle; NaN: not stated
+        ("origin_y", np.float64),  # Angstrom along rows, likewise
+        ("origin_in_pixels", np.bool_),  # origins are in pixels of the image on disk instead, whose size planning will know
+        ("pose_rotation", np.float64),  # radians, RELION's angles of cryoSPARC's pose; NaN: not stated
+        ("pose_tilt", np.float64),  # radians; NaN: not stated
+        ("pose_psi", np.float64),  # radians; NaN: not stated
         ("pixel_size", np.float64),  # Angstrom, of the images as they lie on disk; NaN: not stated
         ("box_rows", np.int32),  # of the images as they lie on disk, pixels; 0: not stated
         ("box_columns", np.int32),  # of the images as they lie on disk, pixels; 0: not stated
@@ -42,6 +48,11 @@ PARTICLE_DTYPE = np.dtype(
     ]
 )
 """One particle. Units and the stand-ins for values that a source does not state are given beside each field."""
+
+_NAN_IF_NOT_STATED = (
+    *("b_factor", "scale_factor", "angle_rotation", "angle_tilt", "angle_psi"),
+    *("origin_x", "origin_y", "pose_rotation", "pose_tilt", "pose_psi", "pixel_size"),
+)
 
 
 @dataclass(frozen=True)
@@ -144,6 +155,6 @@ def particle_label(row: Any, source: Source, file: str) -> str:
 def new_rows(n: int) -> npt.NDArray[np.void]:
     """n rows with every optional value marked as not stated."""
     rows = np.zeros(n, dtype=PARTICLE_DTYPE)
-    for name in ("b_factor", "scale_factor", "angle_rotation", "angle_tilt", "angle_psi", "pixel_size"):
+    for name in _NAN_IF_NOT_STATED:
         rows[name] = np.nan
     return rows

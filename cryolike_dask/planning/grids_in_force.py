@@ -29,11 +29,13 @@ class Grids:
     Args:
         descriptor: in force, of the images as they are written.
         pixel_size: (n,) Angstrom of each particle's image as written; equal to the descriptor's unless optics groups differ.
+        source_pixel_size: (n,) Angstrom of the same image as it lies on disk.
         warnings: what was derived or found to conflict.
     """
 
     descriptor: ImageDescriptor
     pixel_size: npt.NDArray[np.float64]
+    source_pixel_size: npt.NDArray[np.float64]
     warnings: tuple[str, ...]
 
 
@@ -89,7 +91,7 @@ def decide_grids(
     written = np.full(len(table), descriptor.pixel_size[0])
     if list(sizes.origins) != ["descriptor"]:
         written = _compare_with_descriptor(table, source * factor, factor, sizes, descriptor, settings, warnings)
-    return Grids(descriptor, written, tuple(warnings))
+    return Grids(descriptor, written, written / factor, tuple(warnings))
 
 
 def _fit_to_boxes(

@@ -6,7 +6,7 @@ Each conflict between them is logged or an error, never silent.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +92,28 @@ def decide_pixel_sizes(table: ParticleTable, files: Sequence[ImageFile | None], 
             f"{chosen[row]:g} A, which is used ({plural(int(conflict.sum()), 'image')} so)."
         )
     return PixelSizes(chosen, {name: rows for name, rows in origins.items() if rows.any()}, tuple(warnings))
+
+
+def with_origins_in_angstrom(table: ParticleTable, on_disk: npt.NDArray[np.float64], settings: ConversionSettings) -> ParticleTable:
+    """The particles with their origins in Angstrom of the pixel sizes in force.
+
+    Args:
+        table: the particles.
+        on_disk: (n,) Angstrom, in force, of each particle's image as it lies on disk.
+        settings: if they override the table's pixel sizes, these were wrong, and so are lengths in Angstrom that were measured with them.
+    """
+    rows = table.rows
+    scale = np.where(rows["origin_in_pixels"], on_disk, 1.0)
+    if settings.override_pixel_size:
+        wrong = ~rows["origin_in_pixels"] & np.isfinite(rows["pixel_size"]) & differs(rows["pixel_size"], on_disk)
+        scale[wrong] = (on_disk / rows["pixel_size"])[wrong]
+    if (scale == 1).all() and not rows["origin_in_pixels"].any():
+        return table
+    rows = rows.copy()
+    for column in ("origin_x", "origin_y"):
+        rows[column] *= scale
+    rows["origin_in_pixels"] = False
+    return replace(table, rows=rows)
 
 
 def check_pixel_size_argument(table: ParticleTable, settings: ConversionSettings) -> None:

@@ -16,7 +16,7 @@ from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable, Source, particle_label
 from cryolike_dask.settings import ConversionSettings, fingerprint
 
-_FORMAT = 3  # of the output; a change makes older output another run
+_FORMAT = 4  # of the output; a change makes older output another run
 
 
 @dataclass(frozen=True)

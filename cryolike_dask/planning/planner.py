@@ -27,7 +27,7 @@ from cryolike_dask.planning.checks import (
 from cryolike_dask.planning.grids_in_force import decide_grids
 from cryolike_dask.planning.headers import read_headers
 from cryolike_dask.planning.optics import astigmatism_warnings, check_mixed_optics
-from cryolike_dask.planning.pixel_sizes import decide_pixel_sizes
+from cryolike_dask.planning.pixel_sizes import decide_pixel_sizes, with_origins_in_angstrom
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.row_order import in_output_order
 from cryolike_dask.planning.stack_bounds import cut_into_stacks, offsets_in_files
@@ -58,6 +58,7 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor, settings: Conve
     sizes = decide_pixel_sizes(table, files, settings)
     check_mixed_optics(table, settings, sizes.stated)
     grids = decide_grids(table, files, descriptor, settings, sizes)
+    table = with_origins_in_angstrom(table, grids.source_pixel_size, settings)
     bounds = cut_into_stacks(table, settings, grids.pixel_size)
     warnings = (
         *table.warnings,

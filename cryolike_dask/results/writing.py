@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import CryolikeError, InputError, OutputError
-from cryolike_dask.particles.star.export import OPTICS, POSITION_COLUMN, STACK_COLUMN, quoted_values, star_header, star_rows
-from cryolike_dask.particles.star.text import StarBlock, StarText, decode
+from cryolike_dask.particles.star.export import OPTICS, POSITION_COLUMN, STACK_COLUMN, star_header, star_rows
+from cryolike_dask.particles.star.quoting import quoted_rows, quoted_values
+from cryolike_dask.particles.star.text import StarBlock, StarText
 from cryolike_dask.runs.steps import STAR_FILE
 from cryolike_dask.stacks.durable import replace_durably
 
@@ -24,7 +24,6 @@ _POSES = (
     *("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginX", "rlnOriginY"),
 )
 """What a table says about poses before CryoLike had a look at the images."""
-_ENCODED = re.compile("[\x01-\x06]")
 
 
 def output_file(path: str | Path, overwrite: bool) -> Path:
@@ -88,9 +87,9 @@ def _star(df: pd.DataFrame, source: Path) -> Iterator[str]:
     for block in blocks:
         if block is not particles:
             yield star_header(block.name, block.columns)
-            yield from (f"{line}\n" for line in _lines(text, block, block.columns))
+            yield from (f"{line}\n" for line in quoted_rows(text, block, block.columns))
             yield "\n\n"
-    rows = np.array(_lines(text, particles, kept), dtype=object)[_row_of_each_particle(df, text, particles)]
+    rows = np.array(quoted_rows(text, particles, kept), dtype=object)[_row_of_each_particle(df, text, particles)]
     yield star_header(particles.name, [*kept, *added])
     yield from star_rows({"": rows, **added})
     yield "\n\n"
@@ -102,7 +101,7 @@ _ADVICE = "Run the conversion again with skip_exist=True (--skip-exist), or coll
 def _row_of_each_particle(df: pd.DataFrame, text: StarText, particles: StarBlock) -> npt.NDArray[np.intp]:
     """(n,) row of the file for each row of the table."""
     names = (POSITION_COLUMN, STACK_COLUMN)
-    there = [np.array(_lines(text, particles, [name])).astype(np.int64) for name in names]
+    there = [np.array(quoted_rows(text, particles, [name])).astype(np.int64) for name in names]
     ours = [df[name].to_numpy(dtype=np.int64) for name in names]
     by_place, ours_by_place = np.lexsort(there), np.lexsort(ours)
     if len(by_place) != len(df) or any((t[by_place] != o[ours_by_place]).any() for t, o in zip(there, ours, strict=True)):
@@ -110,18 +109,6 @@ def _row_of_each_particle(df: pd.DataFrame, text: StarText, particles: StarBlock
     row = np.empty(len(df), dtype=np.intp)
     row[ours_by_place] = by_place
     return row
-
-
-def _lines(text: StarText, block: StarBlock, names: Sequence[str]) -> list[str]:
-    """The rows of a block with some of its columns, in the order of the file, as STAR writes them."""
-    positions = [position for position, name in enumerate(block.columns) if name in names]
-    lines = b"".join(text.select_columns(block, positions)).decode().split("\n")[:-1]
-    return [
-        "\t".join(quoted_values(np.array([decode(value) for value in line.split("\t")], dtype=object)))
-        if _ENCODED.search(line)
-        else line
-        for line in lines
-    ]
 
 
 def _values(column: pd.Series[Any]) -> npt.NDArray[Any]:

@@ -89,7 +89,8 @@ class StarFileWriter:
     @staticmethod
     def _write(run: RunFolder, plan: Plan) -> None:
         with suppress(CryolikeError, OSError):
-            _write_star(run, plan)
+            if _write_star(run, plan):
+                run.scratch(STAR_FILE).unlink()
 
 
 def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> list[str]:
@@ -101,7 +102,7 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
     Raises:
         OutputError: another run has taken the folder over meanwhile; nothing of it is touched.
     """
-    warnings = []
+    warnings: list[str] = []
     published = list(receipts)
     complete = len(published) == plan.n_stacks
     with run.exclusive_changes():
@@ -111,7 +112,7 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
             star_file = run.scratch(STAR_FILE)
             try:
                 if not star_file.exists():
-                    _write_star(run, plan)
+                    warnings += _write_star(run, plan)
                 replace_durably(star_file, run.folder / STAR_FILE)
             except InputError as error:
                 # The stacks are what the user waited for; a table that STAR cannot express must not fail them.
@@ -181,9 +182,9 @@ def _find_published(folder: Path, plan: Plan) -> dict[int, StackReceipt]:
     return kept
 
 
-def _write_star(run: RunFolder, plan: Plan) -> None:
+def _write_star(run: RunFolder, plan: Plan) -> tuple[str, ...]:
     sizes = plan.stack_sizes()
     stack_of_row = np.repeat(np.arange(plan.n_stacks), sizes)
     position = np.arange(plan.n_images) - np.repeat(plan.bounds[:, 0], sizes)
     source_pixel_size = np.repeat(plan.pixel_size, sizes) / plan.settings.pixel_scale(plan.source_box)
-    write_particles_star(run.scratch(STAR_FILE), plan.table, stack_of_row, position, source_pixel_size, plan.source_box[1])
+    return write_particles_star(run.scratch(STAR_FILE), plan.table, stack_of_row, position, source_pixel_size, plan.source_box[1])

@@ -16,7 +16,7 @@ from cryolike_dask.mrc.boxes import BoxCut
 from cryolike_dask.particles.table import ParticleTable, Source, new_rows
 from cryolike_dask.runs.manifest import read_manifest
 from cryolike_dask.stacks.files import StackPaths, load_stack, read_metadata
-from cryolike_dask.stacks.metadata import EXCHANGED, PER_IMAGE, SCALARS, restore_defocus
+from cryolike_dask.stacks.metadata import EXCHANGED, ORIGINS, PER_IMAGE, SCALARS, restore_defocus
 from cryolike_dask.stacks.particle_store import open_store
 from cryolike_dask.stacks.zarr_store import COLUMNS, read_images
 
@@ -85,9 +85,9 @@ def _from_folder(folder: Path, manifest: dict[str, Any]) -> StoredParticles:
         rows["index"] = metadata["idxs"]
         rows["row"] = metadata["row"]
         rows["source"] = np.array([number[str(name)] for name in metadata["source_table"]])[metadata["source"]]
-        for key in ("sign", "uid", "top", "left"):
+        for key, column in (ORIGINS | {name: name for name in ("sign", "uid", "top", "left")}).items():
             if key in metadata:
-                rows[key] = metadata[key]
+                rows[column] = metadata[key]
         if metadata["ref_pixel_size"].size:
             rows["pixel_size"] = metadata["ref_pixel_size"][0]
         parts.append(rows)

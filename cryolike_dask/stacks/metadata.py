@@ -21,6 +21,15 @@ PER_IMAGE = {
     "ctfBfactor": "b_factor",
     "ctfScalefactor": "scale_factor",
 }
+ORIGINS = {
+    "originX": "origin_x",
+    "originY": "origin_y",
+    "poseRotation": "pose_rotation",
+    "poseTilt": "pose_tilt",
+    "posePsi": "pose_psi",
+}
+"""Our keys, (n,) each: origins in Angstrom with RELION's signs, as the table states them, and the angles of cryoSPARC's pose in radians;
+absent if no particle of the stack states them."""
 EXCHANGED = "defocusExchanged"
 """Our key for the images whose U and V were exchanged; absent if there are none."""
 SCALARS = {"sphericalAberration": "spherical_aberration", "voltage": "voltage", "amplitudeContrast": "amplitude_contrast"}
@@ -69,8 +78,8 @@ def stack_metadata(stack: StackPlan, power_spectrum: np.ndarray, zeroed: Sequenc
         zeroed: positions of the bad images that were written as zeros.
 
     Returns:
-        CryoLike's keys (see its file format; an absent value is a size-0 array), and ours: axes, contrast, sign, uid, row, source,
-        source_table, top, left (where boxes were cut), zeroed, power_spectrum, stack, fingerprint, EXCHANGED.
+        CryoLike's keys (see its file format; an absent value is a size-0 array), and ours: axes, contrast, those of ORIGINS, sign, uid,
+        row, source, source_table, top, left (where boxes were cut), zeroed, power_spectrum, stack, fingerprint, EXCHANGED.
     """
     rows = stack.rows
     values: dict[str, Any] = dict(stack.descriptor.to_arrays())
@@ -91,6 +100,9 @@ def stack_metadata(stack: StackPlan, power_spectrum: np.ndarray, zeroed: Sequenc
         values["stack_end"] = np.int64(stack.file_offset + len(rows))
     values["axes"] = np.str_(stack.settings.axes)
     values["contrast"] = np.str_(stack.settings.contrast)
+    for key, column in ORIGINS.items():
+        if not np.isnan(rows[column]).all():
+            values[key] = rows[column].copy()
     if rows["sign"].any():
         values["sign"] = rows["sign"].copy()
     used = np.unique(rows["source"])

@@ -24,7 +24,7 @@ from cryolike_dask import __version__
 from cryolike_dask.errors import InputError, OutputError, OutputExistsError
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.settings import store_location
-from cryolike_dask.stacks.metadata import defocus_for_ctf
+from cryolike_dask.stacks.metadata import ORIGINS, defocus_for_ctf
 from cryolike_dask.stacks.object_store import ObjectStore, open_object_store
 from cryolike_dask.stacks.zarr_shard import images_per_inner_chunk, shard_bytes
 
@@ -43,6 +43,7 @@ COLUMNS = {
     "angleRotation": "angle_rotation",
     "angleTilt": "angle_tilt",
     "anglePsi": "angle_psi",
+    **ORIGINS,
     "ref_pixel_size": "pixel_size",
     "sign": "sign",
     "uid": "uid",

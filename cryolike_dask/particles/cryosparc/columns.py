@@ -13,6 +13,7 @@ import pandas as pd
 from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import plural
 from cryolike_dask.metadata.optics import check_optics
+from cryolike_dask.particles.cryosparc.alignments import ALIGNMENTS
 from cryolike_dask.particles.cryosparc.table import CsTable, join_columns_by_uid
 from cryolike_dask.particles.image_paths import has_control_characters, resolve_image_paths
 
@@ -35,7 +36,7 @@ _CONTRAST = (
 _PHASE_SHIFT, _GROUP = "ctf/phase_shift_rad", "ctf/exp_group_id"
 CTF = (*_CTF.values(), *_CONTRAST, _PHASE_SHIFT, _GROUP)
 
-COLUMNS = ("uid", *BLOB, *CTF)
+COLUMNS = ("uid", *BLOB, *CTF, *ALIGNMENTS)
 _OPTIONAL = ("uid", "blob/psize_A", "blob/shape", "blob/sign", _PHASE_SHIFT, _GROUP)
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.formatting import first_few, is_or_are, plural
 from cryolike_dask.options import described_by
+from cryolike_dask.particles.cryosparc.alignments import fill_alignments
 from cryolike_dask.particles.cryosparc.batches import BatchFiles, batch_number, find_batches
 from cryolike_dask.particles.cryosparc.columns import (
     BLOB,
@@ -81,6 +82,7 @@ def particles_from_cryosparc_job(
     rows = new_rows(len(table))
     rows["row"] = np.arange(len(table))
     groups, warnings = fill_ctf(rows, table)
+    fill_alignments(rows, table)
     notes: tuple[str, ...]
     if locations is None:
         rows = rows[: batches.n_images]

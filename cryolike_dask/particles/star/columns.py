@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,17 @@ import pandas as pd
 from cryolike_dask.errors import InputError
 from cryolike_dask.file_kind import other_kind_of_table
 from cryolike_dask.metadata.optics import check_optics
+from cryolike_dask.particles.star.optics_groups import (
+    GROUP,
+    GROUP_NAME,
+    JoinedColumns,
+    optics_group_names,
+    optics_rows,
+    similar,
+    suggestion,
+)
+from cryolike_dask.particles.star.origins import ORIGINS, fill_origins
 from cryolike_dask.particles.star.tables import StarTable
-from cryolike_dask.particles.star.text import decode
 from cryolike_dask.particles.table import new_rows
 
 _REQUIRED = {
@@ -40,17 +49,15 @@ _PIXEL_SIZE = ("ImagePixelSize", "PixelSize", "DetectorPixelSize", "Magnificatio
 _IMAGE_SIZE = "ImageSize"
 _GEOMETRY = (*_VIEWING_ANGLES, "ImagePixelSize", "PixelSize", "DetectorPixelSize")
 _PREMULTIPLIED = "CtfDataAreCtfPremultiplied"
-_GROUP, _GROUP_NAME = "OpticsGroup", "OpticsGroupName"
 
 COLUMNS = frozenset(
-    (*_REQUIRED, *_DEFAULTS, *_VIEWING_ANGLES, *_PIXEL_SIZE, _IMAGE_SIZE, _PREMULTIPLIED, _GROUP, _GROUP_NAME, "ImageName")
+    (*_REQUIRED, *_DEFAULTS, *_VIEWING_ANGLES, *ORIGINS, *_PIXEL_SIZE, _IMAGE_SIZE, _PREMULTIPLIED, GROUP, GROUP_NAME, "ImageName")
 )
 """The columns with a meaning here, without 'rln'."""
 
 _BELIEVABLE_PIXEL = (0.2, 50.0)  # Angstrom: what detector pixel size and magnification may amount to
 _LARGEST_IMAGE = 65535  # pixels along an edge: as in image headers
 _MISSPELT = 0.85  # likeness of names: rlnPhase_Shift and rlnPhaseShift, but not rlnAnglePsiFlip and rlnAnglePsi
-_ROUNDING = 1e-6  # relative: writers keep six digits
 
 
 @dataclass(frozen=True)
@@ -72,45 +79,6 @@ class StarParticles:
     unused: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """The columns of the particles, those of their optics groups among them."""
-
-    particles: StarTable
-    optics: StarTable | None
-    group: npt.NDArray[np.int32] = field(repr=False)  # (n,) row of the optics table
-
-    def __contains__(self, column: str) -> bool:
-        return column in self.particles or (self.optics is not None and column in self.optics)
-
-    def numbers(self, column: str) -> npt.NDArray[np.float64]:
-        """(n,) values; where both tables have the column they must agree."""
-        if self.optics is None or column not in self.optics:
-            return self.particles.numbers(column)
-        of_group = self.optics.numbers(column, np.unique(self.group))[self.group]
-        if column not in self.particles:
-            return of_group
-        values = self.particles.numbers(column)
-        different = np.flatnonzero(~np.isclose(values, of_group, rtol=_ROUNDING, atol=0))
-        if len(different):
-            row = different[0]
-            raise InputError(
-                f"{self.particles.path}: rln{column} is {values[row]:g} for the particle but {of_group[row]:g} for its optics "
-                f"group in {self.where(different)}. Remove the column from one of the two tables."
-            )
-        return values
-
-    def where_optics(self, label: str, rows: npt.NDArray[np.intp]) -> str:
-        """The beginning of a message about a column: rows of the optics table, where the column is there."""
-        column = label.removeprefix("rln")
-        if column in self.particles or self.optics is None:
-            return f"{self.particles.path}: {label} in {self.where(rows)}"
-        return f"{self.optics.path}: {label} in {self.optics.where(np.unique(self.group[rows]))} of 'data_{self.optics.block}'"
-
-    def where(self, rows: npt.NDArray[np.intp]) -> str:
-        return f"{self.particles.where(rows)} of 'data_{self.particles.block}'"
-
-
 def particles_from_tables(
     particles: StarTable,
     optics: StarTable | None,
@@ -130,13 +98,13 @@ def particles_from_tables(
     Raises:
         InputError: a required column is missing, a value is no finite number, or the tables do not fit together.
     """
-    columns = _Columns(particles, optics, _optics_rows(particles, optics))
+    columns = JoinedColumns(particles, optics, optics_rows(particles, optics))
     missing = [column for column in _REQUIRED if column not in columns]
     if missing:
         another_kind = other_kind_of_table(particles.path, particles.columns)
         if another_kind is not None:
             raise InputError(another_kind)
-        reasons = "; ".join(_suggestion(particles, optics, column) for column in missing)
+        reasons = "; ".join(suggestion(particles, optics, column) for column in missing)
         raise InputError(f"{particles.path}: {reasons}. Each particle needs these values: add or rename the columns.")
     rows = new_rows(len(particles))
     for column, name in _REQUIRED.items():
@@ -149,19 +117,20 @@ def particles_from_tables(
             rows[name] = np.radians(rows[name])
     optional = (*_DEFAULTS, *_VIEWING_ANGLES, "ImagePixelSize") if geometry else tuple(_DEFAULTS)
     warnings = [
-        f"{particles.path}: {_suggestion(particles, optics, column)}, which is not used. Rename the column if it is meant."
+        f"{particles.path}: {suggestion(particles, optics, column)}, which is not used. Rename the column if it is meant."
         for column in optional
-        if column not in columns and _similar(particles, optics, column, _MISSPELT)
+        if column not in columns and similar(particles, optics, column, _MISSPELT)
     ]
     if geometry:
         for column, name in _VIEWING_ANGLES.items():
             if column in columns:
                 rows[name] = np.radians(columns.numbers(column))
         rows["pixel_size"] = _pixel_size(columns, warnings)
+    warnings += fill_origins(rows, particles)
     unused = () if geometry else tuple(f"rln{column}" for column in _GEOMETRY if column in columns)
     rows["box_rows"] = rows["box_columns"] = _image_size(columns)
     rows["row"] = np.arange(len(particles))
-    rows["optics_group"], groups = (columns.group, _group_names(optics)) if optics is not None else _groups_by_value(rows)
+    rows["optics_group"], groups = (columns.group, optics_group_names(optics)) if optics is not None else _groups_by_value(rows)
     notes: tuple[str, ...] = ()
     if _PREMULTIPLIED in columns and (affected := np.flatnonzero(columns.numbers(_PREMULTIPLIED))).size:
         notes = ("images are premultiplied by their CTF",)
@@ -170,44 +139,6 @@ def particles_from_tables(
             "already multiplied by the CTF, which the comparison with templates must take into account."
         )
     return StarParticles(rows, groups, notes, tuple(warnings), unused)
-
-
-def _optics_rows(particles: StarTable, optics: StarTable | None) -> npt.NDArray[np.int32]:
-    """(n,) the row of the optics table that each particle belongs to."""
-    all_in_first_row = np.zeros(len(particles), np.int32)
-    if optics is None:
-        return all_in_first_row
-    if _GROUP not in particles:
-        if len(optics) == 1:
-            return all_in_first_row
-        raise InputError(
-            f"{particles.path}: the particles have no rln{_GROUP}, and the file has {len(optics)} optics groups: it cannot be told "
-            f"which particle belongs to which. {_suggestion(particles, None, _GROUP)}: add the column."
-        )
-    if _GROUP not in optics:
-        raise InputError(f"{optics.path}: {_suggestion(optics, None, _GROUP)} in 'data_{optics.block}': add the column.")
-    numbers = pd.Index(optics.numbers(_GROUP))
-    if numbers.has_duplicates:
-        duplicated = np.flatnonzero(numbers.duplicated(keep=False))
-        raise InputError(
-            f"{optics.path}: the same rln{_GROUP} is in {optics.where(duplicated)} of 'data_optics'. Keep one row a group."
-        )
-    group_numbers = particles.numbers(_GROUP)
-    position = numbers.get_indexer(pd.Index(group_numbers))
-    unknown = np.flatnonzero(position < 0)
-    if len(unknown):
-        raise InputError(
-            f"{particles.path}: optics group {group_numbers[unknown[0]]:g} is not in 'data_optics', which has {_listed(numbers)}; see "
-            f"{particles.where(unknown)} of 'data_{particles.block}'. Add the group or correct these rows."
-        )
-    return position.astype(np.int32)
-
-
-def _group_names(optics: StarTable) -> tuple[str, ...]:
-    """'3 (opticsGroup1)' for each optics group."""
-    numbers = [f"{number:g}" for number in optics.numbers(_GROUP)] if _GROUP in optics else ["1"] * len(optics)
-    names = [decode(name) for name in optics.text(_GROUP_NAME)] if _GROUP_NAME in optics else [""] * len(optics)
-    return tuple(f"{number} ({name})" if name else number for number, name in zip(numbers, names, strict=True))
 
 
 def _groups_by_value(rows: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
@@ -223,7 +154,7 @@ def _groups_by_value(rows: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.int32],
     return group, tuple(f"group {number}, first in row {row + 1}" for number, row in enumerate(first, start=1))
 
 
-def _pixel_size(columns: _Columns, warnings: list[str]) -> npt.NDArray[np.float64]:
+def _pixel_size(columns: JoinedColumns, warnings: list[str]) -> npt.NDArray[np.float64]:
     """(n,) Angstrom of the images, NaN where the tables do not say."""
     path = columns.particles.path
     stated = {column: _positive(columns, column) for column in ("ImagePixelSize", "PixelSize") if column in columns}
@@ -260,7 +191,7 @@ def _pixel_size(columns: _Columns, warnings: list[str]) -> npt.NDArray[np.float6
     return unknown
 
 
-def _positive(columns: _Columns, column: str) -> npt.NDArray[np.float64]:
+def _positive(columns: JoinedColumns, column: str) -> npt.NDArray[np.float64]:
     size = columns.numbers(column)
     bad = np.flatnonzero(size <= 0)
     if len(bad):
@@ -271,7 +202,7 @@ def _positive(columns: _Columns, column: str) -> npt.NDArray[np.float64]:
     return size
 
 
-def _image_size(columns: _Columns) -> npt.NDArray[np.int32]:
+def _image_size(columns: JoinedColumns) -> npt.NDArray[np.int32]:
     """(n,) pixels along the edge of the images, 0 where the tables do not say."""
     if _IMAGE_SIZE not in columns:
         return np.zeros(len(columns.particles), np.int32)
@@ -283,17 +214,3 @@ def _image_size(columns: _Columns) -> npt.NDArray[np.int32]:
             "Correct it, or remove the column."
         )
     return size.astype(np.int32)
-
-
-def _suggestion(particles: StarTable, optics: StarTable | None, column: str) -> str:
-    """What is missing, and a column of similar name if there is one: 'rlnDefocusU is missing; the file has rlnDefocus_U'."""
-    similar = _similar(particles, optics, column)
-    return f"rln{column} is missing" + (f"; the file has {similar}" if similar else "")
-
-
-def _similar(particles: StarTable, optics: StarTable | None, column: str, likeness: float = 0.8) -> str | None:
-    return particles.similar(column, likeness) or (optics.similar(column, likeness) if optics is not None else None)
-
-
-def _listed(numbers: pd.Index) -> str:
-    return ", ".join(f"{number:g}" for number in numbers[:10]) + (", ..." if len(numbers) > 10 else "")

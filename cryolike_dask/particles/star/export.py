@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.particles.source_columns import SourceColumns, read_source_columns
+from cryolike_dask.particles.star.quoting import quoted_values
 from cryolike_dask.particles.table import ParticleTable
 
 STACK_COLUMN, POSITION_COLUMN = "cryolikeStack", "cryolikeStackPosition"
@@ -24,12 +27,22 @@ STACK_COLUMN, POSITION_COLUMN = "cryolikeStack", "cryolikeStackPosition"
 _FORMATS = {"i": "%d", "u": "%d", "f": "%.15g", "O": "%s"}
 """By kind of column; degrees come back to better than 1e-9."""
 _CHUNK_ROWS = 50_000
+_TAKEN_OVER = ""  # in place of the names of the columns that are
 
 OPTICS = {"rlnVoltage": "voltage", "rlnSphericalAberration": "spherical_aberration", "rlnAmplitudeContrast": "amplitude_contrast"}
 _LENGTHS = {"rlnDefocusU": "defocus_u", "rlnDefocusV": "defocus_v"}
 _ANGLES = {"rlnDefocusAngle": "defocus_angle", "rlnPhaseShift": "phase_shift"}
-_OPTIONAL_ANGLES = {"rlnAngleRot": "angle_rotation", "rlnAngleTilt": "angle_tilt", "rlnAnglePsi": "angle_psi"}
+_OPTIONAL_ANGLES = {
+    "rlnAngleRot": ("angle_rotation", "pose_rotation"),
+    "rlnAngleTilt": ("angle_tilt", "pose_tilt"),
+    "rlnAnglePsi": ("angle_psi", "pose_psi"),
+}
+_ORIGINS = {"rlnOriginXAngst": "origin_x", "rlnOriginYAngst": "origin_y"}
 _OPTIONAL = {"rlnCtfBfactor": "b_factor", "rlnCtfScalefactor": "scale_factor"}
+_GROUP_NAME = "rlnOpticsGroupName"
+_PIXEL_SIZES = ("rlnImagePixelSize", "rlnPixelSize", "rlnDetectorPixelSize", "rlnMagnification")
+_OF_OPTICS = ("rlnOpticsGroup", _GROUP_NAME, *OPTICS, *_PIXEL_SIZES, "rlnImageSize", "rlnImageDimensionality")
+"""What is written once for each optics group, with the values in force."""
 
 
 def write_particles_star(
@@ -39,34 +52,44 @@ def write_particles_star(
     position_in_stack: npt.NDArray[np.integer[Any]],
     pixel_size: float | npt.NDArray[np.float64],
     box: int,
-) -> None:
+) -> tuple[str, ...]:
     """Write particles as a RELION 3.1 STAR file, in the order of the table; a file of that name is replaced at once or not at all.
 
-    Viewing angles, B-factor and scale factor are written if every particle states them. Optics groups are formed anew: one for
-    each combination of voltage, Cs, amplitude contrast and pixel size. Particles cut from micrographs get the micrograph and the centre of
-    their box instead of an image name.
+    Viewing angles, origins, B-factor and scale factor are written if every particle states them. Optics groups are those of the tables;
+    where these have none, one for each combination of voltage, Cs, amplitude contrast and pixel size. All other columns are taken over
+    from the tables, as far as all of them have them. Particles cut from micrographs get the micrograph and the centre of their box
+    instead of an image name.
 
     Args:
         path: the file to write.
-        table: the particles, in output order.
+        table: the particles, in output order, their origins in Angstrom.
         stack_of_row: (n,) counter of the stack that holds each image.
         position_in_stack: (n,) position of the image in that stack, from 0.
         pixel_size: Angstrom, of the images that the table names; one for all, or (n,).
         box: edge length of these images in pixels.
 
+    Returns:
+        warnings.
+
     Raises:
         InputError: the path of an image file cannot be written in STAR, or only some particles are cut from micrographs.
         OutputError: the file cannot be written.
     """
-    optics, group = _optics(table, pixel_size, box)
-    particles = _particles(table, group, stack_of_row, position_in_stack)
+    particles = _particles(table)
+    others = read_source_columns(table, {*particles, *_OF_OPTICS, *_said_otherwise(particles), STACK_COLUMN, POSITION_COLUMN})
+    optics, optics_rows, group = _optics(table, pixel_size, box, others)
+    if others.names:
+        particles[_TAKEN_OVER] = others.rows
+    if others.optics_names:
+        optics[_TAKEN_OVER] = optics_rows
+    particles |= {"rlnOpticsGroup": group, STACK_COLUMN: stack_of_row, POSITION_COLUMN: position_in_stack}
     target = Path(path).expanduser()
     try:
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
             temporary = Path(folder) / target.name
             with temporary.open("w", encoding="utf-8", newline="\n") as file:
-                file.writelines(_table("optics", optics))
-                file.writelines(_table("particles", particles))
+                file.writelines(_table("optics", optics, others.optics_names))
+                file.writelines(_table("particles", particles, others.names))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)
@@ -74,34 +97,44 @@ def write_particles_star(
         raise OutputError(
             f"{target} cannot be written: {error}. Check that its folder exists, is writable and has room."
         ) from error
+    return others.warnings
 
 
 def _optics(
-    table: ParticleTable, pixel_size: float | npt.NDArray[np.float64], box: int
-) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.integer[Any]]]:
-    """The optics table, and (n,) the number of each particle's group, from 1."""
-    values = pd.DataFrame({column: table[name] for column, name in OPTICS.items()}).assign(rlnImagePixelSize=pixel_size)
+    table: ParticleTable, pixel_size: float | npt.NDArray[np.float64], box: int, others: SourceColumns
+) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.object_], npt.NDArray[np.integer[Any]]]:
+    """The optics table, what else its tables say of each group, and (n,) the number of each particle's group, from 1."""
+    values = pd.DataFrame({column: table[name] for column, name in OPTICS.items()})
+    values = values.assign(rlnImagePixelSize=pixel_size, source=others.group)
     group = values.groupby(list(values), sort=False).ngroup().to_numpy() + 1
     optics = values.drop_duplicates(ignore_index=True)
+    of_source = optics.pop("source").to_numpy()
     numbers = np.arange(1, len(optics) + 1)
+    names = np.array([others.group_names[source] for source in of_source], dtype=object)
+    if "" in names or len(set(names)) < len(names):
+        names = np.array([f"opticsGroup{number}" for number in numbers], dtype=object)
     optics.insert(0, "rlnOpticsGroup", numbers)
-    optics.insert(1, "rlnOpticsGroupName", np.array([f"opticsGroup{number}" for number in numbers], dtype=object))
+    optics.insert(1, _GROUP_NAME, names)
     optics = optics.assign(rlnImageSize=box, rlnImageDimensionality=2)
-    return {str(name): column.to_numpy() for name, column in optics.items()}, group
+    columns = {str(name): column.to_numpy() for name, column in optics.items()}
+    return columns, np.array([others.optics_rows[source] for source in of_source], dtype=object), group
 
 
-def _particles(
-    table: ParticleTable,
-    group: npt.NDArray[np.integer[Any]],
-    stack_of_row: npt.NDArray[np.integer[Any]],
-    position_in_stack: npt.NDArray[np.integer[Any]],
-) -> dict[str, npt.NDArray[Any]]:
+def _particles(table: ParticleTable) -> dict[str, npt.NDArray[Any]]:
     _check_paths(table.files)
     columns = image_columns(table) | ctf_columns(table)
     for name in columns.keys() & {"rlnImageName", "rlnMicrographName"}:
         columns[name] = quoted_values(columns[name])
-    columns |= {column: np.degrees(table[name]) for column, name in _OPTIONAL_ANGLES.items() if _stated(table, name)}
-    return columns | {"rlnOpticsGroup": group, STACK_COLUMN: stack_of_row, POSITION_COLUMN: position_in_stack}
+    for column, names in _OPTIONAL_ANGLES.items():
+        stated = next((name for name in names if _stated(table, name)), None)
+        if stated is not None:
+            columns[column] = np.degrees(table[stated])
+    return columns | {column: table[name] for column, name in _ORIGINS.items() if _stated(table, name)}
+
+
+def _said_otherwise(particles: Collection[str]) -> tuple[str, ...]:
+    """Columns of tables that these columns say in another unit."""
+    return ("rlnOriginX", "rlnOriginY") if "rlnOriginXAngst" in particles else ()
 
 
 def ctf_columns(table: ParticleTable) -> dict[str, npt.NDArray[Any]]:
@@ -111,8 +144,9 @@ def ctf_columns(table: ParticleTable) -> dict[str, npt.NDArray[Any]]:
     return columns | {column: table[name] for column, name in _OPTIONAL.items() if _stated(table, name)}
 
 
-def _table(name: str, columns: dict[str, npt.NDArray[Any]]) -> Iterator[str]:
-    yield star_header(name, columns)
+def _table(name: str, columns: dict[str, npt.NDArray[Any]], taken_over: Sequence[str]) -> Iterator[str]:
+    """A table; what is taken over from the source stands in one text per row, with these names."""
+    yield star_header(name, chain.from_iterable(taken_over if column == _TAKEN_OVER else (column,) for column in columns))
     yield from star_rows(columns)
     yield "\n\n"
 
@@ -156,13 +190,6 @@ def image_columns(table: ParticleTable) -> dict[str, npt.NDArray[Any]]:
 
 def _stated(table: ParticleTable, name: str) -> bool:
     return bool(np.isfinite(table[name]).all())
-
-
-def quoted_values(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(n,) text as STAR has it: in quotation marks where it is empty, or readers would cut it at a blank or at '#'."""
-    return np.array(
-        [value if value and "#" not in value and " " not in value else f'"{value}"' for value in values.tolist()], dtype=object
-    )
 
 
 def _check_paths(files: Iterable[str]) -> None:

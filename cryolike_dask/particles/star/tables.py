@@ -145,7 +145,7 @@ def _write_plain_copy(
     another_kind = other_kind_of_file(path, {name: _decoded(block.columns) for name, block in blocks.items()})
     if another_kind is not None:
         raise InputError(another_kind)
-    selected = {"particles": _particle_block(path, blocks)}
+    selected = {"particles": particle_block(path, blocks)}
     if "optics" in blocks:
         selected["optics"] = blocks["optics"]
     found = {}
@@ -185,7 +185,12 @@ def _plain_name(column: str) -> str:
     return column.removeprefix("rln")
 
 
-def _particle_block(path: Path, blocks: dict[str, StarBlock]) -> StarBlock:
+def particle_block(path: Path, blocks: dict[str, StarBlock]) -> StarBlock:
+    """The block that holds the particles.
+
+    Raises:
+        InputError: there is none, or it cannot be told which.
+    """
     if "particles" in blocks:
         return blocks["particles"]
     candidates = [block for name, block in blocks.items() if name not in ("optics", "general") and block.columns]
