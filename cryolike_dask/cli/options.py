@@ -21,10 +21,13 @@ import click
 from cryolike_dask.cli.main import debug_option, quiet_option
 from cryolike_dask.errors import InputError
 from cryolike_dask.options import meanings
+from cryolike_dask.reading import read_input
 from cryolike_dask.settings import ConversionSettings, Device
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
+
+_MOST_SCHEDULER_BYTES = 1 << 20
 
 _SPELT = {
     "output_format": "--format",
@@ -178,7 +181,7 @@ def dask_client(workers: int | None, scheduler: str | None, scheduler_file: str 
 
 def _address_in(path: Path) -> str:
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["address"])
+        return str(json.loads(read_input(path, "the file of a scheduler", _MOST_SCHEDULER_BYTES))["address"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is not the file of a Dask scheduler ({error}). Start one with `dask scheduler --scheduler-file {path}`."

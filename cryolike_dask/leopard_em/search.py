@@ -12,6 +12,7 @@ import yaml
 
 from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.leopard_em.columns import OPTICS_COLUMNS
+from cryolike_dask.leopard_em.limited_yaml import load_yaml
 from cryolike_dask.leopard_em.maps import MAP_NAMES
 from cryolike_dask.metadata.optics import check_optics
 from cryolike_dask.mrc.header import read_header
@@ -107,12 +108,14 @@ class MatchTemplateSearch:
         """
         file = Path(path).expanduser()
         try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            content = load_yaml(file)
         except FileNotFoundError:
             raise MissingFileError(f"The configuration {file} does not exist. Check the path.") from None
         except OSError as error:
             raise InputError(f"The configuration {file} cannot be read: {error.strerror or error}.") from error
-        except (UnicodeDecodeError, yaml.YAMLError) as error:
+        except InputError:
+            raise
+        except (ValueError, yaml.YAMLError) as error:  # a ValueError where a date or a number cannot be one
             raise InputError(f"{file} is not a YAML file: {' '.join(str(error).split())}.") from error
         try:
             return cls(
@@ -182,7 +185,7 @@ def _total_projections(result: Mapping[str, Any]) -> int | None:
 def _number(name: str, value: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number):
         raise InputError(f"{name} is {value!r}, not a finite number.")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import os
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterable
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,12 @@ import pandas as pd
 
 from cryolike_dask.errors import InputError, MissingFileError, OutputError
 from cryolike_dask.file_kind import foreign_content, utf16_advice
-from cryolike_dask.formatting import plural
+from cryolike_dask.formatting import first_few, plural
 from cryolike_dask.leopard_em.columns import COLUMNS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS
+from cryolike_dask.reading import open_input
 
+_WHAT = "a CSV table"
+_MAX_COLUMNS_SHOWN = 60
 # Beyond this a whole number in float64 is no longer exact, nor a position in any micrograph.
 _MAX_EXACT_INTEGER = 2.0**53
 
@@ -85,11 +90,11 @@ def read_csv_table(path: str | Path, columns: Collection[str] | None = None) -> 
     file = Path(path).expanduser()
     names = _read_header_line(file)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), open_input(file, _WHAT) as stream:
             # A row longer than the header, such as one with a comma in a path, would shift or lose its cells.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             df = pd.read_csv(
-                file,
+                stream,
                 header=0,
                 names=[name or f"Unnamed: {k}" for k, name in enumerate(names)],
                 index_col=False,
@@ -113,7 +118,8 @@ def check_columns(df: pd.DataFrame, names: Iterable[str], path: str | Path) -> N
         close = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.8)
         if close and by_lower_case[close[0]] not in COLUMNS:
             hints.append(f"is {by_lower_case[close[0]]} meant to be {name}?")
-    has = f"It has {', '.join(map(str, df.columns))}." if len(df.columns) else "It has no named column."
+    columns = first_few([str(column) for column in df.columns], _MAX_COLUMNS_SHOWN)
+    has = f"It has {columns}." if columns else "It has no named column."
     raise InputError(
         f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}. {has} "
         f"{' '.join(hint[0].upper() + hint[1:] for hint in hints) or 'Give a match-template or refined table of Leopard-EM.'}"
@@ -220,12 +226,12 @@ def and_more_rows(bad: npt.NDArray[np.int64]) -> str:
 
 def _read_header_line(file: Path) -> list[str]:
     try:
-        with file.open("rb") as binary:
+        with open_input(file, _WHAT) as binary:
             start = binary.read(256)
         foreign = foreign_content(start) or utf16_advice(start)
         if foreign:
             raise InputError(f"{file} is {foreign}.")
-        with file.open(encoding="utf-8-sig", newline="") as stream:
+        with io.TextIOWrapper(open_input(file, _WHAT), encoding="utf-8-sig", newline="") as stream:
             names = [name.strip() for name in next(csv.reader(stream), [])]
     except FileNotFoundError:
         raise MissingFileError(f"The table {file} does not exist. Check the path.") from None
@@ -233,7 +239,7 @@ def _read_header_line(file: Path) -> list[str]:
         raise InputError(f"The table {file} cannot be read: {error.strerror or error}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{file} is not a CSV table: {error}. Give a match-template or refined table of Leopard-EM.") from error
-    repeated = sorted({name for name in names if name and names.count(name) > 1})
+    repeated = sorted(name for name, times in Counter(names).items() if name and times > 1)
     if repeated:
-        raise InputError(f"{file} has more than one column named {', '.join(repeated)}. Keep one of them.")
+        raise InputError(f"{file} has more than one column named {first_few(repeated)}. Keep one of them.")
     return names

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import pickletools
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, MissingFileError, OutputExistsError
+from cryolike_dask.reading import UNREADABLE_ARRAY, ObjectArrayError, open_archive, open_input, read_arrays
+
+_WHAT = "a params .npz file"
+_MOST_BYTES = 1 << 24
+"""Unpacked. A params file holds a dozen numbers and texts."""
 
 
 def read_params(path: str | Path, keys: Sequence[str]) -> dict[str, Any]:
@@ -24,23 +28,22 @@ def read_params(path: str | Path, keys: Sequence[str]) -> dict[str, Any]:
         InputError: it is no params file, or damaged.
     """
     file = Path(path).expanduser()
-    values: dict[str, Any] = {}
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_input(file, _WHAT) as stream, open_archive(stream, file, _WHAT, _MOST_BYTES) as archive:
             # An optional value whose name is damaged would otherwise pass for an absent one.
             damaged = archive.testzip()
             if damaged is not None:
-                raise zipfile.BadZipFile(f"{damaged} in it is damaged")
-            for key in keys:
-                if f"{key}.npy" in archive.namelist():
-                    values[key] = _array_or_none(archive.read(f"{key}.npy"))
+                raise ValueError(f"{damaged} in it is damaged")
+            there = {member.removesuffix(".npy") for member in archive.namelist()}
+            return {key: _array_or_none(archive, key) for key in keys if key in there}
     except FileNotFoundError:
         raise MissingFileError(
             f"The parameter file {file} does not exist. Write one with `cryolike-dask params {file} ...`."
         ) from None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError, SyntaxError) as error:
+    except InputError:
+        raise
+    except UNREADABLE_ARRAY as error:
         raise InputError(f"{file} is not a readable params .npz file ({error}). Write one with `cryolike-dask params`.") from error
-    return values
 
 
 def write_params(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], *, overwrite: bool) -> None:
@@ -68,24 +71,15 @@ def params_path(path: str | Path) -> Path:
     return file if file.suffix == ".npz" else file.with_name(file.name + ".npz")
 
 
-def _array_or_none(npy: bytes) -> Any:
-    """One array of an .npz member. CryoLike stores None as a pickled object array, which is recognised without unpickling it."""
-    stream = io.BytesIO(npy)
+def _array_or_none(archive: zipfile.ZipFile, key: str) -> Any:
+    """One array. CryoLike stores None as a pickled object array, which is recognised without unpickling it."""
     try:
-        return np.load(stream, allow_pickle=False)
-    except ValueError:
-        version = np.lib.format.read_magic(_rewound(stream))
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = reader(stream)
-        if dtype.hasobject and shape == ():
-            names = [op.name for op, _, _ in pickletools.genops(stream.read()) if op.name not in ("MEMOIZE", "BINPUT", "PUT")]
+        return read_arrays(archive, (key,))[key]
+    except ObjectArrayError as error:
+        if error.shape == ():
+            names = [op.name for op, _, _ in pickletools.genops(error.pickle) if op.name not in ("MEMOIZE", "BINPUT", "PUT")]
             # The array's content is a list; `[None]` is the only one that is understood.
             start = names.index("EMPTY_LIST") if "EMPTY_LIST" in names else -1
             if start >= 0 and names[start + 1 : start + 3] == ["NONE", "APPEND"]:
                 return None
-        raise ValueError("it holds a Python object, which is never unpickled from a file") from None
-
-
-def _rewound(stream: io.BytesIO) -> io.BytesIO:
-    stream.seek(0)
-    return stream
+        raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +15,12 @@ from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.file_kind import foreign_content
 from cryolike_dask.formatting import format_file_state, plural
 from cryolike_dask.mrc.compressed import detect_compression, read_first_bytes
+from cryolike_dask.reading import open_regular_file
 
 HEADER_BYTES = 1024
+IMAGE_FILE = "an image file"
+_MAX_COMPRESSED_PIXELS = 1 << 28  # 16384 x 16384, the largest micrographs there are; an image is in memory whole
+_MAX_COMPRESSED_EXTENDED_HEADER = 1 << 26  # bytes that are decompressed before the first image
 _MAX_EDGE = 65535  # an edge up to this reads as more than this in the wrong byte order, so exactly one order is plausible
 _DTYPES_BY_MODE = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _UNSUPPORTED_MODES = {3: "complex 16-bit integers", 4: "complex floats, a Fourier transform", 101: "packed 4-bit integers"}
@@ -107,7 +110,7 @@ def _header_or_error(path: str) -> ImageFile | InputError | None:
 
 def _read_header(path: str) -> ImageFile:
     try:
-        fd = open_regular_file(path)
+        fd = open_regular_file(path, IMAGE_FILE)
         try:
             found = os.fstat(fd)
             start = os.pread(fd, HEADER_BYTES, 0)
@@ -118,21 +121,9 @@ def _read_header(path: str) -> ImageFile:
             os.close(fd)
     except (FileNotFoundError, NotADirectoryError):
         raise
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except OSError as error:
         raise InputError(f"The image file {path!r} cannot be read: {error}.") from error
     return _parse(path, start, compression, found)
-
-
-def open_regular_file(path: str) -> int:
-    """Open a file for reading, refusing folders, pipes and devices."""
-    # Without O_NONBLOCK, opening a named pipe would wait for ever.
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise InputError(f"{path} is a folder or a device, not an image file. Correct the path.")
-    return fd
 
 
 def _parse(path: str, start: bytes, compression: str, found: os.stat_result) -> ImageFile:
@@ -167,9 +158,25 @@ def _parse(path: str, start: bytes, compression: str, found: os.stat_result) -> 
         size=found.st_size,
         mtime_ns=found.st_mtime_ns,
     )
-    if not compression:
+    if compression:
+        _check_cost(file)
+    else:
         _check_size(file)
     return file
+
+
+def _check_cost(file: ImageFile) -> None:
+    """The size of a compressed file says little of what it unpacks to."""
+    if file.n_rows * file.n_columns > _MAX_COMPRESSED_PIXELS:
+        raise InputError(
+            f"{file.path} is compressed and announces images of {file.n_rows} x {file.n_columns} pixels; compressed ones may have "
+            f"{_MAX_COMPRESSED_PIXELS:,} at most. Decompress it first."
+        )
+    if file.data_offset - HEADER_BYTES > _MAX_COMPRESSED_EXTENDED_HEADER:
+        raise InputError(
+            f"{file.path} is compressed and announces an extended header of {file.data_offset - HEADER_BYTES:,} bytes; in a compressed "
+            f"file it may have {_MAX_COMPRESSED_EXTENDED_HEADER:,} at most. Decompress it first."
+        )
 
 
 def _check_size(file: ImageFile) -> None:

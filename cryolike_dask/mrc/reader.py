@@ -17,7 +17,8 @@ import numpy.typing as npt
 from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import plural
 from cryolike_dask.mrc.compressed import ENDS_EARLY, CompressedBytes
-from cryolike_dask.mrc.header import ImageFile, open_regular_file, read_header, scan_headers
+from cryolike_dask.mrc.header import IMAGE_FILE, ImageFile, read_header, scan_headers
+from cryolike_dask.reading import open_regular_file
 
 __all__ = ["FloatArray", "ImageFile", "ImageFileReader", "IntArray", "read_header", "scan_headers"]
 
@@ -157,7 +158,7 @@ class _PlainBytes:
 def _open_unchanged(file: ImageFile) -> int:
     host = socket.gethostname()
     try:
-        fd = open_regular_file(file.path)
+        fd = open_regular_file(file.path, IMAGE_FILE)
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise InputError(
             f"{file.path} cannot be opened on {host} ({error.strerror}), though its header could be read before. "

@@ -20,6 +20,7 @@ from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.plots import ACCENT, INK, png_figure
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.summary import summarize_plan
+from cryolike_dask.reading import read_input
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.stacks.durable import write_atomic
 from cryolike_dask.stacks.files import StackPaths
@@ -113,7 +114,7 @@ def _page(plan: Plan, report: ConversionReport) -> str:
         left_out=f"{plural(len(report.skipped), 'particle')} left out:",
         skipped=report.skipped,
         **_overview(plan, report),
-        pictures={title: _png_url(path.read_bytes()) for title, path in pictures.items() if path.exists()},
+        pictures={title: _png_url(read_input(path, "a picture")) for title, path in pictures.items() if path.exists()},
         histograms=_png_url(plot_histograms(plan.table)),
         settings={name: str(value) for name, value in asdict(plan.settings).items()},
         **_times(report),

@@ -17,8 +17,9 @@ from typing import Any
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import format_bytes, format_file_state, plural
-from cryolike_dask.mrc.header import ImageFile, open_regular_file
+from cryolike_dask.mrc.header import IMAGE_FILE, ImageFile
 from cryolike_dask.planning.plan import Plan
+from cryolike_dask.reading import open_regular_file
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def sha256_of_files(paths: Sequence[str]) -> list[str | InputError]:
 
 def _sha256(path: str, stopped: threading.Event) -> str | InputError:
     try:
-        with open(open_regular_file(path), "rb", buffering=0) as file:
+        with open(open_regular_file(path, IMAGE_FILE), "rb", buffering=0) as file:
             digest = hashlib.sha256()
             while not stopped.is_set() and (chunk := file.read(_CHUNK_BYTES)):
                 digest.update(chunk)

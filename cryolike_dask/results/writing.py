@@ -83,7 +83,8 @@ def _star(df: pd.DataFrame, source: Path) -> Iterator[str]:
     if particles is None or not {STACK_COLUMN, POSITION_COLUMN} <= set(particles.columns):
         raise InputError(f"{source} is not what a conversion writes: it does not say which particle is in which stack. {_ADVICE}")
     kept = [name for name in particles.columns if name not in _POSES]
-    added = {str(name): _values(df[name]) for name in df if name not in kept and name not in OPTICS}
+    taken = {*kept, *OPTICS}
+    added = {str(name): _values(df[name]) for name in df if name not in taken}
     for block in blocks:
         if block is not particles:
             yield star_header(block.name, block.columns)

@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from cryolike_dask.errors import OutputError
+from cryolike_dask.reading import read_input
 
 try:
     import fcntl
@@ -38,6 +39,7 @@ STALE_SECONDS = 180.0
 _WAIT_SECONDS = 60.0
 """How long a run waits for another one that is changing the folder at this moment."""
 _POLL_SECONDS = 0.02
+_MOST_BYTES = 1 << 16
 
 
 def acquire_lock(path: Path, run_id: str, tied_to_process: bool = True) -> None:
@@ -202,7 +204,7 @@ def exclusive_access(folder: Path) -> Iterator[None]:
 def _read_owner(path: Path) -> dict[str, Any] | None:
     """What the lock says; {} if it is cut off; None if there is none."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_input(path, "a lock", _MOST_BYTES))
     except FileNotFoundError:
         return None
     except ValueError:

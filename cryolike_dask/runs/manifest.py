@@ -16,6 +16,7 @@ from cryolike_dask import __version__
 from cryolike_dask.errors import OutputError
 from cryolike_dask.planning.input_files import InputRecord, list_inputs
 from cryolike_dask.planning.plan import Plan
+from cryolike_dask.reading import read_input
 from cryolike_dask.stacks.durable import write_atomic
 from cryolike_dask.stacks.receipt import StackReceipt
 
@@ -57,7 +58,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / MANIFEST
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_input(path, "a manifest").decode())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

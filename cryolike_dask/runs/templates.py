@@ -12,6 +12,7 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import plural
 from cryolike_dask.grids.viewing_sphere import viewing_directions
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.reading import UNREADABLE_ARRAY, read_array_file
 from cryolike_dask.stacks.files import StackPaths, load_tensor, published_counters, read_metadata
 
 FILE_LIST = "template_file_list.npy"
@@ -25,6 +26,7 @@ _COMPARED = {
     "precision": "",
 }
 """What CryoLike compares, to the last digit, and the precision; with the unit of each."""
+_LEAST_VIEWING_DISTANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def open_templates(source: str | Path) -> Templates:
     """
     path = Path(source).expanduser().resolve()
     if not path.is_dir():
-        return Templates(path, ImageDescriptor.load(path), None)
+        return Templates(path, _load(path), None)
     found = sorted(path.glob("*.npz"))
     known = [file for file in found if file.name in _PARAMS_NAMES]
     choice = known if len(known) == 1 else found
@@ -69,7 +71,17 @@ def open_templates(source: str | Path) -> Templates:
             f"{path} holds {there}, so it cannot be told which parameters its templates were made with. Give the parameter file "
             "itself in place of the folder."
         )
-    return Templates(choice[0], ImageDescriptor.load(choice[0]), path)
+    return Templates(choice[0], _load(choice[0]), path)
+
+
+def _load(path: Path) -> ImageDescriptor:
+    descriptor = ImageDescriptor.load(path)
+    if descriptor.viewing_distance is not None and descriptor.viewing_distance < _LEAST_VIEWING_DISTANCE:
+        raise InputError(
+            f"{path} gives a viewing_distance of {descriptor.viewing_distance:g} radians: below {_LEAST_VIEWING_DISTANCE:g} there would be "
+            "more than twelve million templates, which CryoLike does not make. Give the parameter file of the templates."
+        )
+    return descriptor
 
 
 def differences_from_templates(templates: Templates, root: Path) -> Iterator[str]:
@@ -139,9 +151,11 @@ def _files(templates: Templates, folder: Path) -> Iterator[str]:
 def _listed(path: Path) -> list[str] | str:
     """CryoLike's list of template files, or what is wrong with it."""
     try:
-        names = np.load(path, allow_pickle=False)
+        names = read_array_file(path, "a list of template files")
     except FileNotFoundError:
         return f"{path} is missing: CryoLike finds the templates by it, so they are not complete"
-    except (OSError, ValueError, EOFError) as error:
+    except InputError as error:
+        return str(error)
+    except UNREADABLE_ARRAY as error:
         return f"{path} is damaged ({error})"
     return [str(name) for name in np.atleast_1d(names)]

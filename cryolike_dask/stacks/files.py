@@ -18,7 +18,6 @@ import os
 import pickle
 import uuid
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,27 +29,20 @@ import torch
 
 from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.reading import UNREADABLE_ARRAY, open_archive, open_input, read_arrays
 from cryolike_dask.settings import ZARR_NAME, ConversionSettings, is_url
 from cryolike_dask.stacks.durable import sync_directory
 from cryolike_dask.stacks.zarr_store import read_images
 
 # What torch raises when a file or the little pickle in it is damaged.
-_UNREADABLE_TENSOR = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-)
+_UNREADABLE_TENSOR = (*UNREADABLE_ARRAY, AttributeError, AssertionError, pickle.UnpicklingError)
 
 PARTIAL, STAGED = ".partial", ".staged"
 LEFTOVER = "leftover"
 """The attempt that whatever an earlier run staged counts as."""
+_METADATA = "the metadata of a stack"
+_MOST_METADATA_BYTES = 1 << 28
+"""That compressed metadata may unpack to."""
 _FOURIER = "particles_fourier_stack_"
 
 
@@ -163,14 +155,18 @@ def read_metadata(path: Path) -> dict[str, np.ndarray]:
         InputError: it is missing or damaged.
     """
     try:
-        # Opened here, because numpy leaves the file open when it is damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+        with open_input(path, _METADATA) as file:
+            # What is stored uncompressed, as here, takes no more than the file itself.
+            most = max(_MOST_METADATA_BYTES, os.fstat(file.fileno()).st_size)
+            with open_archive(file, path, _METADATA, most) as archive:
+                return read_arrays(archive)
     except FileNotFoundError:
         raise MissingFileError(
             f"{path} does not exist. `cryolike-dask info {path.parent.parent}` lists the stacks there are."
         ) from None
-    except (OSError, ValueError, EOFError, KeyError, RuntimeError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
+    except InputError:
+        raise
+    except UNREADABLE_ARRAY as error:
         raise InputError(f"{path} is damaged ({error}). `cryolike-dask verify {path.parent.parent}` lists what else is.") from error
 
 
@@ -263,14 +259,30 @@ def load_tensor(path: Path) -> torch.Tensor:
         InputError: the file is missing or damaged.
     """
     try:
+        _check_stored(path)
         tensor = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist, though its stack should be complete.") from None
+    except InputError:
+        raise
     except _UNREADABLE_TENSOR as error:
         raise InputError(f"{path} is damaged ({str(error).partition(chr(10))[0]}).") from error
     if not isinstance(tensor, torch.Tensor):
         raise InputError(f"{path} holds a {type(tensor).__name__}, not a tensor.")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise InputError(f"{path} announces a tensor of shape {tuple(tensor.shape)}, which is more than it holds. Write it again.")
     return tensor
+
+
+def _check_stored(path: Path) -> None:
+    """A tensor file is an archive that nothing in is compressed: what is mapped or unpickled takes no more than the file.
+
+    Raises:
+        InputError: something is, or it is no regular file.
+        OSError: it cannot be read. What is no archive is left to torch.
+    """
+    with open_input(path, "a tensor file") as file, suppress(zipfile.BadZipFile):
+        open_archive(file, path, "the content of a tensor file", os.fstat(file.fileno()).st_size).close()
 
 
 def published_counters(folder: Path) -> list[int]:

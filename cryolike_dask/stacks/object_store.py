@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.reading import open_input
 from cryolike_dask.settings import is_url
 from cryolike_dask.stacks.durable import make_directory, replace_durably, write_atomic
 
@@ -68,7 +69,7 @@ class _LocalStore:
         write_atomic(path, content)
 
     def read(self, name: str, first: int = 0, size: int | None = None) -> bytes:
-        with (self.root / name).open("rb") as file:
+        with open_input(self.root / name, "a part of a Zarr store") as file:
             file.seek(first)
             return file.read(-1 if size is None else size)
 

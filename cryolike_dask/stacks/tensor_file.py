@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from cryolike_dask.reading import open_input
 from cryolike_dask.stacks.checksums import combine_equal_lengths, crc32
 from cryolike_dask.stacks.durable import begin_sync
 
@@ -149,9 +150,9 @@ def read_layout(path: Path) -> TensorLayout:
     """The layout of a `.pt` file written here or by `torch.save`.
 
     Raises:
-        zipfile.BadZipFile, KeyError, OSError: it is no such file.
+        zipfile.BadZipFile, KeyError, OSError, InputError: it is no such file.
     """
-    with path.open("rb") as file:
+    with open_input(path, "a tensor file") as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 return _layout_of(file, archive)
@@ -177,7 +178,7 @@ def checksum_of_data(path: Path, layout: TensorLayout, block_bytes: int = 1 << 2
     """CRC-32 of the tensor's bytes as they lie on disk."""
     crc = 0
     n_left = layout.data_bytes
-    with path.open("rb") as file:
+    with open_input(path, "a tensor file") as file:
         file.seek(layout.data_offset)
         while n_left and (block := file.read(min(block_bytes, n_left))):
             crc = crc32(block, crc)

@@ -136,8 +136,8 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mrcs")
     for path, message in [
         (tmp_path / "absent.mrcs", "does not exist"),
-        (tmp_path, "folder or a device"),
-        (tmp_path / "pipe.mrcs", "folder or a device"),
+        (tmp_path, "is a folder, not an image file"),
+        (tmp_path / "pipe.mrcs", "is a named pipe, not an image file"),
         ("nul\0byte.mrcs", "cannot be read"),
         (tmp_path / ("x" * 300), "cannot be read"),
     ]:

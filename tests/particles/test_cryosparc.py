@@ -239,12 +239,11 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     for path, message in [
         ("", "file_cs is empty"),
         (tmp_path / "absent.cs", "does not exist"),
-        (tmp_path / "pipe.cs", "not a file"),
+        (tmp_path / "pipe.cs", "is a named pipe, not a .cs file"),
+        (tmp_path, "is a folder, not a .cs file"),
     ]:
         with pytest.raises(InputError, match=message):
             particles_from_cryosparc(path)
-    with pytest.raises(InputError, match="cannot be read"):
-        particles_from_cryosparc(tmp_path)
 
 
 def test_missing_ctf_is_looked_up_by_uid_beside(tmp_path: Path) -> None:

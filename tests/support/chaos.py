@@ -29,9 +29,9 @@ from cryolike_dask.conversion import Conversion
 from cryolike_dask.demo.particles import DemoData, write_demo_particles
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc import reader
-from cryolike_dask.mrc.header import open_regular_file
 from cryolike_dask.particles.star.particles import particles_from_star
 from cryolike_dask.progress import StackProgress
+from cryolike_dask.reading import open_regular_file
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.runs.verify import verify_output
 from cryolike_dask.settings import ConversionSettings
@@ -352,11 +352,11 @@ def hold_file(name: str, until: Path) -> None:
     """Have files of this name opened only when another file exists, so that a fault comes before they are read."""
     original = reader.open_regular_file
 
-    def open_later(path: str) -> int:
+    def open_later(path: str, what: str) -> int:
         deadline = time.monotonic() + 60
         while name in path and not until.exists() and time.monotonic() < deadline:
             threading.Event().wait(0.01)
-        return original(path)
+        return original(path, what)
 
     reader.open_regular_file = open_later
 

@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.formatting import format_bytes
+from cryolike_dask.reading import open_input
 
 MAGIC = b"\x95CSDAT"
 _MAX_HEADER_BYTES = 16 << 20
@@ -51,7 +53,8 @@ def read_csdat(path: str, wanted: Collection[str]) -> tuple[tuple[str, ...], npt
 
 def _header(path: str) -> tuple[int, tuple[str, ...]]:
     try:
-        with open(path, "rb") as file:
+        with open_input(path, "a .cs file") as file:
+            n_file = os.fstat(file.fileno()).st_size
             file.seek(len(MAGIC))
             n_bytes = int.from_bytes(file.read(4), "little")
             header = json.loads(file.read(min(n_bytes, _MAX_HEADER_BYTES)))
@@ -59,29 +62,49 @@ def _header(path: str) -> tuple[int, tuple[str, ...]]:
             last_byte = file.read(1)
         length, names = header["length"], tuple(str(column[0]) for column in header["dtype"])
         has_text = any("O" in str(column[1]) for column in header["dtype"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        row_bytes = sum(np.dtype((kind, *map(tuple, shape)) if shape else kind).itemsize for _, kind, *shape in header["dtype"])
+    except InputError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
         raise InputError(f"The header of {path} is damaged ({error}). Copy or export it again.") from error
     if not isinstance(length, int) or length < 0:
         raise InputError(f"The header of {path} is damaged: it announces {length!r} rows. Copy or export it again.")
+    if length * row_bytes > most_unpacked_bytes(n_file):
+        raise InputError(
+            f"{path} announces {length:,} rows of {row_bytes:,} bytes; a compressed table of {format_bytes(n_file)} may unpack to "
+            f"{format_bytes(most_unpacked_bytes(n_file))} at most. Copy or export it again."
+        )
     if length and has_text and last_byte != b"\0":
         # The texts come last, each with a zero byte after it, and a text that is cut off would be taken as it is.
         raise InputError(f"{path} is damaged: its end is missing. Copy or export it again.")
     return length, names
 
 
+def most_unpacked_bytes(n_file: int) -> int:
+    """What a compressed table of so many bytes may unpack to. Its compression saves a factor of 21 at most, texts of equal width aside."""
+    return max(1 << 28, 64 * n_file)
+
+
 def _decode(path: str, fields: list[str]) -> None:
     from cryosparc.dataset import Dataset
 
     dataset = Dataset.load(path, fields=fields)
-    columns = {name: _fixed_width(np.asarray(dataset[name])) for name in fields}
+    most = most_unpacked_bytes(os.path.getsize(path))
+    columns = {name: _fixed_width(np.asarray(dataset[name]), most) for name in fields}
     rows = np.empty(len(dataset), dtype=[(name, column.dtype, column.shape[1:]) for name, column in columns.items()])
     for name, column in columns.items():
         rows[name] = column
     np.save(sys.stdout.buffer, rows, allow_pickle=False)
 
 
-def _fixed_width(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return np.array([str(text).encode() for text in column]) if column.dtype == object else column
+def _fixed_width(column: npt.NDArray[Any], most: int) -> npt.NDArray[Any]:
+    if column.dtype != object:
+        return column
+    texts = [str(text).encode() for text in column]
+    if (n_bytes := len(texts) * max(map(len, texts), default=0)) > most:
+        # One text that is very long makes all of them so.
+        raise InputError(f"a column of texts takes {format_bytes(n_bytes)}, and {format_bytes(most)} are the most")
+    return np.array(texts)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
-import tokenize
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,21 +16,10 @@ from cryolike_dask.file_kind import cryosparc_group, foreign_content
 from cryolike_dask.formatting import plural
 from cryolike_dask.particles.cryosparc.csdat import MAGIC as CSDAT_MAGIC
 from cryolike_dask.particles.cryosparc.csdat import read_csdat
+from cryolike_dask.reading import UNREADABLE_ARRAY, open_input
 
 _NPY_MAGIC = b"\x93NUMPY"
-_MAX_HEADER_BYTES = 16 << 20  # tables with many classes have headers beyond numpy's own limit of 10 kB
-_NUMPY_ERRORS = (  # what np.load raises for damaged headers, which it evaluates as Python literals
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    SyntaxError,
-    LookupError,
-    ArithmeticError,
-    MemoryError,
-    RecursionError,
-    tokenize.TokenError,
-)
+_MAX_HEADER_BYTES = 1 << 20  # tables with many classes have headers of 30 kB, beyond numpy's own limit; it is parsed as Python
 _LARGEST_GROUP = 1 << 16  # bytes of a .csg file, which is a few lines of text
 _CHUNK_ROWS = 1 << 16
 _SIBLINGS_FIRST = ("restacked_particles", "downsampled_particles", "extracted_particles", "imported_particles", "passthrough")
@@ -87,22 +74,19 @@ def read_cs(path: str | os.PathLike[str], wanted: Collection[str]) -> CsTable:
     """
     file = os.path.abspath(os.path.expanduser(path))
     try:
-        with open(file, "rb", opener=_open_without_waiting) as stream:
-            regular = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
-            start = stream.read(_LARGEST_GROUP) if regular else b""
+        with open_input(file, "a .cs file") as stream:
+            start = stream.read(_LARGEST_GROUP)
     except FileNotFoundError:
         raise MissingFileError(f"The CryoSPARC table {file} does not exist. Check the path.") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise InputError(f"The CryoSPARC table {file} cannot be read: {error}.") from error
-    if not regular:
-        raise InputError(f"{file} is not a file. Give the path of a .cs file.")
     foreign = foreign_content(start)
     if foreign:
         raise InputError(f"{file} is {foreign}.")
     if start.startswith(CSDAT_MAGIC):
         names, rows = read_csdat(file, wanted)
     elif start.startswith(_NPY_MAGIC):
-        names, rows = _read_npy(file, wanted)
+        names, rows = _read_npy(file, start, wanted)
     elif (tables := cryosparc_group(start)) is not None:
         raise InputError(
             f"{file} is a cryoSPARC result group (.csg), which only names tables: {', '.join(tables)}. Give the one of these with the "
@@ -171,17 +155,19 @@ def find_uids(uids: npt.NDArray[Any], among: npt.NDArray[Any]) -> npt.NDArray[np
     return np.where(ordered[nearest] == uids, order[nearest], -1).astype(np.int64)
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # opening a named pipe would wait for ever
-
-
-def _read_npy(path: str, wanted: Collection[str]) -> tuple[tuple[str, ...], npt.NDArray[np.void]]:
+def _read_npy(path: str, beginning: bytes, wanted: Collection[str]) -> tuple[tuple[str, ...], npt.NDArray[np.void]]:
+    header_bytes = int.from_bytes(beginning[8:10] if beginning[6] == 1 else beginning[8:12], "little")
+    if header_bytes > _MAX_HEADER_BYTES:
+        raise InputError(
+            f"{path} announces a header of {header_bytes:,} bytes, and {_MAX_HEADER_BYTES:,} are the most that a table may have. "
+            "Export the particles from cryoSPARC again."
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about headers written by Python 2, which are fine, or damaged ones, which fail below
             stored = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=_MAX_HEADER_BYTES)
         size = os.stat(path).st_size
-    except _NUMPY_ERRORS as error:
+    except UNREADABLE_ARRAY as error:
         raise InputError(_unreadable(path, error)) from error
     names = stored.dtype.names
     if stored.ndim != 1 or names is None:

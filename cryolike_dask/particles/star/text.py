@@ -9,6 +9,7 @@ row stands, and that each row has as many values as there are columns.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.file_kind import cryosparc_group, foreign_content, utf16_advice
-from cryolike_dask.formatting import plural
+from cryolike_dask.formatting import first_few, plural
+from cryolike_dask.reading import read_input
 
 _CHUNK_BYTES = 1 << 24  # bytes looked at in one go: bounds the temporary arrays
 _SPACE, _TAB, _NEWLINE, _DELETE = b" \t\n\x7f"
@@ -180,11 +182,11 @@ class StarText:
         return StarBlock(name, header + 1, tuple(columns), rows + 1)
 
     def _check_columns(self, name: str, header: int, columns: list[str]) -> None:
-        plain = [column.removeprefix("rln") for column in columns]
-        duplicated = sorted({column for column in columns if plain.count(column.removeprefix("rln")) > 1})
+        times = Counter(column.removeprefix("rln") for column in columns)
+        duplicated = sorted({column for column in columns if times[column.removeprefix("rln")] > 1})
         if duplicated:
             self._fail(
-                header, f"begins block 'data_{name}', which names {' and '.join(duplicated)} more than once. Remove one of them"
+                header, f"begins block 'data_{name}', which names {first_few(duplicated)} more than once. Remove one of them"
             )
 
     def _line(self, i: int) -> bytes:
@@ -244,13 +246,11 @@ class StarText:
 
 def _read(path: Path) -> bytes:
     """The content of a file that can be STAR: UTF-8 text, its line breaks made uniform and its byte-order mark removed."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give the STAR file in it.")
     try:
-        content = path.read_bytes()
+        content = read_input(path, "a STAR file")
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} does not exist: check the path of the STAR file.") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
     by_magic = next((what for magic, what in _FOREIGN.items() if content.startswith(magic)), None)
     if (what := foreign_content(content[:512]) or by_magic or utf16_advice(content[:512])) is not None:
