@@ -18,7 +18,15 @@ from cryolike_dask.errors import OutputError, OutputExistsError, RunStoppedError
 from cryolike_dask.planning.input_files import changed_inputs
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.runs.differences import differences
-from cryolike_dask.runs.lock import HEARTBEAT_SECONDS, acquire_lock, check_lock, exclusive_access, exclusive_changes, heartbeat
+from cryolike_dask.runs.lock import (
+    HEARTBEAT_SECONDS,
+    acquire_lock,
+    check_lock,
+    end_run,
+    exclusive_access,
+    exclusive_changes,
+    heartbeat,
+)
 from cryolike_dask.runs.manifest import MANIFEST, read_manifest, recorded_inputs
 from cryolike_dask.settings import ZARR_NAME
 from cryolike_dask.stacks.durable import make_directory, sync_directory
@@ -89,6 +97,7 @@ class RunFolder:
 
     def release(self) -> None:
         """Give the folder up."""
+        end_run(self.run_id)
         with suppress(OSError):
             self.stop()
             with self.exclusive_changes():

@@ -40,6 +40,8 @@ _WAIT_SECONDS = 60.0
 """How long a run waits for another one that is changing the folder at this moment."""
 _POLL_SECONDS = 0.02
 _MOST_BYTES = 1 << 16
+_ended_runs: set[str] = set()
+"""Runs of this process that are over. Where a disk became read-only, their locks are still there."""
 
 
 def acquire_lock(path: Path, run_id: str, tied_to_process: bool = True) -> None:
@@ -136,6 +138,11 @@ def check_lock(path: Path, run_id: str) -> None:
             f"The lock {path} was removed or taken over while this conversion was running, so it stopped. If no other conversion "
             "writes there, run again with skip_exist=True (--skip-exist) to go on from here."
         )
+
+
+def end_run(run_id: str) -> None:
+    """The run is over: should its lock stay, because the disk refuses to remove it, it counts for nothing in this process."""
+    _ended_runs.add(run_id)
 
 
 def holds_lock(path: Path, run_id: str) -> bool:
@@ -243,6 +250,8 @@ def _is_alive(owner: dict[str, Any], path: Path) -> bool:
         return _seconds_since_touched(path) < STALE_SECONDS
     if owner.get("machine") != _machine_id():
         return _seconds_since_touched(path) < STALE_SECONDS
+    if pid == os.getpid() and owner.get("token") in _ended_runs:
+        return False
     try:
         process = psutil.Process(pid)
         # A process that has ended stays in the list until its parent asks for it, which some containers' first process never does.

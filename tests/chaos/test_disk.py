@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import resource
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from cryolike_dask.errors import ConversionError, OutputError
 from cryolike_dask.runs.verify import verify_output
-from tests.support.chaos import At, Case, contents, make_case, n_visible, process, process_cluster, watching
+from tests.support.chaos import At, Case, contents, make_case, n_visible, process, process_cluster, until, watching
 
 pytestmark = pytest.mark.chaos
 
@@ -49,6 +51,38 @@ def assert_nothing_half_written(out: Path) -> None:
         assert path.stat().st_size > 0
     # Every visible stack is sound; what is missing is all that is wrong.
     assert [line for line in verify_output(out) if "missing" not in line and "the run is" not in line] == []
+
+
+def test_a_disk_that_becomes_read_only_midway_is_told_and_the_run_goes_on(case: Case, small_disk: Path) -> None:
+    out = small_disk / "out"
+
+    def remount(mode: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{mode}", str(small_disk)], check=True)
+
+    # In one thread, no file is open for writing between two stacks: with one, the system would refuse.
+    with watching(out), pytest.raises(ConversionError, match="Read-only file system"):
+        case.conversion(out).run_serially(At(5, lambda: remount("ro")))
+    assert n_visible(out) == 5
+    remount("rw")
+    case.resume_and_check(out)
+
+
+def test_permission_that_is_lost_midway_is_told_and_the_run_goes_on(case: Case, out: Path) -> None:
+    command = case.command(out)
+    if os.getuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may write everywhere, and setpriv, which would change that, is not installed")
+        command = ["setpriv", "--bounding-set=-dac_override", *command]
+    with watching(out), process(command) as run:
+        until(lambda: n_visible(out) >= 5, "the fifth stack")
+        (out / "fft").chmod(0o500)
+        text = run.communicate(timeout=60)[0]
+    assert run.returncode == 1, text
+    assert "Permission denied" in text
+    assert "Traceback" not in text
+    assert 5 <= n_visible(out) < case.n_stacks
+    (out / "fft").chmod(0o755)
+    case.resume_and_check(out)
 
 
 @pytest.mark.parametrize("leave", [0, 4096, 20_000])
