@@ -27,6 +27,7 @@ from cryolike_dask.planning.input_files import check_inputs_unchanged
 from cryolike_dask.planning.planner import make_plan
 from cryolike_dask.planning.preflight import check_memory
 from cryolike_dask.planning.summary import PlanSummary, summarize_plan
+from cryolike_dask.printable import printable
 from cryolike_dask.progress import Progress, StackProgress
 from cryolike_dask.progress_bars import progress_or_default
 from cryolike_dask.report import ConversionReport
@@ -260,7 +261,7 @@ class Conversion:
         plan = self.plan
         return (
             f"<Conversion of {plural(plan.n_images, 'image')} to {plural(plan.n_stacks, 'stack')} "
-            f"({format_bytes(plan.n_images * plan.image_bytes)}) in {self.folder}>"
+            f"({format_bytes(plan.n_images * plan.image_bytes)}) in {printable(str(self.folder))}>"
         )
 
     def _repr_html_(self) -> str:

@@ -10,9 +10,14 @@ import errno
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cryolike_dask.printable import printable
+
 
 class CryolikeError(Exception):
-    """Base of every error that cryolike_dask raises on purpose. Its text is meant for the user."""
+    """Base of every error that cryolike_dask raises on purpose. Its text is meant for the user, and safe to print."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class InputError(CryolikeError, ValueError):
@@ -30,6 +35,9 @@ class MissingFileError(FileNotFoundError, InputError):  # in this order: an erro
     def __init__(self, message: str, missing: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.missing = tuple(missing)
+
+    def __str__(self) -> str:  # OSError has one of its own
+        return printable(super().__str__())
 
 
 class FileTypeError(InputError, NotImplementedError):

@@ -20,6 +20,7 @@ from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.montage import GAP, Bytes, block_means, map_colours, tile_images
 from cryolike_dask.pictures.plots import INK, QUIET, Target, colour_table, in_pixels, png_figure, shell_resolutions
 from cryolike_dask.planning.plan import StackPlan
+from cryolike_dask.printable import printable
 from cryolike_dask.transform.cpu import TransformedImages
 from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors
 
@@ -76,7 +77,7 @@ class Preview:
             f"defocus      {self.defocus[0]:,.0f} to {self.defocus[1]:,.0f} Å",
             f"round trip   correlation {self.worst_correlation:.3f} at worst, low-passed to {self.low_pass:.3g} Å",
         ]
-        return "\n".join([*lines, *(f"warning      {line}" for line in self.warnings)])
+        return printable("\n".join([*lines, *(f"warning      {line}" for line in self.warnings)]))
 
     def save(self, path: Target) -> None:
         """Write the picture as PNG to this path or open binary file."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from cryolike_dask.formatting import format_bytes, format_time, plural
 from cryolike_dask.html import render
+from cryolike_dask.printable import printable
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class ConversionReport:
         kept = f" ({self.n_kept:,} of them were there already)" if self.n_kept else ""
         return (
             f"{plural(self.n_images, 'image')} in {plural(len(self.stacks), 'stack')}{kept}, {format_bytes(self.n_bytes)}, "
-            f"{format_time(self.seconds)}, in {self.folder}"
+            f"{format_time(self.seconds)}, in {printable(str(self.folder))}"
         )
 
     def _repr_html_(self) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cryolike_dask.cli.main import debug_option, quiet_option
+from cryolike_dask.cli.main import debug_option, echo, quiet_option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,7 @@ def collect(stacks: str, results: str, out: str, templates: str | None, template
         overwrite=overwrite,
     )
     if not quiet:
-        click.echo(f"{out}: {len(df):,} particles{_structures(df)}.")
+        echo(f"{out}: {len(df):,} particles{_structures(df)}.")
 
 
 def _structures(df: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cryolike_dask.cli.main import LazyGroup, debug_option
+from cryolike_dask.cli.main import LazyGroup, debug_option, echo
 from cryolike_dask.cli.options import conversion_options, dask_client, input_arguments
 from cryolike_dask.errors import MissingFileError
 from cryolike_dask.file_conversions.inputs import read_particles
@@ -120,7 +120,7 @@ def _convert(kind: type[ParticleInput], options: dict[str, Any]) -> None:
         conversion = Conversion(read_particles(source), options.pop("params_input"), **options)
     except MissingFileError as error:
         if as_json:
-            click.echo(json.dumps({"error": str(error), "missing": error.missing}, indent=1))
+            echo(json.dumps({"error": str(error), "missing": error.missing}, indent=1))
         raise
     if dry_run:
         _show_plan(conversion, as_json)
@@ -128,13 +128,13 @@ def _convert(kind: type[ParticleInput], options: dict[str, Any]) -> None:
     with dask_client(**running, device=conversion.settings.device) as client:
         report = conversion.run(client, progress_for_terminal(quiet), page)
     if as_json:
-        click.echo(json.dumps(report.to_dict(), indent=1))
+        echo(json.dumps(report.to_dict(), indent=1))
     elif not quiet:
-        click.echo(f"{report}.")
+        echo(f"{report}.")
         if conversion.settings.flag_plots:
-            click.echo(f"Look at {report.folder / 'report.html'}, and the pictures in {report.folder / 'plots'}.")
+            echo(f"Look at {report.folder / 'report.html'}, and the pictures in {report.folder / 'plots'}.")
 
 
 def _show_plan(conversion: Conversion, as_json: bool) -> None:
     summary = conversion.calibrate()
-    click.echo(json.dumps(summary.to_dict(), indent=1) if as_json else f"{summary}\nThis is the plan: nothing was written.")
+    echo(json.dumps(summary.to_dict(), indent=1) if as_json else f"{summary}\nThis is the plan: nothing was written.")

@@ -18,6 +18,7 @@ import click
 
 from cryolike_dask import __version__
 from cryolike_dask.errors import ConversionError, CryolikeError
+from cryolike_dask.printable import printable
 
 FAILED, BAD_INPUT = 1, 2
 
@@ -74,6 +75,14 @@ class LazyGroup(click.Group):
             ctx.fail(f"There is no command {args[0]!r}. {advice}")
         return super().resolve_command(ctx, args)
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.ClickException as error:
+            raise _with_printable_message(error) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -81,18 +90,37 @@ class LazyGroup(click.Group):
             # A reader of standard output that has gone away is click's to handle.
             if ctx.meta.get(_DEBUG) or getattr(error, "errno", None) == errno.EPIPE:
                 raise
-            click.echo(f"{click.style('Error:', fg='red', bold=True)} {error}", err=True)
+            echo(str(error), err=True, label="Error:")
             wrong_input = isinstance(error, CryolikeError) and not isinstance(error, ConversionError)
             ctx.exit(BAD_INPUT if wrong_input else FAILED)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except click.ClickException as error:
+            raise _with_printable_message(error) from None
+        except (click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
             if ctx.meta.get(_DEBUG):
                 raise
             what = f"Something unforeseen happened ({type(error).__name__}: {error}). What is complete stays."
             advice = "This is a fault of cryolike-dask: please report it with what the same command prints with --debug."
-            click.echo(f"{click.style('Error:', fg='red', bold=True)} {what} {advice}", err=True)
+            echo(f"{what} {advice}", err=True, label="Error:")
             ctx.exit(FAILED)
+
+
+def _with_printable_message(error: click.ClickException) -> click.ClickException:
+    """An error that click found: it repeats what the command line has, which may be names of files."""
+    error.message = printable(error.message)  # type: ignore[misc]  # final for click, which has no other place to do this
+    return error
+
+
+def echo(text: str, err: bool = False, label: str = "") -> None:
+    r"""Print text, in which names and contents of files may be: what would act on the terminal is shown, such as \x1b.
+
+    Args:
+        text: one or several lines.
+        err: print to standard error.
+        label: to put before it in red.
+    """
+    click.echo(f"{click.style(label, fg='red', bold=True)} {printable(text)}" if label else printable(text), err=err)
 
 
 def debug_option(command: Command) -> Command:
@@ -134,7 +162,7 @@ class _StandardErrorHandler(logging.StreamHandler[Any]):
         label = "Warning: " if record.levelno >= logging.WARNING else ""
         # A log file is read later, and wants to say when.
         when = "" if sys.stderr.isatty() else time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(record.created))
-        return f"{when}{label}{record.getMessage()}"
+        return printable(f"{when}{label}{record.getMessage()}")
 
 
 def show_log(level: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cryolike_dask.cli.main import echo
 from cryolike_dask.formatting import plural
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def pick(
     # Columns of a table without rows have no values to take their type from.
     table = pd.concat([part for part in tables if len(part)] or tables[:1], ignore_index=True)
     (write_star if out.suffix.lower() == ".star" else write_match_template_dataframe)(table, out)
-    click.echo(f"{plural(len(table), 'particle')} of {plural(len(configs), 'micrograph')} written to {out}")
+    echo(f"{plural(len(table), 'particle')} of {plural(len(configs), 'micrograph')} written to {out}")
 
 
 @click.command("plot-picks")
@@ -112,4 +113,4 @@ def plot_picks(
             false_positives=false_positives,
             use_refined=not unrefined,
         )
-        click.echo(f"{name} drawn in {file}")
+        echo(f"{name} drawn in {file}")

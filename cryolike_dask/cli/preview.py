@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cryolike_dask.cli.main import debug_option
+from cryolike_dask.cli.main import debug_option, echo
 from cryolike_dask.cli.options import described_option
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.file_conversions.inputs import read_particles
@@ -72,7 +72,7 @@ def preview(
         result.save(Path(out).expanduser())
     except (OSError, ValueError) as error:
         raise OutputError(f"The picture {out} cannot be written: {error}. Give another file with --out.") from error
-    click.echo(f"{result}\npicture      {out}")
+    echo(f"{result}\npicture      {out}")
 
 
 def _input(table: str, folder: str, particle_file: str | None, box_size: int | None, invert: bool) -> ParticleInput:

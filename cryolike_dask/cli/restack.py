@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cryolike_dask.cli.main import debug_option, quiet_option
+from cryolike_dask.cli.main import debug_option, echo, quiet_option
 from cryolike_dask.cli.options import described_option
 from cryolike_dask.settings import ConversionSettings
 
@@ -40,6 +40,6 @@ def restack(source: str, out: str, save_phys: bool, as_json: bool, quiet: bool, 
 
     report = run(source, out, save_phys=None if save_phys else False, progress=progress_for_terminal(quiet), **options)
     if as_json:
-        click.echo(json.dumps(report.to_dict(), indent=1))
+        echo(json.dumps(report.to_dict(), indent=1))
     elif not quiet:
-        click.echo(f"{report}.")
+        echo(f"{report}.")

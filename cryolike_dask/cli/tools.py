@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from cryolike_dask.cli.main import FAILED, debug_option, quiet_option
+from cryolike_dask.cli.main import FAILED, debug_option, echo, quiet_option
 
 
 @click.command()
@@ -60,7 +60,7 @@ def params(
             raise OutputExistsError(f"{out} holds something else. Choose another name, or replace it with --overwrite.") from None
     grid = descriptor.polar_grid
     finest = n_pixels * pixel_size / (2 * descriptor.radius_max)
-    click.echo(
+    echo(
         f"{out}: {n_pixels} × {n_pixels} pixels of {pixel_size:g} Å; {grid.n_shells} shells × {grid.n_inplanes} in-plane angles up to "
         f"{finest:.3g} Å, {format_bytes(grid.n_points * descriptor.complex_dtype.itemsize)} an image in {precision} precision."
     )
@@ -80,7 +80,7 @@ def info(folder: str, as_json: bool) -> None:
     from cryolike_dask.runs.info import describe_output
 
     description = describe_output(folder)
-    click.echo(json.dumps(description.to_dict(), indent=1) if as_json else str(description))
+    echo(json.dumps(description.to_dict(), indent=1) if as_json else str(description))
 
 
 @click.command()
@@ -108,11 +108,11 @@ def verify(folder: str, deep: bool, templates: str | None, zarr_store: str, as_j
 
     problems = verify_output(folder, deep=deep, templates=templates, zarr_store=zarr_store)
     if as_json:
-        click.echo(json.dumps({"folder": folder, "deep": deep, "templates": templates, "problems": problems}, indent=1))
+        echo(json.dumps({"folder": folder, "deep": deep, "templates": templates, "problems": problems}, indent=1))
     else:
         for problem in problems:
-            click.echo(problem, err=True)
-        click.echo(f"{folder}: {_verdict(problems, templates)}.")
+            echo(problem, err=True)
+        echo(f"{folder}: {_verdict(problems, templates)}.")
     if problems:
         sys.exit(FAILED)
 
@@ -142,7 +142,7 @@ def demo(folder: str, n_images: int, box: int, workers: int, quiet: bool) -> Non
 
     result = run_demo(folder, n_images=n_images, box=box, n_workers=workers, progress=progress_for_terminal(quiet))
     output = result.report.folder
-    click.echo(
+    echo(
         f"Particles  {result.data.star_file}\n"
         f"Images     {result.data.folder_mrc}\n"
         f"Parameters {result.data.params_file}\n"
@@ -151,7 +151,7 @@ def demo(folder: str, n_images: int, box: int, workers: int, quiet: bool) -> Non
         f"Report     {result.report}"
     )
     for problem in result.problems:
-        click.echo(problem, err=True)
+        echo(problem, err=True)
     if result.problems:
         sys.exit(FAILED)
-    click.echo("Verified   complete and undamaged")
+    echo("Verified   complete and undamaged")

@@ -29,6 +29,7 @@ from cryolike_dask.metadata.descriptor_values import (
     number,
 )
 from cryolike_dask.metadata.params_file import read_params, write_params
+from cryolike_dask.printable import printable
 
 Precision = Literal["single", "double"]
 
@@ -253,7 +254,8 @@ class ImageDescriptor:
 
     def print(self) -> None:
         """Print the values, one per line, under the names of a params file."""
-        sys.stdout.write(f"{type(self).__name__}:\n" + "".join(f"  {key}: {value}\n" for key, value in self._values().items()))
+        values = "".join(f"  {key}: {value}\n" for key, value in self._values().items())
+        sys.stdout.write(f"{type(self).__name__}:\n{printable(values)}")
 
     def _repr_html_(self) -> str:
         rows = {key: str(value) for key, value in self._values().items() if value is not None}

@@ -13,6 +13,7 @@ from cryolike_dask.formatting import format_bytes, format_time, plural
 from cryolike_dask.html import render
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.preflight import memory_per_thread
+from cryolike_dask.printable import printable
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class PlanSummary:
         return (
             f"{plural(self.n_images, 'image')} ({format_bytes(self.bytes_read)}) of {plural(self.n_files, 'file')}{left_out}\n"
             f"to {plural(self.n_stacks, 'stack')} of at most {plural(self.largest_stack, 'image')} "
-            f"({format_bytes(self.bytes_written)}) in {self.folder}\n"
+            f"({format_bytes(self.bytes_written)}) in {printable(str(self.folder))}\n"
             f"on {self.n_shells} shells × {self.n_inplanes} in-plane angles up to {self.finest_resolution:.3g} Å; "
             f"pixels of {self.pixel_size:g} Å, from the {self.pixel_size_from}"
             + (f"\n{self.duration}" if self.core_seconds is not None else "")

@@ -11,6 +11,7 @@ import numpy as np
 
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.formatting import format_bytes, plural
+from cryolike_dask.printable import printable
 from cryolike_dask.runs.manifest import read_manifest
 from cryolike_dask.stacks.files import StackPaths, published_counters, read_metadata
 
@@ -70,7 +71,7 @@ class OutputInfo:
             "skipped": plural(len(self.skipped), "particle") if self.skipped else "",
             "warnings": "\n".join(self.warnings),
         }
-        return "\n".join(_entry(name, text) for name, text in lines.items() if text)
+        return printable("\n".join(_entry(name, text) for name, text in lines.items() if text))
 
     def _pixel_size(self) -> str:
         source = f", from the {self.pixel_size_from}" if self.pixel_size_from else ""

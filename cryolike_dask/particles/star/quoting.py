@@ -23,7 +23,8 @@ def quoted_values(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def quoted_rows(text: StarText, block: StarBlock, names: Collection[str]) -> list[str]:
     """The rows of a block with some of its columns, in the order of the file, as STAR writes them, a tab between two values."""
-    positions = [position for position, name in enumerate(block.columns) if name in names]
+    wanted = set(names)
+    positions = [position for position, name in enumerate(block.columns) if name in wanted]
     lines = b"".join(text.select_columns(block, positions)).decode().split("\n")[:-1]
     return [
         "\t".join(quoted_values(np.array([decode(value) for value in line.split("\t")], dtype=object)))
