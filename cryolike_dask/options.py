@@ -50,6 +50,7 @@ class ConverterOptions(TypedDict, total=False):
     order: Order
     axes: Axes
     contrast: Contrast
+    apply_origins: bool
     ignore_manual_pixel_size: bool
     override_pixel_size: bool
     downsample_to: int | None

@@ -48,14 +48,8 @@ ZARR_NAME = "particles.zarr"
 """The Zarr store in an output folder, unless it has a place of its own."""
 
 _WITHOUT_EFFECT_ON_STACKS = (
-    "device",
-    "flag_plots",
-    "skip_exist",
-    "overwrite",
-    "n_stacks_max",
-    "on_missing",
-    "on_bad_image",
-    "hash_inputs",
+    *("device", "flag_plots", "skip_exist", "overwrite"),
+    *("n_stacks_max", "on_missing", "on_bad_image", "hash_inputs"),
 )
 """Settings that a run may be continued with other values of: a stack that is complete is the same with any of them, or was asked for
 as it is. What `on_missing` leaves out shows in the particles, and more stacks can be added to those that `n_stacks_max` asked for."""
@@ -93,6 +87,7 @@ class ConversionSettings:
             columns, as in RELION, cryoSPARC and Leopard-EM ('relion'). With 'relion', the pixels of each image are transposed before
             anything else.
         contrast: 'as-is', 'invert' to multiply all images by -1, or 'auto' to multiply each by its blob/sign in a cryoSPARC table.
+        apply_origins: move each image by the origin that its table states, so that its particle is in the middle.
         ignore_manual_pixel_size: let the table win where `pixel_size` conflicts with it, without an error.
         override_pixel_size: let `pixel_size` win over table, image headers and descriptor, with a warning.
         never_combine_input_files: end a stack where the image file changes. By default, this is done for image files that have a
@@ -120,6 +115,7 @@ class ConversionSettings:
     order: Order = "metadata"
     axes: Axes = "cryolike"
     contrast: Contrast = "as-is"
+    apply_origins: bool = False
     ignore_manual_pixel_size: bool = False
     override_pixel_size: bool = False
     never_combine_input_files: bool | None = None

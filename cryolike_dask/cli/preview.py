@@ -37,6 +37,7 @@ from cryolike_dask.settings import ConversionSettings
 @described_option(ConversionSettings, "pixel_size")
 @described_option(ConversionSettings, "override_pixel_size")
 @described_option(ConversionSettings, "contrast")
+@described_option(ConversionSettings, "apply_origins")
 @described_option(ConversionSettings, "downsample_factor")
 @described_option(ConversionSettings, "downsample_type")
 @described_option(ConversionSettings, "downsample_to")

@@ -112,6 +112,7 @@ class _Chunks:
         self._transforms = [make_transform(stack.descriptor, stack.settings)]
         self.n_images = max(1, min(len(stack), _images_per_chunk(stack, self._transforms[0])))
         self.n_chunks = -(-len(stack) // self.n_images)
+        self._shifts = stack.shifts()
         self._next = 0
         self._lock = threading.Lock()
         self._seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
@@ -143,7 +144,7 @@ class _Chunks:
                         positions = reader.read(first, raw)
                         reader.advise(self._next * self.n_images, self.n_images)
                     timer.record("read")
-                    transform(raw, part)
+                    transform(raw, part, None if self._shifts is None else self._shifts[positions])
                     self._check_images(number, positions, part.status)
                     timer.record("compute")
                     self._consume(number, positions, part)

@@ -36,6 +36,17 @@ def check_contrast(table: ParticleTable, settings: ConversionSettings) -> None:
         )
 
 
+def check_origins(table: ParticleTable, settings: ConversionSettings) -> None:
+    """Refuse to apply origins that are not stated."""
+    unknown = np.flatnonzero(np.isnan(table["origin_x"]) | np.isnan(table["origin_y"]))
+    if settings.apply_origins and len(unknown):
+        raise InputError(
+            f"apply_origins (--apply-origins) moves each image by its origin, but {table.where(int(unknown[0]))} has none "
+            f"({len(unknown):,} of {len(table):,} particles have none). Give a table with rlnOriginXAngst and rlnOriginYAngst, or "
+            "alignments3D/shift, as a refinement writes it, or leave the option out."
+        )
+
+
 def check_indexes(table: ParticleTable, files: Sequence[ImageFile | None]) -> None:
     """Refuse particles whose image lies beyond the end of its file."""
     n_images = np.array([0 if file is None else file.n_images for file in files], dtype=np.int64)[table["file"]]

@@ -46,6 +46,14 @@ class StackPlan:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def shifts(self) -> npt.NDArray[np.float64] | None:
+        """(n, 2) pixels along x and y by which the images as written are moved to centre their particles; None if they are not."""
+        if not self.settings.apply_origins:
+            return None
+        along_columns, along_rows = self.rows["origin_x"], self.rows["origin_y"]
+        x, y = (along_columns, along_rows) if self.settings.axes == "relion" else (along_rows, along_columns)
+        return np.stack([x, y], axis=1) / self.descriptor.pixel_size
+
     def where(self, position: int) -> str:
         """How to name the particle at this position of the stack in a message."""
         row = self.rows[position]

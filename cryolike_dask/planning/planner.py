@@ -21,6 +21,7 @@ from cryolike_dask.planning.checks import (
     check_contrast,
     check_image_sizes,
     check_indexes,
+    check_origins,
     duplicate_particles,
     table_names,
 )
@@ -50,6 +51,7 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor, settings: Conve
     if not len(table):
         raise InputError(f"{table_names(table)}: there are no particles to convert.")
     check_contrast(table, settings)
+    check_origins(table, settings)
     table = in_output_order(table, settings)
     table, files, particles = read_headers(table, settings)
     check_indexes(table, files)

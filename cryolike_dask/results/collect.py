@@ -193,7 +193,7 @@ def _relion_columns(
     inplane = pose["inplane_rotation"]
     angles = relion_angles(directions[number], inplane, axes, template_source)
     displacement = np.stack([pose["displacement_x"], pose["displacement_y"]], axis=1)
-    origins = relion_origins(displacement, inplane, axes, _centre_offset(stored, root))
+    origins = relion_origins(displacement, inplane, axes, _centre_offset(stored, root)) + _applied_origins(stored)
     logger.info(
         f"Angles of RELION: for templates made from a {'PDB file' if template_source == 'pdb' else 'map'} (template_source), and "
         f"the axes of the run, {axes!r}."
@@ -201,6 +201,13 @@ def _relion_columns(
     return dict(zip(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"), angles.T, strict=True)) | dict(
         zip(("rlnOriginXAngst", "rlnOriginYAngst"), origins.T, strict=True)
     )
+
+
+def _applied_origins(stored: StoredParticles) -> npt.NDArray[np.float64]:
+    """(n, 2) by which the stacks' images were moved along RELION's x and y, in Angstrom: what was found is relative to that."""
+    if not stored.identity["settings"].get("apply_origins", False):
+        return np.zeros((len(stored.table), 2))
+    return np.stack([stored.table["origin_x"], stored.table["origin_y"]], axis=1)
 
 
 def _centre_offset(stored: StoredParticles, root: Path) -> npt.NDArray[np.float64]:

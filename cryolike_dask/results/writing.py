@@ -12,17 +12,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import CryolikeError, InputError, OutputError
-from cryolike_dask.particles.star.export import OPTICS, POSITION_COLUMN, STACK_COLUMN, star_header, star_rows
+from cryolike_dask.particles.star.export import APPLIED_ORIGINS, OPTICS, POSITION_COLUMN, STACK_COLUMN, star_header, star_rows
 from cryolike_dask.particles.star.quoting import quoted_rows, quoted_values
 from cryolike_dask.particles.star.text import StarBlock, StarText
 from cryolike_dask.runs.steps import STAR_FILE
 from cryolike_dask.stacks.durable import replace_durably
 
 _SUFFIXES = (".star", ".csv", ".parquet")
-_POSES = (
-    *("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"),
-    *("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginX", "rlnOriginY"),
-)
+_POSES = {"rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginX", "rlnOriginY"}
 """What a table says about poses before CryoLike had a look at the images."""
 
 
@@ -82,7 +79,9 @@ def _star(df: pd.DataFrame, source: Path) -> Iterator[str]:
     particles = next((block for block in blocks if block.name == "particles"), None)
     if particles is None or not {STACK_COLUMN, POSITION_COLUMN} <= set(particles.columns):
         raise InputError(f"{source} is not what a conversion writes: it does not say which particle is in which stack. {_ADVICE}")
-    kept = [name for name in particles.columns if name not in _POSES]
+    # Origins that were found are those of the source images: what was applied to the stacks' images is in them.
+    replaced = _POSES | (set(APPLIED_ORIGINS.values()) if set(APPLIED_ORIGINS) <= set(df) else set())
+    kept = [name for name in particles.columns if name not in replaced]
     taken = {*kept, *OPTICS}
     added = {str(name): _values(df[name]) for name in df if name not in taken}
     for block in blocks:

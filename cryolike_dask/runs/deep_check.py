@@ -16,10 +16,11 @@ from cryolike_dask.mrc.reader import ImageFileReader, read_header
 from cryolike_dask.planning.input_files import sha256_of_files
 from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.stacks.files import StackPaths, load_stack
-from cryolike_dask.transform.direct_sum import centre, crop_fourier, direct_polar_transform, downsample
+from cryolike_dask.transform.direct_sum import centre, crop_fourier, direct_polar_transform, downsample, shift_periodically
 
 SAMPLE_IMAGES = 16
 _ROUNDING = 1e-12  # of the brightest pixel: what downsampling may leave of an image that is constant but for that
+_PHYSICAL_TOLERANCE = 1e-6  # of the brightest pixel: images in real space are in single precision
 TOLERANCE = {"single": 1.5e-6, "double": 1e-11}
 
 
@@ -55,10 +56,26 @@ def differences_from_source(
             if np.isfinite(source).all() and np.ptp(downsampled) > _ROUNDING * np.abs(source).max():
                 yield f"{name} is all zero, but nothing is wrong with its source image"
             continue
-        exact = direct_polar_transform(centre(downsampled), descriptor)
+        shift = _shift(stack.metadata, i, settings)
+        centred = centre(downsampled)
+        exact = direct_polar_transform(centred, descriptor, shift)
         error_norm = float(np.linalg.norm(written - exact) / np.linalg.norm(exact))
         if not error_norm <= TOLERANCE[descriptor.precision]:
             yield f"{name} differs from its source image by {error_norm:.2g} (relative)"
+        if stack.physical is not None:
+            expected = shift_periodically(centred, shift) if any(shift) else centred
+            largest = float(np.abs(stack.physical[i].numpy() - expected).max())
+            if not largest <= _PHYSICAL_TOLERANCE:
+                yield f"{name}: the image in real space differs from its source image by up to {largest:.2g}"
+
+
+def _shift(metadata: dict[str, np.ndarray], i: int, settings: ConversionSettings) -> tuple[float, float]:
+    """Pixels along x and y by which an image was moved."""
+    if not settings.apply_origins:
+        return (0.0, 0.0)
+    x, y = float(metadata["originX"][i]), float(metadata["originY"][i])
+    first, second = (x, y) if settings.axes == "relion" else (y, x)
+    return (first / float(metadata["pixel_size"][0]), second / float(metadata["pixel_size"][1]))
 
 
 def _is_inverted(metadata: dict[str, np.ndarray], i: int, settings: ConversionSettings) -> bool:

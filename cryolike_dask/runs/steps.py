@@ -187,4 +187,12 @@ def _write_star(run: RunFolder, plan: Plan) -> tuple[str, ...]:
     stack_of_row = np.repeat(np.arange(plan.n_stacks), sizes)
     position = np.arange(plan.n_images) - np.repeat(plan.bounds[:, 0], sizes)
     source_pixel_size = np.repeat(plan.pixel_size, sizes) / plan.settings.pixel_scale(plan.source_box)
-    return write_particles_star(run.scratch(STAR_FILE), plan.table, stack_of_row, position, source_pixel_size, plan.source_box[1])
+    return write_particles_star(
+        run.scratch(STAR_FILE),
+        plan.table,
+        stack_of_row,
+        position,
+        source_pixel_size,
+        plan.source_box[1],
+        origins_applied=plan.settings.apply_origins,
+    )

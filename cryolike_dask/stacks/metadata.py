@@ -78,8 +78,9 @@ def stack_metadata(stack: StackPlan, power_spectrum: np.ndarray, zeroed: Sequenc
         zeroed: positions of the bad images that were written as zeros.
 
     Returns:
-        CryoLike's keys (see its file format; an absent value is a size-0 array), and ours: axes, contrast, those of ORIGINS, sign, uid,
-        row, source, source_table, top, left (where boxes were cut), zeroed, power_spectrum, stack, fingerprint, EXCHANGED.
+        CryoLike's keys (see its file format; an absent value is a size-0 array), and ours: axes, contrast, apply_origins, those of
+        ORIGINS, sign, uid, row, source, source_table, top, left (where boxes were cut), zeroed, power_spectrum, stack, fingerprint,
+        EXCHANGED.
     """
     rows = stack.rows
     values: dict[str, Any] = dict(stack.descriptor.to_arrays())
@@ -100,6 +101,7 @@ def stack_metadata(stack: StackPlan, power_spectrum: np.ndarray, zeroed: Sequenc
         values["stack_end"] = np.int64(stack.file_offset + len(rows))
     values["axes"] = np.str_(stack.settings.axes)
     values["contrast"] = np.str_(stack.settings.contrast)
+    values["apply_origins"] = np.bool_(stack.settings.apply_origins)
     for key, column in ORIGINS.items():
         if not np.isnan(rows[column]).all():
             values[key] = rows[column].copy()

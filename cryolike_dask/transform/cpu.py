@@ -23,6 +23,7 @@ from cryolike_dask.transform.centring import OK, centre
 from cryolike_dask.transform.fourier_crop import crop_spectra
 from cryolike_dask.transform.interpolation import PolarInterpolation, make_interpolation
 from cryolike_dask.transform.malloc import keep_freed_buffers
+from cryolike_dask.transform.origins import shift_fourier, shift_physical
 
 # Bytes of half spectra worked on together: few enough to stay in a core's cache, enough to share the cost of a call.
 _CACHE_BYTES = 768 * 1024
@@ -68,13 +69,18 @@ class TransformedImages:
 
 
 class Transform(Protocol):
-    """Turns images as they lie on disk, (k, rows, columns) float32, into `results`."""
+    """Turns images as they lie on disk, (k, rows, columns) float32, into `results`.
+
+    `shifts`, (k, 2) float64, are pixels along x and y of the images as written, by which they are moved in the end; None for none at all.
+    """
 
     @property
     def images_per_batch(self) -> int:
         """Images that are worked on together; calls with fewer waste some of the device."""
 
-    def __call__(self, images: npt.NDArray[Any], results: TransformedImages) -> None: ...
+    def __call__(
+        self, images: npt.NDArray[Any], results: TransformedImages, shifts: npt.NDArray[np.float64] | None = None
+    ) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -141,12 +147,20 @@ class CompiledTransform:
         """Images that share the cache."""
         return self._batch
 
-    def __call__(self, images: npt.NDArray[Any], results: TransformedImages) -> None:
+    def __call__(self, images: npt.NDArray[Any], results: TransformedImages, shifts: npt.NDArray[np.float64] | None = None) -> None:
         """See `Transform`."""
         with single_threaded_torch():
             for first in range(0, len(images), self._batch):
                 part = slice(first, first + self._batch)
-                self._transform(images[part], TransformedImages(*(array[part] for array in results.arrays)))
+                of_part = TransformedImages(*(array[part] for array in results.arrays))
+                self._transform(images[part], of_part)
+                if shifts is not None:
+                    self._shift(of_part, torch.from_numpy(shifts[part]))
+
+    def _shift(self, results: TransformedImages, shifts: torch.Tensor) -> None:
+        fourier, physical = torch.from_numpy(results.fourier), torch.from_numpy(results.physical)
+        fourier.copy_(shift_fourier(fourier, shifts, self.descriptor))
+        physical.copy_(shift_physical(physical, shifts))
 
     def _transform(self, images: npt.NDArray[Any], results: TransformedImages) -> None:
         compiled, interpolation, real = self.compiled, self.compiled.interpolation, self.descriptor.real_dtype

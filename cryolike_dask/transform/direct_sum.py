@@ -42,16 +42,35 @@ def centre(image: Image) -> Image:
     return np.asarray(centred / np.abs(centred).max())
 
 
-def direct_polar_transform(image: Image, descriptor: ImageDescriptor) -> npt.NDArray[np.complex128]:
+def shift_periodically(image: Image, shift: tuple[float, float]) -> Image:
+    """The image moved by (x, y) pixels, what leaves it on one side coming back on the other, by the sum over all its frequencies."""
+    along_x, along_y = (_moved(n, by) for n, by in zip(image.shape, shift, strict=True))
+    return np.asarray(along_x @ image @ along_y.T)
+
+
+def _moved(n: int, shift: float) -> Image:
+    """(n, n): what each pixel adds to the moved image at each pixel."""
+    distance = np.arange(n)[:, None] - np.arange(n)[None, :]
+    total = np.ones((n, n))
+    for frequency in range(1, (n + 1) // 2):
+        total += 2 * np.cos(2 * np.pi * frequency * (distance - shift) / n)
+    if n % 2 == 0:  # the highest frequency, half of it from each sign
+        total += np.cos(np.pi * distance) * np.cos(np.pi * shift)
+    return total / n
+
+
+def direct_polar_transform(
+    image: Image, descriptor: ImageDescriptor, shift: tuple[float, float] = (0.0, 0.0)
+) -> npt.NDArray[np.complex128]:
     """(n_shells, n_inplanes) direct Fourier sum of one centred image at the polar points, with unit norm.
 
     F(s, j) = sum over x, y of a[x, y] exp(-i (k1 x + k2 y)), k1 = 4 pi r_s cos(theta_j) / n_x, k2 = 4 pi r_s sin(theta_j) / n_y,
-    x and y counted from the middle pixel n // 2.
+    x and y counted from the middle pixel n // 2, and moved by the shift.
     """
     grid = descriptor.polar_grid
     n_x, n_y = descriptor.n_pixels
     result: npt.NDArray[Any] = np.empty((grid.n_shells, grid.n_inplanes), dtype=np.complex128)
-    x, y = np.arange(n_x) - n_x // 2, np.arange(n_y) - n_y // 2
+    x, y = np.arange(n_x) - n_x // 2 + shift[0], np.arange(n_y) - n_y // 2 + shift[1]
     for s, radius in enumerate(grid.radii.tolist()):
         k1 = 4 * np.pi * radius * np.cos(grid.angles) / n_x
         k2 = 4 * np.pi * radius * np.sin(grid.angles) / n_y

@@ -25,6 +25,7 @@ from cryolike_dask.transform.centring import CONSTANT, NOT_FINITE, OK
 from cryolike_dask.transform.cpu import TransformedImages
 from cryolike_dask.transform.fourier_crop import crop_spectra
 from cryolike_dask.transform.interpolation import PolarInterpolation, make_interpolation
+from cryolike_dask.transform.origins import shift_fourier, shift_physical
 
 logger = logging.getLogger(__name__)
 
@@ -110,15 +111,26 @@ class TorchTransform:
         """Images of a batch."""
         return self._batch
 
-    def __call__(self, images: npt.NDArray[Any], results: TransformedImages) -> None:
+    def __call__(self, images: npt.NDArray[Any], results: TransformedImages, shifts: npt.NDArray[np.float64] | None = None) -> None:
         """See `Transform`."""
         with device_lock(self.device):
             if self.device == "cpu":
                 for first in range(0, len(images), self._batch):
                     part = slice(first, first + self._batch)
-                    self._copy_to_results(self._transform(torch.from_numpy(images[part])), results, part)
+                    computed = self._shifted(self._transform(torch.from_numpy(images[part])), shifts, part)
+                    self._copy_to_results(computed, results, part)
             else:
-                self._transform_overlapped(images, results)
+                self._transform_overlapped(images, results, shifts)
+
+    def _shifted(
+        self, computed: tuple[torch.Tensor, ...], shifts: npt.NDArray[np.float64] | None, part: slice
+    ) -> tuple[torch.Tensor, ...]:
+        """Fourier, physical, power and status of the images of a part, moved by their shifts, if there are any."""
+        if shifts is None:
+            return computed
+        fourier, physical, *unchanged = computed
+        on_device = torch.from_numpy(shifts[part]).to(fourier.device)
+        return (shift_fourier(fourier, on_device, self.descriptor), shift_physical(physical, on_device), *unchanged)
 
     def _transform(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Fourier, physical, power and status of (k, rows, columns) images on the device."""
@@ -194,11 +206,13 @@ class TorchTransform:
         output_bytes = 3 * self.descriptor.polar_grid.n_points * self.descriptor.complex_dtype.itemsize
         return max(1, min(_MAX_GPU_BATCH, int(_GPU_MEMORY_FRACTION * free) // (grid_bytes + output_bytes)))
 
-    def _transform_overlapped(self, images: npt.NDArray[Any], results: TransformedImages) -> None:
+    def _transform_overlapped(
+        self, images: npt.NDArray[Any], results: TransformedImages, shifts: npt.NDArray[np.float64] | None
+    ) -> None:
         first = 0
         while first < len(images):
             try:
-                first = self._transform_from(first, images, results)
+                first = self._transform_from(first, images, results, shifts)
             except torch.OutOfMemoryError:
                 if self._batch == 1:
                     raise
@@ -207,7 +221,9 @@ class TorchTransform:
                 self._batch = max(1, self._batch // 2)
                 logger.warning("%s is short of memory: going on with batches of %d images.", self.device, self._batch)
 
-    def _transform_from(self, first: int, images: npt.NDArray[Any], results: TransformedImages) -> int:
+    def _transform_from(
+        self, first: int, images: npt.NDArray[Any], results: TransformedImages, shifts: npt.NDArray[np.float64] | None
+    ) -> int:
         """Transform the images from `first` on, copying one batch while another is computed. Returns the number done."""
         if self._staging is None:
             self._staging = _Staging(self._batch, images.shape[1:], self.descriptor, self.device)
@@ -217,7 +233,7 @@ class TorchTransform:
             slot = number % 2
             part = range(begin, min(begin + self._batch, len(images)))
             on_device = staging.upload(slot, images[part.start : part.stop])
-            computed = self._transform(on_device)
+            computed = self._shifted(self._transform(on_device), shifts, slice(part.start, part.stop))
             staging.download(slot, computed)
             if pending is not None:
                 staging.collect(*pending, results)

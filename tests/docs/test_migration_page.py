@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import starfile
 import torch
 
 import cryolike_dask
@@ -41,6 +42,7 @@ from tests.file_conversions.conftest import BATCHES, work  # noqa: F401
 from tests.metadata.test_cryolikes_calls import cryolikes
 from tests.support.conversions import convert, files_of
 from tests.support.cs_files import particle_columns, write_cs
+from tests.support.direct_transform import relative_error
 from tests.support.independent_reader import read_stacks, read_tensor
 from tests.support.mrc_files import pack_mrc
 from tests.support.particle_sets import (
@@ -56,6 +58,7 @@ from tests.support.particle_sets import (
     write_particle_set,
     write_star,
 )
+from tests.support.shifted_objects import PIXEL, shifted_set
 from tests.support.statements import Shown, bullets, table
 
 PAGE = "migration.md"
@@ -597,7 +600,27 @@ def test_contrast(work: dict[str, Any]) -> None:  # noqa: F811
     np.testing.assert_allclose(found[2], found[0] * columns["blob/sign"][:, None, None], atol=1e-6)
 
 
+@shows("`apply_origins=True` moves each image so that its particle is in the middle.")
+def test_apply_origins(tmp_path: Path) -> None:
+    there, in_middle = shifted_set(tmp_path, np.array([[3.0, -2.0], [0.5, 1.25]]))
+    moved, unmoved = (convert(there, params(64, PIXEL), f"out{on}", apply_origins=bool(on))[0] for on in (1, 0))
+    (expected,) = convert(in_middle, params(64, PIXEL))
+    assert relative_error(moved.fourier, expected.fourier) < 1.5e-6
+    assert relative_error(unmoved.fourier, expected.fourier) > 0.1
+    assert unmoved.metadata["originX"].tolist() == [3 * PIXEL, 0.5 * PIXEL]
+
+
 # Output
+
+
+@shows("`particles.star` keeps every column of the table: origins, coordinates, micrographs, half sets.")
+def test_columns_of_the_table(work: dict[str, Any]) -> None:  # noqa: F811
+    columns = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnCoordinateX", "rlnCoordinateY", "rlnMicrographName", "rlnRandomSubset")
+    values = {name: [str(2 * number), str(number)] for number, name in enumerate(columns, 1)}
+    write_star(Path("particles.star"), [("A.mrcs", 0), ("A.mrcs", 1)], **values)
+    star()
+    written = starfile.read(Path("out/particles.star"), always_dict=True)["particles"]
+    assert {name: written[name].astype(int).astype(str).tolist() for name in columns} == values
 
 
 @shows("A row with defocus U below V has both exchanged in the metadata, and 90° added to the angle: the same CTF.")

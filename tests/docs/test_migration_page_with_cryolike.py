@@ -309,6 +309,15 @@ def test_axes_and_contrast(work: dict[str, Any]) -> None:  # noqa: F811
     assert (np.diff(x, axis=1) == 0.0).all()
 
 
+@shows("Origins are not read.")
+def test_origins(work: dict[str, Any]) -> None:  # noqa: F811
+    star("before")
+    write_star(Path("particles.star"), in_sequence(ABC), rlnOriginXAngst="3", rlnOriginYAngst="-2")
+    star("with")
+    assert all(torch.equal(first, second) for first, second in zip(tensors("before"), tensors("with"), strict=True))
+    assert not [key for key in metadata("with") if "origin" in key.lower()]
+
+
 # Output
 
 
@@ -349,7 +358,7 @@ def test_files(work: dict[str, Any]) -> None:  # noqa: F811
     assert [len(stack) for stack in tensors("out", "phys")] == [10, 5]
 
 
-@shows("There are no such files.")
+@shows("There are no such files.", "There is no such file.")
 def test_files_beside_the_stacks(work: dict[str, Any]) -> None:  # noqa: F811
     star()
     assert {path.name for path in Path("out").iterdir()} == {"fft", "phys", "plots"}

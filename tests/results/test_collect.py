@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import starfile
 import torch
 from scipy.special import softmax
 
@@ -260,6 +261,34 @@ def test_origins_are_those_of_the_images_before_downsampling(kind: str, off_cent
         origins.append(df[["rlnOriginXAngst", "rlnOriginYAngst"]].to_numpy())
     # The centre of two pixels of 2 Å lies 1 Å beyond that of the first; cropping the Fourier transform moves nothing.
     np.testing.assert_allclose(origins[1], origins[0] - off_centre, atol=1e-9)
+
+
+@pytest.mark.parametrize("axes", ["cryolike", "relion"])
+def test_origins_found_in_centred_images_are_added_to_those_applied(axes: str, tmp_path: Path) -> None:
+    """A particle found d from the middle of an image that was moved by o lies at d - o in the image that was not."""
+    particles = write_particle_set(tmp_path, {"a.mrcs": 4}, rlnOriginXAngst=[1, -2, 0.5, 8], rlnOriginYAngst=[4, 4, -3, 0.25])
+    found = []
+    for applied in (False, True):
+        out = f"out{int(applied)}"
+        descriptor = params(viewing_distance=VIEWING_DISTANCE)
+        written = convert(particles, descriptor, out, axes=axes, apply_origins=applied, order="file", batch_size=3)
+        results = write_results(tmp_path / f"r{out}", written, (0,))
+        star = tmp_path / f"{out}.star"
+        df = collect_results(tmp_path / out, results, templates=tmp_path / out / "params.npz", out=star)
+        found.append(df[["rlnOriginXAngst", "rlnOriginYAngst"]].to_numpy())
+        columns = starfile.read(star, always_dict=True)["particles"]
+        np.testing.assert_allclose(columns[["rlnOriginXAngst", "rlnOriginYAngst"]].to_numpy(), found[-1], rtol=1e-12)
+        assert not any(name.startswith("cryolikeApplied") for name in columns)
+    np.testing.assert_allclose(found[1] - found[0], [[1, 4], [-2, 4], [0.5, -3], [8, 0.25]], atol=1e-9)
+
+
+def test_without_templates_a_star_file_says_what_was_applied(tmp_path: Path) -> None:
+    particles = write_particle_set(tmp_path, {"a.mrcs": 2}, rlnOriginXAngst=[1, -2], rlnOriginYAngst=[4, 4])
+    written = convert(particles, params(viewing_distance=VIEWING_DISTANCE), apply_origins=True)
+    collect_results(tmp_path / "out", write_results(tmp_path / "r", written, (0,)), out=tmp_path / "out.star")
+    columns = starfile.read(tmp_path / "out.star", always_dict=True)["particles"]
+    assert columns["cryolikeAppliedOriginXAngst"].tolist() == [1, -2]
+    assert "rlnOriginXAngst" not in columns
 
 
 def downsampling(factor: int, kind: str) -> dict[str, Any]:

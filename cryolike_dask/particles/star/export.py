@@ -38,6 +38,9 @@ _OPTIONAL_ANGLES = {
     "rlnAnglePsi": ("angle_psi", "pose_psi"),
 }
 _ORIGINS = {"rlnOriginXAngst": "origin_x", "rlnOriginYAngst": "origin_y"}
+_PRIORS = {f"rlnOrigin{axis}Prior{unit}" for axis in "XY" for unit in ("", "Angst")}
+APPLIED_ORIGINS = {"rlnOriginXAngst": "cryolikeAppliedOriginXAngst", "rlnOriginYAngst": "cryolikeAppliedOriginYAngst"}
+"""For RELION's columns, those of ours that say what was applied to the images of the stacks."""
 _OPTIONAL = {"rlnCtfBfactor": "b_factor", "rlnCtfScalefactor": "scale_factor"}
 _GROUP_NAME = "rlnOpticsGroupName"
 _PIXEL_SIZES = ("rlnImagePixelSize", "rlnPixelSize", "rlnDetectorPixelSize", "rlnMagnification")
@@ -52,6 +55,8 @@ def write_particles_star(
     position_in_stack: npt.NDArray[np.integer[Any]],
     pixel_size: float | npt.NDArray[np.float64],
     box: int,
+    *,
+    origins_applied: bool = False,
 ) -> tuple[str, ...]:
     """Write particles as a RELION 3.1 STAR file, in the order of the table; a file of that name is replaced at once or not at all.
 
@@ -67,6 +72,8 @@ def write_particles_star(
         position_in_stack: (n,) position of the image in that stack, from 0.
         pixel_size: Angstrom, of the images that the table names; one for all, or (n,).
         box: edge length of these images in pixels.
+        origins_applied: the stacks' images were moved by their origins. Origins are then 0, and what was applied, which the images that
+            the table names lack, is in columns of its own.
 
     Returns:
         warnings.
@@ -76,7 +83,12 @@ def write_particles_star(
         OutputError: the file cannot be written.
     """
     particles = _particles(table)
-    others = read_source_columns(table, {*particles, *_OF_OPTICS, *_said_otherwise(particles), STACK_COLUMN, POSITION_COLUMN})
+    replaced = {*particles, *_OF_OPTICS, *_said_otherwise(particles), STACK_COLUMN, POSITION_COLUMN}
+    if origins_applied:
+        particles |= {applied: particles[origin] for origin, applied in APPLIED_ORIGINS.items()}
+        particles |= dict.fromkeys(_ORIGINS, np.zeros(len(table), dtype=np.int64))
+        replaced |= _PRIORS
+    others = read_source_columns(table, replaced)
     optics, optics_rows, group = _optics(table, pixel_size, box, others)
     if others.names:
         particles[_TAKEN_OVER] = others.rows
@@ -134,7 +146,7 @@ def _particles(table: ParticleTable) -> dict[str, npt.NDArray[Any]]:
 
 def _said_otherwise(particles: Collection[str]) -> tuple[str, ...]:
     """Columns of tables that these columns say in another unit."""
-    return ("rlnOriginX", "rlnOriginY") if "rlnOriginXAngst" in particles else ()
+    return ("rlnOriginX", "rlnOriginY", *APPLIED_ORIGINS.values()) if "rlnOriginXAngst" in particles else ()
 
 
 def ctf_columns(table: ParticleTable) -> dict[str, npt.NDArray[Any]]:

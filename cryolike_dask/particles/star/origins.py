@@ -9,7 +9,8 @@ from cryolike_dask.particles.star.tables import StarTable
 
 _IN_ANGSTROM = ("OriginXAngst", "OriginYAngst")  # RELION 3.1 and later
 _IN_PIXELS = ("OriginX", "OriginY")  # RELION 3.0, in pixels of the images
-ORIGINS = (*_IN_ANGSTROM, *_IN_PIXELS)
+_APPLIED = ("cryolikeAppliedOriginXAngst", "cryolikeAppliedOriginYAngst")  # to the stacks of a conversion, not to the images named
+ORIGINS = (*_IN_ANGSTROM, *_IN_PIXELS, *_APPLIED)
 
 
 def fill_origins(rows: npt.NDArray[np.void], particles: StarTable) -> list[str]:
@@ -29,6 +30,10 @@ def fill_origins(rows: npt.NDArray[np.void], particles: StarTable) -> list[str]:
                 for column in ("origin_x", "origin_y"):
                     rows[column] *= np.where(stated, rows["pixel_size"], 1.0)
                 rows["origin_in_pixels"] = ~stated
+            elif all(name in particles for name in _APPLIED):
+                # particles.star of a run with apply_origins: its origins are those of the centred images.
+                rows["origin_x"] += particles.numbers(_APPLIED[0])
+                rows["origin_y"] += particles.numbers(_APPLIED[1])
             return []
         if there:
             (missing,) = set(names) - set(there)

@@ -1,0 +1,67 @@
+"""Moving images by parts of a pixel, so that their particles come to the middle.
+
+On the polar grid that is exact: each value gets the phase of its own frequency, as if the image went on in zeros beyond its border. In real
+space what leaves the image on one side comes back on the other. Both are one and the same where the frequencies are those of the box.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+
+
+def shift_fourier(fourier: torch.Tensor, shifts: torch.Tensor, descriptor: ImageDescriptor) -> torch.Tensor:
+    """Fourier-polar images of moved images: F(k) exp(-i k s).
+
+    Args:
+        fourier: (k, n_shells, n_inplanes) complex.
+        shifts: (k, 2) float64, pixels along x and y, on the same device.
+        descriptor: of the images.
+
+    Returns:
+        (k, n_shells, n_inplanes), of the same type.
+    """
+    waves = _wave_numbers(descriptor, str(fourier.device))
+    angles = torch.einsum("ka,asi->ksi", shifts, waves)
+    return fourier * torch.polar(torch.ones_like(angles), -angles).to(fourier.dtype)
+
+
+def shift_physical(images: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
+    """Images moved periodically, by the phases of their Fourier transform.
+
+    Args:
+        images: (k, n_x, n_y) real.
+        shifts: (k, 2) float64, pixels along x and y, on the same device.
+
+    Returns:
+        (k, n_x, n_y), of the same type.
+    """
+    n_x, n_y = images.shape[1:]
+    spectra = torch.fft.rfft2(images.to(torch.float64))  # (k, n_x, n_y // 2 + 1)
+    spectra *= _phases(torch.fft.fftfreq(n_x, 1 / n_x), n_x, shifts[:, 0])[:, :, None]
+    spectra *= _phases(torch.fft.rfftfreq(n_y, 1 / n_y), n_y, shifts[:, 1])[:, None, :]
+    moved: torch.Tensor = torch.fft.irfft2(spectra, s=(n_x, n_y))
+    return moved.to(images.dtype)
+
+
+@lru_cache(maxsize=4)
+def _wave_numbers(descriptor: ImageDescriptor, device: str) -> torch.Tensor:
+    """(2, n_shells, n_inplanes) radians per pixel along x and y."""
+    grid = descriptor.polar_grid
+    radii, angles = torch.from_numpy(grid.radii), torch.from_numpy(grid.angles)
+    direction = torch.stack([torch.cos(angles), torch.sin(angles)])  # (2, n_inplanes)
+    per_pixel = 4 * math.pi / torch.tensor(descriptor.n_pixels, dtype=torch.float64)
+    return (per_pixel[:, None, None] * radii[:, None] * direction[:, None, :]).to(device)
+
+
+def _phases(frequency: torch.Tensor, n: int, shift: torch.Tensor) -> torch.Tensor:
+    """(k, len(frequency)) the phases of a shift by (k,) pixels, for frequencies in cycles per image of n pixels."""
+    frequency = frequency.to(shift.device, torch.float64)
+    angle = -2 * math.pi / n * frequency * shift[:, None]
+    phases = torch.polar(torch.ones_like(angle), angle)
+    # Of an even n, the highest frequency stands for both signs.
+    return torch.where(2 * frequency.abs() == n, phases.real.to(phases.dtype), phases)
