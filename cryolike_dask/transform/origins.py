@@ -26,8 +26,12 @@ def shift_fourier(fourier: torch.Tensor, shifts: torch.Tensor, descriptor: Image
         (k, n_shells, n_inplanes), of the same type.
     """
     waves = _wave_numbers(descriptor, str(fourier.device))
-    angles = torch.einsum("ka,asi->ksi", shifts, waves)
-    return fourier * torch.polar(torch.ones_like(angles), -angles).to(fourier.dtype)
+    angles = shifts[:, 0, None, None] * waves[0] + shifts[:, 1, None, None] * waves[1]  # (k, n_shells, half or all of n_inplanes)
+    phases = _phases(-angles).to(fourier.dtype)
+    if waves.shape[2] == fourier.shape[2]:
+        return fourier * phases
+    half, opposite = fourier.split(waves.shape[2], dim=2)
+    return torch.cat([half * phases, opposite * phases.conj()], dim=2)
 
 
 def shift_physical(images: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
@@ -42,26 +46,31 @@ def shift_physical(images: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
     """
     n_x, n_y = images.shape[1:]
     spectra = torch.fft.rfft2(images.to(torch.float64))  # (k, n_x, n_y // 2 + 1)
-    spectra *= _phases(torch.fft.fftfreq(n_x, 1 / n_x), n_x, shifts[:, 0])[:, :, None]
-    spectra *= _phases(torch.fft.rfftfreq(n_y, 1 / n_y), n_y, shifts[:, 1])[:, None, :]
+    spectra *= _phases_along(torch.fft.fftfreq(n_x, 1 / n_x), n_x, shifts[:, 0])[:, :, None]
+    spectra *= _phases_along(torch.fft.rfftfreq(n_y, 1 / n_y), n_y, shifts[:, 1])[:, None, :]
     moved: torch.Tensor = torch.fft.irfft2(spectra, s=(n_x, n_y))
     return moved.to(images.dtype)
 
 
 @lru_cache(maxsize=4)
 def _wave_numbers(descriptor: ImageDescriptor, device: str) -> torch.Tensor:
-    """(2, n_shells, n_inplanes) radians per pixel along x and y."""
+    """(2, n_shells, n_angles) radians per pixel along x and y; of an even number of angles the first half: the rest are opposite."""
     grid = descriptor.polar_grid
-    radii, angles = torch.from_numpy(grid.radii), torch.from_numpy(grid.angles)
-    direction = torch.stack([torch.cos(angles), torch.sin(angles)])  # (2, n_inplanes)
+    n_angles = grid.n_inplanes // 2 if grid.n_inplanes % 2 == 0 else grid.n_inplanes
+    radii, angles = torch.from_numpy(grid.radii), torch.from_numpy(grid.angles)[:n_angles]
+    direction = torch.stack([torch.cos(angles), torch.sin(angles)])  # (2, n_angles)
     per_pixel = 4 * math.pi / torch.tensor(descriptor.n_pixels, dtype=torch.float64)
     return (per_pixel[:, None, None] * radii[:, None] * direction[:, None, :]).to(device)
 
 
-def _phases(frequency: torch.Tensor, n: int, shift: torch.Tensor) -> torch.Tensor:
+def _phases_along(frequency: torch.Tensor, n: int, shift: torch.Tensor) -> torch.Tensor:
     """(k, len(frequency)) the phases of a shift by (k,) pixels, for frequencies in cycles per image of n pixels."""
     frequency = frequency.to(shift.device, torch.float64)
-    angle = -2 * math.pi / n * frequency * shift[:, None]
-    phases = torch.polar(torch.ones_like(angle), angle)
+    phases = _phases(-2 * math.pi / n * frequency * shift[:, None])
     # Of an even n, the highest frequency stands for both signs.
     return torch.where(2 * frequency.abs() == n, phases.real.to(phases.dtype), phases)
+
+
+def _phases(angles: torch.Tensor) -> torch.Tensor:
+    """exp(i angle), several times as fast as `torch.polar`."""
+    return torch.complex(torch.cos(angles), torch.sin(angles))

@@ -23,6 +23,7 @@ from tests.support.cs_files import particle_columns, write_cs
 from tests.support.independent_reader import read_stacks
 from tests.support.mrc_files import example_images, pack_mrc
 from tests.support.particle_sets import NO_PLOTS, ParticleSet, optics_table, params, write_particle_set
+from tests.support.reference import DATA, needs_data
 from tests.support.shifted_objects import PIXEL, centre_of_mass, render, shifted_set
 
 ORIGINS_X, ORIGINS_Y = [1.25, -2.5, 0.0, 7.0, -0.125], [-3.0, 0.5, 0.0, 1e-3, 40.0]
@@ -57,6 +58,22 @@ def test_metadata_record_them_as_stated_whatever_the_axes(particles: ParticleSet
         first, second = convert(particles, out=axes, batch_size=3, axes=axes)
         assert [*first.metadata["originX"], *second.metadata["originX"]] == ORIGINS_X
         assert [*first.metadata["originY"], *second.metadata["originY"]] == ORIGINS_Y
+
+
+@needs_data
+def test_a_real_table_of_relion_keeps_all_its_columns(tmp_path: Path) -> None:
+    source = DATA / "relion31.star"
+    small = params(256, 2.806, resolution_factor=0.1)
+    convert_particle_stacks_from_indexed_star_file(small, source, DATA, tmp_path / "out", **NO_PLOTS)
+    read, written = (starfile.read(path, always_dict=True) for path in (source, tmp_path / "out" / "particles.star"))
+    columns = [name for name in read["particles"] if name != "rlnImageName"]
+    assert len(columns) == 25
+    for name in columns:
+        assert written["particles"][name].tolist() == pytest.approx(read["particles"][name].tolist()), name
+    for name in read["optics"]:
+        assert written["optics"][name].tolist() == pytest.approx(read["optics"][name].tolist()), name
+    (stack,) = read_stacks(tmp_path / "out")
+    assert stack.metadata["originX"].tolist() == read["particles"]["rlnOriginXAngst"].tolist()
 
 
 def test_metadata_of_a_table_without_them_have_no_such_key(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from cryolike_dask.transform.centring import OK
 from cryolike_dask.transform.cpu import CompiledTransform, TransformedImages
+from cryolike_dask.transform.direct_sum import shift_periodically
 from cryolike_dask.transform.gpu import TorchTransform
 from cryolike_dask.transform.origins import shift_physical
 from tests.support.direct_transform import centred, polar_grid, relative_error
@@ -99,6 +100,28 @@ def test_parts_of_a_pixel_move_each_wave_by_its_own_phase(n: int) -> None:
         shifts[:, axis - 1] = shift
         results = shift_physical(images, shifts).numpy()
         np.testing.assert_allclose(results, np.repeat(np.expand_dims(expected, 3 - axis), n, axis=3 - axis), atol=1e-13)
+
+
+def moved_periodically(image: Floats, shift: Floats) -> Floats:
+    """By one sum of waves for each axis; the highest one of an even box is there by its cosine alone."""
+    for axis, by in enumerate(shift):
+        n = image.shape[axis]
+        distance = np.arange(n)[:, None] - np.arange(n)[None, :]
+        waves = [np.cos(2 * np.pi * m * (distance - by) / n) / n for m in range(-((n - 1) // 2), (n - 1) // 2 + 1)]
+        waves += [np.cos(np.pi * distance) * np.cos(np.pi * by) / n] * (n % 2 == 0)
+        image = np.moveaxis(np.tensordot(np.sum(waves, axis=0), image, axes=(1, axis)), 0, axis)
+    return image
+
+
+@pytest.mark.parametrize("box", [(16, 16), (17, 17), (24, 15), (15, 24)])
+def test_images_of_noise_are_moved_wave_by_wave(box: tuple[int, int]) -> None:
+    images, shifts = np.random.default_rng(1).normal(size=(5, *box)), SHIFTS
+    results = shift_physical(torch.from_numpy(images), torch.from_numpy(shifts)).numpy()
+    expected = [moved_periodically(image, shift) for image, shift in zip(images, shifts, strict=True)]
+    np.testing.assert_allclose(results, expected, atol=1e-12)
+    np.testing.assert_allclose(
+        [shift_periodically(image, tuple(s)) for image, s in zip(images, shifts, strict=True)], expected, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
