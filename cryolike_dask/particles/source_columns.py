@@ -13,9 +13,11 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from cryolike_dask.errors import CryolikeError, InputError
 from cryolike_dask.particles.cryosparc.table import read_cs
+from cryolike_dask.particles.image_paths import has_control_characters
 from cryolike_dask.particles.star.quoting import quoted_rows, quoted_values
 from cryolike_dask.particles.star.tables import particle_block
 from cryolike_dask.particles.star.text import StarBlock, StarText, decode
@@ -136,12 +138,9 @@ class _StarSource:
             texts = np.array(quoted_rows(self._text, self._particles, [own]), dtype=object)[rows["row"]].tolist()
             if name == "ImageName" and "@" not in texts[0]:
                 continue  # the name of a file alone, which says nothing about a row
-            try:
-                found = np.array([float(text.strip('"').partition("@")[0]) for text in texts])
-            except ValueError:
-                found = np.full(len(texts), np.nan)
+            found = np.array([_number(text.strip('"').partition("@")[0]) for text in texts])
             changed = not np.allclose(found, values, rtol=_ROUNDING, atol=0)
-        if changed:
+        if changed or (self.groups()[rows["row"]] < 0).any():
             raise InputError(f"{self.table} has changed since its particles were read.")
 
     def lines(self, names: Sequence[str]) -> npt.NDArray[np.object_]:
@@ -157,17 +156,25 @@ class _StarSource:
         return _lines(self._text, self._optics, [name])
 
     def groups(self) -> npt.NDArray[np.int64]:
-        """(n,) row of the optics table of each particle."""
+        """(n,) row of the optics table of each particle; -1 where there is none."""
         number = self._own_name(self._particles, "OpticsGroup")
         number_there = None if self._optics is None else self._own_name(self._optics, "OpticsGroup")
         if self._optics is None or number is None or number_there is None:
             return np.zeros(len(self._particles.rows), dtype=np.int64)
-        position = {float(text): row for row, text in enumerate(_lines(self._text, self._optics, [number_there]))}
-        return np.array([position[float(text)] for text in _lines(self._text, self._particles, [number])], dtype=np.int64)
+        position = {_number(text): row for row, text in enumerate(_lines(self._text, self._optics, [number_there]))}
+        numbers = map(_number, _lines(self._text, self._particles, [number]))
+        return np.array([position.get(number, -1) for number in numbers], dtype=np.int64)
 
     @staticmethod
     def _own_name(block: StarBlock, name: str) -> str | None:
         return next((own for own in block.columns if own.removeprefix("rln") == name), None)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
 
 
 def _lines(text: StarText, block: StarBlock, names: Sequence[str]) -> list[str]:
@@ -191,9 +198,12 @@ class _CryosparcSource:
     def __post_init__(self) -> None:
         self._table = read_cs(self.table, ("uid", _MICROGRAPH, _SUBSET))
         self._columns: dict[str, npt.NDArray[np.object_]] = {}
-        if _MICROGRAPH in self._table and self._table[_MICROGRAPH].dtype.kind in "SU":
-            paths = self._table[_MICROGRAPH].astype(np.str_).tolist()
-            self._columns["rlnMicrographName"] = quoted_values(np.array([path.removeprefix(">") for path in paths], dtype=object))
+        if _MICROGRAPH in self._table and self._table[_MICROGRAPH].dtype.kind == "S":
+            code, distinct = pd.factorize(self._table[_MICROGRAPH].astype(object))
+            names = [path.decode("utf-8", "backslashreplace").removeprefix(">") for path in distinct]
+            # What a line of STAR cannot hold is left out with its column: nothing here fails a run that is done.
+            if not any(has_control_characters(name) or '"' in name for name in names):
+                self._columns["rlnMicrographName"] = quoted_values(np.array(names, dtype=object))[code]
         if _SUBSET in self._table and set(np.unique(self._table[_SUBSET]).tolist()) == {0, 1}:
             subset = self._table[_SUBSET].astype(np.int64) + 1
             self._columns["rlnRandomSubset"] = subset.astype(np.str_).astype(object)

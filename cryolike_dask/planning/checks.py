@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError
@@ -45,6 +46,32 @@ def check_origins(table: ParticleTable, settings: ConversionSettings) -> None:
             f"({len(unknown):,} of {len(table):,} particles have none). Give a table with rlnOriginXAngst and rlnOriginYAngst, or "
             "alignments3D/shift, as a refinement writes it, or leave the option out."
         )
+
+
+def check_origins_inside(
+    table: ParticleTable, files: Sequence[ImageFile | None], on_disk: npt.NDArray[np.float64], settings: ConversionSettings
+) -> None:
+    """Refuse to apply origins by which particles would lie outside their images.
+
+    Args:
+        table: the particles, their origins in Angstrom.
+        files: headers, aligned with `table.files`; None where no particle is left.
+        on_disk: (n,) Angstrom per pixel of each particle's image as it lies on disk.
+        settings: that say whether origins are applied.
+    """
+    if not settings.apply_origins:
+        return
+    for axis, edge in (("x", "columns"), ("y", "rows")):
+        n_pixels = np.array([0 if file is None else getattr(file, f"n_{edge}") for file in files])[table["file"]]
+        origin = table[f"origin_{axis}"]
+        outside = np.flatnonzero(np.abs(origin) > n_pixels * on_disk / 2)
+        if len(outside):
+            row = int(outside[0])
+            raise InputError(
+                f"{table.where(row)}: by its origin of {origin[row]:g} Å along the {edge} the particle lies outside its image, which is "
+                f"{n_pixels[row] * on_disk[row]:g} Å wide ({plural(len(outside), 'particle')} so). Check the unit of the origins and the "
+                "pixel size, or leave apply_origins (--apply-origins) out."
+            )
 
 
 def check_indexes(table: ParticleTable, files: Sequence[ImageFile | None]) -> None:

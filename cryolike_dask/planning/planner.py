@@ -22,6 +22,7 @@ from cryolike_dask.planning.checks import (
     check_image_sizes,
     check_indexes,
     check_origins,
+    check_origins_inside,
     duplicate_particles,
     table_names,
 )
@@ -61,6 +62,7 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor, settings: Conve
     check_mixed_optics(table, settings, sizes.stated)
     grids = decide_grids(table, files, descriptor, settings, sizes)
     table = with_origins_in_angstrom(table, grids.source_pixel_size, settings)
+    check_origins_inside(table, files, grids.source_pixel_size, settings)
     bounds = cut_into_stacks(table, settings, grids.pixel_size)
     warnings = (
         *table.warnings,

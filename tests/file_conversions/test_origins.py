@@ -205,6 +205,48 @@ def test_cryosparc_tables_give_pose_micrograph_and_half_set(tmp_path: Path) -> N
     np.testing.assert_allclose(written["rlnAngleRot"][0] + written["rlnAnglePsi"][0], np.degrees(0.5), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("paths", "written"),
+    [
+        (["J1/Größe.mrc".encode(), b"J1/b.mrc"], ["J1/Größe.mrc", "J1/b.mrc"]),
+        ([b"J1/\xff.mrc", b"J1/b.mrc"], ["J1/\\xff.mrc", "J1/b.mrc"]),
+        ([b"J1/a\nb.mrc", b"J1/b.mrc"], None),
+        ([b'J1/5" tape.mrc', b"J1/b.mrc"], None),
+    ],
+    ids=str,
+)
+def test_odd_names_of_micrographs_do_not_fail_a_run(paths: list[bytes], written: list[str] | None, tmp_path: Path) -> None:
+    (tmp_path / "a.mrcs").write_bytes(pack_mrc(example_images(2, (2, 12, 12)), 2))
+    columns = particle_columns(["a.mrcs"] * 2, [0, 1], box=12) | {"location/micrograph_path": np.array(paths)}
+    table = write_cs(tmp_path / "p.cs", columns)
+    convert_particle_stacks_from_indexed_cryosparc_file(params(12, 1.5), table, tmp_path, tmp_path / "out", **NO_PLOTS)
+    particles = starfile.read(tmp_path / "out" / "particles.star", always_dict=True)["particles"]
+    assert (particles["rlnMicrographName"].tolist() if "rlnMicrographName" in particles else None) == written
+
+
+def test_origins_that_some_particles_lack_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.mrcs").write_bytes(pack_mrc(example_images(2, (2, 12, 12)), 2))
+    columns = particle_columns(["a.mrcs"] * 2, [0, 1], box=12)
+    columns |= {"alignments3D/shift": np.array([[1, 2], [np.nan, 0]]), "alignments3D/psize_A": np.ones(2)}
+    report = convert_particle_stacks_from_indexed_cryosparc_file(
+        params(12, 1.5), write_cs(tmp_path / "p.cs", columns), tmp_path, tmp_path / "out", **NO_PLOTS
+    )
+    assert any("lacks rlnOriginXAngst, which 1 of 2 particles do not state" in line for line in report.warnings)
+    (stack,) = read_stacks(tmp_path / "out")
+    np.testing.assert_array_equal(stack.metadata["originX"], [1, np.nan])
+
+
+@pytest.mark.parametrize("change", ["rlnOpticsGroup", "a word"])
+def test_a_table_whose_groups_changed_meanwhile_is_told(particles: ParticleSet, change: str) -> None:
+    convert(particles, out="first", batch_size=3)
+    text = particles.star.read_text()
+    head = text.split("data_particles")[0]
+    (old,) = re.findall(r"\n(1 group1 .*)\n", head)
+    particles.star.write_text(text.replace(old, old.replace("1 group1", "7 group1" if change == "rlnOpticsGroup" else "x group1")))
+    report = restack(particles.folder / "first", particles.folder / "again", batch_size=5)
+    assert any("has changed since" in line for line in report.warnings)
+
+
 @pytest.mark.parametrize("axes", ["cryolike", "relion"])
 def test_another_reader_centres_the_source_images_by_particles_star(tmp_path: Path, axes: str) -> None:
     """With starfile and mrcfile alone: each image, rolled by its origin, has its particle in the middle."""

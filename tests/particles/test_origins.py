@@ -164,9 +164,23 @@ def test_poses_and_angles_are_the_same_rotation(tmp_path: Path) -> None:
     [
         ({"alignments3D/shift": np.zeros(3, np.float32)}, "alignments3D/shift .* 2 numbers are needed"),
         ({"alignments3D/pose": np.zeros((3, 2), np.float32)}, "alignments3D/pose .* 3 numbers are needed"),
-        ({"alignments3D/shift": np.full((3, 2), np.nan, np.float32)}, "particle 1, column alignments3D/shift .*not finite"),
     ],
 )
 def test_alignments_that_cannot_be_right_are_named(tmp_path: Path, changes: Columns, message: str) -> None:
     with pytest.raises(InputError, match=message):
         particles_from_cryosparc(write_cs(tmp_path / "p.cs", aligned(**changes)))
+
+
+def test_alignments_that_are_not_finite_are_not_stated(tmp_path: Path) -> None:
+    shift = np.array([[1, 2], [np.nan, 0], [3, 4]], np.float32)
+    pose = np.array([[1, 2, 3], [0, 0, 0.5], [np.inf, 0, 0]], np.float32)
+    read = particles_from_cryosparc(
+        write_cs(tmp_path / "p.cs", aligned(**{"alignments3D/shift": shift, "alignments3D/pose": pose}))
+    )
+    assert np.isnan(read["origin_x"]).tolist() == [False, True, False]
+    assert np.isnan(read["origin_y"]).tolist() == [False, True, False]
+    assert np.isnan(read["pose_tilt"]).tolist() == [False, False, True]
+    told = [line for line in read.warnings if "not finite" in line]
+    assert len(told) == 2
+    assert "particle 2, column alignments3D/shift" in told[0]
+    assert "particle 3, column alignments3D/pose" in told[1]

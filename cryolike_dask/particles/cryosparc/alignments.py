@@ -24,31 +24,34 @@ _PIXEL_SIZE = "blob/psize_A"
 ALIGNMENTS = (_POSE, *(f"{kind}/{column}" for kind in _KINDS for column in ("shift", "psize_A")))
 
 
-def fill_alignments(rows: npt.NDArray[np.void], table: CsTable) -> None:
-    """Write origins, and the angles of the pose, where the table states them, into rows of PARTICLE_DTYPE.
+def fill_alignments(rows: npt.NDArray[np.void], table: CsTable) -> list[str]:
+    """Write origins, and the angles of the pose, where the table states them, into rows of PARTICLE_DTYPE. Returns warnings.
 
     Raises:
-        InputError: a column is not of the shape that cryoSPARC writes, or a value is not a finite number.
+        InputError: a column is not of the shape that cryoSPARC writes.
     """
+    told: list[str] = []
     kind = next((kind for kind in _KINDS if f"{kind}/shift" in table), None)
     if kind is not None:
-        shift, size = _numbers(table, f"{kind}/shift", 2), np.full(len(table), np.nan)
+        shift, size = _numbers(table, f"{kind}/shift", 2, told), np.full(len(table), np.nan)
         for name in (_PIXEL_SIZE, f"{kind}/psize_A"):
             if name in table:
-                stated = _numbers(table, name, 1)[:, 0]
+                stated = _numbers(table, name, 1, [])[:, 0]  # a pixel size that is none is told of as that
                 size = np.where(stated > 0, stated, size)
         rows["origin_x"], rows["origin_y"] = (shift * size[:, None]).T
     if _POSE in table:
+        pose = _numbers(table, _POSE, 3, told)
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "Gimbal lock"
-            )  # seen along z, rot and psi turn alike: any split of their sum is right
-            angles = Rotation.from_rotvec(_numbers(table, _POSE, 3)).as_euler("ZYZ")
+            # Seen along z, rot and psi turn alike: any split of their sum is right.
+            warnings.filterwarnings("ignore", "Gimbal lock")
+            angles = Rotation.from_rotvec(np.nan_to_num(pose)).as_euler("ZYZ")
+        angles[np.isnan(pose[:, 0])] = np.nan
         rows["pose_rotation"], rows["pose_tilt"], rows["pose_psi"] = angles.T
+    return told
 
 
-def _numbers(table: CsTable, name: str, n_values: int) -> npt.NDArray[np.float64]:
-    """(n, n_values) finite numbers."""
+def _numbers(table: CsTable, name: str, n_values: int, told: list[str]) -> npt.NDArray[np.float64]:
+    """(n, n_values), NaN throughout a row with a value that is not finite, of which there is then a line in `told`."""
     column = table[name]
     if column.dtype.kind not in "fiu" or column.shape not in ((len(table), n_values), (len(table),) if n_values == 1 else ()):
         raise InputError(
@@ -58,5 +61,6 @@ def _numbers(table: CsTable, name: str, n_values: int) -> npt.NDArray[np.float64
     values = column.astype(np.float64).reshape(len(table), n_values)
     wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(wrong):
-        raise InputError(f"{table.where_all(name, wrong)} is {column[wrong[0]]}, not finite. Correct or leave out that particle.")
+        told.append(f"{table.where_all(name, wrong)} is {column[wrong[0]]}, not finite: no origin or pose is taken from there.")
+        values[wrong] = np.nan
     return values

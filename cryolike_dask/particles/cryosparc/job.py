@@ -82,7 +82,7 @@ def particles_from_cryosparc_job(
     rows = new_rows(len(table))
     rows["row"] = np.arange(len(table))
     groups, warnings = fill_ctf(rows, table)
-    fill_alignments(rows, table)
+    warnings += fill_alignments(rows, table)
     notes: tuple[str, ...]
     if locations is None:
         rows = rows[: batches.n_images]

@@ -48,7 +48,7 @@ def particles_from_cryosparc(file_cs: str | os.PathLike[str], folder_cryosparc: 
     files, notes = fill_images(rows, table, folder_cryosparc)
     warnings += fill_pixel_size(rows, table)
     fill_image_size(rows, table)
-    fill_alignments(rows, table)
+    warnings += fill_alignments(rows, table)
     rows["row"] = np.arange(len(rows))
     sign_notes, mixed = fill_sign(rows, table)
     warnings += mixed

@@ -109,7 +109,18 @@ def write_particles_star(
         raise OutputError(
             f"{target} cannot be written: {error}. Check that its folder exists, is writable and has room."
         ) from error
-    return others.warnings
+    return others.warnings + _left_out(table)
+
+
+def _left_out(table: ParticleTable) -> tuple[str, ...]:
+    """A warning about each column that only some particles state."""
+    names = _ORIGINS | {column: pose for column, (_, pose) in _OPTIONAL_ANGLES.items()}
+    some = {column: int(np.isnan(table[name]).sum()) for column, name in names.items()}
+    return tuple(
+        f"particles.star lacks {column}, which {n:,} of {len(table):,} particles do not state."
+        for column, n in some.items()
+        if 0 < n < len(table)
+    )
 
 
 def _optics(
