@@ -230,6 +230,7 @@ class Conversion:
 
             try:
                 with star_file:
+                    opened.check_workers(str(folder), run.run_id, next(file.path for file in plan.files if file is not None))
                     convert_and_publish(
                         opened, str(folder), run.run_id, todo, self._without_plots(kept), on_published, on_poll, outcome
                     )

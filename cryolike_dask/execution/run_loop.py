@@ -7,11 +7,12 @@ in one task; what a task returned is dropped at once. So the scheduler, the clie
 from __future__ import annotations
 
 import logging
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from cryolike_dask.errors import ConversionError, CryolikeError
+from cryolike_dask.errors import ConversionError, CryolikeError, RunStoppedError
 from cryolike_dask.execution.executors.interface import Executor, TaskResult
 from cryolike_dask.execution.tasks import convert_stack_task, plot_stack_task, publish_stacks_task
 from cryolike_dask.formatting import is_or_are, plural
@@ -19,11 +20,15 @@ from cryolike_dask.stacks.receipt import StackReceipt
 
 logger = logging.getLogger(__name__)
 
-_MAX_ATTEMPTS = 20
-"""How often a stack may be lost with its worker. More means that the stack itself kills workers."""
+_MAX_CUT_OFF = 20
+"""How often a task may be cut off without anybody knowing why."""
+_MAX_LOST_ALONE = 2
+"""How often a stack may be lost with its worker while nothing else was under way: then it is the stack that kills workers."""
 _MAX_FAILURES = 20
 """Failed stacks after which no new ones are begun: something is wrong with all of them."""
 _POLL_SECONDS = 5.0
+_SILENT_SECONDS = 30.0
+"""A user who has seen nothing happen for so long is told why."""
 
 
 @dataclass
@@ -68,71 +73,147 @@ def convert_and_publish(
     Raises:
         ConversionError: the executor can run nothing any more.
     """
-    to_convert, to_publish, to_plot = deque(counters), deque(counters), deque(without_plots or ())
-    ready: dict[int, StackReceipt] = {}
-    attempts: dict[int, int] = {}
-    n_running = {"convert": 0, "publish": 0, "plot": 0}
-    publishing_failed = False
-
-    def submit_convert(counter: int) -> None:
-        n_running["convert"] += 1
-        attempts[counter] = attempts.get(counter, 0) + 1
-        executor.submit("convert", convert_stack_task, folder, run_id, (counter,))
-
-    def submit_publish() -> None:
-        publishable = []
-        while to_publish and to_publish[0] in ready:
-            publishable.append(to_publish.popleft())
-        if publishable:
-            n_running["publish"] += 1
-            attempts = tuple(ready[counter].attempt for counter in publishable)
-            executor.submit("publish", publish_stacks_task, folder, run_id, tuple(publishable), attempts)
-
-    def handle_result(result: TaskResult) -> None:
-        nonlocal publishing_failed
-        n_running[result.kind] -= 1
-        first = result.counters[0]
-        if result.kind == "convert":
-            if result.error is None:
-                ready[first] = result.value
-            elif result.lost and attempts[first] < _MAX_ATTEMPTS:
-                logger.warning("Stack %06d was lost with its worker (%s); it is made again.", first, result.error)
-                submit_convert(first)
-            else:
-                logger.error("Stack %06d failed: %s", first, result.error)
-                outcome.failures[first] = result.error
-        elif result.kind == "publish":
-            if result.error is None:
-                for counter in result.counters:
-                    receipt = ready.pop(counter)
-                    outcome.published[counter] = receipt
-                    on_published(receipt)
-                    if without_plots is not None:
-                        to_plot.append(counter)
-            elif result.lost:
-                # Publishing is idempotent: whatever the lost task did is found done.
-                to_publish.extendleft(reversed(result.counters))
-            else:
-                outcome.failures[first] = result.error
-                publishing_failed = True
-        elif result.error is not None:
-            outcome.warnings.append(f"The pictures of stack {first:06d} could not be drawn: {result.error}")
-
-    while True:
-        window = executor.window
-        while to_convert and n_running["convert"] < window and len(outcome.failures) < _MAX_FAILURES:
-            submit_convert(to_convert.popleft())
-        if not n_running["publish"] and not publishing_failed:
-            submit_publish()
-        while to_plot and n_running["plot"] < window:
-            n_running["plot"] += 1
-            executor.submit("plot", plot_stack_task, folder, run_id, (to_plot.popleft(),))
-        if not any(n_running.values()):
-            break
-        for result in executor.wait(_POLL_SECONDS):
-            handle_result(result)
+    loop = _RunLoop(executor, folder, run_id, counters, without_plots, on_published, outcome)
+    last_result = time.monotonic()
+    while loop.begin_tasks():
+        results = executor.wait(_POLL_SECONDS)
+        for result in results:
+            loop.handle(result)
+        now = time.monotonic()
+        if results:
+            last_result = now
+        elif now - last_result >= _SILENT_SECONDS:
+            logger.warning("Nothing was completed for %.0f s. %s", _SILENT_SECONDS, executor.state())
+            last_result = now
         on_poll()
-    outcome.staged = sorted(ready)
+    outcome.staged = sorted(loop.ready)
+
+
+class _RunLoop:
+    """Which tasks are to be begun, and what follows from those that ended."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        folder: str,
+        run_id: str,
+        counters: Sequence[int],
+        without_plots: Sequence[int] | None,
+        on_published: Callable[[StackReceipt], None],
+        outcome: Outcome,
+    ) -> None:
+        self.executor, self.folder, self.run_id, self.outcome = executor, folder, run_id, outcome
+        self.draws = without_plots is not None
+        self.on_published = on_published
+        self.to_convert, self.to_publish, self.to_plot = deque(counters), deque(counters), deque(without_plots or ())
+        self.ready: dict[int, StackReceipt] = {}
+        """Receipts of stacks that are complete, and wait for those before them."""
+        self.n_running = Counter({"convert": 0, "publish": 0, "plot": 0})
+        self.suspects: deque[int] = deque()
+        """Stacks that were under way whenever a worker died: each is tried alone, so that it cannot take others with it."""
+        self.alone: int | None = None
+        self.n_lost_alone: Counter[int] = Counter()
+        self.n_cut_off: Counter[int] = Counter()
+        self.first_errors: dict[int, BaseException] = {}
+        self.publishing_failed = False
+        self.n_made, self.seconds = 0, 0.0
+
+    def begin_tasks(self) -> bool:
+        """Begin whatever may begin. Returns whether anything is under way."""
+        window = self.executor.window(self.seconds / self.n_made if self.n_made else None)
+        if self.suspects and not self.n_running["convert"]:
+            self.alone = self.suspects.popleft()
+            self._convert(self.alone)
+        while self._may_convert() and self.n_running["convert"] < window:
+            self._convert(self.to_convert.popleft())
+        if not self.n_running["publish"] and not self.publishing_failed:
+            self._publish()
+        while self.to_plot and self.n_running["plot"] < window:
+            self.n_running["plot"] += 1
+            self.executor.submit("plot", plot_stack_task, self.folder, self.run_id, (self.to_plot.popleft(),))
+        return any(self.n_running.values())
+
+    def handle(self, result: TaskResult) -> None:
+        """Take note of a task that ended."""
+        self.n_running[result.kind] -= 1
+        if result.kind == "convert":
+            self._handle_converted(result)
+        elif result.kind == "publish":
+            self._handle_published(result)
+        elif result.error is not None:
+            self.outcome.warnings.append(f"The pictures of stack {result.counters[0]:06d} could not be drawn: {result.error}")
+
+    def _may_convert(self) -> bool:
+        return bool(self.to_convert) and not self.suspects and self.alone is None and len(self.outcome.failures) < _MAX_FAILURES
+
+    def _convert(self, counter: int, avoid: str = "") -> None:
+        self.n_running["convert"] += 1
+        self.executor.submit("convert", convert_stack_task, self.folder, self.run_id, (counter,), avoid=avoid)
+
+    def _publish(self) -> None:
+        counters = []
+        while self.to_publish and self.to_publish[0] in self.ready:
+            counters.append(self.to_publish.popleft())
+        if counters:
+            self.n_running["publish"] += 1
+            attempts = tuple(self.ready[counter].attempt for counter in counters)
+            self.executor.submit("publish", publish_stacks_task, self.folder, self.run_id, tuple(counters), attempts)
+
+    def _handle_converted(self, result: TaskResult) -> None:
+        (counter,) = result.counters
+        was_alone = counter == self.alone
+        if was_alone:
+            self.alone = None
+        if result.error is None:
+            receipt: StackReceipt = result.value
+            self.ready[counter] = receipt
+            if not receipt.kept:
+                self.n_made += 1
+                self.seconds += receipt.read_seconds + receipt.compute_seconds + receipt.write_seconds
+        elif result.lost == "worker died":
+            self._handle_lost(counter, was_alone, result.error)
+        elif result.lost and self.n_cut_off[counter] < _MAX_CUT_OFF:
+            self.n_cut_off[counter] += 1
+            logger.warning("Stack %06d was lost with its worker (%s); it is made again.", counter, result.error)
+            self._convert(counter)
+        elif result.worker and counter not in self.first_errors and not isinstance(result.error, RunStoppedError):
+            # It may be the worker that does not see a file, or whose disk is full.
+            self.first_errors[counter] = result.error
+            logger.info("Stack %06d failed on %s (%s); it is tried once more.", counter, result.worker, result.error)
+            self._convert(counter, avoid=result.worker)
+        else:
+            self._fail(counter, result.error)
+
+    def _handle_lost(self, counter: int, was_alone: bool, error: BaseException) -> None:
+        self.n_lost_alone[counter] += was_alone
+        if self.n_lost_alone[counter] < _MAX_LOST_ALONE:
+            logger.warning("Stack %06d was under way whenever a worker died (%s); it is tried alone.", counter, error)
+            self.suspects.append(counter)
+        else:
+            stops = ConversionError(
+                f"the workers that made it died, also {_MAX_LOST_ALONE} times while nothing else was under way. Their logs say why: most "
+                "likely they had too little memory."
+            )
+            self._fail(counter, stops)
+
+    def _fail(self, counter: int, error: BaseException) -> None:
+        logger.error("Stack %06d failed: %s", counter, error)
+        self.outcome.failures[counter] = error
+
+    def _handle_published(self, result: TaskResult) -> None:
+        if result.error is None:
+            for counter in result.counters:
+                receipt = self.ready.pop(counter)
+                self.outcome.published[counter] = receipt
+                self.on_published(receipt)
+                if self.draws:
+                    self.to_plot.append(counter)
+        elif result.lost:
+            # Publishing is idempotent: whatever the lost task did is found done.
+            self.to_publish.extendleft(reversed(result.counters))
+        else:
+            self.outcome.failures[result.counters[0]] = result.error
+            self.publishing_failed = True
 
 
 def raise_failures(outcome: Outcome, n_left: int) -> None:

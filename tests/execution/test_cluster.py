@@ -15,6 +15,7 @@ from distributed import Client, LocalCluster
 from cryolike_dask.errors import InputError
 from cryolike_dask.execution import cluster as cluster_module
 from cryolike_dask.execution.cluster import local_cluster, visible_gpus
+from cryolike_dask.execution.executors.cluster import ClusterExecutor
 from cryolike_dask.execution.plugin import WorkerSetup
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.transform.cpu import _compiled_interpolation
@@ -153,6 +154,7 @@ def test_the_preload_prepares_workers_of_any_cluster(tmp_path: Path) -> None:
     assert told["device"] == "cpu"
 
 
+@pytest.mark.usefixtures("no_backlog")
 def test_workers_may_come_and_go_while_a_conversion_runs(tmp_path: Path) -> None:
     data = make_particles(tmp_path / "particles", n_images=60)
     conversion(data, tmp_path / "serial", batch_size=1).run_serially()
@@ -186,6 +188,24 @@ def test_workers_may_come_and_go_while_a_conversion_runs(tmp_path: Path) -> None
     assert 2 <= largest <= 3 * 2 + 3
 
 
+@pytest.fixture
+def no_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than the window is offered, however short the stacks."""
+    monkeypatch.setattr("cryolike_dask.execution.executors.cluster._BACKLOG_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize(("seconds", "n_offered"), [(None, 8), (200.0, 8), (20.0, 8), (10.0, 12), (0.5, 240), (0.001, 1000)])
+def test_short_stacks_are_offered_in_larger_numbers_so_that_adaptive_clusters_grow(seconds: float | None, n_offered: int) -> None:
+    with threads_cluster(n_workers=2, threads_per_worker=2) as client:
+        assert ClusterExecutor(client).window(seconds) == n_offered
+
+
+def test_tasks_with_resources_are_bounded_by_the_gpus() -> None:
+    with threads_cluster(n_workers=2, threads_per_worker=3, resources={"GPU": 1}) as client:
+        assert ClusterExecutor(client).window(0.001) == 2 * 2 * 2
+
+
+@pytest.mark.usefixtures("no_backlog")
 def test_the_scheduler_holds_no_more_than_the_window(tmp_path: Path) -> None:
     from distributed.diagnostics.plugin import SchedulerPlugin
 

@@ -18,34 +18,61 @@ class TaskResult:
         counters: the stacks it was about.
         value: what it returned.
         error: what it raised, or what befell the worker.
-        lost: the task was lost with its worker, through no fault of its own that is known; another try may help.
+        lost: how the task was lost without an error of its own: 'worker died', as often as Dask tries it, or 'cut off', if nobody
+            knows what became of it; '' if it was not.
+        worker: that ran it; '' where that is not known, or there are none.
     """
 
     kind: TaskKind
     counters: tuple[int, ...]
     value: Any = None
     error: BaseException | None = None
-    lost: bool = False
+    lost: Literal["", "worker died", "cut off"] = ""
+    worker: str = ""
 
 
 class Executor(Protocol):
     """Runs tasks."""
 
     @property
-    def window(self) -> int:
-        """How many conversions should be under way at a time."""
-
-    @property
     def memory_per_thread(self) -> int | None:
         """Bytes that each thread may use where there is least; None if that is not known."""
 
+    def check_workers(self, folder: str, run_id: str, image_file: str) -> None:
+        """Set aside workers that cannot work on this run, now and whenever others join.
+
+        Args:
+            folder, run_id: of the run, which has begun.
+            image_file: one of those that are read.
+
+        Raises:
+            ConversionError: there are workers, and none is of use.
+        """
+
+    def window(self, seconds_per_stack: float | None) -> int:
+        """How many conversions should be under way at a time, if one is so much work; None if that is not known yet."""
+
     def submit(
-        self, kind: TaskKind, task: Callable[..., Any], folder: str, run_id: str, counters: tuple[int, ...], *more: Any
+        self,
+        kind: TaskKind,
+        task: Callable[..., Any],
+        folder: str,
+        run_id: str,
+        counters: tuple[int, ...],
+        *more: Any,
+        avoid: str = "",
     ) -> None:
-        """Start `task(folder, run_id, counter or counters, *more)`."""
+        """Start `task(folder, run_id, counter or counters, *more)`, on another worker than the one to `avoid` if there is one.
+
+        Args:
+            task: a function of a module, which workers import.
+        """
 
     def wait(self, seconds: float) -> list[TaskResult]:
         """Tasks that ended, waiting for at least one of them up to this long."""
+
+    def state(self) -> str:
+        """Who works on what, and what may be missing, for a user who sees nothing happen."""
 
     def close(self) -> None:
         """Drop what has not begun, and wait for what has. May be called again."""

@@ -13,14 +13,26 @@ from cryolike_dask.execution.executors.interface import TaskKind, TaskResult, ta
 class SerialExecutor:
     """One task after the other in the calling thread: the oracle for the other executors."""
 
-    window = 1
-
     def __init__(self) -> None:
         self.memory_per_thread = psutil.virtual_memory().available
         self._results: list[TaskResult] = []
 
+    def check_workers(self, folder: str, run_id: str, image_file: str) -> None:
+        """There are none."""
+
+    def window(self, seconds_per_stack: float | None) -> int:
+        """See `Executor`."""
+        return 1
+
     def submit(
-        self, kind: TaskKind, task: Callable[..., Any], folder: str, run_id: str, counters: tuple[int, ...], *more: Any
+        self,
+        kind: TaskKind,
+        task: Callable[..., Any],
+        folder: str,
+        run_id: str,
+        counters: tuple[int, ...],
+        *more: Any,
+        avoid: str = "",
     ) -> None:
         """See `Executor`."""
         try:
@@ -32,6 +44,10 @@ class SerialExecutor:
         """See `Executor`."""
         results, self._results = self._results, []
         return results
+
+    def state(self) -> str:
+        """See `Executor`."""
+        return "One stack is made at a time, in this thread."
 
     def close(self) -> None:
         """See `Executor`."""

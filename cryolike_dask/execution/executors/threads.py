@@ -10,6 +10,7 @@ import psutil
 
 from cryolike_dask.config import available_cores
 from cryolike_dask.execution.executors.interface import TaskKind, TaskResult, task_argument
+from cryolike_dask.formatting import is_or_are, plural
 
 
 class ThreadExecutor:
@@ -21,15 +22,29 @@ class ThreadExecutor:
 
     def __init__(self, n_threads: int | None = None) -> None:
         n_threads = n_threads or available_cores()
-        self.window = 2 * n_threads
+        self._n_threads = n_threads
         self.memory_per_thread = psutil.virtual_memory().available // n_threads
         self._workers = concurrent.futures.ThreadPoolExecutor(n_threads, thread_name_prefix="cryolike-convert")
         # Publishing waits for the disk; it must not take a converting thread's place.
         self._publisher = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="cryolike-publish")
         self._running: dict[concurrent.futures.Future[Any], tuple[TaskKind, tuple[int, ...]]] = {}
 
+    def check_workers(self, folder: str, run_id: str, image_file: str) -> None:
+        """There are none but this process."""
+
+    def window(self, seconds_per_stack: float | None) -> int:
+        """See `Executor`."""
+        return 2 * self._n_threads
+
     def submit(
-        self, kind: TaskKind, task: Callable[..., Any], folder: str, run_id: str, counters: tuple[int, ...], *more: Any
+        self,
+        kind: TaskKind,
+        task: Callable[..., Any],
+        folder: str,
+        run_id: str,
+        counters: tuple[int, ...],
+        *more: Any,
+        avoid: str = "",
     ) -> None:
         """See `Executor`."""
         pool = self._publisher if kind == "publish" else self._workers
@@ -44,6 +59,10 @@ class ThreadExecutor:
             error = future.exception()
             results.append(TaskResult(kind, counters, None if error else future.result(), error))
         return results
+
+    def state(self) -> str:
+        """See `Executor`."""
+        return f"{plural(len(self._running), 'task')} {is_or_are(len(self._running))} under way in {plural(self._n_threads, 'thread')}."
 
     def close(self) -> None:
         """See `Executor`."""

@@ -1,0 +1,88 @@
+"""What is sent to workers: functions that travel by value, so that a scheduler need not have this package.
+
+A scheduler unpickles whatever passes through it. A function of a module would make it import that module, and with it all that computes
+images; a function made inside another one is sent as code, and imports what it needs where it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+
+def remote_task() -> Callable[..., tuple[str, Any]]:
+    """`run(module, name, *arguments)` calls a function on a worker: the worker's address, and what the function returned.
+
+    An error for the user is returned, too: a worker would log a raised one with a traceback.
+    """
+
+    def run(module: str, name: str, *arguments: Any) -> tuple[str, Any]:
+        from importlib import import_module
+
+        from distributed import get_worker
+
+        from cryolike_dask.errors import CryolikeError
+
+        address = get_worker().address
+        try:
+            return address, getattr(import_module(module), name)(*arguments)
+        except CryolikeError as error:
+            return address, error
+
+    return run
+
+
+def remote_check() -> Callable[..., Coroutine[Any, Any, str]]:
+    """`check(version, *arguments)` is `check_this_process` on a worker of this version: what is wrong with the worker; '' if nothing is."""
+
+    async def check(version: str, *arguments: Any) -> str:
+        import asyncio
+
+        try:
+            import cryolike_dask
+        except ImportError as error:
+            return f"it cannot import cryolike_dask ({error}): install the package there"
+        found = cryolike_dask.__version__
+        if found != version:
+            return f"it has cryolike_dask {found}, and this run was planned with {version}: install the same version everywhere"
+
+        def check_here() -> str:
+            # On this thread, too: importing takes seconds, during which the worker must answer its scheduler.
+            from cryolike_dask.execution.executors.remote import check_this_process
+
+            return check_this_process(*arguments)
+
+        return await asyncio.to_thread(check_here)
+
+    return check
+
+
+def check_this_process(folder: str, run_id: str, image_file: str, device: str) -> str:
+    """What keeps this process from working on a run, and what to do; '' if nothing does.
+
+    Args:
+        folder, run_id: of the run, which has begun.
+        image_file: one of those that will be read.
+        device: 'cpu', 'cuda' or 'auto'.
+    """
+    from pathlib import Path
+
+    from cryolike_dask.errors import ConversionError
+    from cryolike_dask.runs.folder import is_active
+    from cryolike_dask.transform.device import resolve_device
+
+    path = Path(folder)
+    if not path.is_dir():
+        return f"it does not see the output folder {folder}, which must be on a file system that all workers share"
+    if not is_active(path, run_id):
+        return f"it has another folder of the name {folder}: the output folder must be on a file system that all workers share"
+    try:
+        with open(image_file, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        return f"it cannot read {image_file} ({error.strerror}): the images must be on a file system that all workers share"
+    try:
+        resolve_device(device)  # type: ignore[arg-type]
+    except ConversionError as error:
+        return str(error)
+    return ""
