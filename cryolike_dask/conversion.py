@@ -17,7 +17,7 @@ from cryolike_dask.execution.clients import open_executor, synchronous
 from cryolike_dask.execution.executors.interface import Executor
 from cryolike_dask.execution.executors.serial import SerialExecutor
 from cryolike_dask.execution.run_loop import Outcome, convert_and_publish, raise_failures
-from cryolike_dask.formatting import format_bytes, plural
+from cryolike_dask.formatting import format_bytes, plural, printable
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.options import ConversionOptions, takes_options
 from cryolike_dask.particles.table import ParticleTable
@@ -27,7 +27,6 @@ from cryolike_dask.planning.input_files import check_inputs_unchanged
 from cryolike_dask.planning.planner import make_plan
 from cryolike_dask.planning.preflight import check_memory
 from cryolike_dask.planning.summary import PlanSummary, summarize_plan
-from cryolike_dask.printable import printable
 from cryolike_dask.progress import Progress, StackProgress
 from cryolike_dask.progress_bars import progress_or_default
 from cryolike_dask.report import ConversionReport

@@ -10,7 +10,7 @@ import errno
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cryolike_dask.printable import printable
+from cryolike_dask.formatting import printable
 
 
 class CryolikeError(Exception):

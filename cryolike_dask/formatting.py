@@ -1,10 +1,14 @@
-"""Sizes, rates and times as a person writes them. Values that are not finite become 'unknown'."""
+"""Sizes, rates, times and names as a person reads them. Values that are not finite become 'unknown'."""
 
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Sequence
+
+# Control characters apart from line breaks and tabs, those that turn the direction of writing, other line breaks, and what is no text.
+_ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def format_bytes(n: float) -> str:
@@ -66,3 +70,18 @@ def format_file_state(n_bytes: int, mtime_ns: int) -> str:
     """State of a file: '1,024 bytes of 2026-01-31 12:00:00.000000000'."""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(mtime_ns // 10**9))
     return f"{n_bytes:,} bytes of {when}.{mtime_ns % 10**9:09d}"
+
+
+def printable(text: str) -> str:
+    r"""The text without characters that act on a terminal: each is shown as Python writes it, such as \x1b.
+
+    A byte of a file name that is no text is shown as that byte.
+    """
+    return _ACTING.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps such a byte
+        code -= 0xDC00
+    return "\\r" if code == 0x0D else f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"

@@ -14,13 +14,13 @@ import numpy.typing as npt
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.errors import InputError
 from cryolike_dask.execution.chunks import convert_chunks
+from cryolike_dask.formatting import printable
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.options import ConversionOptions, takes_options
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.montage import GAP, Bytes, block_means, map_colours, tile_images
 from cryolike_dask.pictures.plots import INK, QUIET, Target, colour_table, in_pixels, png_figure, shell_resolutions
 from cryolike_dask.planning.plan import StackPlan
-from cryolike_dask.printable import printable
 from cryolike_dask.transform.cpu import TransformedImages
 from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors
 

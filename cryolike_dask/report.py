@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cryolike_dask.formatting import format_bytes, format_time, plural
+from cryolike_dask.formatting import format_bytes, format_time, plural, printable
 from cryolike_dask.html import render
-from cryolike_dask.printable import printable
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import click
 
 from cryolike_dask import __version__
 from cryolike_dask.errors import ConversionError, CryolikeError
-from cryolike_dask.printable import printable
+from cryolike_dask.formatting import printable
 
 FAILED, BAD_INPUT = 1, 2
 

@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cryolike_dask.beneath import create_file, pinned, pinned_place
 from cryolike_dask.errors import InputError
 from cryolike_dask.execution.convert_stack import convert_stack
 from cryolike_dask.execution.events import log_converted_stack
@@ -31,7 +32,7 @@ from cryolike_dask.planning.store import load_whole_plan, store_plan
 from cryolike_dask.runs.folder import RunFolder, acquire_folder, check_output, graph_folder, is_active
 from cryolike_dask.runs.lock import acquire_lock, holds_lock
 from cryolike_dask.runs.steps import begin_run, finish_run
-from cryolike_dask.stacks.durable import make_directory
+from cryolike_dask.stacks.durable import make_directory, make_directory_below
 from cryolike_dask.stacks.files import StackPaths, new_id, read_metadata
 from cryolike_dask.stacks.receipt import StackReceipt
 
@@ -59,8 +60,10 @@ def build_graph(plan: Plan, folder: Path, window: int | None, annotations: dict[
     check_output(folder, plan)
     run_id, n = new_id(), plan.n_stacks
     plan_folder = graph_folder(folder, run_id)
-    make_directory(plan_folder)
-    store_plan(plan, plan_folder)
+    make_directory(folder)
+    make_directory_below(plan_folder, folder)
+    with pinned(plan_folder, folder) as place:
+        store_plan(plan, place)
     window = window or max(_MIN_WINDOW, _threads_of_current_client() * 2)
     folder_name, fingerprint = str(folder), plan.fingerprint
     begin, finish = f"begin-conversion-{run_id}", f"finish-conversion-{run_id}"
@@ -122,7 +125,8 @@ def _begin(folder: str, run_id: str) -> None:
     try:
         with run.heartbeat():
             begin_run(run, plan)
-        begun_marker.touch()
+        with pinned_place(begun_marker, path) as place:
+            os.close(create_file(place))
     except BaseException:
         run.release()
         raise
@@ -206,7 +210,7 @@ def _find_published(folder: Path, counter: int, fingerprint: str) -> StackReceip
 def _touch_lock(run: RunFolder) -> None:
     with suppress(OSError):
         if holds_lock(run.lock, run.run_id):
-            os.utime(run.lock)
+            os.utime(run.lock, follow_symlinks=False)
 
 
 def _release_lock(run: RunFolder) -> None:

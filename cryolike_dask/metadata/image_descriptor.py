@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.formatting import printable
 from cryolike_dask.grids.cartesian_grid import CartesianGrid2D, pair_of
 from cryolike_dask.grids.polar_grid import PolarGrid
 from cryolike_dask.html import render
@@ -29,7 +30,6 @@ from cryolike_dask.metadata.descriptor_values import (
     number,
 )
 from cryolike_dask.metadata.params_file import read_params, write_params
-from cryolike_dask.printable import printable
 
 Precision = Literal["single", "double"]
 

@@ -47,7 +47,7 @@ def write_html_report(plan: Plan, report: ConversionReport) -> Path:
         OSError: the page cannot be written, or a picture cannot be read.
     """
     path = report.folder / REPORT
-    write_atomic(path, _page(plan, report).encode())
+    write_atomic(path, _page(plan, report).encode(), report.folder)
     return path
 
 

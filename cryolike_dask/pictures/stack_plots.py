@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cryolike_dask.beneath import pinned_place
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.pictures.plots import (
     MAX_IMAGES,
@@ -63,9 +64,10 @@ def missing_plots(folder: Path, counter: int, save_phys: bool) -> bool:
 
 
 def _draw_atomic(path: Path, draw: Callable[[Path], None]) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
-    try:
-        draw(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with pinned_place(path, path.parent.parent) as place:
+        partial = place.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
+        try:
+            draw(partial)
+            os.replace(partial, place)
+        finally:
+            partial.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ The rows lie in one file of which workers read what they need; the rest is JSON.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cryolike_dask.beneath import create_file
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.boxes import BoxCut
 from cryolike_dask.mrc.header import ImageFile
@@ -29,7 +31,8 @@ def store_plan(plan: Plan, folder: Path) -> None:
     Raises:
         OSError: the file system refuses.
     """
-    plan.table.rows.tofile(folder / _ROWS)
+    with os.fdopen(create_file(folder / _ROWS), "wb") as file:
+        plan.table.rows.tofile(file)
     content = {
         "files": [None if file is None else asdict(file) for file in plan.files],
         "sources": [asdict(source) for source in plan.table.sources],
@@ -49,7 +52,8 @@ def store_plan(plan: Plan, folder: Path) -> None:
     }
     # The last file of the plan: where it is, the rest is too.
     partial = folder / "plan.json.partial"
-    partial.write_text(json.dumps(content), encoding="utf-8", errors="surrogateescape")
+    with os.fdopen(create_file(partial), "w", encoding="utf-8", errors="surrogateescape") as text:
+        json.dump(content, text)
     partial.replace(folder / "plan.json")
 
 

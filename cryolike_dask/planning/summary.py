@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from cryolike_dask.config import available_cores
-from cryolike_dask.formatting import format_bytes, format_time, plural
+from cryolike_dask.formatting import format_bytes, format_time, plural, printable
 from cryolike_dask.html import render
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.preflight import memory_per_thread
-from cryolike_dask.printable import printable
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryolike_dask.beneath import create_file, pinned
 from cryolike_dask.errors import OutputError, OutputExistsError, RunStoppedError
 from cryolike_dask.planning.input_files import changed_inputs
 from cryolike_dask.planning.plan import Plan
@@ -29,7 +30,7 @@ from cryolike_dask.runs.lock import (
 )
 from cryolike_dask.runs.manifest import MANIFEST, read_manifest, recorded_inputs
 from cryolike_dask.settings import ZARR_NAME
-from cryolike_dask.stacks.durable import make_directory, sync_directory
+from cryolike_dask.stacks.durable import make_directory, make_directory_below, sync_directory
 from cryolike_dask.stacks.files import LEFTOVER, STAGED, StackPaths, mark_staged_as_leftover, new_id, published_counters
 from cryolike_dask.stacks.writer import remove_unpublished
 from cryolike_dask.stacks.zarr_store import remove_store
@@ -100,10 +101,10 @@ class RunFolder:
         end_run(self.run_id)
         with suppress(OSError):
             self.stop()
-            with self.exclusive_changes():
-                _remove_contents(self.hidden, keep="lock")
+            with self.exclusive_changes(), pinned(self.hidden, self.folder) as hidden:
+                _remove_contents(hidden, keep="lock")
                 # The lock goes last: until then nobody else puts anything here.
-                self.lock.unlink()
+                (hidden / self.lock.name).unlink()
                 self.hidden.rmdir()
 
 
@@ -150,11 +151,11 @@ def acquire_folder(folder: Path, graph: str = "") -> RunFolder:
     run = RunFolder(folder, graph or new_id())
     try:
         make_directory(folder)
-        own_paths = [folder / name for name in (HIDDEN_FOLDER, *_SUBFOLDERS, ZARR_NAME)]
-        for path in (*own_paths, *own_paths[-1].glob("*")):
-            if path.is_symlink():
-                raise OutputError(f"{path} is a link. Output never leaves its folder: remove the link, or choose another folder.")
-        run.hidden.mkdir(exist_ok=True)
+        # Every change would refuse a link; here before any work.
+        for path in (*(folder / name for name in (*_SUBFOLDERS, ZARR_NAME)), *filter(Path.is_dir, (folder / ZARR_NAME).glob("*"))):
+            with suppress(FileNotFoundError), pinned(path, folder):
+                pass
+        make_directory_below(run.hidden, folder)
         acquire_lock(run.lock, run.run_id, tied_to_process=not graph)
     except OSError as error:
         if isinstance(error, OutputError):
@@ -162,8 +163,9 @@ def acquire_folder(folder: Path, graph: str = "") -> RunFolder:
         raise _not_writable(folder, error) from error
     try:
         # IDs of dead runs go, so that what is left of their tasks stops, and so does anything else that is in the way.
-        _remove_contents(run.hidden, keep="lock")
-        (run.hidden / run.run_id).touch()
+        with pinned(run.hidden, folder) as hidden:
+            _remove_contents(hidden, keep="lock")
+            os.close(create_file(hidden / run.run_id))
     except OSError as error:
         run.release()
         raise _not_writable(folder, error) from error
@@ -196,7 +198,7 @@ def prepare_folder(run: RunFolder, plan: Plan) -> None:
             shutil.rmtree(other)
     wanted = {"fft": True, "phys": settings.save_phys and settings.output_format == "pt", "plots": settings.flag_plots}
     for name in (name for name, is_wanted in wanted.items() if is_wanted):
-        make_directory(folder / name)
+        make_directory_below(folder / name, folder)
     # Partial files of a run that was killed; what it staged is complete and is kept if it is of this run.
     remove_unpublished(folder, keep=lambda path: settings.skip_exist and path.name.endswith(STAGED))
     mark_staged_as_leftover(folder, settings)
@@ -234,15 +236,21 @@ def has_output(folder: Path) -> bool:
 def remove_output(folder: Path) -> None:
     """Remove the stacks of earlier runs, the highest first and each one's metadata first, so that what is visible stays true."""
     (folder / MANIFEST).unlink(missing_ok=True)
-    counters = published_counters(folder)
-    for counter in reversed(counters):
-        StackPaths(folder, counter).metadata.unlink(missing_ok=True)
-    if counters:
-        # That the metadata are gone must be durable before any data go: metadata promise their data.
-        sync_directory(folder / "fft")
-    for pattern in ("fft/particles_fourier_stack_*.pt", "phys/particles_phys_stack_*.pt", "plots/*_stack_*.png"):
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
+    with suppress(FileNotFoundError), pinned(folder / "fft", folder) as fft:
+        counters = published_counters(folder)
+        for counter in reversed(counters):
+            (fft / StackPaths(folder, counter).metadata.name).unlink(missing_ok=True)
+        if counters:
+            # That the metadata are gone must be durable before any data go: metadata promise their data.
+            sync_directory(fft)
+    for name, pattern in (
+        ("fft", "particles_fourier_stack_*.pt"),
+        ("phys", "particles_phys_stack_*.pt"),
+        ("plots", "*_stack_*.png"),
+    ):
+        with suppress(FileNotFoundError), pinned(folder / name, folder) as place:
+            for path in place.glob(pattern):
+                path.unlink(missing_ok=True)
     remove_store(str(folder / ZARR_NAME))
     for name in _SINGLE_FILES:
         (folder / name).unlink(missing_ok=True)

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.formatting import format_bytes, plural
-from cryolike_dask.printable import printable
+from cryolike_dask.formatting import format_bytes, plural, printable
 from cryolike_dask.runs.manifest import read_manifest
 from cryolike_dask.stacks.files import StackPaths, published_counters, read_metadata
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 
+from cryolike_dask.beneath import create_file, pinned, pinned_place
 from cryolike_dask.errors import OutputError
 from cryolike_dask.reading import read_input
 
@@ -62,7 +63,8 @@ def acquire_lock(path: Path, run_id: str, tied_to_process: bool = True) -> None:
     with exclusive_access(path.parent):
         _remove_if_stale(path)
         try:
-            _create_complete(path, content)
+            with pinned_place(path, path.parent.parent) as place:
+                _create_complete(place, content)
         except FileExistsError:
             raise OutputError(
                 f"Another conversion has just started in {path.parent.parent}. Wait for it, or choose another folder."
@@ -76,7 +78,8 @@ def _create_complete(path: Path, content: str) -> None:
         FileExistsError: it is there already.
     """
     written = path.with_name(f"new-lock-{os.getpid()}-{threading.get_ident()}")
-    written.write_text(content)
+    with os.fdopen(create_file(written), "w") as file:
+        file.write(content)
     try:
         os.link(written, path)
     except FileExistsError:
@@ -116,7 +119,7 @@ def heartbeat(path: Path, run_id: str) -> Iterator[None]:
             with suppress(OSError):
                 if not holds_lock(path, run_id):
                     return
-                os.utime(path)
+                os.utime(path, follow_symlinks=False)
 
     thread = threading.Thread(target=touch, name="cryolike-heartbeat", daemon=True)
     thread.start()
@@ -187,7 +190,8 @@ def exclusive_access(folder: Path) -> Iterator[None]:
         OutputError: another run does so for a minute: it may have been stopped in the midst of it.
         FileNotFoundError: there is no such folder.
     """
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    with pinned(folder, folder.parent) as place:
+        fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
     try:
         deadline = time.monotonic() + _WAIT_SECONDS
         while fcntl is not None:

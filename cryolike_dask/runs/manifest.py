@@ -116,7 +116,7 @@ def _versions() -> dict[str, str]:
 
 
 def _write(folder: Path, content: dict[str, Any]) -> None:
-    write_atomic(folder / MANIFEST, _to_json(content).encode())
+    write_atomic(folder / MANIFEST, _to_json(content).encode(), folder)
 
 
 def _to_json(content: dict[str, Any]) -> str:

@@ -11,7 +11,8 @@ from types import TracebackType
 
 import numpy as np
 
-from cryolike_dask.errors import CryolikeError, InputError
+from cryolike_dask.beneath import pinned, pinned_place
+from cryolike_dask.errors import CryolikeError, InputError, OutputError
 from cryolike_dask.formatting import is_or_are, plural
 from cryolike_dask.particles.star.export import write_particles_star
 from cryolike_dask.planning.input_files import hash_inputs, list_inputs
@@ -53,15 +54,17 @@ def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
         hash_inputs(inputs)
     with run.exclusive_changes():
         prepare_folder(run, plan)
-        store_plan(plan, run.hidden)
+        with pinned(run.hidden, run.folder) as hidden:
+            store_plan(plan, hidden)
         kept = _find_published(run.folder, plan) if plan.settings.skip_exist else {}
         if plan.settings.output_format == "zarr":
             begin_store(plan, run.folder, len(kept))
         # From here on the folder is this run's; had anything failed before, another try would not find it taken.
         begin_manifest(run.folder, plan, inputs)
-        params = run.scratch("params.npz")
-        plan.descriptor.save(params, overwrite=True)
-        replace_durably(params, run.folder / "params.npz")
+        with pinned_place(run.scratch("params.npz"), run.folder) as params:
+            params.unlink(missing_ok=True)
+            plan.descriptor.save(params)
+            replace_durably(params, run.folder / "params.npz")
     return kept
 
 
@@ -88,9 +91,9 @@ class StarFileWriter:
 
     @staticmethod
     def _write(run: RunFolder, plan: Plan) -> None:
-        with suppress(CryolikeError, OSError):
-            if _write_star(run, plan):
-                run.scratch(STAR_FILE).unlink()
+        with suppress(CryolikeError, OSError), pinned_place(run.scratch(STAR_FILE), run.folder) as star_file:
+            if _write_star(star_file, plan):
+                star_file.unlink()
 
 
 def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> list[str]:
@@ -109,11 +112,11 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
         # Complete stacks that wait for an earlier one stay, staged; all else goes.
         remove_unpublished(run.folder, keep=lambda path: not complete and path.name.endswith(STAGED))
         if complete:
-            star_file = run.scratch(STAR_FILE)
             try:
-                if not star_file.exists():
-                    warnings += _write_star(run, plan)
-                replace_durably(star_file, run.folder / STAR_FILE)
+                with pinned_place(run.scratch(STAR_FILE), run.folder) as star_file:
+                    if not star_file.exists():
+                        warnings += _write_star(star_file, plan)
+                    replace_durably(star_file, run.folder / STAR_FILE)
             except InputError as error:
                 # The stacks are what the user waited for; a table that STAR cannot express must not fail them.
                 warnings.append(f"{STAR_FILE} was not written: {error}")
@@ -182,17 +185,22 @@ def _find_published(folder: Path, plan: Plan) -> dict[int, StackReceipt]:
     return kept
 
 
-def _write_star(run: RunFolder, plan: Plan) -> tuple[str, ...]:
+def _write_star(path: Path, plan: Plan) -> tuple[str, ...]:
     sizes = plan.stack_sizes()
     stack_of_row = np.repeat(np.arange(plan.n_stacks), sizes)
     position = np.arange(plan.n_images) - np.repeat(plan.bounds[:, 0], sizes)
     source_pixel_size = np.repeat(plan.pixel_size, sizes) / plan.settings.pixel_scale(plan.source_box)
-    return write_particles_star(
-        run.scratch(STAR_FILE),
-        plan.table,
-        stack_of_row,
-        position,
-        source_pixel_size,
-        plan.source_box[1],
-        origins_applied=plan.settings.apply_origins,
-    )
+    try:
+        return write_particles_star(
+            path,
+            plan.table,
+            stack_of_row,
+            position,
+            source_pixel_size,
+            plan.source_box[1],
+            origins_applied=plan.settings.apply_origins,
+        )
+    except OutputError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None  # its path is that of an open folder, which says nothing to a person
+        raise

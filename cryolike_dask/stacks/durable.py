@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cryolike_dask.beneath import pinned_place
+
 _NO_DIRECTORY_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EACCES}
 _SYNC_FILE_RANGE_WRITE = 2
 
@@ -72,6 +74,22 @@ def make_directory(path: Path) -> None:
             sync_directory(directory.parent)
 
 
+def make_directory_below(path: Path, root: Path) -> None:
+    """The same for a directory below one that is there; no link is followed on the way.
+
+    Raises:
+        OutputError: a component is a link.
+        OSError: one cannot be made.
+    """
+    parts = path.relative_to(root).parts
+    for depth in range(len(parts)):
+        with pinned_place(root.joinpath(*parts[: depth + 1]), root) as directory:
+            # A link that leads nowhere is there, too: who opens the directory refuses it.
+            if not os.path.lexists(directory):
+                directory.mkdir(exist_ok=True)
+                sync_directory(directory.parent)
+
+
 def replace_durably(finished: Path, final: Path) -> None:
     """Give a finished file on the same file system its final name, replacing what has it. A link is replaced, not followed."""
     sync_file(finished)
@@ -79,16 +97,23 @@ def replace_durably(finished: Path, final: Path) -> None:
     sync_directory(final.parent)
 
 
-def write_atomic(final: Path, content: bytes) -> None:
+def write_atomic(final: Path, content: bytes, root: Path) -> None:
     """Write a file in one step: whatever happens, `final` is what it was or the new content, never a part of it.
 
+    Args:
+        final: the file; a link of this name is replaced.
+        content: of the file.
+        root: folder below which no component of the path may be a link.
+
     Raises:
+        OutputError: one is.
         OSError: the file system refuses; `final` is what it was.
     """
-    partial = final.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}.partial")
-    try:
-        with partial.open("xb") as file:
-            file.write(content)
-        replace_durably(partial, final)
-    finally:
-        partial.unlink(missing_ok=True)
+    with pinned_place(final, root) as place:
+        partial = place.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}.partial")
+        try:
+            with partial.open("xb") as file:
+                file.write(content)
+            replace_durably(partial, place)
+        finally:
+            partial.unlink(missing_ok=True)

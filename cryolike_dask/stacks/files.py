@@ -19,7 +19,7 @@ import pickle
 import uuid
 import zipfile
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cryolike_dask.beneath import pinned_place
 from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.reading import UNREADABLE_ARRAY, open_archive, open_input, read_arrays
@@ -112,8 +113,8 @@ def mark_staged_as_leftover(folder: Path, settings: ConversionSettings) -> None:
         # Where a leftover of an earlier run was made again, it was of no use.
         if digits.isdigit() and attempt != LEFTOVER:
             for final in StackPaths(folder, int(digits)).data(settings):
-                with suppress(FileNotFoundError):
-                    os.replace(staged_name(final, attempt), staged_name(final, LEFTOVER))
+                with suppress(FileNotFoundError), _pinned(final) as place:
+                    os.replace(staged_name(place, attempt), staged_name(place, LEFTOVER))
 
 
 def publish(finals: Iterable[Path], attempt: str) -> None:
@@ -123,28 +124,34 @@ def publish(finals: Iterable[Path], attempt: str) -> None:
         FileNotFoundError: a file is neither staged nor published.
     """
     for final in finals:
-        try:
-            os.replace(staged_name(final, attempt), final)
-        except FileNotFoundError:
-            if not final.exists():
-                raise
-        # The name must be durable before the next one appears: the .npz promises all others.
-        sync_directory(final.parent)
+        with _pinned(final) as place:
+            try:
+                os.replace(staged_name(place, attempt), place)
+            except FileNotFoundError:
+                if not place.exists():
+                    raise
+            # The name must be durable before the next one appears: the .npz promises all others.
+            sync_directory(place.parent)
 
 
 def unpublish(finals: Iterable[Path]) -> None:
     """Take a published stack back to staged, its metadata first."""
     for final in reversed(tuple(finals)):
-        if final.exists():
-            os.replace(final, staged_name(final, LEFTOVER))
-            sync_directory(final.parent)
+        with suppress(FileNotFoundError), _pinned(final) as place:
+            os.replace(place, staged_name(place, LEFTOVER))
+            sync_directory(place.parent)
+
+
+def _pinned(final: Path) -> AbstractContextManager[Path]:
+    """The final place of a file of a stack, OUT/fft/NAME: its folder is below the output folder."""
+    return pinned_place(final, final.parent.parent)
 
 
 def write_metadata(path: Path, values: Mapping[str, Any]) -> None:
     """Write an `.npz` that loads without pickle."""
     buffer = io.BytesIO()
     np.savez(buffer, **values)
-    with path.open("wb") as file:
+    with path.open("xb") as file:
         file.write(buffer.getvalue())
 
 

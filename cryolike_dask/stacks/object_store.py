@@ -11,14 +11,15 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from cryolike_dask.beneath import pinned, pinned_place
 from cryolike_dask.errors import InputError
 from cryolike_dask.reading import open_input
 from cryolike_dask.settings import is_url
-from cryolike_dask.stacks.durable import make_directory, replace_durably, write_atomic
+from cryolike_dask.stacks.durable import make_directory, make_directory_below, replace_durably, write_atomic
 
 
 class ObjectStore(Protocol):
@@ -60,13 +61,15 @@ def open_object_store(location: str) -> ObjectStore:
 
 
 class _LocalStore:
+    """A folder. Neither it nor what is below it may be a link."""
+
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root, self.above = root, root.parent
 
     def write(self, name: str, content: bytes) -> None:
-        path = self.root / name
-        make_directory(path.parent)
-        write_atomic(path, content)
+        make_directory(self.above)
+        make_directory_below((self.root / name).parent, self.above)
+        write_atomic(self.root / name, content, self.above)
 
     def read(self, name: str, first: int = 0, size: int | None = None) -> bytes:
         with open_input(self.root / name, "a part of a Zarr store") as file:
@@ -82,21 +85,24 @@ class _LocalStore:
     @contextmanager
     def temporary_file(self, name: str) -> Iterator[Path]:
         final = self.root / name
-        make_directory(final.parent)
-        partial = final.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}.partial")
-        try:
-            yield partial
-        finally:
-            partial.unlink(missing_ok=True)
+        make_directory(self.above)
+        make_directory_below(final.parent, self.above)
+        with pinned_place(final, self.above) as place:
+            partial = place.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}.partial")
+            try:
+                yield partial
+            finally:
+                partial.unlink(missing_ok=True)
 
     def put_file(self, file: Path, name: str) -> None:
-        replace_durably(file, self.root / name)
+        with pinned_place(self.root / name, self.above) as place:
+            replace_durably(file, place)
 
     def is_empty(self) -> bool:
         return not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir()))
 
     def clear(self) -> None:
-        if self.root.exists():
+        with suppress(FileNotFoundError), pinned(self.root, self.above):  # refuses a link
             shutil.rmtree(self.root)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from cryolike_dask.beneath import create_file
 from cryolike_dask.reading import open_input
 from cryolike_dask.stacks.checksums import combine_equal_lengths, crc32
 from cryolike_dask.stacks.durable import begin_sync
@@ -100,7 +101,7 @@ class TensorFileWriter(InPlaceWriter):
     """Writes one tensor of shape (n, ...) to a `.pt` file.
 
     Args:
-        path: the file; created, or truncated if it exists.
+        path: the file; replaced if it exists.
         shape: (n, ...) of the whole tensor.
         dtype: of the tensor.
 
@@ -109,11 +110,16 @@ class TensorFileWriter(InPlaceWriter):
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        with path.open("wb") as file, torch.serialization.skip_data():
-            # The tensor is address space only: nothing touches its pages.
-            torch.save(torch.empty(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype), file)
-        self.layout = read_layout(path)
-        super().__init__(path, shape, dtype, self.layout.data_offset, os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        fd = create_file(path)
+        try:
+            with os.fdopen(os.dup(fd), "wb") as file, torch.serialization.skip_data():
+                # The tensor is address space only: nothing touches its pages.
+                torch.save(torch.empty(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype), file)
+            self.layout = read_layout(path)
+        except BaseException:
+            os.close(fd)
+            raise
+        super().__init__(path, shape, dtype, self.layout.data_offset, fd)
 
     def finish(self) -> int:
         """Put in the CRC. The file is complete afterwards, though not durable yet.

@@ -9,7 +9,7 @@ import logging
 import os
 import zipfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cryolike_dask.beneath import pinned
 from cryolike_dask.errors import CryolikeError, InputError
 from cryolike_dask.planning.plan import StackPlan
 from cryolike_dask.settings import ZARR_NAME, store_location
@@ -63,6 +64,7 @@ class StackWriter:
         is_zarr = stack.settings.output_format == "zarr"
         self.store = open_object_store(store_location(stack.settings, folder)) if is_zarr else None
         self._resources = ExitStack()
+        self._folders: dict[str, Path] = {}
         self._power: dict[int, npt.NDArray[np.float64]] = {}
         self._zeroed: list[int] = []
         descriptor, n = stack.descriptor, len(stack)
@@ -81,9 +83,16 @@ class StackWriter:
         if self.store is not None:
             path = self._resources.enter_context(self.store.temporary_file(shard_name(array, self.stack.counter)))
             return self._resources.enter_context(ShardWriter(path, shape, dtype, self.stack.settings.batch_size))
-        path = partial_name(final, self.attempt)
+        path = partial_name(self._place(final), self.attempt)
         self._resources.callback(path.unlink, missing_ok=True)
         return self._resources.enter_context(TensorFileWriter(path, shape, dtype))
+
+    def _place(self, final: Path) -> Path:
+        """A final name in its folder, which is held on to until the end."""
+        name = final.parent.name
+        if name not in self._folders:
+            self._folders[name] = self._resources.enter_context(pinned(final.parent, self.folder))
+        return self._folders[name] / final.name
 
     def __enter__(self) -> StackWriter:
         return self
@@ -114,7 +123,7 @@ class StackWriter:
         metadata |= {name: np.int64(crc) for name, crc in crcs.items()}
         if self.store is not None:
             metadata["zarr_store"] = np.str_(self.stack.settings.zarr_store or ZARR_NAME)
-        path = partial_name(self.paths.metadata, self.attempt)
+        path = partial_name(self._place(self.paths.metadata), self.attempt)
         self._resources.callback(path.unlink, missing_ok=True)
         # Both are on their way before the first is waited for; a journal is then committed once and not for each.
         for images in tensors.values():
@@ -128,7 +137,7 @@ class StackWriter:
         if self.store is not None:
             for array, images in tensors.items():
                 self.store.put_file(images.path, shard_name(array, self.stack.counter))
-        for final in self.paths.data(self.stack.settings):
+        for final in map(self._place, self.paths.data(self.stack.settings)):
             os.replace(partial_name(final, self.attempt), staged_name(final, self.attempt))
         return StackReceipt(
             self.stack.counter, len(self.stack), n_bytes, crcs["fourier_crc32"], crcs["phys_crc32"], attempt=self.attempt
@@ -207,7 +216,7 @@ def _path_of_attempt(final: Path, attempt: str) -> Path:
 def remove_unpublished(folder: Path, keep: Callable[[Path], bool] = lambda _: False) -> None:
     """Remove partial and staged files of earlier attempts, except those to `keep`."""
     for subfolder in (".", "fft", "phys", "plots"):
-        for pattern in (f".*{PARTIAL}", f".*{STAGED}"):
-            for path in (folder / subfolder).glob(pattern):
+        with suppress(FileNotFoundError), pinned(folder / subfolder, folder) as place:
+            for path in (path for pattern in (f".*{PARTIAL}", f".*{STAGED}") for path in place.glob(pattern)):
                 if not keep(path):
                     path.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
+from cryolike_dask.beneath import create_file
 from cryolike_dask.stacks.tensor_file import InPlaceWriter
 
 _CHUNK_BYTES = 4 << 20
@@ -38,7 +39,7 @@ class ShardWriter(InPlaceWriter):
     """Writes the images of one stack as a shard.
 
     Args:
-        path: the file; created, or truncated if it exists.
+        path: the file; replaced if it exists.
         shape: (n, ...) of the stack.
         dtype: of the array.
         images_per_shard: images of a full shard; n is less in the last one.
@@ -48,7 +49,7 @@ class ShardWriter(InPlaceWriter):
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], images_per_shard: int) -> None:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        fd = create_file(path)
         super().__init__(path, shape, dtype, 0, fd)
         self.index = _index(shape[0], images_per_shard, self.image_bytes)
         os.ftruncate(fd, shard_bytes(shape[0], images_per_shard, self.image_bytes))

@@ -34,7 +34,7 @@ import torch
 
 from cryolike_dask.errors import CryolikeError
 from cryolike_dask.runs.verify import verify_output
-from tests.support.chaos import Case, contents, make_case, warm_up
+from tests.support.chaos import Case, contents, make_case, real_path, warm_up
 
 SHARES = {"kill": 0.3, "signal": 0.1, "I/O fault": 0.25, "damage": 0.25, "full disk": 0.1}
 """Kinds of faults, and their share of all."""
@@ -175,7 +175,7 @@ def _run_with_faults(case: Case, out: Path, function: str, code: int, nth: int, 
     def faulty(*arguments: Any, **keywords: Any) -> Any:
         nonlocal calls
         target = arguments[-1] if function == "replace" else arguments[0]
-        path = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else str(target)
+        path = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else real_path(target)
         if str(out) not in path and str(case.data.folder_mrc) not in path:
             return original(*arguments, **keywords)
         calls += 1

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.chaos import real_path
 from tests.support.clusters import conversion, make_particles
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to tell the path of an open file")
@@ -40,7 +41,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
 
     recorded("pwrite", "write", lambda descriptor, *_: path_of(descriptor))
     recorded("fsync", "sync", path_of)
-    recorded("replace", "name", lambda old, new: f"{old} -> {new}")
+    recorded("replace", "name", lambda old, new: f"{real_path(old)} -> {real_path(new)}")
     return done
 
 

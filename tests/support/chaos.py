@@ -366,6 +366,12 @@ def open_at_once() -> None:
     reader.open_regular_file = open_regular_file
 
 
+def real_path(path: Any) -> str:
+    """A path, also one in an open folder, as it would be without links on the way to its last component."""
+    parent, name = os.path.split(os.fspath(path))
+    return os.path.join(os.path.realpath(parent), name)
+
+
 _deadly: dict[str, Callable[..., Any]] = {}
 
 
@@ -375,7 +381,7 @@ def die_at(function: str, name: str) -> None:
 
     def or_die(*arguments: Any, **keywords: Any) -> Any:
         target = arguments[1] if function == "replace" else arguments[0]
-        path = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else str(target)
+        path = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else real_path(target)
         if re.search(name, path):
             kill(os.getpid())
         return original(*arguments, **keywords)

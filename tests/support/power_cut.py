@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from tests.support.chaos import real_path
+
 
 @dataclass(frozen=True)
 class Synced:
@@ -107,6 +109,7 @@ class Recording:
                 self.steps.append(Synced(self._file(path), Path(path).read_bytes()))
 
         def recorded_replace(old: Any, new: Any, **options: Any) -> None:
+            old, new = real_path(old), real_path(new)
             counts = self._counts(new)
             file = self._file(old) if counts else -1
             if counts:
@@ -116,6 +119,7 @@ class Recording:
                 self.steps.append(Named(file, str(new), str(Path(new).parent)))
 
         def recorded_unlink(path: Any, **options: Any) -> None:
+            path = path if "dir_fd" in options else real_path(path)
             counts = "dir_fd" not in options and self._counts(path) and os.path.lexists(path)
             file = self._file(path) if counts else -1
             if counts:
@@ -125,6 +129,7 @@ class Recording:
                 self.steps.append(Named(file, None, str(Path(path).parent)))
 
         def recorded_mkdir(path: Any, *mode: int, **options: Any) -> None:
+            path = path if "dir_fd" in options else real_path(path)
             mkdir(path, *mode, **options)
             if self._counts(path):
                 self.steps.append(Made(str(path), str(Path(path).parent)))
