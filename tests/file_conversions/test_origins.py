@@ -137,6 +137,17 @@ def test_a_table_that_changed_meanwhile_is_not_mixed_with_what_was_converted(par
     assert written["rlnOriginXAngst"].tolist() == ORIGINS_X
 
 
+def test_a_finished_run_writes_the_file_again(particles: ParticleSet) -> None:
+    """As the guide says: with the table back in its place, and `skip_exist`."""
+    convert(particles, batch_size=3)
+    written = particles.folder / "out" / "particles.star"
+    before, stacks = written.read_text(), [path.stat().st_mtime_ns for path in (particles.folder / "out" / "fft").iterdir()]
+    written.unlink()
+    convert(particles, batch_size=3, skip_exist=True)
+    assert written.read_text() == before
+    assert [path.stat().st_mtime_ns for path in (particles.folder / "out" / "fft").iterdir()] == stacks
+
+
 def test_a_table_that_is_gone_is_told(particles: ParticleSet) -> None:
     convert(particles, out="first", batch_size=3)
     particles.star.unlink()
