@@ -425,10 +425,10 @@ def test_fault_22_images_go_through_the_transform_many_at_a_time_in_the_precisio
     calls: list[int] = []
     transform = CompiledTransform.__call__
 
-    def counted(self: CompiledTransform, images: np.ndarray, results: TransformedImages) -> None:
+    def counted(self: CompiledTransform, images: np.ndarray, results: TransformedImages, shifts: Any = None) -> None:
         calls.append(len(images))
         assert results.fourier.dtype == np.complex64
-        transform(self, images, results)
+        transform(self, images, results, shifts)
 
     monkeypatch.setattr(CompiledTransform, "__call__", counted)
     monkeypatch.setattr(
