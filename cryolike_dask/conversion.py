@@ -7,16 +7,16 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from cryolike_dask.errors import CryolikeError, RunStoppedError, output_error
 from cryolike_dask.execution.calibration import seconds_per_image
 from cryolike_dask.execution.clients import open_executor, synchronous
 from cryolike_dask.execution.executors.interface import Executor
 from cryolike_dask.execution.executors.serial import SerialExecutor
-from cryolike_dask.execution.run_loop import Outcome, convert_and_publish, raise_failures
+from cryolike_dask.execution.run_loop import Outcome, convert_and_publish, log_warnings, raise_failures
 from cryolike_dask.formatting import format_bytes, plural, printable
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.options import ConversionOptions, takes_options
@@ -33,12 +33,15 @@ from cryolike_dask.report import ConversionReport
 from cryolike_dask.runs.folder import RunFolder, acquire_folder
 from cryolike_dask.runs.steps import StarFileWriter, begin_run, finish_run, make_report
 from cryolike_dask.settings import ConversionSettings, output_folder
-from cryolike_dask.stacks.receipt import WRITTEN_AS_ZEROS, StackReceipt
+from cryolike_dask.stacks.receipt import StackReceipt
 from cryolike_dask.stacks.zarr_store import check_equal_stacks
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from torch.utils.data import IterableDataset
 
-_LISTED = 10
+    from cryolike_dask.stacks.files import LoadedStack
+
+logger = logging.getLogger(__name__)
 
 
 @takes_options()
@@ -128,7 +131,7 @@ class Conversion:
 
     def run_serially(self, progress: Progress | None = None) -> ConversionReport:
         """The same in this thread, one stack after the other. Simple and slow: what other ways of running are compared with."""
-        return self._run(_serial_executor(), progress)
+        return self._run(nullcontext(SerialExecutor()), progress)
 
     def to_delayed(self, window: int | None = None, **annotations: Any) -> list[Any]:
         """The conversion as a Dask graph, for `dask.compute` or as part of a larger one.
@@ -167,6 +170,33 @@ class Conversion:
 
         return build_array(self.plan)
 
+    def stream(self, client: Any = None, ahead: int = 2) -> Iterator[LoadedStack]:
+        """Make the stacks and hand them over one after the other; nothing is written.
+
+        In memory are the one handed over and at most `ahead` others. Leaving the loop early stops the work.
+
+        Args:
+            client: as for `run`.
+            ahead: stacks that are made, or wait, while the caller is busy with the one before.
+
+        Yields:
+            stacks as `load_stack` gives them, in counter order. Their metadata lack the checksums of files.
+
+        Raises:
+            InputError: an image is bad, or a file has changed or ends early.
+
+        Example: `for stack in conversion.stream(): compare(stack.fourier, stack.metadata["defocusU"])`
+        """
+        from cryolike_dask.execution.stream import stream_stacks
+
+        return stream_stacks(self.plan, client, ahead)
+
+    def to_dataset(self, client: Any = None, ahead: int = 2) -> IterableDataset[LoadedStack]:
+        """See `stream`: the same as a PyTorch dataset, for `DataLoader(conversion.to_dataset(), batch_size=None)`."""
+        from cryolike_dask.execution.stream import StackDataset
+
+        return StackDataset(self.plan, client, ahead)
+
     def _run(
         self, executor: AbstractContextManager[Executor], progress: Progress | None, stopped: threading.Event | None = None
     ) -> ConversionReport:
@@ -177,7 +207,7 @@ class Conversion:
         try:
             with run.heartbeat():
                 outcome = self._convert(run, executor, progress, stopped or threading.Event())
-            _warn(outcome)
+            log_warnings(outcome)
             raise_failures(outcome, self.plan.n_stacks - len(outcome.published))
             report = make_report(self.folder, self.plan, outcome.published, outcome.warnings, time.perf_counter() - began)
             if not self.settings.flag_plots:
@@ -266,21 +296,3 @@ class Conversion:
 
     def _repr_html_(self) -> str:
         return summarize_plan(self.plan, self.folder, self._seconds_per_image)._repr_html_()
-
-
-def _warn(outcome: Outcome) -> None:
-    """Tell in the log what the report and the manifest record."""
-    zeroed = [line for receipt in outcome.published.values() for line in receipt.zeroed]
-    if zeroed:
-        lines = "".join(f"\n  {line}" for line in zeroed[:_LISTED])
-        more = f"\n  and {len(zeroed) - _LISTED:,} more: manifest.json lists all" if len(zeroed) > _LISTED else ""
-        logger.warning(
-            "%s %s %s:%s%s", plural(len(zeroed), "image"), "was" if len(zeroed) == 1 else "were", WRITTEN_AS_ZEROS, lines, more
-        )
-    for line in outcome.warnings:
-        logger.warning("%s", line)
-
-
-@contextmanager
-def _serial_executor() -> Iterator[Executor]:
-    yield SerialExecutor()

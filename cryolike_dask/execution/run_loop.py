@@ -16,7 +16,7 @@ from cryolike_dask.errors import ConversionError, CryolikeError, RunStoppedError
 from cryolike_dask.execution.executors.interface import Executor, TaskResult
 from cryolike_dask.execution.tasks import convert_stack_task, plot_stack_task, publish_stacks_task
 from cryolike_dask.formatting import is_or_are, plural
-from cryolike_dask.stacks.receipt import StackReceipt
+from cryolike_dask.stacks.receipt import WRITTEN_AS_ZEROS, StackReceipt
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ _MAX_LOST_ALONE = 2
 """How often a stack may be lost with its worker while nothing else was under way: then it is the stack that kills workers."""
 _MAX_FAILURES = 20
 """Failed stacks after which no new ones are begun: something is wrong with all of them."""
+_MAX_LISTED = 10
 _POLL_SECONDS = 5.0
 _SILENT_SECONDS = 30.0
 """A user who has seen nothing happen for so long is told why."""
@@ -130,7 +131,7 @@ class _RunLoop:
             self._publish()
         while self.to_plot and self.n_running["plot"] < window:
             self.n_running["plot"] += 1
-            self.executor.submit("plot", plot_stack_task, self.folder, self.run_id, (self.to_plot.popleft(),))
+            self.executor.submit("plot", (counter := self.to_plot.popleft(),), plot_stack_task, self.folder, self.run_id, counter)
         return any(self.n_running.values())
 
     def handle(self, result: TaskResult) -> None:
@@ -148,7 +149,7 @@ class _RunLoop:
 
     def _convert(self, counter: int, avoid: str = "") -> None:
         self.n_running["convert"] += 1
-        self.executor.submit("convert", convert_stack_task, self.folder, self.run_id, (counter,), avoid=avoid)
+        self.executor.submit("convert", (counter,), convert_stack_task, self.folder, self.run_id, counter, avoid=avoid)
 
     def _publish(self) -> None:
         counters = []
@@ -157,7 +158,9 @@ class _RunLoop:
         if counters:
             self.n_running["publish"] += 1
             attempts = tuple(self.ready[counter].attempt for counter in counters)
-            self.executor.submit("publish", publish_stacks_task, self.folder, self.run_id, tuple(counters), attempts)
+            self.executor.submit(
+                "publish", tuple(counters), publish_stacks_task, self.folder, self.run_id, tuple(counters), attempts
+            )
 
     def _handle_converted(self, result: TaskResult) -> None:
         (counter,) = result.counters
@@ -214,6 +217,19 @@ class _RunLoop:
         else:
             self.outcome.failures[result.counters[0]] = result.error
             self.publishing_failed = True
+
+
+def log_warnings(outcome: Outcome) -> None:
+    """Put into the log what the report and the manifest record."""
+    zeroed = [line for receipt in outcome.published.values() for line in receipt.zeroed]
+    if zeroed:
+        lines = "".join(f"\n  {line}" for line in zeroed[:_MAX_LISTED])
+        more = f"\n  and {len(zeroed) - _MAX_LISTED:,} more: manifest.json lists all" if len(zeroed) > _MAX_LISTED else ""
+        logger.warning(
+            "%s %s %s:%s%s", plural(len(zeroed), "image"), "was" if len(zeroed) == 1 else "were", WRITTEN_AS_ZEROS, lines, more
+        )
+    for line in outcome.warnings:
+        logger.warning("%s", line)
 
 
 def raise_failures(outcome: Outcome, n_left: int) -> None:

@@ -33,13 +33,12 @@ from cryolike_dask.stacks.files import (
     staged_name,
     write_metadata,
 )
-from cryolike_dask.stacks.metadata import stack_metadata
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.receipt import WRITTEN_AS_ZEROS, StackReceipt
+from cryolike_dask.stacks.sums import StackSums
 from cryolike_dask.stacks.tensor_file import InPlaceWriter, TensorFileWriter, checksum_of_data, read_layout
 from cryolike_dask.stacks.zarr_shard import ShardWriter, shard_bytes
 from cryolike_dask.stacks.zarr_store import has_shard, shard_name
-from cryolike_dask.transform.centring import OK
 from cryolike_dask.transform.cpu import TransformedImages
 
 logger = logging.getLogger(__name__)
@@ -65,8 +64,7 @@ class StackWriter:
         self.store = open_object_store(store_location(stack.settings, folder)) if is_zarr else None
         self._resources = ExitStack()
         self._folders: dict[str, Path] = {}
-        self._power: dict[int, npt.NDArray[np.float64]] = {}
-        self._zeroed: list[int] = []
+        self._sums = StackSums(stack)
         descriptor, n = stack.descriptor, len(stack)
         grid = descriptor.polar_grid
         try:
@@ -104,22 +102,18 @@ class StackWriter:
         """Write transformed images at these positions of the stack. Several threads may write different images at a time.
 
         Args:
-            number: of these images among all parts of the stack. Sums are made in this order, so that the order of calls does not matter.
+            number: of these images among all parts of the stack, whatever the order of the calls.
         """
         self.fourier.write(positions, images.fourier)
         if self.physical is not None:
             self.physical.write(positions, images.physical)
-        self._power[number] = images.power.sum(axis=0)
-        self._zeroed += positions[images.status != OK].tolist()
+        self._sums.add(number, positions, images)
 
     def stage(self) -> StackReceipt:
         """Complete the files, make them durable, and give them their staged names, the metadata last."""
         tensors = {"fourier": self.fourier} | ({} if self.physical is None else {"phys": self.physical})
         crcs = {"fourier_crc32": -1, "phys_crc32": -1} | {f"{array}_crc32": images.finish() for array, images in tensors.items()}
-        power = np.zeros(self.stack.descriptor.polar_grid.n_shells)
-        for _, part in sorted(self._power.items()):
-            power += part
-        metadata = stack_metadata(self.stack, power / len(self.stack), self._zeroed)
+        metadata = self._sums.metadata()
         metadata |= {name: np.int64(crc) for name, crc in crcs.items()}
         if self.store is not None:
             metadata["zarr_store"] = np.str_(self.stack.settings.zarr_store or ZARR_NAME)

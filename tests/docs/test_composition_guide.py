@@ -20,7 +20,7 @@ def test_the_code_of_the_guide_runs_and_is_right(tmp_path: Path, monkeypatch: py
     write_demo_particles(tmp_path, n_images=230, box=16, pixel_size=3.0, seed=3)
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names: dict[str, Any] = {}
     for block in blocks:
         exec(compile(block, str(GUIDE), "exec"), names)
@@ -39,4 +39,7 @@ def test_the_code_of_the_guide_runs_and_is_right(tmp_path: Path, monkeypatch: py
     assert filled >= 2
     assert names["images"].shape == (230, *every[0].fourier.shape[1:])
     np.testing.assert_allclose(names["shells"], power.mean(axis=0), rtol=1e-4)
+    images = np.concatenate([stack.fourier.numpy() for stack in every])
+    scores = np.einsum("nsw,tsw->nt", images, names["templates"].numpy().conj()).real
+    assert names["best"] == scores.argmax(axis=1).tolist()
     assert len(names["store"]) == 230

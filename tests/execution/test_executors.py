@@ -199,13 +199,11 @@ class FailingExecutor(BackwardsExecutor):
         super().__init__()
         self.bad = bad
 
-    def submit(
-        self, kind: Any, task: Any, folder: str, run_id: str, counters: tuple[int, ...], *more: Any, avoid: str = ""
-    ) -> None:
+    def submit(self, kind: Any, counters: tuple[int, ...], task: Any, *arguments: Any, avoid: str = "") -> None:
         if kind == "convert" and counters == (self.bad,):
             self._results.append(TaskResult(kind, counters, error=InputError("a bad image")))
         else:
-            super().submit(kind, task, folder, run_id, counters, *more)
+            super().submit(kind, counters, task, *arguments)
 
 
 class VisibleStacks(NoProgress):

@@ -6,6 +6,7 @@ import concurrent.futures
 import logging
 import math
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Literal
@@ -16,8 +17,8 @@ from distributed.comm.core import CommClosedError
 
 from cryolike_dask import __version__, config
 from cryolike_dask.errors import ConversionError, CryolikeError
-from cryolike_dask.execution.executors.interface import TaskKind, TaskResult, task_argument
-from cryolike_dask.execution.executors.remote import remote_check, remote_task
+from cryolike_dask.execution.executors.interface import TaskKind, TaskResult
+from cryolike_dask.execution.executors.remote import remote_call, remote_check, remote_task
 from cryolike_dask.formatting import is_or_are, plural
 from cryolike_dask.settings import Device
 
@@ -57,6 +58,7 @@ class ClusterExecutor:
         self._address = client.scheduler.address
         self._running: dict[Any, tuple[TaskKind, tuple[int, ...]]] = {}
         self._n_submitted = 0
+        self._id = uuid.uuid4().hex[:12]
         self._window_factor = config.positive_integer("window")
         self._device = device
         self._gpu = config.text("gpu.resource") if device != "cpu" else ""
@@ -170,17 +172,15 @@ class ClusterExecutor:
     def submit(
         self,
         kind: TaskKind,
-        task: Callable[..., Any],
-        folder: str,
-        run_id: str,
         counters: tuple[int, ...],
-        *more: Any,
+        task: Callable[..., Any],
+        *arguments: Any,
         avoid: str = "",
     ) -> None:
         """See `Executor`."""
         self._n_submitted += 1
         # A digit behind the first dash-separated words makes the dashboard show one group a kind of task.
-        key = f"{task.__name__.removesuffix('_task').replace('_', '-')}-{self._n_submitted}-{run_id}-{counters[0]:06d}"
+        key = f"{task.__name__.removesuffix('_task').replace('_', '-')}-{self._n_submitted}-{self._id}-{counters[0]:06d}"
         workers = self._read_workers()
         needs_gpu = kind == "convert" and self._gpu_workers(workers)
         resources = {self._gpu: 1 / self._stacks_per_gpu} if needs_gpu else None
@@ -192,10 +192,7 @@ class ClusterExecutor:
                 self._run_task,
                 task.__module__,
                 task.__name__,
-                folder,
-                run_id,
-                task_argument(kind, counters),
-                *more,
+                *arguments,
                 key=key,
                 pure=False,
                 workers=allowed,
@@ -204,6 +201,15 @@ class ClusterExecutor:
                 resources=resources,
             )
         self._running[future] = (kind, counters)
+
+    def call_everywhere(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """See `Executor`. Workers that do not answer are not waited for."""
+
+        async def call() -> None:
+            await self._client.run(remote_call(), function.__module__, function.__name__, *arguments, on_error="ignore")
+
+        with suppress(TimeoutError):
+            self._client.sync(call, callback_timeout=_DEAD_WORKER_TIMEOUT_SECONDS)
 
     def wait(self, seconds: float) -> list[TaskResult]:
         """See `Executor`."""

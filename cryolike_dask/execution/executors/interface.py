@@ -55,18 +55,21 @@ class Executor(Protocol):
     def submit(
         self,
         kind: TaskKind,
-        task: Callable[..., Any],
-        folder: str,
-        run_id: str,
         counters: tuple[int, ...],
-        *more: Any,
+        task: Callable[..., Any],
+        *arguments: Any,
         avoid: str = "",
     ) -> None:
-        """Start `task(folder, run_id, counter or counters, *more)`, on another worker than the one to `avoid` if there is one.
+        """Start `task(*arguments)`, on another worker than the one to `avoid` if there is one.
 
         Args:
+            kind, counters: what it is, and which stacks it is about.
             task: a function of a module, which workers import.
+            arguments: of types that a scheduler knows without this package.
         """
+
+    def call_everywhere(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Call a function of a module, with arguments as for `submit`, at once in each process that runs tasks."""
 
     def wait(self, seconds: float) -> list[TaskResult]:
         """Tasks that ended, waiting for at least one of them up to this long."""
@@ -76,8 +79,3 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Drop what has not begun, and wait for what has. May be called again."""
-
-
-def task_argument(kind: TaskKind, counters: tuple[int, ...]) -> int | tuple[int, ...]:
-    """The third argument of a task: all its stacks for publishing, else its one stack."""
-    return counters if kind == "publish" else counters[0]

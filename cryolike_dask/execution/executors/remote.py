@@ -32,6 +32,17 @@ def remote_task() -> Callable[..., tuple[str, Any]]:
     return run
 
 
+def remote_call() -> Callable[..., None]:
+    """`call(module, name, *arguments)` calls a function on a worker outside of any task."""
+
+    def call(module: str, name: str, *arguments: Any) -> None:
+        from importlib import import_module
+
+        getattr(import_module(module), name)(*arguments)
+
+    return call
+
+
 def remote_check() -> Callable[..., Coroutine[Any, Any, str]]:
     """`check(version, *arguments)` is `check_this_process` on a worker of this version: what is wrong with the worker; '' if nothing is."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 
-from cryolike_dask.execution.executors.interface import TaskKind, TaskResult, task_argument
+from cryolike_dask.execution.executors.interface import TaskKind, TaskResult
 
 
 class SerialExecutor:
@@ -27,18 +27,20 @@ class SerialExecutor:
     def submit(
         self,
         kind: TaskKind,
-        task: Callable[..., Any],
-        folder: str,
-        run_id: str,
         counters: tuple[int, ...],
-        *more: Any,
+        task: Callable[..., Any],
+        *arguments: Any,
         avoid: str = "",
     ) -> None:
         """See `Executor`."""
         try:
-            self._results.append(TaskResult(kind, counters, task(folder, run_id, task_argument(kind, counters), *more)))
+            self._results.append(TaskResult(kind, counters, task(*arguments)))
         except Exception as error:  # noqa: BLE001  # whatever a task raises is the run loop's to judge
             self._results.append(TaskResult(kind, counters, error=error))
+
+    def call_everywhere(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """See `Executor`."""
+        function(*arguments)
 
     def wait(self, seconds: float) -> list[TaskResult]:
         """See `Executor`."""

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 from cryolike_dask.config import available_cores
-from cryolike_dask.execution.executors.interface import TaskKind, TaskResult, task_argument
+from cryolike_dask.execution.executors.interface import TaskKind, TaskResult
 from cryolike_dask.formatting import is_or_are, plural
 
 
@@ -39,16 +39,18 @@ class ThreadExecutor:
     def submit(
         self,
         kind: TaskKind,
-        task: Callable[..., Any],
-        folder: str,
-        run_id: str,
         counters: tuple[int, ...],
-        *more: Any,
+        task: Callable[..., Any],
+        *arguments: Any,
         avoid: str = "",
     ) -> None:
         """See `Executor`."""
         pool = self._publisher if kind == "publish" else self._workers
-        self._running[pool.submit(task, folder, run_id, task_argument(kind, counters), *more)] = (kind, counters)
+        self._running[pool.submit(task, *arguments)] = (kind, counters)
+
+    def call_everywhere(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """See `Executor`."""
+        function(*arguments)
 
     def wait(self, seconds: float) -> list[TaskResult]:
         """See `Executor`."""

@@ -1,0 +1,152 @@
+"""A conversion that hands its stacks to the caller, in counter order, and writes nothing."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.execution.chunks import convert_chunks
+from cryolike_dask.execution.clients import open_executor
+from cryolike_dask.execution.executors.interface import Executor, TaskResult
+from cryolike_dask.planning.input_files import check_inputs_unchanged
+from cryolike_dask.planning.plan import Plan, StackPlan
+from cryolike_dask.stacks.files import LoadedStack
+from cryolike_dask.stacks.sums import StackSums
+from cryolike_dask.transform.cpu import TransformedImages
+
+logger = logging.getLogger(__name__)
+
+_MAX_LOST = 3
+"""How often a stack may be lost with its worker."""
+_POLL_SECONDS = 5.0
+_SILENT_POLLS = 6
+
+_ended: set[str] = set()
+"""Streams that nobody reads any more, in this process."""
+
+
+def stream_stacks(plan: Plan, client: Any, ahead: int) -> Iterator[LoadedStack]:
+    """The stacks of a plan, in counter order.
+
+    Args:
+        plan: of the conversion.
+        client: as for `open_executor`.
+        ahead: stacks that are made, or wait, while the caller is busy with one.
+
+    Raises:
+        InputError: an image is bad, or a file has changed or ends early; or `ahead` is less than 1.
+    """
+    if ahead < 1:
+        raise InputError(f"ahead is {ahead}: at least 1 stack must be under way.")
+    check_inputs_unchanged(plan)
+    stream_id = uuid.uuid4().hex
+    with open_executor(client, plan.settings.device) as executor:
+        try:
+            yield from _Stream(executor, plan, stream_id, ahead).stacks()
+        finally:
+            # Stacks that are under way stop after a few images.
+            executor.call_everywhere(end_stream, stream_id)
+
+
+def end_stream(stream_id: str) -> None:
+    """Let the tasks of a stream in this process stop."""
+    _ended.add(stream_id)
+
+
+def make_stack_task(pickled: bytes, stream_id: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32] | None, dict[str, Any]]:
+    """Make a stack in memory: its Fourier images, its images if they are wanted, and its metadata.
+
+    Args:
+        pickled: its `StackPlan`, in a form that a scheduler can pass on without this package.
+        stream_id: for `end_stream`.
+    """
+    stack: StackPlan = pickle.loads(pickled)  # noqa: S301  # of the client, like all that Dask unpickles here
+    descriptor, n = stack.descriptor, len(stack)
+    fourier = np.empty((n, descriptor.polar_grid.n_shells, descriptor.polar_grid.n_inplanes), dtype=descriptor.complex_dtype)
+    physical = np.empty((n, *descriptor.n_pixels), dtype=np.float32) if stack.settings.save_phys else None
+    sums = StackSums(stack)
+
+    def keep(number: int, positions: npt.NDArray[np.int64], results: TransformedImages) -> None:
+        fourier[positions] = results.fourier
+        if physical is not None:
+            physical[positions] = results.physical
+        sums.add(number, positions, results)
+
+    _, warnings = convert_chunks(stack, keep, n_threads=None, cancelled=lambda: stream_id in _ended)
+    for line in warnings:
+        logger.warning(line)
+    return fourier, physical, sums.metadata()
+
+
+class _Stream:
+    def __init__(self, executor: Executor, plan: Plan, stream_id: str, ahead: int) -> None:
+        self.executor, self.plan, self.stream_id, self.ahead = executor, plan, stream_id, ahead
+        self.ready: dict[int, Any] = {}
+        self.n_lost: Counter[int] = Counter()
+
+    def stacks(self) -> Iterator[LoadedStack]:
+        begun = 0
+        for counter in range(self.plan.n_stacks):
+            while begun < min(self.plan.n_stacks, counter + 1 + self.ahead):
+                self._begin(begun)
+                begun += 1
+            n_silent = 0
+            while counter not in self.ready:
+                results = self.executor.wait(_POLL_SECONDS)
+                for result in results:
+                    self._handle(result)
+                n_silent = 0 if results else n_silent + 1
+                if n_silent == _SILENT_POLLS:
+                    logger.warning("No stack was made for %.0f s. %s", _SILENT_POLLS * _POLL_SECONDS, self.executor.state())
+                    n_silent = 0
+            fourier, physical, metadata = self.ready.pop(counter)
+            yield LoadedStack(
+                torch.from_numpy(fourier),
+                None if physical is None else torch.from_numpy(physical),
+                {key: np.asarray(value) for key, value in metadata.items()},
+            )
+
+    def _begin(self, counter: int, avoid: str = "") -> None:
+        # Each task holds the rows of its own stack, so that nothing has to be on a disk that all workers see but the images.
+        pickled = pickle.dumps(self.plan.stack(counter))
+        self.executor.submit("convert", (counter,), make_stack_task, pickled, self.stream_id, avoid=avoid)
+
+    def _handle(self, result: TaskResult) -> None:
+        (counter,) = result.counters
+        if result.error is None:
+            self.ready[counter] = result.value
+            return
+        self.n_lost[counter] += 1
+        again = self.n_lost[counter] < _MAX_LOST if result.lost else bool(result.worker) and self.n_lost[counter] == 1
+        if not again:
+            raise result.error
+        logger.warning("Stack %06d could not be made (%s); it is tried once more.", counter, result.error)
+        self._begin(counter, avoid=result.worker)
+
+
+class StackDataset(torch.utils.data.IterableDataset[LoadedStack]):
+    """The stacks of a plan as PyTorch's loaders take them: `DataLoader(dataset, batch_size=None)`.
+
+    Args:
+        plan, client, ahead: as for `stream_stacks`.
+    """
+
+    def __init__(self, plan: Plan, client: Any, ahead: int) -> None:
+        self.plan, self.client, self.ahead = plan, client, ahead
+
+    def __len__(self) -> int:
+        return self.plan.n_stacks
+
+    def __iter__(self) -> Iterator[LoadedStack]:
+        if torch.utils.data.get_worker_info() is not None:
+            raise InputError("Stacks are made by threads, or by a Dask cluster, already: leave the loader's num_workers at 0.")
+        return stream_stacks(self.plan, self.client, self.ahead)
