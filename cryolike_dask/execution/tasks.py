@@ -12,8 +12,10 @@ from cryolike_dask.execution.events import log_converted_stack
 from cryolike_dask.planning.store import StoredPlan, load_plan
 from cryolike_dask.runs.folder import HIDDEN_FOLDER, is_active, publishing
 from cryolike_dask.settings import store_location
-from cryolike_dask.stacks.files import StackPaths, publish
+from cryolike_dask.stacks.files import LEFTOVER, StackPaths, publish
+from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.receipt import StackReceipt
+from cryolike_dask.stacks.staged_shards import install_shards
 from cryolike_dask.stacks.zarr_store import commit
 
 
@@ -41,10 +43,13 @@ def publish_stacks_task(folder: str, run_id: str, counters: Sequence[int], attem
     plan = current_plan(path, run_id)
     try:
         with publishing(path, run_id):
+            location = store_location(plan.settings, path) if plan.settings.output_format == "zarr" else ""
             for counter, attempt in zip(counters, attempts, strict=True):
+                if location and attempt not in ("", LEFTOVER):
+                    install_shards(open_object_store(location), counter, attempt, plan.settings.save_phys)
                 publish(StackPaths(path, counter).data(plan.settings), attempt)
-            if plan.settings.output_format == "zarr":
-                commit(store_location(plan.settings, path), counters[-1] + 1, plan.bounds[counters[-1]][1])
+            if location:
+                commit(location, counters[-1] + 1, plan.bounds[counters[-1]][1])
     except OSError as error:
         raise output_error(error, path) from error
 

@@ -25,7 +25,9 @@ from cryolike_dask.runs.manifest import begin_manifest, complete_manifest, read_
 from cryolike_dask.settings import store_location
 from cryolike_dask.stacks.durable import replace_durably
 from cryolike_dask.stacks.files import STAGED, StackPaths, published_counters, unpublish
+from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.receipt import StackReceipt
+from cryolike_dask.stacks.staged_shards import install_leftovers, remove_staged
 from cryolike_dask.stacks.writer import find_complete_stack, remove_unpublished
 from cryolike_dask.stacks.zarr_store import begin_store, check_store, commit, shard_name
 
@@ -56,6 +58,9 @@ def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
         prepare_folder(run, plan)
         with pinned(run.hidden, run.folder) as hidden:
             store_plan(plan, hidden)
+        if plan.settings.output_format == "zarr":
+            store = open_object_store(store_location(plan.settings, run.folder))
+            install_leftovers(store, run.folder, plan.n_stacks, plan.settings.save_phys)
         kept = _find_published(run.folder, plan) if plan.settings.skip_exist else {}
         if plan.settings.output_format == "zarr":
             begin_store(plan, run.folder, len(kept))
@@ -121,7 +126,9 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
                 # The stacks are what the user waited for; a table that STAR cannot express must not fail them.
                 warnings.append(f"{STAR_FILE} was not written: {error}")
         if plan.settings.output_format == "zarr" and complete:
-            commit(store_location(plan.settings, run.folder), plan.n_stacks, plan.n_images, "complete")
+            location = store_location(plan.settings, run.folder)
+            remove_staged(open_object_store(location))
+            commit(location, plan.n_stacks, plan.n_images, "complete")
         complete_manifest(run.folder, plan, published, complete)
     return warnings
 

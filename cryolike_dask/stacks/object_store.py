@@ -44,6 +44,16 @@ class ObjectStore(Protocol):
     def put_file(self, file: Path, name: str) -> None:
         """Make a filled file the object of this name."""
 
+    def move(self, old: str, new: str) -> None:
+        """Give an object another name, replacing what has it. An object that is there under its new name only was moved before.
+
+        Raises:
+            FileNotFoundError: there is neither.
+        """
+
+    def remove_all(self, prefix: str) -> None:
+        """Remove all objects whose names begin with PREFIX/."""
+
     def is_empty(self) -> bool:
         """Whether there is nothing at all."""
 
@@ -97,6 +107,20 @@ class _LocalStore:
     def put_file(self, file: Path, name: str) -> None:
         with pinned_place(self.root / name, self.above) as place:
             replace_durably(file, place)
+
+    def move(self, old: str, new: str) -> None:
+        make_directory_below((self.root / new).parent, self.above)
+        with pinned_place(self.root / new, self.above) as place:
+            try:
+                with pinned_place(self.root / old, self.above) as staged:
+                    replace_durably(staged, place)
+            except FileNotFoundError:
+                if not place.exists():
+                    raise
+
+    def remove_all(self, prefix: str) -> None:
+        with suppress(FileNotFoundError), pinned_place(self.root / prefix, self.above) as place:
+            shutil.rmtree(place)
 
     def is_empty(self) -> bool:
         return not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir()))
@@ -176,6 +200,24 @@ class _RemoteStore:
     def put_file(self, file: Path, name: str) -> None:
         with self._errors_as_os_errors():
             self.files.put_file(str(file), self._full_name(name))
+
+    def move(self, old: str, new: str) -> None:
+        with self._errors_as_os_errors():
+            self.files.invalidate_cache()
+            # Copied within the service. Until the old name is gone, doing it again does the same.
+            try:
+                self.files.cp_file(self._full_name(old), self._full_name(new))
+            except FileNotFoundError:
+                if not self.files.exists(self._full_name(new)):
+                    raise
+            else:
+                self.files.rm_file(self._full_name(old))
+
+    def remove_all(self, prefix: str) -> None:
+        with self._errors_as_os_errors():
+            self.files.invalidate_cache()
+            for name in self.files.find(self._full_name(prefix)):
+                self.files.rm_file(name)
 
     def is_empty(self) -> bool:
         with self._errors_as_os_errors():

@@ -35,10 +35,11 @@ from cryolike_dask.stacks.files import (
 )
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.receipt import WRITTEN_AS_ZEROS, StackReceipt
+from cryolike_dask.stacks.staged_shards import staged_shard
 from cryolike_dask.stacks.sums import StackSums
 from cryolike_dask.stacks.tensor_file import InPlaceWriter, TensorFileWriter, checksum_of_data, read_layout
 from cryolike_dask.stacks.zarr_shard import ShardWriter, shard_bytes
-from cryolike_dask.stacks.zarr_store import has_shard, shard_name
+from cryolike_dask.stacks.zarr_store import has_shard
 from cryolike_dask.transform.cpu import TransformedImages
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class StackWriter:
 
     def _open_writer(self, array: str, final: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> InPlaceWriter:
         if self.store is not None:
-            path = self._resources.enter_context(self.store.temporary_file(shard_name(array, self.stack.counter)))
+            path = self._resources.enter_context(self.store.temporary_file(staged_shard(array, self.stack.counter, self.attempt)))
             return self._resources.enter_context(ShardWriter(path, shape, dtype, self.stack.settings.batch_size))
         path = partial_name(self._place(final), self.attempt)
         self._resources.callback(path.unlink, missing_ok=True)
@@ -117,6 +118,7 @@ class StackWriter:
         metadata |= {name: np.int64(crc) for name, crc in crcs.items()}
         if self.store is not None:
             metadata["zarr_store"] = np.str_(self.stack.settings.zarr_store or ZARR_NAME)
+            metadata["attempt"] = np.str_(self.attempt)
         path = partial_name(self._place(self.paths.metadata), self.attempt)
         self._resources.callback(path.unlink, missing_ok=True)
         # Both are on their way before the first is waited for; a journal is then committed once and not for each.
@@ -130,7 +132,7 @@ class StackWriter:
         n_bytes = sum(file.stat().st_size for file in (path, *(images.path for images in tensors.values())))
         if self.store is not None:
             for array, images in tensors.items():
-                self.store.put_file(images.path, shard_name(array, self.stack.counter))
+                self.store.put_file(images.path, staged_shard(array, self.stack.counter, self.attempt))
         for final in map(self._place, self.paths.data(self.stack.settings)):
             os.replace(partial_name(final, self.attempt), staged_name(final, self.attempt))
         return StackReceipt(

@@ -2,84 +2,27 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
-import socket
 import subprocess
-import sys
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import s3fs
 
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.execution.restacking import restack
 from cryolike_dask.runs.verify import verify_output
 from cryolike_dask.stacks.files import load_stack
 from cryolike_dask.stacks.particle_store import open_store
-from tests.support.chaos import COMMAND_LINE, ROOT, process_cluster, until
+from tests.support.chaos import COMMAND_LINE, ROOT, process_cluster
 from tests.support.clusters import conversion, make_particles
+from tests.support.s3 import LOOSE_CONNECTIONS
 
-# The client library leaves its connections to be closed when Python ends.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = [*LOOSE_CONNECTIONS, pytest.mark.usefixtures("no_connection_is_left")]
 
 N, BATCH = 32, 4
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except OSError:
-        return False
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """URL of an empty bucket; the environment says where it is and with which keys."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "NO_PROXY": "127.0.0.1",
-    }
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        until(lambda: _answers(environment["AWS_ENDPOINT_URL"]), "the S3 server's start")
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            s3fs.S3FileSystem.clear_instance_cache()
-            s3fs.S3FileSystem().mkdir("particles")
-            yield "s3://particles"
-            s3fs.S3FileSystem.clear_instance_cache()
-    finally:
-        server.terminate()
-        server.wait(10)
-
-
-@pytest.fixture(autouse=True)
-def no_connection_is_left() -> Iterator[None]:
-    """Connections go within the test that opened them, where their complaints are ignored."""
-    yield
-    s3fs.S3FileSystem.clear_instance_cache()
-    gc.collect()
 
 
 @pytest.fixture(scope="module")
