@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -16,32 +15,23 @@ from cryolike_dask.execution.calibration import seconds_per_image
 from cryolike_dask.execution.clients import open_executor, synchronous
 from cryolike_dask.execution.executors.interface import Executor
 from cryolike_dask.execution.executors.serial import SerialExecutor
-from cryolike_dask.execution.run_loop import Outcome, convert_and_publish, log_warnings, raise_failures
+from cryolike_dask.execution.run import run_plan
 from cryolike_dask.formatting import format_bytes, plural, printable
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.options import ConversionOptions, takes_options
 from cryolike_dask.particles.table import ParticleTable
-from cryolike_dask.pictures.html_report import with_html_report
-from cryolike_dask.pictures.stack_plots import missing_plots
-from cryolike_dask.planning.input_files import check_inputs_unchanged
 from cryolike_dask.planning.planner import make_plan
-from cryolike_dask.planning.preflight import check_memory
 from cryolike_dask.planning.summary import PlanSummary, summarize_plan
-from cryolike_dask.progress import Progress, StackProgress
+from cryolike_dask.progress import Progress
 from cryolike_dask.progress_bars import progress_or_default
 from cryolike_dask.report import ConversionReport
-from cryolike_dask.runs.folder import RunFolder, acquire_folder
-from cryolike_dask.runs.steps import StarFileWriter, begin_run, finish_run, make_report
 from cryolike_dask.settings import ConversionSettings, output_folder
-from cryolike_dask.stacks.receipt import StackReceipt
 from cryolike_dask.stacks.zarr_store import check_equal_stacks
 
 if TYPE_CHECKING:
     from torch.utils.data import IterableDataset
 
     from cryolike_dask.stacks.files import LoadedStack
-
-logger = logging.getLogger(__name__)
 
 
 @takes_options()
@@ -151,7 +141,7 @@ class Conversion:
         Raises:
             OutputError: the output folder holds something already, or is not writable.
         """
-        from cryolike_dask.execution.graph import build_graph
+        from cryolike_dask.execution.composition.graph import build_graph
 
         try:
             return build_graph(self.plan, self.folder, window, annotations)
@@ -166,7 +156,7 @@ class Conversion:
         Returns:
             (n, n_shells, n_inplanes) complex `dask.array`, one block a stack, in the order of the stacks.
         """
-        from cryolike_dask.execution.array import build_array
+        from cryolike_dask.execution.composition.array import build_array
 
         return build_array(self.plan)
 
@@ -187,105 +177,25 @@ class Conversion:
 
         Example: `for stack in conversion.stream(): compare(stack.fourier, stack.metadata["defocusU"])`
         """
-        from cryolike_dask.execution.stream import stream_stacks
+        from cryolike_dask.execution.composition.stream import stream_stacks
 
         return stream_stacks(self.plan, client, ahead)
 
     def to_dataset(self, client: Any = None, ahead: int = 2) -> IterableDataset[LoadedStack]:
         """See `stream`: the same as a PyTorch dataset, for `DataLoader(conversion.to_dataset(), batch_size=None)`."""
-        from cryolike_dask.execution.stream import StackDataset
+        from cryolike_dask.execution.composition.stream import StackDataset
 
         return StackDataset(self.plan, client, ahead)
 
     def _run(
         self, executor: AbstractContextManager[Executor], progress: Progress | None, stopped: threading.Event | None = None
     ) -> ConversionReport:
-        began = time.perf_counter()
-        progress = progress_or_default(progress)
-        error: BaseException | None = None
-        run = acquire_folder(self.folder)
-        try:
-            with run.heartbeat():
-                outcome = self._convert(run, executor, progress, stopped or threading.Event())
-            log_warnings(outcome)
-            raise_failures(outcome, self.plan.n_stacks - len(outcome.published))
-            report = make_report(self.folder, self.plan, outcome.published, outcome.warnings, time.perf_counter() - began)
-            if not self.settings.flag_plots:
-                return report
-            with run.exclusive_changes():
-                return with_html_report(self.plan, report)
-        except BaseException as failure:
-            error = failure
-            if isinstance(failure, OSError) and not isinstance(failure, CryolikeError):
-                raise output_error(failure, self.folder) from failure
-            raise
-        finally:
-            run.release()
-            progress.finish(error)
+        return run_plan(self.plan, self.folder, executor, progress_or_default(progress), stopped or threading.Event())
 
-    def _convert(
-        self, run: RunFolder, executor: AbstractContextManager[Executor], progress: Progress, stopped: threading.Event
-    ) -> Outcome:
-        plan, folder = self.plan, self.folder
-        outcome = Outcome()
-        star_file = StarFileWriter(run, plan)
-        with executor as opened:
-            check_memory(opened.memory_per_thread, plan)
-            check_inputs_unchanged(plan)
-            kept = begin_run(run, plan)
-            outcome.published |= kept
-            todo = range(len(kept), plan.n_stacks)
-            progress.start(len(todo), plan.n_images - sum(receipt.n_images for receipt in kept.values()))
-
-            def on_published(receipt: StackReceipt) -> None:
-                progress.stack_done(
-                    StackProgress(
-                        counter=receipt.counter,
-                        n_images=receipt.n_images,
-                        read_seconds=receipt.read_seconds,
-                        compute_seconds=receipt.compute_seconds,
-                        write_seconds=receipt.write_seconds,
-                        n_bytes=receipt.n_bytes,
-                        device_bytes=receipt.device_bytes,
-                    )
-                )
-
-            def on_poll() -> None:
-                if stopped.is_set():
-                    raise RunStoppedError("The conversion was cancelled.")
-                run.check_lock()
-                # Not before: until now the workers had nothing to do.
-                star_file.begin()
-
-            try:
-                with star_file:
-                    opened.check_workers(str(folder), run.run_id, next(file.path for file in plan.files if file is not None))
-                    convert_and_publish(
-                        opened, str(folder), run.run_id, todo, self._without_plots(kept), on_published, on_poll, outcome
-                    )
-            except BaseException:
-                # The executor waits for tasks that have begun; they stop when the run is over.
-                run.stop()
-                opened.close()
-                with suppress(OSError):
-                    finish_run(run, plan, outcome.published.values())
-                left = plural(plan.n_stacks - len(outcome.published), "stack")
-                logger.warning("Stopped with %s left; skip_exist=True (--skip-exist) goes on from here.", left)
-                raise
-        # Else stacks that failed because another run has taken over would be reported as failed ones.
-        run.check_lock(at_once=True)
-        try:
-            outcome.warnings += finish_run(run, plan, outcome.published.values())
-        except OSError:
-            # On a full disk the stacks that failed say more than the manifest that cannot be written either.
-            if not outcome.failures:
-                raise
-        return outcome
-
-    def _without_plots(self, kept: dict[int, StackReceipt]) -> list[int] | None:
-        if not self.settings.flag_plots:
-            return None
-        return [counter for counter in kept if missing_plots(self.folder, counter, self.settings.save_phys)]
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        """Equal for conversions that make the same of the same files in the same folder, as Dask's caches want to know it."""
+        inputs = [(file.path, file.size, file.mtime_ns) for file in self.plan.files if file is not None]
+        return self.plan.fingerprint, asdict(self.settings), str(self.folder), inputs
 
     def __repr__(self) -> str:
         plan = self.plan

@@ -52,7 +52,7 @@ def test_a_slice_reads_only_its_stacks(data: Any, tmp_path: Path, truth: npt.NDA
         made.append(stack.counter)
         return convert_chunks(stack, *rest, **options)
 
-    monkeypatch.setattr("cryolike_dask.execution.array.convert_chunks", watched)
+    monkeypatch.setattr("cryolike_dask.execution.composition.array.convert_chunks", watched)
     part = conversion(data, tmp_path / "out").to_dask_array()[6:9, 2, ::5]
     np.testing.assert_array_equal(part.compute(), truth[6:9, 2, ::5])
     assert sorted(made) == [1, 2]

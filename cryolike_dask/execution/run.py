@@ -1,0 +1,131 @@
+"""One run of a plan in one output folder, from taking the folder over to the report."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+
+from cryolike_dask.errors import CryolikeError, RunStoppedError, output_error
+from cryolike_dask.execution.executors.interface import Executor
+from cryolike_dask.execution.run_loop import Outcome, convert_and_publish, log_warnings, raise_failures
+from cryolike_dask.formatting import plural
+from cryolike_dask.pictures.html_report import with_html_report
+from cryolike_dask.pictures.stack_plots import missing_plots
+from cryolike_dask.planning.input_files import check_inputs_unchanged
+from cryolike_dask.planning.plan import Plan
+from cryolike_dask.planning.preflight import check_memory
+from cryolike_dask.progress import Progress, StackProgress
+from cryolike_dask.report import ConversionReport
+from cryolike_dask.runs.folder import RunFolder, acquire_folder
+from cryolike_dask.runs.steps import StarFileWriter, begin_run, finish_run, make_report
+from cryolike_dask.stacks.receipt import StackReceipt
+
+logger = logging.getLogger(__name__)
+
+
+def run_plan(
+    plan: Plan, folder: Path, executor: AbstractContextManager[Executor], progress: Progress, stopped: threading.Event
+) -> ConversionReport:
+    """Convert the particles of a plan into a folder.
+
+    Args:
+        plan: what to do.
+        folder: output folder.
+        executor: runs the tasks; it is opened when the folder is ours.
+        progress: informed of each stack.
+        stopped: when set, the run ends early.
+
+    Raises:
+        InputError, OutputError, ConversionError: as for `Conversion.run`.
+        RunStoppedError: `stopped` was set.
+    """
+    began = time.perf_counter()
+    error: BaseException | None = None
+    run = acquire_folder(folder)
+    try:
+        with run.heartbeat():
+            outcome = _convert(plan, run, executor, progress, stopped)
+        log_warnings(outcome)
+        raise_failures(outcome, plan.n_stacks - len(outcome.published))
+        report = make_report(folder, plan, outcome.published, outcome.warnings, time.perf_counter() - began)
+        if not plan.settings.flag_plots:
+            return report
+        with run.exclusive_changes():
+            return with_html_report(plan, report)
+    except BaseException as failure:
+        error = failure
+        if isinstance(failure, OSError) and not isinstance(failure, CryolikeError):
+            raise output_error(failure, folder) from failure
+        raise
+    finally:
+        run.release()
+        progress.finish(error)
+
+
+def _convert(
+    plan: Plan, run: RunFolder, executor: AbstractContextManager[Executor], progress: Progress, stopped: threading.Event
+) -> Outcome:
+    folder = run.folder
+    outcome = Outcome()
+    star_file = StarFileWriter(run, plan)
+    with executor as opened:
+        check_memory(opened.memory_per_thread, plan)
+        check_inputs_unchanged(plan)
+        kept = begin_run(run, plan)
+        outcome.published |= kept
+        todo = range(len(kept), plan.n_stacks)
+        progress.start(len(todo), plan.n_images - sum(receipt.n_images for receipt in kept.values()))
+
+        def on_published(receipt: StackReceipt) -> None:
+            progress.stack_done(
+                StackProgress(
+                    counter=receipt.counter,
+                    n_images=receipt.n_images,
+                    read_seconds=receipt.read_seconds,
+                    compute_seconds=receipt.compute_seconds,
+                    write_seconds=receipt.write_seconds,
+                    n_bytes=receipt.n_bytes,
+                    device_bytes=receipt.device_bytes,
+                )
+            )
+
+        def on_poll() -> None:
+            if stopped.is_set():
+                raise RunStoppedError("The conversion was cancelled.")
+            run.check_lock()
+            # Not before: until now the workers had nothing to do.
+            star_file.begin()
+
+        try:
+            with star_file:
+                opened.check_workers(str(folder), run.run_id, next(file.path for file in plan.files if file is not None))
+                convert_and_publish(
+                    opened, str(folder), run.run_id, todo, _without_plots(plan, folder, kept), on_published, on_poll, outcome
+                )
+        except BaseException:
+            # The executor waits for tasks that have begun; they stop when the run is over.
+            run.stop()
+            opened.close()
+            with suppress(OSError):
+                finish_run(run, plan, outcome.published.values())
+            left = plural(plan.n_stacks - len(outcome.published), "stack")
+            logger.warning("Stopped with %s left; skip_exist=True (--skip-exist) goes on from here.", left)
+            raise
+    # Else stacks that failed because another run has taken over would be reported as failed ones.
+    run.check_lock(at_once=True)
+    try:
+        outcome.warnings += finish_run(run, plan, outcome.published.values())
+    except OSError:
+        # On a full disk the stacks that failed say more than the manifest that cannot be written either.
+        if not outcome.failures:
+            raise
+    return outcome
+
+
+def _without_plots(plan: Plan, folder: Path, kept: dict[int, StackReceipt]) -> list[int] | None:
+    if not plan.settings.flag_plots:
+        return None
+    return [counter for counter in kept if missing_plots(folder, counter, plan.settings.save_phys)]
