@@ -125,7 +125,7 @@ def _convert(kind: type[ParticleInput], options: dict[str, Any]) -> None:
     if dry_run:
         _show_plan(conversion, as_json)
         return
-    with dask_client(**running, device=conversion.settings.device) as client:
+    with dask_client(**running, device=conversion.settings.device, quiet=quiet) as client:
         report = conversion.run(client, progress_for_terminal(quiet), page)
     if as_json:
         echo(json.dumps(report.to_dict(), indent=1))

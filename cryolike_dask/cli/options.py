@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from functools import reduce
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 
-from cryolike_dask.cli.main import debug_option, quiet_option
+from cryolike_dask.cli.main import debug_option, echo, quiet_option
 from cryolike_dask.errors import InputError
+from cryolike_dask.formatting import plural
 from cryolike_dask.options import meanings
 from cryolike_dask.reading import read_input
 from cryolike_dask.settings import ConversionSettings, Device
@@ -155,13 +157,16 @@ def conversion_options(command: Command) -> Command:
 
 
 @contextmanager
-def dask_client(workers: int | None, scheduler: str | None, scheduler_file: str | None, device: Device = "auto") -> Iterator[Any]:
+def dask_client(
+    workers: int | None, scheduler: str | None, scheduler_file: str | None, device: Device = "auto", quiet: bool = False
+) -> Iterator[Any]:
     """What the options ask for, as the `client` argument of a conversion. What was started here is stopped here.
 
     Args:
         workers: processes of a local cluster to start.
         scheduler, scheduler_file: of a running cluster.
         device: of the local cluster's workers.
+        quiet: say nothing of the local cluster.
 
     Raises:
         InputError: more than one of them is given, or the scheduler file is no such file.
@@ -171,7 +176,11 @@ def dask_client(workers: int | None, scheduler: str | None, scheduler_file: str 
     if workers is not None:
         from cryolike_dask.execution.cluster import local_cluster
 
+        if not quiet:
+            echo(f"Starting {plural(workers, 'worker')} ...", err=True)
         with local_cluster(device, workers) as cluster:
+            if not quiet and find_spec("bokeh") is not None:
+                echo(f"Dask's dashboard shows what they do: {cluster.dashboard_link}", err=True)
             yield cluster
     elif scheduler_file is not None:
         yield _address_in(Path(scheduler_file).expanduser())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import fields
 from pathlib import Path
@@ -149,7 +150,11 @@ def test_images_written_as_zeros_are_told_on_the_terminal(convert_star: Cli, par
 def test_two_worker_processes_give_the_same_stacks(convert_star: Cli, tmp_path: Path) -> None:
     assert convert_star("--batch-size", "5", "--no-plots").exit_code == 0
     alone = [path.read_bytes() for path in sorted((tmp_path / "out" / "fft").glob("*.pt"))]
-    assert convert_star("--batch-size", "5", "--no-plots", "--overwrite", "--workers", "2").exit_code == 0
+    on_workers = convert_star("--batch-size", "5", "--no-plots", "--overwrite", "--workers", "2")
+    assert on_workers.exit_code == 0
+    assert re.search(
+        r"Starting 2 workers \.\.\.\nDask's dashboard shows what they do: http://127\.0\.0\.1:\d+/status", on_workers.stderr
+    )
     together = [path.read_bytes() for path in sorted((tmp_path / "out" / "fft").glob("*.pt"))]
     assert alone == together
     assert len(alone) == 3

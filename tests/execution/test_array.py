@@ -82,3 +82,14 @@ def test_equal_conversions_share_names_and_others_do_not(data: Any, tmp_path: Pa
     assert conversion(data, tmp_path / "b").to_dask_array().name == array.name
     assert conversion(data, tmp_path / "a", batch_size=5).to_dask_array().name != array.name
     assert conversion(data, tmp_path / "a", on_bad_image="zero").to_dask_array().name != array.name
+
+
+def test_dask_knows_equal_conversions_by_their_token(data: Any, tmp_path: Path) -> None:
+    tokens = [dask.base.tokenize(conversion(data, tmp_path / "out")) for _ in range(2)]
+    assert tokens[0] == tokens[1]
+    others = [
+        conversion(data, tmp_path / "elsewhere"),
+        conversion(data, tmp_path / "out", batch_size=3),
+        conversion(data, tmp_path / "out", save_phys=False),
+    ]
+    assert len({tokens[0], *map(dask.base.tokenize, others)}) == 4
