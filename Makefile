@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
+AUDIT  := $(VENV)-audit
 DEMO   ?= demo
 ARGS   ?=
 
@@ -57,6 +58,12 @@ figures: env ## Draw the pictures of the documentation anew
 bench: env ## Measure speed, memory and accuracy; keeps benchmarks/RESULTS.md (ARGS=--quick to keep nothing)
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# In an environment of its own: what audits is not audited, and changes no version of what is.
+audit: env ## List licences, and compare constraints.txt with published vulnerabilities; says when the index cannot be asked
+	test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) \
+	  && $(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; }
+	$(BIN)/python .ci/audit.py $(AUDIT)/bin/pip-audit
+
 clean: ## Remove the environment, the demo and all caches
-	rm -rf $(VENV) $(DEMO) build dist docs/_build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(AUDIT) $(DEMO) build dist docs/_build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

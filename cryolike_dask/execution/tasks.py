@@ -15,7 +15,7 @@ from cryolike_dask.settings import store_location
 from cryolike_dask.stacks.files import LEFTOVER, StackPaths, publish
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.receipt import StackReceipt
-from cryolike_dask.stacks.staged_shards import install_shards
+from cryolike_dask.stacks.writer import install_shards
 from cryolike_dask.stacks.zarr_store import commit
 
 

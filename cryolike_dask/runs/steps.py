@@ -27,8 +27,7 @@ from cryolike_dask.stacks.durable import replace_durably
 from cryolike_dask.stacks.files import STAGED, StackPaths, published_counters, unpublish
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.receipt import StackReceipt
-from cryolike_dask.stacks.staged_shards import install_leftovers, remove_staged
-from cryolike_dask.stacks.writer import find_complete_stack, remove_unpublished
+from cryolike_dask.stacks.writer import find_complete_stack, install_leftovers, remove_staged, remove_unpublished
 from cryolike_dask.stacks.zarr_store import begin_store, check_store, commit, shard_name
 
 logger = logging.getLogger(__name__)

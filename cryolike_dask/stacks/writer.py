@@ -1,6 +1,10 @@
 """Where a stack's images go: the `.pt` files and the `.npz` of one stack, from partial to staged.
 
 Also recognises a stack that an earlier run, or an earlier attempt of this one, left complete.
+
+Shards of a Zarr store are staged, too, under `fourier/staged/COUNTER.ATTEMPT`. An upload that was begun cannot be called back: where its
+worker is slow or suspended, it may end long after its run was given up and another one has written the same store. What arrives too late
+stays under its own name, where no reader of Zarr looks, until the next run removes it.
 """
 
 from __future__ import annotations
@@ -33,16 +37,17 @@ from cryolike_dask.stacks.files import (
     staged_name,
     write_metadata,
 )
-from cryolike_dask.stacks.object_store import open_object_store
+from cryolike_dask.stacks.object_store import ObjectStore, open_object_store
 from cryolike_dask.stacks.receipt import WRITTEN_AS_ZEROS, StackReceipt
-from cryolike_dask.stacks.staged_shards import staged_shard
 from cryolike_dask.stacks.sums import StackSums
 from cryolike_dask.stacks.tensor_file import InPlaceWriter, TensorFileWriter, checksum_of_data, read_layout
 from cryolike_dask.stacks.zarr_shard import ShardWriter, shard_bytes
-from cryolike_dask.stacks.zarr_store import has_shard
+from cryolike_dask.stacks.zarr_store import has_shard, shard_name
 from cryolike_dask.transform.cpu import TransformedImages
 
 logger = logging.getLogger(__name__)
+
+_ARRAYS = ("fourier", "phys")
 
 
 class StackWriter:
@@ -216,3 +221,39 @@ def remove_unpublished(folder: Path, keep: Callable[[Path], bool] = lambda _: Fa
             for path in (path for pattern in (f".*{PARTIAL}", f".*{STAGED}") for path in place.glob(pattern)):
                 if not keep(path):
                     path.unlink(missing_ok=True)
+
+
+def staged_shard(array: str, counter: int, attempt: str) -> str:
+    """The object that holds a stack's images until they are published."""
+    return f"{array}/staged/{counter}.{attempt}"
+
+
+def install_shards(store: ObjectStore, counter: int, attempt: str, has_physical: bool) -> None:
+    """Give what this attempt uploaded its final names. Doing it again, or after a crash in the middle, is harmless.
+
+    Raises:
+        FileNotFoundError: a shard is neither staged nor at its place.
+    """
+    for array in _ARRAYS[: 1 + has_physical]:
+        store.move(staged_shard(array, counter, attempt), shard_name(array, counter))
+
+
+def install_leftovers(store: ObjectStore, folder: Path, n_stacks: int, has_physical: bool) -> None:
+    """Install the shards of complete stacks that an earlier run left waiting for an earlier stack, and remove all others.
+
+    Whether such a stack is of any use is looked at later, as for one that was published.
+    """
+    for counter in range(n_stacks):
+        metadata = staged_name(StackPaths(folder, counter).metadata, LEFTOVER)
+        if metadata.exists():
+            try:
+                install_shards(store, counter, str(read_metadata(metadata)["attempt"]), has_physical)
+            except (CryolikeError, LookupError, FileNotFoundError):
+                continue  # made again
+    remove_staged(store)
+
+
+def remove_staged(store: ObjectStore) -> None:
+    """Remove whatever is staged, by any attempt of any run."""
+    for array in _ARRAYS:
+        store.remove_all(f"{array}/staged")
