@@ -13,12 +13,30 @@ import starfile
 import torch
 from click.testing import CliRunner
 
-from cryolike_dask import Conversion, OutputError, load_stack, open_store, particles_from_star, restack, verify_output
+from cryolike_dask import (
+    Conversion,
+    OutputError,
+    convert_particle_stacks_from_indexed_cryosparc_file,
+    load_stack,
+    open_store,
+    particles_from_star,
+    restack,
+    verify_output,
+)
 from cryolike_dask.cli.main import main
 from cryolike_dask.runs.deep_check import differences_from_source
 from cryolike_dask.runs.manifest import read_manifest
 from cryolike_dask.transform.gpu import TorchTransform
+from tests.file_conversions.test_axes import (
+    ORIENTATIONS,
+    SIMULATED_BOX,
+    SIMULATED_PIXEL,
+    cryolike_template,
+    likeness,
+    relion_projection,
+)
 from tests.support.conversions import convert, refused
+from tests.support.cs_files import particle_columns, write_cs
 from tests.support.direct_transform import polar_grid, relative_error
 from tests.support.independent_reader import WrittenStack, read_stacks
 from tests.support.mrc_files import pack_mrc
@@ -97,6 +115,47 @@ def test_the_sign_is_that_by_which_pyem_projects(sets: tuple[ParticleSet, Partic
     middle.folder.symlink_to(in_middle.folder)
     (expected,) = convert(middle, descriptor, f"of-pyem-{axes}", axes=axes)
     assert relative_error(centred.fourier, expected.fourier[:2]) < 2e-6
+
+
+def pose_of(angles: tuple[float, float, float]) -> npt.NDArray[np.float64]:
+    """cryoSPARC's rotation vector for rot, tilt, psi in degrees: of Rz(rot) Ry(tilt) Rz(psi), from the image's frame to the structure's."""
+    (ca, cb, cg), (sa, sb, sg) = np.cos(np.radians(angles)), np.sin(np.radians(angles))
+    about_z = [np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) for c, s in ((ca, sa), (cg, sg))]
+    turn = about_z[0] @ np.array([[cb, 0, sb], [0, 1, 0], [-sb, 0, cb]]) @ about_z[1]
+    axis = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]])  # 2 sin(angle) long
+    return np.asarray(axis / np.linalg.norm(axis) * np.arctan2(np.linalg.norm(axis) / 2, (np.trace(turn) - 1) / 2))
+
+
+@pytest.mark.parametrize("axes", ["cryolike", "relion"])
+def test_poses_and_shifts_of_cryosparc_bring_projections_onto_cryolikes_templates(axes: str, tmp_path: Path) -> None:
+    """A molecule about nothing symmetric, seen in known orientations and elsewhere than in the middle; shifts are in coarser pixels."""
+    shifts = np.array([[1.5, -2.0], [-1.0, 0.25], [0.5, 1.75]])  # of 6 Å, those of the images being 3 Å
+    sx, sy = np.meshgrid(np.fft.rfftfreq(SIMULATED_BOX), np.fft.fftfreq(SIMULATED_BOX))
+    images = [
+        np.fft.irfft2(np.fft.rfft2(relion_projection(angles)) * np.exp(-2j * np.pi * (-2 * x * sx - 2 * y * sy)))
+        for angles, (x, y) in zip(ORIENTATIONS, shifts, strict=True)
+    ]
+    (tmp_path / "a.mrcs").write_bytes(pack_mrc(np.stack(images).astype(np.float32), 2, pixel_size=SIMULATED_PIXEL))
+    columns = particle_columns(["a.mrcs"] * 3, [0, 1, 2], SIMULATED_BOX)
+    columns["blob/psize_A"] = np.full(3, SIMULATED_PIXEL)
+    columns |= {
+        "alignments3D/shift": shifts,
+        "alignments3D/psize_A": np.full(3, 2 * SIMULATED_PIXEL),
+        "alignments3D/pose": np.stack([pose_of(angles) for angles in ORIENTATIONS]),
+    }
+    table, descriptor = write_cs(tmp_path / "p.cs", columns), params(SIMULATED_BOX, SIMULATED_PIXEL, resolution_factor=0.9)
+    for applied in (True, False):
+        out = tmp_path / f"out{applied}"
+        convert_particle_stacks_from_indexed_cryosparc_file(
+            descriptor, table, tmp_path, out, axes=axes, apply_origins=applied, **NO_PLOTS
+        )
+        (stack,) = read_stacks(out)
+        for i in range(3):
+            rot, tilt, psi = (float(stack.metadata[key][i]) for key in ("poseRotation", "poseTilt", "posePsi"))
+            if axes == "cryolike":
+                rot, tilt, psi = rot + np.pi, np.pi - tilt, 1.5 * np.pi - psi
+            found = likeness(stack, i, cryolike_template(stack, rot, tilt, psi))
+            assert found > 0.999 if applied else found < 0.9
 
 
 @pytest.fixture
