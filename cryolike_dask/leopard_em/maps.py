@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -14,6 +13,7 @@ import mrcfile
 import numpy as np
 import numpy.typing as npt
 
+from cryolike_dask.beneath import temporary_folder
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.mrc.header import read_header
 
@@ -197,7 +197,7 @@ def write_map(path: str | Path, values: FloatMap, pixel_size: float) -> None:
     file = Path(path).expanduser()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
+        with temporary_folder(f".{file.name}.", file.parent) as folder:
             partial = os.path.join(folder, file.name)
             with warnings.catch_warnings(), mrcfile.new(partial) as mrc:
                 # A score without deviation is not a number; mrcfile warns about each.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cryolike_dask.beneath import temporary_folder
 from cryolike_dask.errors import CryolikeError, InputError, OutputError
 from cryolike_dask.particles.star.export import APPLIED_ORIGINS, OPTICS, POSITION_COLUMN, STACK_COLUMN, star_header, star_rows
 from cryolike_dask.particles.star.quoting import quoted_rows, quoted_values
@@ -55,8 +55,8 @@ def write_results(df: pd.DataFrame, target: Path, root: Path) -> None:
         OutputError: the file cannot be written.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-            partial = Path(folder) / target.name
+        with temporary_folder(f".{target.name}.", target.parent) as folder:
+            partial = folder / target.name
             if target.suffix.lower() == ".star":
                 with partial.open("w", encoding="utf-8", newline="\n") as file:
                     file.writelines(_star(df, root / STAR_FILE))

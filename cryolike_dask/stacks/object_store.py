@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from cryolike_dask.beneath import pinned, pinned_place
+from cryolike_dask.beneath import pinned, pinned_place, temporary_folder
 from cryolike_dask.errors import InputError
 from cryolike_dask.reading import open_input
 from cryolike_dask.settings import is_url
@@ -194,8 +193,9 @@ class _RemoteStore:
     def temporary_file(self, name: str) -> Iterator[Path]:
         import dask.config
 
-        with tempfile.TemporaryDirectory(prefix="cryolike-", dir=dask.config.get("temporary-directory", None)) as folder:
-            yield Path(folder) / os.path.basename(name)
+        parent = dask.config.get("temporary-directory", None)
+        with temporary_folder(parent=Path(parent) if parent else None) as folder:
+            yield folder / os.path.basename(name)
 
     def put_file(self, file: Path, name: str) -> None:
         with self._errors_as_os_errors():

@@ -13,7 +13,6 @@ Shards appear in any order, the columns at the beginning; what counts is committ
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask import __version__
+from cryolike_dask.beneath import temporary_folder
 from cryolike_dask.errors import InputError, OutputError, OutputExistsError
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.settings import store_location
@@ -120,10 +120,10 @@ def begin_store(plan: Plan, folder: Path, n_kept: int) -> None:
         store.clear()
         _write_store_attributes(store, attributes)
     # Made on the disk and copied: Zarr asks an object store many questions about an array that it creates.
-    with tempfile.TemporaryDirectory(prefix="cryolike-") as local:
-        _create_arrays(plan, local)
+    with temporary_folder() as local:
+        _create_arrays(plan, str(local))
         # But for the group's own description, which must never be without its attributes.
-        for path in sorted(path for path in Path(local).glob("*/**/*") if path.is_file()):
+        for path in sorted(path for path in local.glob("*/**/*") if path.is_file()):
             store.write(path.relative_to(local).as_posix(), path.read_bytes())
     _write_store_attributes(store, attributes)
 

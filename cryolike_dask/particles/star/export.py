@@ -6,7 +6,6 @@ The text is made here: `starfile` formats value by value, which for two million 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cryolike_dask.beneath import temporary_folder
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.particles.source_columns import SourceColumns, read_source_columns
 from cryolike_dask.particles.star.quoting import quoted_values
@@ -97,8 +97,8 @@ def write_particles_star(
     particles |= {"rlnOpticsGroup": group, STACK_COLUMN: stack_of_row, POSITION_COLUMN: position_in_stack}
     target = Path(path).expanduser()
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-            temporary = Path(folder) / target.name
+        with temporary_folder(f".{target.name}.", target.parent) as folder:
+            temporary = folder / target.name
             with temporary.open("w", encoding="utf-8", newline="\n") as file:
                 file.writelines(_table("optics", optics, others.optics_names))
                 file.writelines(_table("particles", particles, others.names))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tempfile
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 import starfile
 
+from cryolike_dask.beneath import temporary_folder
 from cryolike_dask.errors import CryolikeError, InputError
 from cryolike_dask.file_kind import other_kind_of_file, other_kind_of_table
 from cryolike_dask.particles.star.text import StarBlock, StarText, decode
@@ -115,8 +115,8 @@ def read_star_tables(path: Path, columns: Collection[str]) -> tuple[StarTable, S
         InputError: the file cannot be read, is damaged, or has no single particle table.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="cryolike-dask-") as folder:
-            copy = Path(folder) / "plain.star"
+        with temporary_folder() as folder:
+            copy = folder / "plain.star"
             selected, warnings = _write_plain_copy(path, copy, columns)
             frames = _parse(path, copy)
     except OSError as error:
