@@ -74,7 +74,9 @@ def contents(out: Path) -> dict[str, Any]:
         assert "/." not in f"/{name}", f"{name} was left over"
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
-                found[name] = {key: (a.dtype.str, a.shape, a.tobytes()) for key in archive.files for a in [archive[key]]}
+                # The attempt that made a shard is a random number.
+                keys = [key for key in archive.files if key != "attempt"]
+                found[name] = {key: (a.dtype.str, a.shape, a.tobytes()) for key in keys for a in [archive[key]]}
         elif path.suffix == ".star":
             found[name] = [line for line in path.read_text().splitlines() if not line.startswith("#")]  # the date is a comment
         elif name != "manifest.json":
