@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tarfile
@@ -175,3 +176,17 @@ def type_check(script: str, folder: Path) -> list[str]:
     result = run(sys.executable, "-m", "mypy", "--cache-dir", ROOT / ".mypy_cache" / "user-script", "script.py", cwd=folder)
     assert not result.stderr
     return [line for line in result.stdout.splitlines() if "error:" in line]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="dask-cuda is for Linux")
+def test_the_extra_for_gpus_can_be_installed(tmp_path: Path) -> None:
+    # A release of dask-cuda asks for one release of Dask, which ours must allow.
+    report = tmp_path / "report.json"
+    options = ["--dry-run", "--quiet", "--no-build-isolation", "--disable-pip-version-check", "--report", str(report)]
+    found = subprocess.run(
+        [sys.executable, "-m", "pip", "install", *options, f"{ROOT}[gpu]"], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    chosen = {part["metadata"]["name"]: part["metadata"]["version"] for part in json.loads(report.read_text())["install"]}
+    assert "dask-cuda" in chosen
+    assert not [name for name in chosen if name.startswith("torch")]
