@@ -10,7 +10,8 @@ from cryolike_dask.errors import OutputError, RunStoppedError, output_error
 from cryolike_dask.execution.convert_stack import convert_stack
 from cryolike_dask.execution.events import log_converted_stack
 from cryolike_dask.planning.store import StoredPlan, load_plan
-from cryolike_dask.runs.folder import HIDDEN_FOLDER, is_active, publishing
+from cryolike_dask.runs.active import HIDDEN_FOLDER, is_active, publishing
+from cryolike_dask.runs.store_lock import check_store_lock, touch_store_lock
 from cryolike_dask.settings import store_location
 from cryolike_dask.stacks.files import LEFTOVER, StackPaths, publish
 from cryolike_dask.stacks.object_store import open_object_store
@@ -44,6 +45,8 @@ def publish_stacks_task(folder: str, run_id: str, counters: Sequence[int], attem
     try:
         with publishing(path, run_id):
             location = store_location(plan.settings, path) if plan.settings.output_format == "zarr" else ""
+            if plan.settings.zarr_store:
+                _keep_store(plan.settings.zarr_store, run_id)
             for counter, attempt in zip(counters, attempts, strict=True):
                 if location and attempt not in ("", LEFTOVER):
                     install_shards(open_object_store(location), counter, attempt, plan.settings.save_phys)
@@ -52,6 +55,14 @@ def publish_stacks_task(folder: str, run_id: str, counters: Sequence[int], attem
                 commit(location, counters[-1] + 1, plan.bounds[counters[-1]][1])
     except OSError as error:
         raise output_error(error, path) from error
+
+
+def _keep_store(location: str, run_id: str) -> None:
+    try:
+        check_store_lock(location, run_id)
+    except OutputError as error:
+        raise RunStoppedError(str(error)) from error
+    touch_store_lock(location, run_id)
 
 
 def plot_stack_task(folder: str, run_id: str, counter: int) -> None:

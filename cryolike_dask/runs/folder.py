@@ -15,27 +15,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryolike_dask.beneath import create_file, pinned
-from cryolike_dask.errors import OutputError, OutputExistsError, RunStoppedError
+from cryolike_dask.errors import OutputError, OutputExistsError
 from cryolike_dask.planning.input_files import changed_inputs
 from cryolike_dask.planning.plan import Plan
+from cryolike_dask.runs.active import HIDDEN_FOLDER
 from cryolike_dask.runs.differences import differences
 from cryolike_dask.runs.lock import (
     HEARTBEAT_SECONDS,
     acquire_lock,
     check_lock,
     end_run,
-    exclusive_access,
     exclusive_changes,
     heartbeat,
 )
 from cryolike_dask.runs.manifest import MANIFEST, read_manifest, recorded_inputs
+from cryolike_dask.runs.store_lock import acquire_store_lock, check_store_lock, release_store_lock, touch_store_lock
 from cryolike_dask.settings import ZARR_NAME
 from cryolike_dask.stacks.durable import make_directory, make_directory_below, sync_directory
 from cryolike_dask.stacks.files import LEFTOVER, STAGED, StackPaths, mark_staged_as_leftover, new_id, published_counters
 from cryolike_dask.stacks.writer import remove_unpublished
 from cryolike_dask.stacks.zarr_store import remove_store
 
-HIDDEN_FOLDER = ".conversion"
 _SUBFOLDERS = ("fft", "phys", "plots")
 _SINGLE_FILES = (MANIFEST, "params.npz", "particles.star", "report.html")
 
@@ -47,10 +47,12 @@ class RunFolder:
     Args:
         folder: absolute path.
         run_id: of this run.
+        store: path or URL of a Zarr store elsewhere that this run owns, too; '' for none.
     """
 
     folder: Path
     run_id: str
+    store: str = ""
 
     def __post_init__(self) -> None:
         self._checked = time.monotonic()
@@ -65,15 +67,32 @@ class RunFolder:
 
     def heartbeat(self) -> AbstractContextManager[None]:
         """Meanwhile shows other hosts that this run is alive."""
-        return heartbeat(self.lock, self.run_id)
+        return heartbeat(self.lock, self.run_id, self._touch_store)
 
-    def exclusive_changes(self) -> AbstractContextManager[None]:
+    def _touch_store(self) -> None:
+        if self.store:
+            touch_store_lock(self.store, self.run_id)
+
+    def acquire_store(self, location: str, tied_to_process: bool) -> None:
+        """Own a Zarr store outside the folder, too.
+
+        Raises:
+            OutputError: a run of another folder owns it.
+        """
+        acquire_store_lock(location, self.folder, self.run_id, tied_to_process)
+        self.store = location
+
+    @contextmanager
+    def exclusive_changes(self) -> Iterator[None]:
         """While the folder's visible state is changed: it is this run's, and nobody else can take it over.
 
         Raises:
             OutputError: it is not this run's any more.
         """
-        return exclusive_changes(self.lock, self.run_id)
+        with exclusive_changes(self.lock, self.run_id):
+            if self.store:
+                check_store_lock(self.store, self.run_id)
+            yield
 
     def scratch(self, name: str) -> Path:
         """A file of this run alone, on its way to its visible name: a run that woke up late fills its own."""
@@ -101,41 +120,14 @@ class RunFolder:
         end_run(self.run_id)
         with suppress(OSError):
             self.stop()
-            with self.exclusive_changes(), pinned(self.hidden, self.folder) as hidden:
-                _remove_contents(hidden, keep="lock")
-                # The lock goes last: until then nobody else puts anything here.
-                (hidden / self.lock.name).unlink()
-                self.hidden.rmdir()
-
-
-def is_active(folder: Path, run_id: str) -> bool:
-    """Whether this run still owns the folder."""
-    path = folder / HIDDEN_FOLDER / run_id
-    if path.exists():
-        return True
-    # A network file system may remember that there was no such name; listing makes it look again.
-    with suppress(OSError):
-        os.listdir(folder)
-        os.listdir(path.parent)
-    return path.exists()
-
-
-@contextmanager
-def publishing(folder: Path, run_id: str) -> Iterator[None]:
-    """While a task of this run makes stacks visible: no other run can begin to change the folder.
-
-    Raises:
-        RunStoppedError: that run is over.
-    """
-    try:
-        with exclusive_access(folder / HIDDEN_FOLDER):
-            if not is_active(folder, run_id):
-                raise RunStoppedError(f"The run in {folder} is over.")
-            yield
-    except FileNotFoundError:
-        if not is_active(folder, run_id):
-            raise RunStoppedError(f"The run in {folder} is over.") from None
-        raise
+        with suppress(OSError):
+            if self.store:
+                release_store_lock(self.store, self.run_id)
+        with suppress(OSError), exclusive_changes(self.lock, self.run_id), pinned(self.hidden, self.folder) as hidden:
+            _remove_contents(hidden, keep="lock")
+            # The lock goes last: until then nobody else puts anything here.
+            (hidden / self.lock.name).unlink()
+            self.hidden.rmdir()
 
 
 def acquire_folder(folder: Path, graph: str = "") -> RunFolder:

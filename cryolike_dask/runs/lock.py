@@ -15,7 +15,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def acquire_lock(path: Path, run_id: str, tied_to_process: bool = True) -> None:
         OSError: the file cannot be written.
     """
     _check_no_living_owner(path)
-    owner = _this_process() if tied_to_process else _this_process() | {"machine": None}
+    owner = this_process() if tied_to_process else this_process() | {"machine": None}
     content = json.dumps(owner | {"token": run_id, "since": time.strftime("%Y-%m-%d %H:%M:%S")})
     with exclusive_access(path.parent):
         _remove_if_stale(path)
@@ -110,8 +110,8 @@ def exclusive_changes(path: Path, run_id: str) -> Iterator[None]:
 
 
 @contextmanager
-def heartbeat(path: Path, run_id: str) -> Iterator[None]:
-    """Meanwhile shows other hosts that this run is alive, whatever else this process is busy with."""
+def heartbeat(path: Path, run_id: str, also: Callable[[], None]) -> Iterator[None]:
+    """Meanwhile shows other hosts that this run is alive, whatever else this process is busy with; and calls `also` each time."""
     stopped = threading.Event()
 
     def touch() -> None:
@@ -120,6 +120,7 @@ def heartbeat(path: Path, run_id: str) -> Iterator[None]:
                 if not holds_lock(path, run_id):
                     return
                 os.utime(path, follow_symlinks=False)
+                also()
 
     thread = threading.Thread(target=touch, name="cryolike-heartbeat", daemon=True)
     thread.start()
@@ -153,7 +154,8 @@ def holds_lock(path: Path, run_id: str) -> bool:
     return (_read_owner(path) or {}).get("token") == run_id
 
 
-def _this_process() -> dict[str, Any]:
+def this_process() -> dict[str, Any]:
+    """What a lock says of its owner."""
     process = psutil.Process()
     return {
         "host": socket.gethostname(),
@@ -225,9 +227,9 @@ def _read_owner(path: Path) -> dict[str, Any] | None:
 
 def _check_no_living_owner(path: Path) -> None:
     owner = _read_owner(path)
-    if owner is not None and _is_alive(owner, path):
+    if owner is not None and is_alive(owner, lambda: _seconds_since_touched(path)):
         raise OutputError(
-            f"Another conversion is writing to {path.parent.parent}: {_describe_owner(owner)}. Wait for it, choose another folder, or, "
+            f"Another conversion is writing to {path.parent.parent}: {describe_owner(owner)}. Wait for it, choose another folder, or, "
             f"if that process is surely gone, remove {path}."
         )
 
@@ -237,23 +239,30 @@ def _remove_if_stale(path: Path) -> None:
     owner = _read_owner(path)
     if owner is None:
         return
-    logger.warning("Taking over %s from a conversion that is gone (%s).", path.parent.parent, _describe_owner(owner))
+    logger.warning("Taking over %s from a conversion that is gone (%s).", path.parent.parent, describe_owner(owner))
     path.unlink(missing_ok=True)
 
 
-def _describe_owner(owner: dict[str, Any]) -> str:
+def describe_owner(owner: dict[str, Any]) -> str:
+    """For a person: which process owns a lock, where, and since when."""
     if "pid" not in owner or "host" not in owner:
         return "the lock does not say which process"
     return f"process {owner['pid']} on {owner['host']}, since {owner.get('since', 'an unknown time')}"
 
 
-def _is_alive(owner: dict[str, Any], path: Path) -> bool:
+def is_alive(owner: dict[str, Any], seconds_since_touched: Callable[[], float]) -> bool:
+    """Whether the run that a lock names is on.
+
+    Args:
+        owner: what the lock says.
+        seconds_since_touched: how long ago its owner showed that it is alive; asked for where its process cannot be looked up.
+    """
     try:
         pid, started, ticks = int(owner["pid"]), float(owner["process_started"]), owner.get("process_started_ticks")
     except (KeyError, TypeError, ValueError):
-        return _seconds_since_touched(path) < STALE_SECONDS
+        return seconds_since_touched() < STALE_SECONDS
     if owner.get("machine") != _machine_id():
-        return _seconds_since_touched(path) < STALE_SECONDS
+        return seconds_since_touched() < STALE_SECONDS
     if pid == os.getpid() and owner.get("token") in _ended_runs:
         return False
     try:

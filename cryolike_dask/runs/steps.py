@@ -35,8 +35,13 @@ logger = logging.getLogger(__name__)
 STAR_FILE = "particles.star"
 
 
-def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
+def begin_run(run: RunFolder, plan: Plan, tied_to_process: bool = True) -> dict[int, StackReceipt]:
     """Make the folder ready for this plan and record that a run is under way.
+
+    Args:
+        run: that owns the folder.
+        plan: of the run.
+        tied_to_process: the run lives and dies with this process, and is not a Dask graph.
 
     Returns:
         receipts of the leading stacks that an interrupted run left complete and visible.
@@ -49,6 +54,8 @@ def begin_run(run: RunFolder, plan: Plan) -> dict[int, StackReceipt]:
     check_disk_space(run.folder, plan)
     if plan.settings.output_format == "zarr":
         check_store(plan, run.folder)
+    if plan.settings.zarr_store:
+        run.acquire_store(plan.settings.zarr_store, tied_to_process)
     inputs = list_inputs(plan, recorded_inputs(read_manifest(run.folder)) if plan.settings.skip_exist else {})
     if plan.settings.hash_inputs:
         # Before anything is replaced: it may take long, and it may fail.
@@ -112,6 +119,7 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
     warnings: list[str] = []
     published = list(receipts)
     complete = len(published) == plan.n_stacks
+    run.store = plan.settings.zarr_store
     with run.exclusive_changes():
         # Complete stacks that wait for an earlier one stay, staged; all else goes.
         remove_unpublished(run.folder, keep=lambda path: not complete and path.name.endswith(STAGED))

@@ -50,6 +50,9 @@ class ObjectStore(Protocol):
             FileNotFoundError: there is neither.
         """
 
+    def remove(self, name: str) -> None:
+        """Remove an object, if it is there."""
+
     def remove_all(self, prefix: str) -> None:
         """Remove all objects whose names begin with PREFIX/."""
 
@@ -116,6 +119,10 @@ class _LocalStore:
             except FileNotFoundError:
                 if not place.exists():
                     raise
+
+    def remove(self, name: str) -> None:
+        with suppress(FileNotFoundError), pinned_place(self.root / name, self.above) as place:
+            place.unlink()
 
     def remove_all(self, prefix: str) -> None:
         with suppress(FileNotFoundError), pinned_place(self.root / prefix, self.above) as place:
@@ -212,6 +219,10 @@ class _RemoteStore:
                     raise
             else:
                 self.files.rm_file(self._full_name(old))
+
+    def remove(self, name: str) -> None:
+        with suppress(FileNotFoundError), self._errors_as_os_errors():
+            self.files.rm_file(self._full_name(name))
 
     def remove_all(self, prefix: str) -> None:
         with self._errors_as_os_errors():

@@ -14,7 +14,7 @@ from cryolike_dask.beneath import create_file, pinned, pinned_place
 from cryolike_dask.demo.particles import DemoData
 from cryolike_dask.errors import CryolikeError, OutputError
 from cryolike_dask.progress import NoProgress, StackProgress
-from cryolike_dask.runs.folder import HIDDEN_FOLDER
+from cryolike_dask.runs.active import HIDDEN_FOLDER
 from cryolike_dask.runs.verify import verify_output
 from cryolike_dask.stacks.object_store import open_object_store
 from tests.support.clusters import conversion, make_particles

@@ -20,7 +20,8 @@ from cryolike_dask.planning import input_files
 from cryolike_dask.planning.input_files import sha256_of_files
 from cryolike_dask.runs import folder as run_folder
 from cryolike_dask.runs import lock as run_lock
-from cryolike_dask.runs.folder import acquire_folder, is_active
+from cryolike_dask.runs.active import is_active
+from cryolike_dask.runs.folder import acquire_folder
 from tests.support.chaos import until
 from tests.support.clusters import conversion, make_particles
 

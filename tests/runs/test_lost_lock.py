@@ -15,7 +15,8 @@ from cryolike_dask.errors import OutputError, RunStoppedError
 from cryolike_dask.progress import NoProgress, StackProgress
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.runs import lock as run_lock
-from cryolike_dask.runs.folder import RunFolder, acquire_folder, publishing
+from cryolike_dask.runs.active import publishing
+from cryolike_dask.runs.folder import RunFolder, acquire_folder
 from cryolike_dask.runs.manifest import read_manifest
 from cryolike_dask.runs.verify import verify_output
 from tests.support.clusters import conversion, make_particles

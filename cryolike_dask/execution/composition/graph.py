@@ -29,7 +29,8 @@ from cryolike_dask.execution.tasks import current_plan, plot_stack_task, publish
 from cryolike_dask.planning.input_files import check_inputs_unchanged
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.store import load_whole_plan, store_plan
-from cryolike_dask.runs.folder import RunFolder, acquire_folder, check_output, graph_folder, is_active
+from cryolike_dask.runs.active import is_active
+from cryolike_dask.runs.folder import RunFolder, acquire_folder, check_output, graph_folder
 from cryolike_dask.runs.lock import acquire_lock, holds_lock
 from cryolike_dask.runs.steps import begin_run, finish_run
 from cryolike_dask.stacks.durable import make_directory, make_directory_below
@@ -124,7 +125,7 @@ def _begin(folder: str, run_id: str) -> None:
     run = acquire_folder(path, run_id)
     try:
         with run.heartbeat():
-            begin_run(run, plan)
+            begin_run(run, plan, tied_to_process=False)
         with pinned_place(begun_marker, path) as place:
             os.close(create_file(place))
     except BaseException:

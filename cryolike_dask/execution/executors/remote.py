@@ -79,7 +79,7 @@ def check_this_process(folder: str, run_id: str, image_file: str, device: str) -
     from pathlib import Path
 
     from cryolike_dask.errors import ConversionError
-    from cryolike_dask.runs.folder import is_active
+    from cryolike_dask.runs.active import is_active
     from cryolike_dask.transform.device import resolve_device
 
     path = Path(folder)

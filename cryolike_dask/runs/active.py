@@ -1,0 +1,43 @@
+"""Whether a run is still on in an output folder, as its tasks ask, wherever they run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cryolike_dask.errors import RunStoppedError
+from cryolike_dask.runs.lock import exclusive_access
+
+HIDDEN_FOLDER = ".conversion"
+
+
+def is_active(folder: Path, run_id: str) -> bool:
+    """Whether this run still owns the folder."""
+    path = folder / HIDDEN_FOLDER / run_id
+    if path.exists():
+        return True
+    # A network file system may remember that there was no such name; listing makes it look again.
+    with suppress(OSError):
+        os.listdir(folder)
+        os.listdir(path.parent)
+    return path.exists()
+
+
+@contextmanager
+def publishing(folder: Path, run_id: str) -> Iterator[None]:
+    """While a task of this run makes stacks visible: no other run can begin to change the folder.
+
+    Raises:
+        RunStoppedError: that run is over.
+    """
+    try:
+        with exclusive_access(folder / HIDDEN_FOLDER):
+            if not is_active(folder, run_id):
+                raise RunStoppedError(f"The run in {folder} is over.")
+            yield
+    except FileNotFoundError:
+        if not is_active(folder, run_id):
+            raise RunStoppedError(f"The run in {folder} is over.") from None
+        raise
