@@ -171,13 +171,14 @@ def _not_writable(folder: Path, error: OSError) -> OutputError:
 
 
 def _remove_contents(folder: Path, keep: str) -> None:
-    for entry in os.scandir(folder):
-        if entry.name == keep:
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
-        else:
-            os.unlink(entry.path)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name == keep:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
 
 
 def prepare_folder(run: RunFolder, plan: Plan) -> None:
