@@ -56,6 +56,9 @@ class ObjectStore(Protocol):
     def remove_all(self, prefix: str) -> None:
         """Remove all objects whose names begin with PREFIX/."""
 
+    def remove_partial(self) -> None:
+        """Remove what killed processes left of objects that they were writing, where objects do not appear whole by themselves."""
+
     def is_empty(self) -> bool:
         """Whether there is nothing at all."""
 
@@ -127,6 +130,12 @@ class _LocalStore:
     def remove_all(self, prefix: str) -> None:
         with suppress(FileNotFoundError), pinned_place(self.root / prefix, self.above) as place:
             shutil.rmtree(place)
+
+    def remove_partial(self) -> None:
+        for folder in filter(Path.is_dir, (self.root, *self.root.glob("*"), *self.root.glob("*/c"))):
+            with suppress(FileNotFoundError), pinned(folder, self.above) as place:
+                for path in place.glob(".*.partial"):
+                    path.unlink(missing_ok=True)
 
     def is_empty(self) -> bool:
         return not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir()))
@@ -229,6 +238,9 @@ class _RemoteStore:
             self.files.invalidate_cache()
             for name in self.files.find(self._full_name(prefix)):
                 self.files.rm_file(name)
+
+    def remove_partial(self) -> None:
+        """Nothing to do: objects of a service appear whole."""
 
     def is_empty(self) -> bool:
         with self._errors_as_os_errors():

@@ -251,6 +251,7 @@ def install_leftovers(store: ObjectStore, folder: Path, n_stacks: int, has_physi
             except (CryolikeError, LookupError, FileNotFoundError):
                 continue  # made again
     remove_staged(store)
+    store.remove_partial()
 
 
 def remove_staged(store: ObjectStore) -> None:

@@ -210,3 +210,15 @@ def test_a_batch_larger_than_all_particles(data: Any, truth: Arrays, tmp_path: P
     np.testing.assert_array_equal(store.fourier.compute(), truth["fourier"])
     assert len(list((tmp_path / "plots").glob("*.png"))) == 2
     assert verify_output(tmp_path) == []
+
+
+def test_what_a_killed_run_was_writing_goes_with_the_next_run(tmp_path: Path) -> None:
+    data, out = make_particles(tmp_path / "particles", n_images=8), tmp_path / "out"
+    conversion(data, out, output_format="zarr", n_stacks_max=1).run()
+    store = out / "particles.zarr"
+    places = (store, store / "fourier", store / "defocusU" / "c", store / "fourier" / "staged")
+    for place in places:
+        place.mkdir(exist_ok=True)
+        (place / ".0.0123456789ab.partial").write_bytes(b"cut o")
+    conversion(data, out, output_format="zarr", skip_exist=True).run()
+    assert [path for path in store.rglob("*") if path.name.endswith(".partial") or path.name == "staged"] == []
