@@ -28,6 +28,12 @@ def case_of_many(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return make_case(tmp_path_factory.mktemp("case_of_many"), n_images=500, batch_size=1)
 
 
+@pytest.fixture(autouse=True)
+def no_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faults come while stacks are left to be begun: these are so short that all would be offered to the cluster at once."""
+    monkeypatch.setattr("cryolike_dask.execution.executors.cluster._BACKLOG_SECONDS", 0.0)
+
+
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
