@@ -29,6 +29,10 @@ def test_no_room_has_more_than_14_modules(room: Path) -> None:
     assert len(modules) <= 14, modules
 
 
+def test_at_most_a_dozen_modules_are_in_no_room() -> None:
+    assert len([path for path in PACKAGE.glob("*.py") if path.name != "__init__.py"]) <= 12
+
+
 @pytest.mark.parametrize("room", ROOMS, ids=name)
 def test_every_room_says_what_it_is_for(room: Path) -> None:
     assert ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")))

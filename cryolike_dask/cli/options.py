@@ -21,9 +21,9 @@ import click
 
 from cryolike_dask.cli.main import debug_option, echo, quiet_option
 from cryolike_dask.errors import InputError
+from cryolike_dask.filesystem.reading import read_input
 from cryolike_dask.formatting import plural
 from cryolike_dask.options import meanings
-from cryolike_dask.reading import read_input
 from cryolike_dask.settings import ConversionSettings, Device
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.reading import read_input
+from cryolike_dask.filesystem.reading import read_input
 
 _WHAT = "a configuration"
 _MOST_BYTES = 1 << 18

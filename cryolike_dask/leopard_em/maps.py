@@ -13,8 +13,8 @@ import mrcfile
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.beneath import temporary_folder
 from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.filesystem.pinned import temporary_folder
 from cryolike_dask.mrc.header import read_header
 
 FloatMap = npt.NDArray[np.float32]

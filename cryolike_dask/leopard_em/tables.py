@@ -18,10 +18,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError, MissingFileError, OutputError
-from cryolike_dask.file_kind import foreign_content, utf16_advice
+from cryolike_dask.filesystem.file_kind import foreign_content, utf16_advice
+from cryolike_dask.filesystem.reading import open_input
 from cryolike_dask.formatting import first_few, plural
 from cryolike_dask.leopard_em.columns import COLUMNS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS
-from cryolike_dask.reading import open_input
 
 _WHAT = "a CSV table"
 _MAX_COLUMNS_SHOWN = 60

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, MissingFileError, OutputExistsError
-from cryolike_dask.reading import UNREADABLE_ARRAY, ObjectArrayError, open_archive, open_input, read_arrays
+from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, ObjectArrayError, open_archive, open_input, read_arrays
 
 _WHAT = "a params .npz file"
 _MOST_BYTES = 1 << 24

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cryolike_dask.errors import InputError, MissingFileError
-from cryolike_dask.file_kind import foreign_content
+from cryolike_dask.filesystem.file_kind import foreign_content
+from cryolike_dask.filesystem.reading import open_regular_file
 from cryolike_dask.formatting import format_file_state, plural
 from cryolike_dask.mrc.compressed import detect_compression, read_first_bytes
-from cryolike_dask.reading import open_regular_file
 
 HEADER_BYTES = 1024
 IMAGE_FILE = "an image file"

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.filesystem.reading import open_regular_file
 from cryolike_dask.formatting import plural
 from cryolike_dask.mrc.compressed import ENDS_EARLY, CompressedBytes
 from cryolike_dask.mrc.header import IMAGE_FILE, ImageFile, read_header, scan_headers
-from cryolike_dask.reading import open_regular_file
 
 __all__ = ["FloatArray", "ImageFile", "ImageFileReader", "IntArray", "read_header", "scan_headers"]
 

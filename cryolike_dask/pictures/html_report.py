@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask import __version__
+from cryolike_dask.filesystem.reading import read_input
 from cryolike_dask.formatting import format_bytes, format_number, format_time, plural, rate
 from cryolike_dask.html import render
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.plots import ACCENT, INK, png_figure
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.summary import summarize_plan
-from cryolike_dask.reading import read_input
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.stacks.durable import write_atomic
 from cryolike_dask.stacks.files import StackPaths

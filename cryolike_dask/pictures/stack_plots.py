@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cryolike_dask.beneath import pinned_place
+from cryolike_dask.filesystem.pinned import pinned_place
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.pictures.plots import (
     MAX_IMAGES,

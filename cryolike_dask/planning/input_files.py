@@ -16,10 +16,10 @@ from contextlib import suppress
 from typing import Any
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.filesystem.reading import open_regular_file
 from cryolike_dask.formatting import format_bytes, format_file_state, plural
 from cryolike_dask.mrc.header import IMAGE_FILE, ImageFile
 from cryolike_dask.planning.plan import Plan
-from cryolike_dask.reading import open_regular_file
 
 logger = logging.getLogger(__name__)
 

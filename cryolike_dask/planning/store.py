@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cryolike_dask.beneath import create_file
+from cryolike_dask.filesystem.pinned import create_file
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.boxes import BoxCut
 from cryolike_dask.mrc.header import ImageFile

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cryolike_dask.beneath import temporary_folder
 from cryolike_dask.errors import CryolikeError, InputError, OutputError
+from cryolike_dask.filesystem.pinned import temporary_folder
 from cryolike_dask.particles.star.export import APPLIED_ORIGINS, OPTICS, POSITION_COLUMN, STACK_COLUMN, star_header, star_rows
 from cryolike_dask.particles.star.quoting import quoted_rows, quoted_values
 from cryolike_dask.particles.star.text import StarBlock, StarText

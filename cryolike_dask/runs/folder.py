@@ -14,8 +14,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryolike_dask.beneath import create_file, pinned
 from cryolike_dask.errors import OutputError, OutputExistsError
+from cryolike_dask.filesystem.pinned import create_file, pinned
 from cryolike_dask.planning.input_files import changed_inputs
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.runs.active import HIDDEN_FOLDER

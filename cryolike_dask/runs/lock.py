@@ -22,9 +22,9 @@ from typing import Any
 
 import psutil
 
-from cryolike_dask.beneath import create_file, pinned, pinned_place
 from cryolike_dask.errors import OutputError
-from cryolike_dask.reading import read_input
+from cryolike_dask.filesystem.pinned import create_file, pinned, pinned_place
+from cryolike_dask.filesystem.reading import read_input
 
 try:
     import fcntl

@@ -14,9 +14,9 @@ from typing import Any
 
 from cryolike_dask import __version__
 from cryolike_dask.errors import OutputError
+from cryolike_dask.filesystem.reading import read_input
 from cryolike_dask.planning.input_files import InputRecord, list_inputs
 from cryolike_dask.planning.plan import Plan
-from cryolike_dask.reading import read_input
 from cryolike_dask.stacks.durable import write_atomic
 from cryolike_dask.stacks.receipt import StackReceipt
 

@@ -11,8 +11,8 @@ from types import TracebackType
 
 import numpy as np
 
-from cryolike_dask.beneath import pinned, pinned_place
 from cryolike_dask.errors import CryolikeError, InputError, OutputError
+from cryolike_dask.filesystem.pinned import pinned, pinned_place
 from cryolike_dask.formatting import is_or_are, plural
 from cryolike_dask.particles.star.export import write_particles_star
 from cryolike_dask.planning.input_files import hash_inputs, list_inputs

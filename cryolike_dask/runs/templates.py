@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, read_array_file
 from cryolike_dask.formatting import plural
 from cryolike_dask.grids.viewing_sphere import viewing_directions
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
-from cryolike_dask.reading import UNREADABLE_ARRAY, read_array_file
 from cryolike_dask.stacks.files import StackPaths, load_tensor, published_counters, read_metadata
 
 FILE_LIST = "template_file_list.npy"

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cryolike_dask.beneath import pinned_place
+from cryolike_dask.filesystem.pinned import pinned_place
 
 _NO_DIRECTORY_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EACCES}
 _SYNC_FILE_RANGE_WRITE = 2

@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from cryolike_dask.beneath import pinned_place
 from cryolike_dask.errors import InputError, MissingFileError
+from cryolike_dask.filesystem.pinned import pinned_place
+from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, open_archive, open_input, read_arrays
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
-from cryolike_dask.reading import UNREADABLE_ARRAY, open_archive, open_input, read_arrays
 from cryolike_dask.settings import ZARR_NAME, ConversionSettings, is_url
 from cryolike_dask.stacks.durable import sync_directory
 from cryolike_dask.stacks.zarr_store import read_images

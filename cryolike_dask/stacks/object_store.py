@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from cryolike_dask.beneath import pinned, pinned_place, temporary_folder
 from cryolike_dask.errors import InputError
-from cryolike_dask.reading import open_input
+from cryolike_dask.filesystem.pinned import pinned, pinned_place, temporary_folder
+from cryolike_dask.filesystem.reading import open_input
 from cryolike_dask.settings import is_url
 from cryolike_dask.stacks.durable import make_directory, make_directory_below, replace_durably, write_atomic
 

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cryolike_dask.beneath import create_file
-from cryolike_dask.reading import open_input
+from cryolike_dask.filesystem.pinned import create_file
+from cryolike_dask.filesystem.reading import open_input
 from cryolike_dask.stacks.checksums import combine_equal_lengths, crc32
 from cryolike_dask.stacks.durable import begin_sync
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.beneath import pinned
 from cryolike_dask.errors import CryolikeError, InputError
+from cryolike_dask.filesystem.pinned import pinned
 from cryolike_dask.planning.plan import StackPlan
 from cryolike_dask.settings import ZARR_NAME, store_location
 from cryolike_dask.stacks.durable import sync_file

@@ -15,7 +15,7 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.beneath import create_file
+from cryolike_dask.filesystem.pinned import create_file
 from cryolike_dask.stacks.tensor_file import InPlaceWriter
 
 _CHUNK_BYTES = 4 << 20

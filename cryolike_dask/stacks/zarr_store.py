@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask import __version__
-from cryolike_dask.beneath import temporary_folder
 from cryolike_dask.errors import InputError, OutputError, OutputExistsError
+from cryolike_dask.filesystem.pinned import temporary_folder
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.settings import store_location
 from cryolike_dask.stacks.metadata import ORIGINS, defocus_for_ctf

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from cryolike_dask import beneath
-from cryolike_dask.beneath import create_file, pinned, pinned_place
 from cryolike_dask.demo.particles import DemoData
 from cryolike_dask.errors import CryolikeError, OutputError
+from cryolike_dask.filesystem.pinned import create_file, pinned, pinned_place
 from cryolike_dask.progress import NoProgress, StackProgress
 from cryolike_dask.runs.active import HIDDEN_FOLDER
 from cryolike_dask.runs.verify import verify_output

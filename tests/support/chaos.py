@@ -27,11 +27,11 @@ from distributed.utils import get_mp_context
 
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.demo.particles import DemoData, write_demo_particles
+from cryolike_dask.filesystem.reading import open_regular_file
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc import reader
 from cryolike_dask.particles.star.particles import particles_from_star
 from cryolike_dask.progress import StackProgress
-from cryolike_dask.reading import open_regular_file
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.runs.verify import verify_output
 from cryolike_dask.settings import ConversionSettings

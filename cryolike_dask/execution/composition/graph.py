@@ -21,11 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cryolike_dask.beneath import create_file, pinned, pinned_place
 from cryolike_dask.errors import InputError
 from cryolike_dask.execution.convert_stack import convert_stack
 from cryolike_dask.execution.events import log_converted_stack
 from cryolike_dask.execution.tasks import current_plan, plot_stack_task, publish_stacks_task
+from cryolike_dask.filesystem.pinned import create_file, pinned, pinned_place
 from cryolike_dask.planning.input_files import check_inputs_unchanged
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.store import load_whole_plan, store_plan

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.filesystem.reading import open_input
 from cryolike_dask.formatting import format_bytes
-from cryolike_dask.reading import open_input
 
 MAGIC = b"\x95CSDAT"
 _MAX_HEADER_BYTES = 16 << 20

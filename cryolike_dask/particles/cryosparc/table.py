@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, MissingFileError
-from cryolike_dask.file_kind import cryosparc_group, foreign_content
+from cryolike_dask.filesystem.file_kind import cryosparc_group, foreign_content
+from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, open_input
 from cryolike_dask.formatting import plural
 from cryolike_dask.particles.cryosparc.csdat import MAGIC as CSDAT_MAGIC
 from cryolike_dask.particles.cryosparc.csdat import read_csdat
-from cryolike_dask.reading import UNREADABLE_ARRAY, open_input
 
 _NPY_MAGIC = b"\x93NUMPY"
 _MAX_HEADER_BYTES = 1 << 20  # tables with many classes have headers of 30 kB, beyond numpy's own limit; it is parsed as Python

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.file_kind import other_kind_of_table
+from cryolike_dask.filesystem.file_kind import other_kind_of_table
 from cryolike_dask.metadata.optics import check_optics
 from cryolike_dask.particles.star.optics_groups import (
     GROUP,

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cryolike_dask.beneath import temporary_folder
 from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.filesystem.pinned import temporary_folder
 from cryolike_dask.particles.source_columns import SourceColumns, read_source_columns
 from cryolike_dask.particles.star.quoting import quoted_values
 from cryolike_dask.particles.table import ParticleTable

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.file_kind import other_kind_of_table, tomography_columns
+from cryolike_dask.filesystem.file_kind import other_kind_of_table, tomography_columns
 from cryolike_dask.formatting import plural
 from cryolike_dask.mrc.reader import read_header
 from cryolike_dask.options import described_by

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pandas as pd
 import starfile
 
-from cryolike_dask.beneath import temporary_folder
 from cryolike_dask.errors import CryolikeError, InputError
-from cryolike_dask.file_kind import other_kind_of_file, other_kind_of_table
+from cryolike_dask.filesystem.file_kind import other_kind_of_file, other_kind_of_table
+from cryolike_dask.filesystem.pinned import temporary_folder
 from cryolike_dask.particles.star.text import StarBlock, StarText, decode
 
 _TEXT_COLUMNS = ("ImageName", "OpticsGroupName")

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, MissingFileError
-from cryolike_dask.file_kind import cryosparc_group, foreign_content, utf16_advice
+from cryolike_dask.filesystem.file_kind import cryosparc_group, foreign_content, utf16_advice
+from cryolike_dask.filesystem.reading import read_input
 from cryolike_dask.formatting import first_few, plural
-from cryolike_dask.reading import read_input
 
 _CHUNK_BYTES = 1 << 24  # bytes looked at in one go: bounds the temporary arrays
 _SPACE, _TAB, _NEWLINE, _DELETE = b" \t\n\x7f"

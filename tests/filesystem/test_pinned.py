@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cryolike_dask.beneath import temporary_folder
+from cryolike_dask.filesystem.pinned import temporary_folder
 from cryolike_dask.particles.star.particles import particles_from_star
 from tests.support.chaos import ROOT
 from tests.support.clusters import make_particles
@@ -27,7 +27,7 @@ tables.read_star_tables(tables.Path(sys.argv[1]), {"ImageName", "OpticsGroup"})
 HOLDS_ONE = """
 import sys
 from pathlib import Path
-from cryolike_dask.beneath import temporary_folder
+from cryolike_dask.filesystem.pinned import temporary_folder
 with temporary_folder(parent=Path(sys.argv[1])):
     print("ready", flush=True)
     sys.stdin.read()
