@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.errors import CryolikeError, InputError, output_error
+from cryolike_dask.errors import InputError
 from cryolike_dask.execution.chunks import StepTimer
+from cryolike_dask.execution.run import run_in
 from cryolike_dask.execution.tasks import publish_stacks_task
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.planning.plan import Plan
@@ -21,7 +22,7 @@ from cryolike_dask.planning.planner import plan_restacking
 from cryolike_dask.progress import Progress, StackProgress
 from cryolike_dask.progress_bars import progress_or_default
 from cryolike_dask.report import ConversionReport
-from cryolike_dask.runs.folder import RunFolder, acquire_folder
+from cryolike_dask.runs.folder import RunFolder
 from cryolike_dask.runs.steps import begin_run, finish_run, make_report
 from cryolike_dask.runs.stored_particles import StoredParticles, open_particles
 from cryolike_dask.settings import ConversionSettings, OutputFormat, output_folder
@@ -95,20 +96,10 @@ def restack(
 
 def _run(particles: StoredParticles, plan: Plan, folder: Path, progress: Progress) -> ConversionReport:
     began = time.perf_counter()
-    error: BaseException | None = None
-    run = acquire_folder(folder)
-    try:
+    with run_in(folder, progress) as run:
         with run.heartbeat():
             published, warnings = _write_stacks(run, particles, plan, progress)
         return make_report(folder, plan, published, warnings, time.perf_counter() - began)
-    except BaseException as failure:
-        error = failure
-        if isinstance(failure, OSError) and not isinstance(failure, CryolikeError):
-            raise output_error(failure, folder) from failure
-        raise
-    finally:
-        run.release()
-        progress.finish(error)
 
 
 def _write_stacks(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from cryolike_dask.errors import CryolikeError, RunStoppedError, output_error
 from cryolike_dask.execution.executors.interface import Executor
-from cryolike_dask.execution.run_loop import Outcome, convert_and_publish, log_warnings, raise_failures
+from cryolike_dask.execution.run_loop import Outcome, RunLoop, log_warnings, raise_failures
 from cryolike_dask.formatting import plural
 from cryolike_dask.pictures.html_report import with_html_report
 from cryolike_dask.pictures.stack_plots import missing_plots
@@ -43,9 +44,7 @@ def run_plan(
         RunStoppedError: `stopped` was set.
     """
     began = time.perf_counter()
-    error: BaseException | None = None
-    run = acquire_folder(folder)
-    try:
+    with run_in(folder, progress) as run:
         with run.heartbeat():
             outcome = _convert(plan, run, executor, progress, stopped)
         log_warnings(outcome)
@@ -55,6 +54,23 @@ def run_plan(
             return report
         with run.exclusive_changes():
             return with_html_report(plan, report)
+
+
+@contextmanager
+def run_in(folder: Path, progress: Progress) -> Iterator[RunFolder]:
+    """A run in an output folder, which is taken over now and given up in the end, however that comes.
+
+    Args:
+        folder: output folder.
+        progress: informed of the end, and of the error if there is one.
+
+    Raises:
+        OutputError: another run holds the folder; or in place of an OSError of the system.
+    """
+    error: BaseException | None = None
+    run = acquire_folder(folder)
+    try:
+        yield run
     except BaseException as failure:
         error = failure
         if isinstance(failure, OSError) and not isinstance(failure, CryolikeError):
@@ -102,9 +118,8 @@ def _convert(
         try:
             with star_file:
                 opened.check_workers(str(folder), run.run_id, next(file.path for file in plan.files if file is not None))
-                convert_and_publish(
-                    opened, str(folder), run.run_id, todo, _without_plots(plan, folder, kept), on_published, on_poll, outcome
-                )
+                without_plots = _without_plots(plan, folder, kept)
+                RunLoop(opened, str(folder), run.run_id, todo, without_plots, on_published, outcome).run(on_poll)
         except BaseException:
             # The executor waits for tasks that have begun; they stop when the run is over.
             run.stop()

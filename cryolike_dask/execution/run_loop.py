@@ -7,13 +7,13 @@ in one task; what a task returned is dropped at once. So the scheduler, the clie
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cryolike_dask.errors import ConversionError, CryolikeError, RunStoppedError
 from cryolike_dask.execution.executors.interface import Executor, TaskResult
+from cryolike_dask.execution.executors.waiting import PatientWait
 from cryolike_dask.execution.tasks import convert_stack_task, plot_stack_task, publish_stacks_task
 from cryolike_dask.formatting import is_or_are, plural
 from cryolike_dask.stacks.receipt import WRITTEN_AS_ZEROS, StackReceipt
@@ -27,9 +27,6 @@ _MAX_LOST_ALONE = 2
 _MAX_FAILURES = 20
 """Failed stacks after which no new ones are begun: something is wrong with all of them."""
 _MAX_LISTED = 10
-_POLL_SECONDS = 5.0
-_SILENT_SECONDS = 30.0
-"""A user who has seen nothing happen for so long is told why."""
 
 
 @dataclass
@@ -49,17 +46,8 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
 
 
-def convert_and_publish(
-    executor: Executor,
-    folder: str,
-    run_id: str,
-    counters: Sequence[int],
-    without_plots: Sequence[int] | None,
-    on_published: Callable[[StackReceipt], None],
-    on_poll: Callable[[], None],
-    outcome: Outcome,
-) -> None:
-    """Convert and publish these stacks.
+class RunLoop:
+    """Converts and publishes stacks: which tasks are to be begun, and what follows from those that ended.
 
     Args:
         executor: runs the tasks; closed by the caller.
@@ -67,31 +55,9 @@ def convert_and_publish(
         counters: stacks to make, ascending, none published yet before them missing.
         without_plots: stacks published earlier that lack pictures, which are drawn as for new ones; None to draw none at all.
         on_published: called for each stack, in counter order.
-        on_poll: called every few seconds.
-        outcome: receives what is achieved, also if this ends with an error. Invariant: if stack k is published, so is every stack
-            of `counters` before it.
-
-    Raises:
-        ConversionError: the executor can run nothing any more.
+        outcome: receives what is achieved, also if the loop ends with an error. Invariant: if stack k is published, so is every
+            stack of `counters` before it.
     """
-    loop = _RunLoop(executor, folder, run_id, counters, without_plots, on_published, outcome)
-    last_result = time.monotonic()
-    while loop.begin_tasks():
-        results = executor.wait(_POLL_SECONDS)
-        for result in results:
-            loop.handle(result)
-        now = time.monotonic()
-        if results:
-            last_result = now
-        elif now - last_result >= _SILENT_SECONDS:
-            logger.warning("Nothing was completed for %.0f s. %s", _SILENT_SECONDS, executor.state())
-            last_result = now
-        on_poll()
-    outcome.staged = sorted(loop.ready)
-
-
-class _RunLoop:
-    """Which tasks are to be begun, and what follows from those that ended."""
 
     def __init__(
         self,
@@ -115,9 +81,25 @@ class _RunLoop:
         self.alone: int | None = None
         self.n_lost_alone: Counter[int] = Counter()
         self.n_cut_off: Counter[int] = Counter()
-        self.first_errors: dict[int, BaseException] = {}
+        self.tried_elsewhere: set[int] = set()
         self.publishing_failed = False
         self.n_made, self.seconds = 0, 0.0
+
+    def run(self, on_poll: Callable[[], None]) -> None:
+        """Go on until nothing is left to be done, or can be.
+
+        Args:
+            on_poll: called every few seconds.
+
+        Raises:
+            ConversionError: the executor can run nothing any more.
+        """
+        results = PatientWait(self.executor)
+        while self.begin_tasks():
+            for result in results.next():
+                self.handle(result)
+            on_poll()
+        self.outcome.staged = sorted(self.ready)
 
     def begin_tasks(self) -> bool:
         """Begin whatever may begin. Returns whether anything is under way."""
@@ -179,9 +161,9 @@ class _RunLoop:
             self.n_cut_off[counter] += 1
             logger.warning("Stack %06d was lost with its worker (%s); it is made again.", counter, result.error)
             self._convert(counter)
-        elif result.worker and counter not in self.first_errors and not isinstance(result.error, RunStoppedError):
+        elif result.worker and counter not in self.tried_elsewhere and not isinstance(result.error, RunStoppedError):
             # It may be the worker that does not see a file, or whose disk is full.
-            self.first_errors[counter] = result.error
+            self.tried_elsewhere.add(counter)
             logger.info("Stack %06d failed on %s (%s); it is tried once more.", counter, result.worker, result.error)
             self._convert(counter, avoid=result.worker)
         else:

@@ -113,6 +113,33 @@ def test_a_stack_that_fails_on_one_worker_is_made_on_another(case: Case, tmp_pat
     case.check(tmp_path / "out")
 
 
+def test_stacks_that_were_meant_for_workers_that_left_are_made_by_others(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker cannot be used, so that stacks name those that can; these leave before they have begun, and another one joins."""
+    monkeypatch.setattr("cryolike_dask.execution.executors.waiting.POLL_SECONDS", 0.2)
+    with process_cluster() as (cluster, client):
+        bad, good = sorted(client.scheduler_info()["workers"])
+        client.run(exec, "import cryolike_dask; cryolike_dask.__version__ = '0.0.1'", {}, workers=[bad])
+        blocked = tmp_path / "go on"
+        busy = client.submit(_wait_for, blocked, workers=[good], pure=False)
+        until(lambda: client.processing(workers=[good]).get(good), "a busy worker")
+        run = threading.Thread(target=lambda: case.conversion(tmp_path / "out").run(client))
+        run.start()
+        until(lambda: len(client.processing(workers=[good]).get(good, ())) > 1, "stacks that wait for it")
+        client.retire_workers([good], close_workers=True, remove=True)
+        cluster.scale(3)
+        blocked.touch()
+        run.join(60)
+        assert not run.is_alive()
+        busy.release()
+    case.check(tmp_path / "out")
+
+
+def _wait_for(path: Path) -> None:
+    until(path.exists, "leave to go on")
+
+
 class _Kills(WorkerPlugin):
     """Has every worker killed when it writes this stack."""
 
@@ -142,15 +169,15 @@ def test_a_stack_that_kills_its_workers_is_given_up_by_name_and_takes_no_other_w
 def test_a_run_without_workers_says_so_and_begins_when_they_come(
     case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cryolike_dask.execution.run_loop._SILENT_SECONDS", 0.5)
-    monkeypatch.setattr("cryolike_dask.execution.run_loop._POLL_SECONDS", 0.2)
+    monkeypatch.setattr("cryolike_dask.execution.executors.waiting.SILENT_SECONDS", 0.5)
+    monkeypatch.setattr("cryolike_dask.execution.executors.waiting.POLL_SECONDS", 0.2)
     with (
         LocalCluster(n_workers=0, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         run = threading.Thread(target=lambda: case.conversion(tmp_path / "out").run(client))
         run.start()
-        until(lambda: "has no workers" in warned(caplog), "a word on workers")
+        until(lambda: "has no workers to use" in warned(caplog), "a word on workers")
         cluster.scale(1)
         run.join(60)
         assert not run.is_alive()

@@ -17,6 +17,7 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.execution.chunks import convert_chunks
 from cryolike_dask.execution.clients import open_executor
 from cryolike_dask.execution.executors.interface import Executor, TaskResult
+from cryolike_dask.execution.executors.waiting import PatientWait
 from cryolike_dask.planning.input_files import check_inputs_unchanged
 from cryolike_dask.planning.plan import Plan, StackPlan
 from cryolike_dask.stacks.files import LoadedStack
@@ -27,8 +28,6 @@ logger = logging.getLogger(__name__)
 
 _MAX_LOST = 3
 """How often a stack may be lost with its worker."""
-_POLL_SECONDS = 5.0
-_SILENT_POLLS = 6
 
 _ended: set[str] = set()
 """Streams that nobody reads any more, in this process."""
@@ -99,15 +98,11 @@ class _Stream:
             while begun < min(self.plan.n_stacks, counter + 1 + self.ahead):
                 self._begin(begun)
                 begun += 1
-            n_silent = 0
+            # The time that the caller took for the stack before is not counted.
+            results = PatientWait(self.executor)
             while counter not in self.ready:
-                results = self.executor.wait(_POLL_SECONDS)
-                for result in results:
+                for result in results.next():
                     self._handle(result)
-                n_silent = 0 if results else n_silent + 1
-                if n_silent == _SILENT_POLLS:
-                    logger.warning("No stack was made for %.0f s. %s", _SILENT_POLLS * _POLL_SECONDS, self.executor.state())
-                    n_silent = 0
             fourier, physical, metadata = self.ready.pop(counter)
             yield LoadedStack(
                 torch.from_numpy(fourier),

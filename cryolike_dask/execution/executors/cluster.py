@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-import logging
 import math
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,26 +13,19 @@ import dask
 import distributed
 from distributed.comm.core import CommClosedError
 
-from cryolike_dask import __version__, config
+from cryolike_dask import config
 from cryolike_dask.errors import ConversionError, CryolikeError
 from cryolike_dask.execution.executors.interface import TaskKind, TaskResult
-from cryolike_dask.execution.executors.remote import remote_call, remote_check, remote_task
+from cryolike_dask.execution.executors.remote import remote_call, remote_task
+from cryolike_dask.execution.executors.workers import ClusterWorkers
 from cryolike_dask.formatting import is_or_are, plural
 from cryolike_dask.settings import Device
 
-logger = logging.getLogger(__name__)
-
 _dask: Any = dask  # whose type information leaves out annotations
 
-_WORKER_BYTES = 400 << 20
-"""What a worker process takes once all libraries are loaded."""
-_WORKERS_CACHE_SECONDS = 1.0
-"""How long what the scheduler said of its workers is taken for true."""
 _CLIENT_CLOSED = ("closing", "closed")
 _DEAD_WORKER_TIMEOUT_SECONDS = 8.0
 """How long a worker is waited for that may be dead."""
-_CHECK_TIMEOUT_SECONDS = 60.0
-"""How long workers may take to say whether they can work on a run: they import all libraries for that."""
 _BACKLOG_SECONDS = 120.0
 """Work that the scheduler is offered at least: an adaptive cluster grows by what it sees waiting."""
 _MAX_BACKLOG = 1000
@@ -57,99 +48,37 @@ class ClusterExecutor:
         self._client = client
         self._address = client.scheduler.address
         self._running: dict[Any, tuple[TaskKind, tuple[int, ...]]] = {}
+        self._allowed: dict[Any, set[str]] = {}
+        """Of tasks that may not run anywhere: the workers that they wait for."""
         self._n_submitted = 0
         self._id = uuid.uuid4().hex[:12]
         self._window_factor = config.positive_integer("window")
-        self._device = device
-        self._gpu = config.text("gpu.resource") if device != "cpu" else ""
-        self._stacks_per_gpu = config.positive_integer("gpu.stacks")
-        self._workers: dict[str, dict[str, Any]] = {}
-        self._workers_read_at = -_WORKERS_CACHE_SECONDS
+        self._workers = ClusterWorkers(client, device)
         self._run_task = remote_task()
-        self._check: tuple[str, str, str] | None = None
-        self._checked: set[str] = set()
-        self._unusable: dict[str, str] = {}
-        self._seen: set[str] = set()
 
     def check_workers(self, folder: str, run_id: str, image_file: str) -> None:
         """See `Executor`."""
-        self._check = (folder, run_id, image_file)
-        self._read_workers()
+        with self._scheduler_needed():
+            self._workers.check(folder, run_id, image_file)
 
     def window(self, seconds_per_stack: float | None) -> int:
         """`cryolike.window` times the stacks that the cluster can work on as it is now, and more where they are short.
 
-        With GPUs nothing is added: tasks with resources are never queued by the scheduler, which would send all of them out.
+        With GPUs, or workers that must not be used, nothing is added: such tasks are never queued by the scheduler, which would send all
+        of them out.
         """
-        workers = self._read_workers()
-        gpus = self._gpu_workers(workers)
-        if gpus:
-            slots = sum(min(w["nthreads"], int(w["resources"][self._gpu] * self._stacks_per_gpu)) for w in gpus)
-        else:
-            slots = sum(w["nthreads"] for w in workers.values())
-        window = self._window_factor * max(1, int(slots))
-        if gpus or not seconds_per_stack:
+        with self._scheduler_needed():
+            window = self._window_factor * max(1, self._workers.n_slots())
+            bounded = bool(self._workers.with_gpus() or self._workers.unusable)
+        if bounded or not seconds_per_stack:
             return window
         return max(window, min(_MAX_BACKLOG, math.ceil(_BACKLOG_SECONDS / seconds_per_stack)))
 
     @property
     def memory_per_thread(self) -> int | None:
-        """Of the workers that are there now, less what a worker needs before it does anything."""
-        workers = self._read_workers()
-        limits = [
-            (w["memory_limit"] - _WORKER_BYTES) // max(1, w["nthreads"])
-            for w in self._gpu_workers(workers) or workers.values()
-            if w.get("memory_limit")
-        ]
-        return min(limits, default=None)
-
-    def _read_workers(self) -> dict[str, dict[str, Any]]:
-        """The workers that can be used, as the scheduler knows them, by address."""
+        """See `Executor`."""
         with self._scheduler_needed():
-            if time.monotonic() - self._workers_read_at >= _WORKERS_CACHE_SECONDS:
-                self._workers = dict(self._client.scheduler_info(n_workers=-1)["workers"])
-                self._workers_read_at = time.monotonic()
-                self._seen |= self._workers.keys()
-            if self._check is not None and not self._workers.keys() <= self._checked:
-                self._set_unusable_aside(self._workers.keys() - self._checked, self._check)
-        return {address: worker for address, worker in self._workers.items() if address not in self._unusable}
-
-    def _set_unusable_aside(self, addresses: set[str], arguments: tuple[str, str, str]) -> None:
-        self._checked |= addresses
-        # Where some workers declare GPUs, the others only publish and draw.
-        gpus = {address for address, worker in self._workers.items() if self._gpu_workers({address: worker})}
-        computing = addresses & (gpus or addresses)
-
-        async def ask() -> dict[str, Any]:
-            answers: dict[str, Any] = {}
-            for device, asked in ((self._device, computing), ("cpu", addresses - computing)):
-                if asked:
-                    check = (remote_check(), __version__, *arguments, device)
-                    answers |= await self._client.run(*check, workers=sorted(asked), on_error="return")
-            return answers
-
-        try:
-            answers = self._client.sync(ask, callback_timeout=_CHECK_TIMEOUT_SECONDS)
-        except TimeoutError:
-            logger.warning("Workers did not say within %g s whether they can work on this run.", _CHECK_TIMEOUT_SECONDS)
-            return
-        for address, answer in answers.items():
-            # A worker that went away meanwhile answers with an error of its connection.
-            if answer and not isinstance(answer, OSError):
-                name = self._workers.get(address, {}).get("name", address)
-                self._unusable[address] = f"Worker {name} ({address}) is not used: {answer}."
-                logger.warning(self._unusable[address])
-        if self._workers and self._workers.keys() <= self._unusable.keys():
-            reasons = sorted({self._unusable[address] for address in self._workers})
-            more = f"\n  and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-            raise ConversionError(
-                f"None of the {plural(len(self._workers), 'worker')} at {self._address} can work on this run:"
-                + "".join(f"\n  {reason}" for reason in reasons[:3])
-                + more
-            )
-
-    def _gpu_workers(self, workers: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-        return [w for w in workers.values() if self._gpu and w.get("resources", {}).get(self._gpu, 0) > 0]
+            return self._workers.memory_per_thread()
 
     @contextmanager
     def _scheduler_needed(self) -> Iterator[None]:
@@ -181,12 +110,12 @@ class ClusterExecutor:
         self._n_submitted += 1
         # A digit behind the first dash-separated words makes the dashboard show one group a kind of task.
         key = f"{task.__name__.removesuffix('_task').replace('_', '-')}-{self._n_submitted}-{self._id}-{counters[0]:06d}"
-        workers = self._read_workers()
-        needs_gpu = kind == "convert" and self._gpu_workers(workers)
-        resources = {self._gpu: 1 / self._stacks_per_gpu} if needs_gpu else None
+        with self._scheduler_needed():
+            workers = self._workers.usable()
+            resources = self._workers.gpu_resources() if kind == "convert" else None
         # Named only where it matters: tasks that may run anywhere are queued by the scheduler, and follow workers that come and go.
         others = [address for address in workers if address != avoid]
-        allowed = others if others and (self._unusable or avoid in workers) else None
+        allowed = others if others and (self._workers.unusable or avoid in workers) else None
         with self._scheduler_needed(), _dask.annotate(span=self._span):
             future = self._client.submit(
                 self._run_task,
@@ -201,6 +130,8 @@ class ClusterExecutor:
                 resources=resources,
             )
         self._running[future] = (kind, counters)
+        if allowed is not None:
+            self._allowed[future] = set(allowed)
 
     def call_everywhere(self, function: Callable[..., Any], *arguments: Any) -> None:
         """See `Executor`. Workers that do not answer are not waited for."""
@@ -218,13 +149,27 @@ class ClusterExecutor:
                 with self._client.as_current():
                     finished = distributed.wait(list(self._running), timeout=seconds, return_when="FIRST_COMPLETED").done
             except TimeoutError:
-                return []
+                return self._take_back_stranded()
             except concurrent.futures.CancelledError:
                 # Futures are cancelled when the connection to the scheduler is lost, or when somebody restarts the cluster.
                 finished = [future for future in self._running if future.status != "pending"]
             returned = self._gather([future for future in finished if future.status == "finished"])
             # What died with its worker, result and all, is made again by the cluster, and waited for like any other.
             return [self._result(future, returned.get(future)) for future in finished if future.status != "pending"]
+
+    def _take_back_stranded(self) -> list[TaskResult]:
+        """Tasks whose workers are all gone, while there are others that could do them. (Restrictions that Dask may overrule would let idle
+        workers steal such tasks, and those are the very ones that are not to have them.)"""
+        usable = self._workers.usable().keys()
+        stranded = [future for future, allowed in self._allowed.items() if usable and not allowed & usable]
+        results = []
+        for future in stranded:
+            del self._allowed[future]
+            kind, counters = self._running.pop(future)
+            future.cancel()
+            error = ConversionError("the workers that it was meant for are gone")
+            results.append(TaskResult(kind, counters, error=error, lost="cut off"))
+        return results
 
     def _gather(self, futures: list[Any]) -> dict[Any, tuple[str, Any]]:
         """What these tasks returned, fetched in one go; what cannot be had soon is left out."""
@@ -242,6 +187,7 @@ class ClusterExecutor:
 
     def _result(self, future: Any, returned: tuple[str, Any] | None) -> TaskResult:
         kind, counters = self._running.pop(future)
+        self._allowed.pop(future, None)
         worker, value, error = "", None, None
         try:
             # What is not finished may have become so since, when it was made again.
@@ -264,24 +210,21 @@ class ClusterExecutor:
 
     def state(self) -> str:
         """See `Executor`."""
-        workers = self._read_workers()
-        aside = f" {plural(len(self._unusable), 'worker')} {is_or_are(len(self._unusable))} not used." if self._unusable else ""
-        n_gone = len(self._seen - self._workers.keys())
-        gone = f" {plural(n_gone, 'worker')} {is_or_are(n_gone)} gone: if they died, their logs say why." if n_gone else ""
-        if not workers:
+        with self._scheduler_needed():
+            n_usable, workers = len(self._workers.usable()), self._workers.state()
+        if not n_usable:
             return (
-                f"The cluster at {self._address} has no workers.{gone}{aside} Start some (`dask worker {self._address}`), or look why "
-                "those that were asked for do not come up: in the queue of the batch system, or in their logs."
+                f"The cluster at {self._address} has no workers to use. {workers} Start some (`dask worker {self._address}`), or look "
+                "why those that were asked for do not come up: in the queue of the batch system, or in their logs."
             )
-        return (
-            f"{plural(len(workers), 'worker')} at {self._address} {is_or_are(len(workers))} busy with "
-            f"{plural(len(self._running), 'task')}.{gone}{aside} Dask's dashboard shows what they do: {self._client.dashboard_link}"
-        )
+        tasks = f"{plural(len(self._running), 'task')} {is_or_are(len(self._running))} under way at {self._address}."
+        return f"{tasks} {workers} Dask's dashboard shows what they do: {self._client.dashboard_link}"
 
     def close(self) -> None:
         """See `Executor`. A worker that does not answer is not waited for long."""
         running = list(self._running)
         self._running.clear()
+        self._allowed.clear()
         if not running or self._client.status in _CLIENT_CLOSED:
             return
         with suppress(TimeoutError, concurrent.futures.CancelledError), self._client.as_current():

@@ -6,8 +6,11 @@ images; a function made inside another one is sent as code, and imports what it 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+_PAUSES_SECONDS = (0.0, 0.5, 2.0, 5.0)
 
 
 def remote_task() -> Callable[..., tuple[str, Any]]:
@@ -85,7 +88,12 @@ def check_this_process(folder: str, run_id: str, image_file: str, device: str) -
     path = Path(folder)
     if not path.is_dir():
         return f"it does not see the output folder {folder}, which must be on a file system that all workers share"
-    if not is_active(path, run_id):
+    # A network file system may show a new file only some seconds later.
+    for pause in _PAUSES_SECONDS:
+        time.sleep(pause)
+        if is_active(path, run_id):
+            break
+    else:
         return f"it has another folder of the name {folder}: the output folder must be on a file system that all workers share"
     try:
         with open(image_file, "rb") as file:

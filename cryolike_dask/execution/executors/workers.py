@@ -1,0 +1,134 @@
+"""The workers of a Dask cluster: who is there, and who can work on a run."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from cryolike_dask import __version__, config
+from cryolike_dask.errors import ConversionError
+from cryolike_dask.execution.executors.remote import remote_check
+from cryolike_dask.formatting import is_or_are, plural
+from cryolike_dask.settings import Device
+
+logger = logging.getLogger(__name__)
+
+Worker = dict[str, Any]
+"""What the scheduler says of a worker."""
+
+_WORKER_BYTES = 400 << 20
+"""What a worker process takes once all libraries are loaded."""
+_CACHE_SECONDS = 1.0
+"""How long what the scheduler said of its workers is taken for true."""
+_CHECK_TIMEOUT_SECONDS = 60.0
+"""How long workers may take to say whether they can work on a run: they import all libraries for that."""
+
+
+class ClusterWorkers:
+    """The workers of a cluster, as they come and go.
+
+    Args:
+        client: a synchronous `distributed.Client`.
+        device: that stacks are made on.
+    """
+
+    def __init__(self, client: Any, device: Device) -> None:
+        self._client = client
+        self._device = device
+        self._gpu = config.text("gpu.resource") if device != "cpu" else ""
+        self._stacks_per_gpu = config.positive_integer("gpu.stacks")
+        self._workers: dict[str, Worker] = {}
+        self._read_at = -_CACHE_SECONDS
+        self._check: tuple[str, str, str] | None = None
+        self._checked: set[str] = set()
+        self._seen: set[str] = set()
+        self.unusable: dict[str, str] = {}
+        """Why workers are not used, by address."""
+
+    def check(self, folder: str, run_id: str, image_file: str) -> None:
+        """See `Executor.check_workers`."""
+        self._check = (folder, run_id, image_file)
+        self.usable()
+
+    def usable(self) -> dict[str, Worker]:
+        """The workers that can be used, by address. Those that have joined are asked first.
+
+        Raises:
+            ConversionError: there are workers, and none is of use.
+        """
+        if time.monotonic() - self._read_at >= _CACHE_SECONDS:
+            self._workers = dict(self._client.scheduler_info(n_workers=-1)["workers"])
+            self._read_at = time.monotonic()
+            self._seen |= self._workers.keys()
+        if self._check is not None and not self._workers.keys() <= self._checked:
+            self._set_unusable_aside(self._workers.keys() - self._checked, self._check)
+        return {address: worker for address, worker in self._workers.items() if address not in self.unusable}
+
+    def with_gpus(self) -> list[Worker]:
+        """Those that declare the resource of GPUs, unless the device is 'cpu'."""
+        return self._gpu_workers(self.usable())
+
+    def gpu_resources(self) -> dict[str, float] | None:
+        """What the task of a stack asks for; None where stacks may be made anywhere."""
+        return {self._gpu: 1 / self._stacks_per_gpu} if self.with_gpus() else None
+
+    def n_slots(self) -> int:
+        """Stacks that they can work on at a time."""
+        gpus = self.with_gpus()
+        if gpus:
+            return sum(min(w["nthreads"], int(w["resources"][self._gpu] * self._stacks_per_gpu)) for w in gpus)
+        return sum(w["nthreads"] for w in self.usable().values())
+
+    def memory_per_thread(self) -> int | None:
+        """Where there is least, less what a worker needs before it does anything; None if that is not known."""
+        limits = [
+            (w["memory_limit"] - _WORKER_BYTES) // max(1, w["nthreads"])
+            for w in self.with_gpus() or self.usable().values()
+            if w.get("memory_limit")
+        ]
+        return min(limits, default=None)
+
+    def state(self) -> str:
+        """How many there are, how many are gone, and how many are not used."""
+        n_usable, n_gone, n_aside = len(self.usable()), len(self._seen - self._workers.keys()), len(self.unusable)
+        gone = f" {plural(n_gone, 'worker')} {is_or_are(n_gone)} gone: if they died, their logs say why." if n_gone else ""
+        aside = f" {plural(n_aside, 'worker')} {is_or_are(n_aside)} not used." if n_aside else ""
+        return f"{plural(n_usable, 'worker')} {is_or_are(n_usable)} there.{gone}{aside}"
+
+    def _gpu_workers(self, workers: dict[str, Worker]) -> list[Worker]:
+        return [w for w in workers.values() if self._gpu and w.get("resources", {}).get(self._gpu, 0) > 0]
+
+    def _set_unusable_aside(self, addresses: set[str], arguments: tuple[str, str, str]) -> None:
+        self._checked |= addresses
+        # Where some workers declare GPUs, the others only publish and draw.
+        gpus = {address for address, worker in self._workers.items() if self._gpu_workers({address: worker})}
+        computing = addresses & (gpus or addresses)
+
+        async def ask() -> dict[str, Any]:
+            answers: dict[str, Any] = {}
+            for device, asked in ((self._device, computing), ("cpu", addresses - computing)):
+                if asked:
+                    check = (remote_check(), __version__, *arguments, device)
+                    answers |= await self._client.run(*check, workers=sorted(asked), on_error="return")
+            return answers
+
+        try:
+            answers = self._client.sync(ask, callback_timeout=_CHECK_TIMEOUT_SECONDS)
+        except TimeoutError:
+            logger.warning("Workers did not say within %g s whether they can work on this run.", _CHECK_TIMEOUT_SECONDS)
+            return
+        for address, answer in answers.items():
+            # A worker that went away meanwhile answers with an error of its connection.
+            if answer and not isinstance(answer, OSError):
+                name = self._workers.get(address, {}).get("name", address)
+                self.unusable[address] = f"Worker {name} ({address}) is not used: {answer}."
+                logger.warning(self.unusable[address])
+        if self._workers and self._workers.keys() <= self.unusable.keys():
+            reasons = sorted({self.unusable[address] for address in self._workers})
+            more = f"\n  and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+            raise ConversionError(
+                f"None of the {plural(len(self._workers), 'worker')} at {self._client.scheduler.address} can work on this run:"
+                + "".join(f"\n  {reason}" for reason in reasons[:3])
+                + more
+            )
