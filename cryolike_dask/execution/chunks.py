@@ -6,11 +6,12 @@ and writing of different chunks overlap. Which chunks there are never depends on
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import TypeAlias
@@ -91,7 +92,7 @@ def convert_chunks(
             wait(jobs)
         finally:
             chunks.stop()
-            wait(jobs)
+            _wait_for_all([job for job in jobs if not job.cancel()])
     return chunks.result()
 
 
@@ -99,6 +100,25 @@ def convert_chunks(
 def _threads(n: int) -> ThreadPoolExecutor:
     """Shared by all stacks of this process: what is asked for first is begun first, so the earliest stacks are ready first."""
     return ThreadPoolExecutor(n, thread_name_prefix="cryolike-chunk")
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked process has none of the threads, and must not wait for them.
+    os.register_at_fork(after_in_child=_threads.cache_clear)
+
+
+def _wait_for_all(jobs: list[Future[None]]) -> None:
+    """Wait for jobs that end within a chunk, also if the user interrupts once more: what they write to is closed next."""
+    interrupt: KeyboardInterrupt | None = None
+    while True:
+        try:
+            wait(jobs)
+        except KeyboardInterrupt as again:
+            interrupt = again
+        else:
+            break
+    if interrupt is not None:
+        raise interrupt
 
 
 class _Chunks:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,7 @@ from cryolike_dask.mrc.reader import ImageFileReader
 from cryolike_dask.planning.plan import StackPlan
 from cryolike_dask.transform import cpu
 from cryolike_dask.transform.cpu import TransformedImages
+from tests.support.chaos import process
 from tests.support.conversions import files_of
 from tests.support.direct_transform import converted, polar_grid, relative_error
 from tests.support.independent_reader import read_arrays
@@ -182,3 +185,58 @@ def test_an_error_of_a_consumer_reaches_the_caller(particles: ParticleSet) -> No
 
     with pytest.raises(OSError, match="No space left"):
         collected(one_stack(particles), 8, full)
+
+
+def test_an_interrupt_while_a_stack_is_given_up_does_not_leave_its_threads_behind(
+    particles: ParticleSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are closed after that; a thread that went on would write into whatever has the file's number next."""
+    inside, go_on = threading.Barrier(3), threading.Event()
+    n_waits, ended = 0, []
+
+    def wait_interrupted_twice(jobs: Any) -> Any:
+        nonlocal n_waits
+        n_waits += 1
+        if n_waits == 1:
+            inside.wait(30)
+        if n_waits <= 2:
+            raise KeyboardInterrupt
+        go_on.set()
+        return wait(jobs)
+
+    def consume(number: int, *_: Any) -> None:
+        inside.wait(30)
+        assert go_on.wait(30)
+        ended.append(number)
+
+    wait = chunks.wait
+    monkeypatch.setattr(chunks, "wait", wait_interrupted_twice)
+    with pytest.raises(KeyboardInterrupt):
+        convert_chunks(one_stack(particles), consume, 2)
+    assert n_waits == 3
+    assert sorted(ended) == [0, 1]
+
+
+FORK = """
+import os, sys
+from cryolike_dask import Conversion, particles_from_star
+from cryolike_dask.execution.chunks import convert_chunks
+
+star, mrc, params = sys.argv[1:]
+stack = Conversion(particles_from_star(star, mrc), params, batch_size=1000).plan.stack(0)
+convert_chunks(stack, lambda *_: None, 2)
+child = os.fork()
+if not child:
+    convert_chunks(stack, lambda *_: None, 2)
+    os._exit(7)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_converts_with_threads_of_its_own(particles: ParticleSet) -> None:
+    params().save(particles.folder / "params.npz")
+    command = [sys.executable, "-c", FORK, str(particles.star), str(particles.mrc), str(particles.folder / "params.npz")]
+    with process(command) as run:
+        run.communicate(timeout=60)
+    assert run.returncode == 7
