@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from cryolike_dask import beneath
 from cryolike_dask.demo.particles import DemoData
 from cryolike_dask.errors import CryolikeError, OutputError
+from cryolike_dask.filesystem import pinned as pinned_module
 from cryolike_dask.filesystem.pinned import create_file, pinned, pinned_place
 from cryolike_dask.progress import NoProgress, StackProgress
 from cryolike_dask.runs.active import HIDDEN_FOLDER
@@ -165,7 +165,7 @@ def test_a_link_anywhere_below_the_root_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, linux: bool
 ) -> None:
     if not linux:
-        monkeypatch.setattr(beneath, "_OPEN_FILES", tmp_path / "absent")
+        monkeypatch.setattr(pinned_module, "_OPEN_FILES", tmp_path / "absent")
     (tmp_path / "elsewhere" / "b" / "c").mkdir(parents=True)
     link = tmp_path / "root" / place
     link.parent.mkdir(parents=True)
