@@ -68,9 +68,10 @@ def params(
 
 @click.command()
 @click.argument("folder", metavar="DIR")
+@click.option("--zarr-store", default="", metavar="PLACE", help="Path or URL of the run's Zarr store, if it is not in DIR.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @debug_option
-def info(folder: str, as_json: bool) -> None:
+def info(folder: str, zarr_store: str, as_json: bool) -> None:
     """Say what an output folder holds: stacks, images, settings, whether it is complete.
 
     \b
@@ -79,7 +80,7 @@ def info(folder: str, as_json: bool) -> None:
     """
     from cryolike_dask.runs.info import describe_output
 
-    description = describe_output(folder)
+    description = describe_output(folder, zarr_store=zarr_store)
     echo(json.dumps(description.to_dict(), indent=1) if as_json else str(description))
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from cryolike_dask.errors import CryolikeError, output_error
 from cryolike_dask.execution.chunks import convert_chunks
 from cryolike_dask.planning.plan import StackPlan
+from cryolike_dask.stacks.complete import find_complete_stack
 from cryolike_dask.stacks.receipt import StackReceipt
-from cryolike_dask.stacks.writer import StackWriter, find_complete_stack
+from cryolike_dask.stacks.writer import StackWriter
 from cryolike_dask.transform.device import peak_device_bytes
 
 

@@ -26,8 +26,9 @@ from cryolike_dask.runs.folder import RunFolder
 from cryolike_dask.runs.steps import begin_run, finish_run, make_report
 from cryolike_dask.runs.stored_particles import StoredParticles, open_particles
 from cryolike_dask.settings import ConversionSettings, OutputFormat, output_folder
+from cryolike_dask.stacks.complete import find_complete_stack
 from cryolike_dask.stacks.receipt import StackReceipt
-from cryolike_dask.stacks.writer import StackWriter, find_complete_stack
+from cryolike_dask.stacks.writer import StackWriter
 from cryolike_dask.transform.centring import CONSTANT, OK
 from cryolike_dask.transform.cpu import TransformedImages
 

@@ -19,9 +19,9 @@ from cryolike_dask.results.likelihoods import NO_STRUCTURE, choose_structure, co
 from cryolike_dask.results.poses import TemplateSource, relion_angles, relion_origins
 from cryolike_dask.results.writing import output_file, write_results
 from cryolike_dask.runs.manifest import MANIFEST
-from cryolike_dask.runs.steps import STAR_FILE
 from cryolike_dask.runs.stored_particles import StoredParticles, open_particles
 from cryolike_dask.runs.templates import Templates, open_templates
+from cryolike_dask.stacks.files import STAR_FILE
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from cryolike_dask.filesystem.pinned import temporary_folder
 from cryolike_dask.particles.star.export import APPLIED_ORIGINS, OPTICS, POSITION_COLUMN, STACK_COLUMN, star_header, star_rows
 from cryolike_dask.particles.star.quoting import quoted_rows, quoted_values
 from cryolike_dask.particles.star.text import StarBlock, StarText
-from cryolike_dask.runs.steps import STAR_FILE
 from cryolike_dask.stacks.durable import replace_durably
+from cryolike_dask.stacks.files import STAR_FILE
 
 _SUFFIXES = (".star", ".csv", ".parquet")
 _POSES = {"rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginX", "rlnOriginY"}

@@ -31,13 +31,23 @@ from cryolike_dask.runs.lock import (
 from cryolike_dask.runs.manifest import MANIFEST, read_manifest, recorded_inputs
 from cryolike_dask.runs.store_lock import acquire_store_lock, check_store_lock, release_store_lock, touch_store_lock
 from cryolike_dask.settings import ZARR_NAME
+from cryolike_dask.stacks.checksums import is_sealed
 from cryolike_dask.stacks.durable import make_directory, make_directory_below, sync_directory
-from cryolike_dask.stacks.files import LEFTOVER, STAGED, StackPaths, mark_staged_as_leftover, new_id, published_counters
+from cryolike_dask.stacks.files import (
+    LEFTOVER,
+    PARAMS_FILE,
+    STAGED,
+    STAR_FILE,
+    StackPaths,
+    mark_staged_as_leftover,
+    new_id,
+    published_counters,
+)
 from cryolike_dask.stacks.writer import remove_unpublished
 from cryolike_dask.stacks.zarr_store import remove_store
 
 _SUBFOLDERS = ("fft", "phys", "plots")
-_SINGLE_FILES = (MANIFEST, "params.npz", "particles.star", "report.html")
+_SINGLE_FILES = (MANIFEST, PARAMS_FILE, STAR_FILE, "report.html")
 
 
 @dataclass
@@ -257,11 +267,17 @@ def _check_same_run(folder: Path, plan: Plan) -> None:
             f"{folder} holds stacks without a manifest.json, so nothing tells how they were made, and they cannot be continued. Choose "
             "another folder, or replace them (overwrite=True, --overwrite)."
         )
-    changes = differences(manifest, plan) + changed_inputs(recorded_inputs(manifest), plan)
+    recorded, why = recorded_inputs(manifest), ""
+    changes = differences(manifest, plan) + changed_inputs(recorded, plan)
+    if not is_sealed(manifest):
+        # What is compared here is all of it that anything depends on: where that agrees, the rest is written anew.
+        unknown = [file.path for file in plan.files if file is not None and file.path not in recorded]
+        changes += [f"{path}: nothing is recorded of it, so it may have changed" for path in unknown]
+        why = f"The checksum of {folder / MANIFEST} does not fit: it is damaged, which may be all that differs. "
     if changes:
         lines = "".join(f"\n  {line}" for line in changes)
         raise OutputExistsError(
-            f"{folder} holds a conversion with other inputs or settings, which cannot be continued with these:{lines}\nUse the same "
+            f"{folder} holds a conversion with other inputs or settings, which cannot be continued with these:{lines}\n{why}Use the same "
             "ones, choose another folder, or replace it (overwrite=True, --overwrite)."
         )
     counters = published_counters(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,22 @@ import numpy as np
 
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.formatting import format_bytes, plural, printable
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.runs.manifest import read_manifest
-from cryolike_dask.stacks.files import StackPaths, published_counters, read_metadata
+from cryolike_dask.runs.verify_records import (
+    MADE_AGAIN,
+    Manifest,
+    manifest_problems,
+    record_problems,
+    stack_list_problems,
+    with_remedy,
+)
+from cryolike_dask.settings import ZARR_NAME, ConversionSettings
+from cryolike_dask.stacks.complete import arrays_of_stack
+from cryolike_dask.stacks.files import StackPaths, UnnamedStoreError, named_store, published_counters, read_metadata
+from cryolike_dask.stacks.object_store import open_object_store
+from cryolike_dask.stacks.zarr_shard import check_shard
+from cryolike_dask.stacks.zarr_store import shard_name
 
 
 @dataclass(frozen=True)
@@ -21,7 +36,10 @@ class OutputInfo:
 
     Args:
         folder: absolute path.
-        status: 'complete', 'incomplete', 'running' (or killed while it ran), or 'unknown' without a manifest.
+        status: 'complete': the run is, and so are its files; 'damaged': the run was complete, its files are not; 'unchecked': the run was
+            complete, its files are in a store that was not named; 'incomplete'; 'running' (or killed while it ran); 'unknown' without a
+            manifest.
+        problems: of a run that was complete, each with what mends it, as far as they show without a look into the stacks.
         n_stacks, n_images: that are complete and visible.
         n_stacks_planned, n_images_planned: of the run; None without a manifest.
         n_bytes: of the complete stacks' files.
@@ -37,6 +55,7 @@ class OutputInfo:
 
     folder: str
     status: str
+    problems: tuple[str, ...]
     n_stacks: int
     n_images: int
     n_stacks_planned: int | None
@@ -59,6 +78,7 @@ class OutputInfo:
         lines = {
             "folder": self.folder,
             "status": _STATUS[self.status],
+            "problems": "\n".join((*self.problems[:_SHOWN], *(["and more"] if len(self.problems) > _SHOWN else []))),
             "stacks": _of(self.n_stacks, self.n_stacks_planned),
             "images": _of(self.n_images, self.n_images_planned),
             "size": format_bytes(self.n_bytes),
@@ -84,16 +104,23 @@ class OutputInfo:
         return f"{polar}, {d['precision']} precision"
 
 
+_SHOWN = 5
 _STATUS = {
     "complete": "complete",
     "incomplete": "incomplete: go on with --skip-exist",
     "running": "being written now, or its run was killed: then go on with --skip-exist",
+    "damaged": "not whole, though its run was complete: `cryolike-dask verify` looks into the stacks, too",
+    "unchecked": "its run was complete; name the Zarr store outside this folder to have it looked at (--zarr-store)",
     "unknown": "no manifest.json: nothing tells whether it is complete",
 }
 
 
-def describe_output(folder: str | Path) -> OutputInfo:
-    """Look at an output folder. No image is read.
+def describe_output(folder: str | Path, *, zarr_store: str = "") -> OutputInfo:
+    """Look at an output folder: what its manifest says, and whether its files are there. No image is read.
+
+    Args:
+        folder: output folder of a conversion.
+        zarr_store: path or URL of the Zarr store of the run, if it is not in the folder: see `load_stack`.
 
     Raises:
         InputError: there is no such folder, or no conversion in it.
@@ -111,11 +138,19 @@ def describe_output(folder: str | Path) -> OutputInfo:
     status = content.get("status", "unknown")
     if status not in _STATUS:
         raise OutputError(f"{root}: its manifest.json gives the status {status!r}, which this version does not know.")
+    problems: tuple[str, ...] = ()
+    if manifest is not None and status == "complete":
+        try:
+            problems = tuple(_problems(root, manifest, counters, zarr_store))
+            status = "damaged" if problems else status
+        except UnnamedStoreError:
+            status = "unchecked"
     images = {stack["counter"]: stack["n_images"] for stack in content.get("stacks", [])}
     recorded = {stack["counter"]: stack["n_bytes"] for stack in content.get("stacks", [])}
     return OutputInfo(
         folder=str(root),
         status=status,
+        problems=problems,
         n_stacks=len(counters),
         n_images=sum(images[counter] if counter in images else _count_images(root, counter) for counter in counters),
         n_stacks_planned=content.get("n_stacks"),
@@ -132,13 +167,56 @@ def describe_output(folder: str | Path) -> OutputInfo:
     )
 
 
+def _problems(root: Path, manifest: Manifest, counters: list[int], zarr_store: str) -> Iterator[str]:
+    """What keeps a run that was complete from being so now.
+
+    Raises:
+        UnnamedStoreError: only the manifest names a place outside the folder.
+    """
+    yield from manifest_problems(root, manifest, counters)
+    yield from stack_list_problems(root, manifest["n_stacks"], counters)
+    yield from record_problems(root, manifest, zarr_store)
+    for stack in manifest["stacks"]:
+        if stack["counter"] in counters:
+            try:
+                n_bytes = _bytes(root, stack["counter"]) + _bytes_in_store(root, manifest, stack, zarr_store)
+            except (InputError, OSError) as error:
+                yield with_remedy(f"stack {stack['counter']:06d}: {error}", MADE_AGAIN)
+                continue
+            if n_bytes != stack["n_bytes"]:
+                yield with_remedy(
+                    f"stack {stack['counter']:06d}: its files have {n_bytes:,} bytes of {stack['n_bytes']:,}", MADE_AGAIN
+                )
+
+
 def _count_images(folder: Path, counter: int) -> int:
-    return int(np.asarray(read_metadata(StackPaths(folder, counter).metadata)["n_images"]))
+    return int(np.asarray(read_metadata(StackPaths(folder, counter).metadata).get("n_images", 0)))
 
 
 def _bytes(folder: Path, counter: int) -> int:
     paths = StackPaths(folder, counter)
     return sum(path.stat().st_size for path in (paths.fourier, paths.physical, paths.metadata) if path.exists())
+
+
+def _bytes_in_store(root: Path, manifest: Manifest, stack: dict[str, Any], zarr_store: str) -> int:
+    """Bytes of a stack's shards, none without a store.
+
+    Raises:
+        InputError: one is not there, or not whole.
+        OSError: one cannot be read.
+    """
+    identity = manifest["identity"]
+    settings = ConversionSettings.from_options(identity["settings"])
+    if settings.output_format != "zarr":
+        return 0
+    store = open_object_store(named_store(settings.zarr_store or ZARR_NAME, root, zarr_store))
+    arrays = arrays_of_stack(stack["n_images"], ImageDescriptor.from_dict(identity["descriptor"]), settings.save_phys)
+    return sum(
+        check_shard(
+            store, shard_name(array, stack["counter"]), shape[0], settings.batch_size, int(np.prod(shape[1:])) * dtype.itemsize
+        )
+        for array, (shape, dtype) in arrays.items()
+    )
 
 
 def _of(found: int, planned: int | None) -> str:

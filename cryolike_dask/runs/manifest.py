@@ -17,6 +17,8 @@ from cryolike_dask.errors import OutputError
 from cryolike_dask.filesystem.reading import read_input
 from cryolike_dask.planning.input_files import InputRecord, list_inputs
 from cryolike_dask.planning.plan import Plan
+from cryolike_dask.runs.manifest_form import MANIFEST_FORM, misfits
+from cryolike_dask.stacks.checksums import is_sealed, seal
 from cryolike_dask.stacks.durable import write_atomic
 from cryolike_dask.stacks.receipt import StackReceipt
 
@@ -28,11 +30,21 @@ _DEPENDENCIES = ("dask", "distributed", "isal", "mrcfile", "numba", "numpy", "pa
 
 def begin_manifest(folder: Path, plan: Plan, inputs: list[InputRecord]) -> None:
     """Record a run that is about to start: from here on the folder is its own."""
-    _write(folder, _content(plan, "running", [], [], inputs))
+    _write(folder, _content(plan, "running", [], [], inputs, None))
 
 
-def complete_manifest(folder: Path, plan: Plan, receipts: Iterable[StackReceipt], complete: bool) -> None:
-    """Record what was made. A run that could not finish is 'incomplete'."""
+def complete_manifest(
+    folder: Path, plan: Plan, receipts: Iterable[StackReceipt], complete: bool, star_file: dict[str, int] | None
+) -> None:
+    """Record what was made. A run that could not finish is 'incomplete'.
+
+    Args:
+        folder: output folder.
+        plan: of the run.
+        receipts: of the stacks that are visible.
+        complete: these are all.
+        star_file: size and CRC-32 of particles.star; None if it was not written.
+    """
     receipts = sorted(receipts, key=lambda receipt: receipt.counter)
     stacks = [
         {
@@ -47,11 +59,11 @@ def complete_manifest(folder: Path, plan: Plan, receipts: Iterable[StackReceipt]
     ]
     warnings = [line for receipt in receipts for line in receipt.warnings]
     status = "complete" if complete else "incomplete"
-    _write(folder, _content(plan, status, stacks, warnings, _inputs_with_known_hashes(folder, plan)))
+    _write(folder, _content(plan, status, stacks, warnings, _inputs_with_known_hashes(folder, plan), star_file))
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of an output folder, or None if there is none.
+    """The manifest of an output folder, or None if there is none. Its values are of the expected kinds; `is_sealed` tells more.
 
     Raises:
         OutputError: it is damaged.
@@ -61,16 +73,26 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         content = json.loads(read_input(path, "a manifest").decode())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{path} is damaged ({error}): the folder's stacks may be whole, but cannot be continued.") from error
-    if not isinstance(content, dict):
-        raise OutputError(f"{path} is not the manifest of a conversion.")
-    return content
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from error
+    misfit = next(misfits(content, MANIFEST_FORM), None)
+    if misfit is not None:
+        raise _damaged(path, misfit)
+    return dict(content)
+
+
+def _damaged(path: Path, what: str) -> OutputError:
+    return OutputError(f"{path} is damaged ({what}): the folder's stacks may be whole, but cannot be continued.")
 
 
 def recorded_inputs(manifest: dict[str, Any] | None) -> dict[str, InputRecord]:
-    """By path, what a manifest says of the image files; nothing if there is none."""
-    return {file["path"]: file for file in (manifest or {}).get("inputs", [])}
+    """By path, what a manifest says of the image files; nothing if there is none. A damaged one tells no hashes."""
+    if manifest is None:
+        return {}
+    files = {file["path"]: file for file in manifest["inputs"]}
+    if is_sealed(manifest):
+        return files
+    return {path: {key: file[key] for key in ("path", "size", "mtime_ns")} for path, file in files.items()}
 
 
 def _inputs_with_known_hashes(folder: Path, plan: Plan) -> list[InputRecord]:
@@ -84,7 +106,12 @@ def _inputs_with_known_hashes(folder: Path, plan: Plan) -> list[InputRecord]:
 
 
 def _content(
-    plan: Plan, status: str, stacks: list[dict[str, Any]], warnings: list[str], inputs: list[InputRecord]
+    plan: Plan,
+    status: str,
+    stacks: list[dict[str, Any]],
+    warnings: list[str],
+    inputs: list[InputRecord],
+    star_file: dict[str, int] | None,
 ) -> dict[str, Any]:
     return {
         "software": "cryolike_dask",
@@ -102,6 +129,7 @@ def _content(
         "skipped": list(plan.table.skipped),
         "stacks": stacks,
         "inputs": inputs,
+        "star_file": star_file,
     }
 
 
@@ -116,7 +144,7 @@ def _versions() -> dict[str, str]:
 
 
 def _write(folder: Path, content: dict[str, Any]) -> None:
-    write_atomic(folder / MANIFEST, _to_json(content).encode(), folder)
+    write_atomic(folder / MANIFEST, _to_json(seal(content)).encode(), folder)
 
 
 def _to_json(content: dict[str, Any]) -> str:

@@ -20,19 +20,19 @@ from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.preflight import check_disk_space
 from cryolike_dask.planning.store import store_plan
 from cryolike_dask.report import ConversionReport, StackRecord
-from cryolike_dask.runs.folder import RunFolder, check_output, prepare_folder
+from cryolike_dask.runs.folder import RunFolder, check_output, has_output, prepare_folder
 from cryolike_dask.runs.manifest import begin_manifest, complete_manifest, read_manifest, recorded_inputs
 from cryolike_dask.settings import store_location
+from cryolike_dask.stacks.checksums import crc32_of_file
+from cryolike_dask.stacks.complete import find_complete_stack
 from cryolike_dask.stacks.durable import replace_durably
-from cryolike_dask.stacks.files import STAGED, StackPaths, published_counters, unpublish
+from cryolike_dask.stacks.files import PARAMS_FILE, STAGED, STAR_FILE, StackPaths, published_counters, unpublish
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.receipt import StackReceipt
-from cryolike_dask.stacks.writer import find_complete_stack, install_leftovers, remove_staged, remove_unpublished
+from cryolike_dask.stacks.writer import install_leftovers, remove_staged, remove_unpublished
 from cryolike_dask.stacks.zarr_store import begin_store, check_store, commit, shard_name
 
 logger = logging.getLogger(__name__)
-
-STAR_FILE = "particles.star"
 
 
 def begin_run(run: RunFolder, plan: Plan, tied_to_process: bool = True) -> dict[int, StackReceipt]:
@@ -51,9 +51,10 @@ def begin_run(run: RunFolder, plan: Plan, tied_to_process: bool = True) -> dict[
         OutputError: there is output already, or of another run, or too little space.
     """
     check_output(run.folder, plan)
+    continues = plan.settings.skip_exist and has_output(run.folder)
     check_disk_space(run.folder, plan)
     if plan.settings.output_format == "zarr":
-        check_store(plan, run.folder)
+        check_store(plan, run.folder, continues)
     if plan.settings.zarr_store:
         run.acquire_store(plan.settings.zarr_store, tied_to_process)
     inputs = list_inputs(plan, recorded_inputs(read_manifest(run.folder)) if plan.settings.skip_exist else {})
@@ -69,13 +70,13 @@ def begin_run(run: RunFolder, plan: Plan, tied_to_process: bool = True) -> dict[
             install_leftovers(store, run.folder, plan.n_stacks, plan.settings.save_phys)
         kept = _find_published(run.folder, plan) if plan.settings.skip_exist else {}
         if plan.settings.output_format == "zarr":
-            begin_store(plan, run.folder, len(kept))
+            begin_store(plan, run.folder, len(kept), continues)
         # From here on the folder is this run's; had anything failed before, another try would not find it taken.
         begin_manifest(run.folder, plan, inputs)
-        with pinned_place(run.scratch("params.npz"), run.folder) as params:
+        with pinned_place(run.scratch(PARAMS_FILE), run.folder) as params:
             params.unlink(missing_ok=True)
             plan.descriptor.save(params)
-            replace_durably(params, run.folder / "params.npz")
+            replace_durably(params, run.folder / PARAMS_FILE)
     return kept
 
 
@@ -117,6 +118,7 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
         OutputError: another run has taken the folder over meanwhile; nothing of it is touched.
     """
     warnings: list[str] = []
+    star_record = None
     published = list(receipts)
     complete = len(published) == plan.n_stacks
     run.store = plan.settings.zarr_store
@@ -128,6 +130,7 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
                 with pinned_place(run.scratch(STAR_FILE), run.folder) as star_file:
                     if not star_file.exists():
                         warnings += _write_star(star_file, plan)
+                    star_record = {"n_bytes": star_file.stat().st_size, "crc32": crc32_of_file(star_file)}
                     replace_durably(star_file, run.folder / STAR_FILE)
             except InputError as error:
                 # The stacks are what the user waited for; a table that STAR cannot express must not fail them.
@@ -136,7 +139,7 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
             location = store_location(plan.settings, run.folder)
             remove_staged(open_object_store(location))
             commit(location, plan.n_stacks, plan.n_images, "complete")
-        complete_manifest(run.folder, plan, published, complete)
+        complete_manifest(run.folder, plan, published, complete, star_record)
     return warnings
 
 

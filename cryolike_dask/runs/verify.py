@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from cryolike_dask.errors import CryolikeError, InputError
-from cryolike_dask.formatting import is_or_are, plural
+from cryolike_dask.errors import CryolikeError, InputError, OutputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.runs.deep_check import differences_from_source
 from cryolike_dask.runs.manifest import MANIFEST, read_manifest
 from cryolike_dask.runs.templates import differences_from_templates, open_templates
-from cryolike_dask.settings import ZARR_NAME
-from cryolike_dask.stacks.checksums import crc32
-from cryolike_dask.stacks.files import (
-    StackPaths,
-    UnnamedStoreError,
-    load_tensor,
-    named_store,
-    published_counters,
-    read_metadata,
-    zarr_location,
+from cryolike_dask.runs.verify_records import (
+    ALL_AGAIN,
+    MADE_AGAIN,
+    Manifest,
+    manifest_problems,
+    record_problems,
+    stack_list_problems,
+    with_remedy,
 )
+from cryolike_dask.stacks.archive import check_archive
+from cryolike_dask.stacks.checksums import crc32
+from cryolike_dask.stacks.complete import arrays_of_stack, check_tensor_file
+from cryolike_dask.stacks.files import StackPaths, UnnamedStoreError, published_counters, read_metadata, zarr_location
 from cryolike_dask.stacks.object_store import open_object_store
-from cryolike_dask.stacks.tensor_file import checksum_of_data, read_layout
-from cryolike_dask.stacks.zarr_store import committed_images
+from cryolike_dask.stacks.zarr_shard import check_shard
+from cryolike_dask.stacks.zarr_store import shard_name
 
 _NORM_TOLERANCE = {"single": 1e-5, "double": 1e-12}
 _CHUNK_BYTES = 32 << 20
@@ -40,8 +41,9 @@ def verify_output(
 ) -> list[str]:
     """Everything that is wrong with an output folder.
 
-    Checks completeness and order of the stacks, their fingerprint, checksums, shapes, finiteness, the norm 1 of each image, and the
-    metadata against the tensors.
+    Checks completeness and order of the stacks, their fingerprint, every byte of their files, shapes, finiteness, the norm 1 of each image,
+    the metadata against the tensors, params.npz and particles.star, the columns and metadata of a Zarr store, and the manifest in itself
+    and against all that.
 
     Args:
         folder: output folder of a conversion.
@@ -51,7 +53,7 @@ def verify_output(
         zarr_store: path or URL of the Zarr store of the run, if it is not in the folder: see `load_stack`.
 
     Returns:
-        One line a problem; empty when all is well.
+        One line per problem, with what mends it; empty when all is well.
 
     Raises:
         InputError: the folder holds no conversion, its store is outside it and was not named, or the parameters of the templates cannot be
@@ -59,17 +61,24 @@ def verify_output(
     """
     root = Path(folder).expanduser().resolve()
     compared = None if templates is None else open_templates(templates)
-    manifest = read_manifest(root)
     counters = published_counters(root)
-    if manifest is None and not counters:
-        raise InputError(f"{root} holds no conversion: there is no {MANIFEST} and no stack in it.")
-    problems = list(_run_problems(root, manifest, counters))
-    recorded = {stack["counter"]: stack for stack in (manifest or {}).get("stacks", [])}
+    manifest, problems = None, []
+    try:
+        manifest = read_manifest(root)
+        if manifest is None and not counters:
+            raise InputError(f"{root} holds no conversion: there is no {MANIFEST} and no stack in it.")
+        if manifest is None:
+            problems.append(with_remedy(f"{root / MANIFEST} is missing", ALL_AGAIN))
+    except OutputError as error:
+        problems.append(with_remedy(str(error).rstrip("."), ALL_AGAIN))
+    if manifest is not None:
+        problems.extend(manifest_problems(root, manifest, counters))
+        problems.extend(stack_list_problems(root, manifest["n_stacks"], counters))
+    records = None if manifest is None else _Records.of(manifest)
     for counter in counters:
-        problems.extend(_stack_problems(StackPaths(root, counter), manifest, recorded.get(counter), zarr_store))
-    if manifest is not None and manifest["identity"]["settings"].get("output_format") == "zarr":
-        store = named_store(manifest["identity"]["settings"]["zarr_store"] or ZARR_NAME, root, zarr_store)
-        problems.extend(_commit_problems(store, sum(stack["n_images"] for stack in recorded.values())))
+        problems.extend(_stack_problems(StackPaths(root, counter), records, zarr_store))
+    if manifest is not None:
+        problems.extend(record_problems(root, manifest, zarr_store))
     if deep and not problems and manifest is not None:
         problems.extend(differences_from_source(root, manifest, counters, zarr_store=zarr_store))
     if compared is not None:
@@ -77,66 +86,79 @@ def verify_output(
     return problems
 
 
-def _run_problems(root: Path, manifest: dict[str, Any] | None, counters: list[int]) -> Iterator[str]:
-    if manifest is None:
-        yield f"{root / MANIFEST} is missing"
-        return
-    if manifest.get("status") != "complete":
-        yield f"the run is {manifest.get('status')}: {len(counters)} of {manifest.get('n_stacks')} stacks are there"
-    wanted = list(range(int(manifest.get("n_stacks", 0))))
-    missing = sorted(set(wanted) - set(counters))
-    if missing:
-        yield f"{plural(len(missing), 'stack')} {is_or_are(len(missing))} missing, the first is {missing[0]:06d}"
-    for counter in sorted(set(counters) - set(wanted)):
-        yield f"stack {counter:06d} does not belong to this run"
-    for subfolder, kind in (("fft", "fourier"), ("phys", "phys")):
-        for path in (root / subfolder).glob(f"particles_{kind}_stack_*.pt"):
-            if path.stem.rsplit("_", 1)[1].isdigit() and int(path.stem.rsplit("_", 1)[1]) not in counters:
-                yield f"{path} belongs to no complete stack"
+@dataclass(frozen=True)
+class _Records:
+    """What a manifest says of the stacks.
+
+    Args:
+        fingerprint: of the run.
+        is_complete: all stacks are recorded.
+        stacks: by counter.
+        inputs: paths of the image files.
+    """
+
+    fingerprint: str
+    is_complete: bool
+    stacks: dict[int, dict[str, Any]]
+    inputs: frozenset[str]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> _Records:
+        stacks = {stack["counter"]: stack for stack in manifest["stacks"]}
+        inputs = frozenset(file["path"] for file in manifest["inputs"])
+        return cls(manifest["fingerprint"], manifest["status"] == "complete", stacks, inputs)
 
 
-def _stack_problems(
-    paths: StackPaths, manifest: dict[str, Any] | None, recorded: dict[str, Any] | None, zarr_store: str
-) -> Iterator[str]:
+def _stack_problems(paths: StackPaths, records: _Records | None, zarr_store: str) -> Iterator[str]:
     name = f"stack {paths.counter:06d}"
     try:
         metadata = read_metadata(paths.metadata)
+        check_archive(paths.metadata, "the metadata of a stack")
         descriptor = ImageDescriptor.from_dict(metadata)
         n = int(metadata["n_images"])
-        grid = descriptor.polar_grid
-        if manifest is not None and str(metadata["fingerprint"]) != manifest.get("fingerprint"):
-            yield f"{name} was made by another run"
-        if recorded is not None and recorded["n_images"] != n:
-            yield f"{name} holds {plural(n, 'image')}, the manifest says {recorded['n_images']}"
-        yield from _column_problems(name, metadata, n)
-        tensors = [(paths.fourier, "fourier_crc32", (n, grid.n_shells, grid.n_inplanes), descriptor.complex_dtype)]
-        if int(metadata["phys_crc32"]) >= 0:
-            tensors.append((paths.physical, "phys_crc32", (n, *descriptor.n_pixels), np.dtype(np.float32)))
         store = zarr_location(paths, metadata, zarr_store)
-        for path, key, shape, dtype in tensors:
-            array = key.removesuffix("_crc32")
-            crc = int(metadata[key])
-            tensor = _load_from_store(store, array, paths.counter, n, crc) if store else _load_from_file(path, crc)
-            if isinstance(tensor, str):
-                yield f"{name}: {f'{store}/{array}' if store else path} {tensor}"
+        crcs = {array: int(metadata[f"{array}_crc32"]) for array in ("fourier", "phys")}
+        n_bytes, is_whole = paths.metadata.stat().st_size, True
+        for problem in _metadata_problems(name, metadata, n, records):
+            is_whole = False
+            yield with_remedy(problem, MADE_AGAIN)
+        for array, (shape, dtype) in arrays_of_stack(n, descriptor, crcs["phys"] >= 0).items():
+            try:
+                if store:
+                    tensor, size = _load_from_store(
+                        store, shard_name(array, paths.counter), paths.counter, shape, dtype, crcs[array]
+                    )
+                else:
+                    path = paths.fourier if array == "fourier" else paths.physical
+                    tensor = check_tensor_file(path, shape, dtype, crcs[array], read_data=True)
+                    size = path.stat().st_size
+            except InputError as error:
+                is_whole = False
+                yield with_remedy(f"{name}: {str(error).rstrip('.')}", MADE_AGAIN)
                 continue
-            if recorded is not None and recorded[key] != int(metadata[key]):
-                yield f"{name}: the checksum of {path} differs from the manifest's"
-            if tuple(tensor.shape) != shape or tensor.numpy().dtype != dtype:
-                yield f"{name}: {path} holds {tensor.dtype} of shape {tuple(tensor.shape)}, its metadata say {dtype} {shape}"
-            elif key == "fourier_crc32":
-                yield from _fourier_problems(name, tensor, descriptor, set(metadata["zeroed"].tolist()))
-            else:
-                yield from _physical_problems(name, tensor)
-    except KeyError as error:
-        yield f"{name}: {paths.metadata} lacks {error.args[0]}"
+            n_bytes += size
+            zeroed = set(metadata["zeroed"].tolist())
+            for problem in _fourier_problems(tensor, descriptor, zeroed) if array == "fourier" else _physical_problems(tensor):
+                # Its checksum fits, so that it would be kept.
+                yield with_remedy(f"{name}: {problem}", f"remove {paths.metadata}, then {MADE_AGAIN}")
+        if records is not None and is_whole:
+            found = {"n_images": n, "n_bytes": n_bytes, "fourier_crc32": crcs["fourier"], "phys_crc32": crcs["phys"]}
+            for problem in _differences_from_record(paths.counter, found, records):
+                yield with_remedy(f"{name}: {problem}", MADE_AGAIN)
     except UnnamedStoreError:
         raise
-    except CryolikeError as error:
-        yield f"{name}: {error}"
+    except KeyError as error:
+        yield with_remedy(f"{name}: {paths.metadata} lacks {error.args[0]}", MADE_AGAIN)
+    except (CryolikeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        yield with_remedy(f"{name}: {str(error).rstrip('.')}", MADE_AGAIN)
 
 
-def _column_problems(name: str, metadata: dict[str, np.ndarray], n: int) -> Iterator[str]:
+def _metadata_problems(name: str, metadata: dict[str, np.ndarray], n: int, records: _Records | None) -> Iterator[str]:
+    if records is not None:
+        if str(metadata["fingerprint"]) != records.fingerprint:
+            yield f"{name} was made by another run"
+        elif not {str(path) for path in metadata["files"]} <= records.inputs:
+            yield f"{name} is of image files that {MANIFEST} does not name"
     for key in ("defocusU", "defocusV", "defocusAngle", "phaseShift", "files", "idxs", "row"):
         if metadata[key].shape != (n,):
             yield f"{name}: {key} has shape {metadata[key].shape}, not ({n},)"
@@ -144,55 +166,52 @@ def _column_problems(name: str, metadata: dict[str, np.ndarray], n: int) -> Iter
             yield f"{name}: {key} has values that are not finite"
 
 
-def _load_from_store(store: str, array: str, counter: int, n: int, crc: int) -> torch.Tensor | str:
-    """A stack's images as any reader of Zarr gets them, or what is wrong with them."""
+def _differences_from_record(counter: int, found: dict[str, int], records: _Records) -> Iterator[str]:
+    recorded = records.stacks.get(counter)
+    if recorded is not None:
+        for key, value in found.items():
+            if recorded[key] != value:
+                yield f"its {key} is {value}, {MANIFEST} says {recorded[key]}"
+    elif records.is_complete:  # a run that was killed has recorded none yet
+        yield f"{MANIFEST} does not know it"
+
+
+def _load_from_store(
+    store: str, name: str, counter: int, shape: tuple[int, ...], dtype: np.dtype[Any], crc: int
+) -> tuple[torch.Tensor, int]:
+    """A stack's images as any reader of Zarr gets them, and the bytes of their shard.
+
+    Raises:
+        InputError: they are damaged or missing.
+    """
     import zarr
 
+    array = name.partition("/")[0]
     try:
-        open_object_store(store)  # refuses addresses of other kinds
+        objects = open_object_store(store)  # refuses addresses of other kinds
         images: Any = zarr.open_group(store, mode="r", zarr_format=3)[array]
-        first = counter * images.shards[0]
-        values = np.ascontiguousarray(images[first : first + n])
-    except (OSError, KeyError, ValueError) as error:
-        return f"cannot be read ({error})"
+        images_per_shard = images.shards[0]
+        size = check_shard(objects, name, shape[0], images_per_shard, int(np.prod(shape[1:])) * dtype.itemsize)
+        first = counter * images_per_shard
+        values = np.ascontiguousarray(images[first : first + shape[0]])
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
+        raise InputError(f"{store}/{array} cannot be read ({error})") from error
+    if (values.shape, values.dtype) != (shape, dtype):
+        raise InputError(f"{store}/{array} holds {values.dtype} of shape {values.shape}, its metadata say {dtype} {shape}")
     if crc32(values.view(np.uint8).reshape(-1)) != crc:
-        return "is damaged: its checksum does not fit its data"
-    return torch.from_numpy(values)
+        raise InputError(f"{store}/{name} is damaged: its checksum does not fit its data")
+    return torch.from_numpy(values), size
 
 
-def _load_from_file(path: Path, crc: int) -> torch.Tensor | str:
-    return _find_damage(path, crc) or load_tensor(path)
-
-
-def _commit_problems(store: str, n_images: int) -> Iterator[str]:
-    found = committed_images(store)
-    if found != n_images:
-        yield f"{store} counts {found or 0} images, but {n_images} are complete"
-
-
-def _find_damage(path: Path, crc: int) -> str:
-    try:
-        layout = read_layout(path)
-        if layout.crc != crc:
-            return "carries another checksum than its metadata"
-        if checksum_of_data(path, layout) != crc:
-            return "is damaged: its checksum does not fit its data"
-    except FileNotFoundError:
-        return "is missing"
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        return f"is damaged ({error})"
-    return ""
-
-
-def _physical_problems(name: str, physical: torch.Tensor) -> Iterator[str]:
+def _physical_problems(physical: torch.Tensor) -> Iterator[str]:
     at_once = max(1, _CHUNK_BYTES // (physical[0].numel() * physical.element_size()))
     for first in range(0, len(physical), at_once):
         finite = torch.isfinite(physical[first : first + at_once]).all(dim=(1, 2))
         for i in torch.nonzero(~finite).flatten().tolist():
-            yield f"{name}: physical image {first + i} has values that are not finite"
+            yield f"physical image {first + i} has values that are not finite"
 
 
-def _fourier_problems(name: str, fourier: torch.Tensor, descriptor: ImageDescriptor, zeroed: set[int]) -> Iterator[str]:
+def _fourier_problems(fourier: torch.Tensor, descriptor: ImageDescriptor, zeroed: set[int]) -> Iterator[str]:
     weights = torch.from_numpy(descriptor.polar_grid.shell_weights)
     at_once = max(1, _CHUNK_BYTES // (fourier[0].numel() * fourier.element_size()))
     for first in range(0, len(fourier), at_once):
@@ -202,7 +221,7 @@ def _fourier_problems(name: str, fourier: torch.Tensor, descriptor: ImageDescrip
         for i, norm in enumerate(norms.tolist()):
             if first + i in zeroed:
                 if norm != 0:
-                    yield f"{name}: image {first + i} has norm {norm:g}, its metadata say that it is all zero"
+                    yield f"image {first + i} has norm {norm:g}, its metadata say that it is all zero"
             elif not abs(norm - 1) <= _NORM_TOLERANCE[descriptor.precision]:
                 what = f"has norm {norm:g} instead of 1" if norm else "is all zero"
-                yield f"{name}: image {first + i} {what}"
+                yield f"image {first + i} {what}"

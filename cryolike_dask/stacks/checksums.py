@@ -1,4 +1,4 @@
-"""CRC-32 of stacks written in any order.
+"""CRC-32 of stacks written in any order, and records that tell whether they are as they were written.
 
 A zip archive, and so a `.pt` file, carries the CRC-32 of its data. Images are written as they come, so each one's CRC is taken
 alone and the stack's is put together afterwards: CRC is linear over GF(2), and appending L bytes to a message multiplies its
@@ -7,20 +7,47 @@ CRC by a fixed 32 x 32 bit matrix (Adler, zlib's crc32_combine).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from isal import isal_zlib
 
+from cryolike_dask.settings import fingerprint
+
 _POLYNOMIAL = 0xEDB88320
+_SEAL = "checksum"
+
+
+def seal(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record that is going to be written as JSON, with the SHA-256 of all its other values as its last one."""
+    content = {key: value for key, value in record.items() if key != _SEAL}
+    return content | {_SEAL: fingerprint(content)}
+
+
+def is_sealed(record: Mapping[str, Any]) -> bool:
+    """Whether a record read from JSON is the one that was sealed."""
+    return bool(record.get(_SEAL) == seal(record)[_SEAL])
 
 
 def crc32(data: Any, start: int = 0) -> int:
     """CRC-32 of a contiguous buffer, going on from `start`, at memory speed."""
     return int(isal_zlib.crc32(data, start))
+
+
+def crc32_of_file(path: Path, first: int = 0, size: int | None = None, block_bytes: int = 1 << 22) -> int:
+    """CRC-32 of a file, or of so many bytes from `first` on, as far as they are there; read in such blocks."""
+    crc, n_left = 0, sys.maxsize if size is None else size
+    with path.open("rb") as file:
+        file.seek(first)
+        while n_left and (block := file.read(min(block_bytes, n_left))):
+            crc = crc32(block, crc)
+            n_left -= len(block)
+    return crc
 
 
 def combine_equal_lengths(crcs: Iterable[int], length: int) -> int:

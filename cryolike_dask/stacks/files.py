@@ -41,9 +41,9 @@ _UNREADABLE_TENSOR = (*UNREADABLE_ARRAY, AttributeError, AssertionError, pickle.
 PARTIAL, STAGED = ".partial", ".staged"
 LEFTOVER = "leftover"
 """The attempt that whatever an earlier run staged counts as."""
-_METADATA = "the metadata of a stack"
-_MOST_METADATA_BYTES = 1 << 28
-"""That compressed metadata may unpack to."""
+PARAMS_FILE, STAR_FILE = "params.npz", "particles.star"
+_METADATA, _MOST_METADATA_BYTES = "the metadata of a stack", 1 << 28
+"""What messages call it, and the most that it may unpack to where it is compressed."""
 _FOURIER = "particles_fourier_stack_"
 
 
@@ -297,4 +297,4 @@ def published_counters(folder: Path) -> list[int]:
     suffix = ".npz"
     names = (p.name for p in (folder / "fft").glob(f"{_FOURIER}*{suffix}"))
     digits = (name[len(_FOURIER) : -len(suffix)] for name in names)
-    return sorted(int(text) for text in digits if text.isdigit())
+    return sorted(int(text) for text in digits if text.isascii() and text.isdigit())

@@ -34,8 +34,12 @@ class ObjectStore(Protocol):
             FileNotFoundError: there is none.
         """
 
-    def size(self, name: str) -> int | None:
-        """Bytes of an object; None if there is none."""
+    def changed_ns(self, name: str) -> int:
+        """When an object was last changed, by the clock of the folder's files; 0 behind a URL, where objects appear whole and stay.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
 
     def temporary_file(self, name: str) -> Any:
         """A context manager: a local file to fill, which becomes the object with `put_file`, and is removed otherwise."""
@@ -91,11 +95,8 @@ class _LocalStore:
             file.seek(first)
             return file.read(-1 if size is None else size)
 
-    def size(self, name: str) -> int | None:
-        try:
-            return (self.root / name).stat().st_size
-        except FileNotFoundError:
-            return None
+    def changed_ns(self, name: str) -> int:
+        return (self.root / name).stat().st_mtime_ns
 
     @contextmanager
     def temporary_file(self, name: str) -> Iterator[Path]:
@@ -197,13 +198,8 @@ class _RemoteStore:
         with self._errors_as_os_errors():
             return bytes(self.files.cat_file(self._full_name(name), start=first or None, end=end))
 
-    def size(self, name: str) -> int | None:
-        try:
-            with self._errors_as_os_errors():
-                self.files.invalidate_cache()  # Others write here, too.
-                return int(self.files.size(self._full_name(name)))
-        except FileNotFoundError:
-            return None
+    def changed_ns(self, name: str) -> int:
+        return 0
 
     @contextmanager
     def temporary_file(self, name: str) -> Iterator[Path]:

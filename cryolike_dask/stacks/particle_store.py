@@ -11,6 +11,7 @@ import numpy as np
 from cryolike_dask.errors import InputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ZARR_NAME, is_url
+from cryolike_dask.stacks.checksums import is_sealed
 from cryolike_dask.stacks.metadata import EXCHANGED
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.zarr_store import COLUMNS, store_attributes
@@ -64,6 +65,11 @@ def open_store(location: str | Path) -> ParticleStore:
         attributes = store_attributes(open_object_store(resolved))
     if attributes is None:
         raise InputError(f"{location} is no Zarr store of a conversion, and holds none.")
+    if not is_sealed(attributes):
+        raise InputError(
+            f"{resolved}/zarr.json is damaged: its checksum does not fit. If the store is in its output folder, going on with the "
+            "conversion (skip_exist, --skip-exist) writes it anew."
+        )
     group = zarr.open_group(resolved, mode="r", zarr_format=3)
     names: Any = group["files"]
     n = attributes["committed_images"]

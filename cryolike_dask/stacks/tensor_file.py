@@ -21,7 +21,8 @@ import torch
 
 from cryolike_dask.filesystem.pinned import create_file
 from cryolike_dask.filesystem.reading import open_input
-from cryolike_dask.stacks.checksums import combine_equal_lengths, crc32
+from cryolike_dask.stacks.archive import member_bytes, read_members
+from cryolike_dask.stacks.checksums import combine_equal_lengths, crc32, crc32_of_file
 from cryolike_dask.stacks.durable import begin_sync
 
 _DATA_ENTRY = "archive/data/0"
@@ -143,7 +144,7 @@ class TensorLayout:
     Args:
         data_offset, data_bytes: the tensor's bytes.
         crc: as the archive states it.
-        crc_offsets: places that hold the CRC: behind the data and in the central directory.
+        crc_offsets: places that hold the CRC: in the central directory and behind the data.
     """
 
     data_offset: int
@@ -153,56 +154,25 @@ class TensorLayout:
 
 
 def read_layout(path: Path) -> TensorLayout:
-    """The layout of a `.pt` file written here or by `torch.save`.
+    """The layout of a `.pt` file written here or by `torch.save`, once every byte of it but the data was checked.
 
     Raises:
-        zipfile.BadZipFile, KeyError, OSError, InputError: it is no such file.
+        zipfile.BadZipFile, OSError, InputError: it is no such file.
     """
     with open_input(path, "a tensor file") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                return _layout_of(file, archive)
-        except (UnicodeDecodeError, NotImplementedError, struct.error) as error:
-            raise zipfile.BadZipFile(f"its directory is damaged: {error}") from error
-
-
-def _layout_of(file: Any, archive: zipfile.ZipFile) -> TensorLayout:
-    entry = archive.getinfo(_DATA_ENTRY)
-    file.seek(entry.header_offset)
-    name_length, extra_length = struct.unpack("<HH", file.read(30)[26:])
-    data_offset = entry.header_offset + 30 + name_length + extra_length
-    # torch writes the CRC behind the data, in a data descriptor: signature, CRC, sizes.
-    data_descriptor = data_offset + entry.file_size
-    file.seek(data_descriptor)
-    if entry.compress_type != zipfile.ZIP_STORED or file.read(4) != b"PK\x07\x08":
-        raise zipfile.BadZipFile(f"{_DATA_ENTRY} is not stored the way torch stores it")
-    crc_offsets = (data_descriptor + 4, _central_directory_crc(file, archive, entry))
-    return TensorLayout(data_offset, entry.file_size, entry.CRC, crc_offsets)
+        members = {member.name: member for member in read_members(file)}
+        for name, member in members.items():
+            if name != _DATA_ENTRY:
+                member_bytes(file, member)
+    data = members.get(_DATA_ENTRY)
+    if data is None:
+        raise zipfile.BadZipFile(f"there is no {_DATA_ENTRY} in it")
+    return TensorLayout(data.data_offset, data.size, data.crc, data.crc_offsets)
 
 
 def checksum_of_data(path: Path, layout: TensorLayout, block_bytes: int = 1 << 22) -> int:
-    """CRC-32 of the tensor's bytes as they lie on disk."""
-    crc = 0
-    n_left = layout.data_bytes
-    with open_input(path, "a tensor file") as file:
-        file.seek(layout.data_offset)
-        while n_left and (block := file.read(min(block_bytes, n_left))):
-            crc = crc32(block, crc)
-            n_left -= len(block)
-    return crc
-
-
-def _central_directory_crc(file: Any, archive: zipfile.ZipFile, wanted: zipfile.ZipInfo) -> int:
-    position = archive.start_dir
-    for entry in archive.infolist():
-        file.seek(position)
-        record = file.read(46)
-        if record[:4] != b"PK\x01\x02":
-            raise zipfile.BadZipFile("the central directory is damaged")
-        if entry is wanted:
-            return int(position + 16)
-        position += 46 + sum(struct.unpack("<HHH", record[28:34]))
-    raise zipfile.BadZipFile(f"{_DATA_ENTRY} is not in the central directory")
+    """CRC-32 of the tensor's bytes as they lie on disk, read in such blocks."""
+    return crc32_of_file(path, layout.data_offset, layout.data_bytes, block_bytes)
 
 
 def _write_all(fd: int, data: npt.NDArray[np.uint8], offset: int) -> None:

@@ -1,7 +1,5 @@
 """Where a stack's images go: the `.pt` files and the `.npz` of one stack, from partial to staged.
 
-Also recognises a stack that an earlier run, or an earlier attempt of this one, left complete.
-
 Shards of a Zarr store are staged, too, under `fourier/staged/COUNTER.ATTEMPT`. An upload that was begun cannot be called back: where its
 worker is slow or suspended, it may end long after its run was given up and another one has written the same store. What arrives too late
 stays under its own name, where no reader of Zarr looks, until the next run removes it.
@@ -9,9 +7,7 @@ stays under its own name, where no reader of Zarr looks, until the next run remo
 
 from __future__ import annotations
 
-import logging
 import os
-import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -21,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.errors import CryolikeError, InputError
+from cryolike_dask.errors import CryolikeError
 from cryolike_dask.filesystem.pinned import pinned
 from cryolike_dask.planning.plan import StackPlan
 from cryolike_dask.settings import ZARR_NAME, store_location
@@ -38,14 +34,12 @@ from cryolike_dask.stacks.files import (
     write_metadata,
 )
 from cryolike_dask.stacks.object_store import ObjectStore, open_object_store
-from cryolike_dask.stacks.receipt import WRITTEN_AS_ZEROS, StackReceipt
+from cryolike_dask.stacks.receipt import StackReceipt
 from cryolike_dask.stacks.sums import StackSums
-from cryolike_dask.stacks.tensor_file import InPlaceWriter, TensorFileWriter, checksum_of_data, read_layout
-from cryolike_dask.stacks.zarr_shard import ShardWriter, shard_bytes
-from cryolike_dask.stacks.zarr_store import has_shard, shard_name
+from cryolike_dask.stacks.tensor_file import InPlaceWriter, TensorFileWriter
+from cryolike_dask.stacks.zarr_shard import ShardWriter
+from cryolike_dask.stacks.zarr_store import shard_name
 from cryolike_dask.transform.cpu import TransformedImages
-
-logger = logging.getLogger(__name__)
 
 _ARRAYS = ("fourier", "phys")
 
@@ -143,75 +137,6 @@ class StackWriter:
         return StackReceipt(
             self.stack.counter, len(self.stack), n_bytes, crcs["fourier_crc32"], crcs["phys_crc32"], attempt=self.attempt
         )
-
-
-def find_complete_stack(stack: StackPlan, folder: Path) -> StackReceipt | None:
-    """The receipt of this very stack if an earlier run left it complete, published or staged or in between; else None.
-
-    Complete means: the metadata are of this run, and each tensor file has the right size and carries the recorded checksum. Its data
-    are read again only if the file was touched after its metadata were written: otherwise they are as durable as they were made.
-    """
-    paths = StackPaths(folder, stack.counter)
-    for attempt in ("", LEFTOVER):
-        try:
-            receipt = _receipt_of_attempt(stack, paths, attempt)
-        except (CryolikeError, KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-            logger.info("Stack %06d is not complete (%s); it is made again.", stack.counter, error)
-            continue
-        if receipt is not None:
-            return receipt
-    return None
-
-
-def _receipt_of_attempt(stack: StackPlan, paths: StackPaths, attempt: str) -> StackReceipt | None:
-    """The receipt of what an attempt ('': a published one) left of the stack, or None if that is none of it.
-
-    Raises:
-        InputError, KeyError, ValueError, OSError, zipfile.BadZipFile: a file is damaged or missing.
-    """
-    metadata_path = _path_of_attempt(paths.metadata, attempt)
-    if not metadata_path.exists():
-        return None
-    metadata = read_metadata(metadata_path)
-    if str(metadata["fingerprint"]) != stack.fingerprint or int(metadata["stack"]) != stack.counter:
-        return None
-    n_bytes = metadata_path.stat().st_size
-    if stack.settings.output_format == "zarr":
-        return _receipt_from_store(stack, paths.folder, metadata, attempt)
-    tensors = {paths.fourier: "fourier_crc32"} | ({paths.physical: "phys_crc32"} if stack.settings.save_phys else {})
-    for final, key in tensors.items():
-        path = _path_of_attempt(final, attempt)
-        layout = read_layout(path)
-        touched = path.stat().st_mtime_ns > metadata_path.stat().st_mtime_ns
-        crc = checksum_of_data(path, layout) if touched else layout.crc
-        if not crc == layout.crc == int(metadata[key]):
-            raise InputError(f"{path} has another checksum than its metadata say")
-        n_bytes += path.stat().st_size
-    return _receipt_from_metadata(stack, metadata, n_bytes, attempt)
-
-
-def _receipt_from_metadata(stack: StackPlan, metadata: dict[str, np.ndarray], n_bytes: int, attempt: str) -> StackReceipt:
-    crcs = int(metadata["fourier_crc32"]), int(metadata["phys_crc32"])
-    warnings = tuple(f"{stack.where(i)} is bad: {WRITTEN_AS_ZEROS}" for i in metadata["zeroed"].tolist())
-    return StackReceipt(stack.counter, len(stack), n_bytes, *crcs, warnings=warnings, kept=True, attempt=attempt)
-
-
-def _receipt_from_store(stack: StackPlan, folder: Path, metadata: dict[str, np.ndarray], attempt: str) -> StackReceipt | None:
-    location = store_location(stack.settings, folder)
-    descriptor, n, images_per_shard = stack.descriptor, len(stack), stack.settings.batch_size
-    sizes = {"fourier": descriptor.polar_grid.n_points * descriptor.complex_dtype.itemsize}
-    if stack.settings.save_phys:
-        sizes["phys"] = 4 * int(np.prod(descriptor.n_pixels))
-    if not all(has_shard(location, array, stack.counter, n, images_per_shard, size) for array, size in sizes.items()):
-        return None
-    n_bytes = sum(shard_bytes(n, images_per_shard, size) for size in sizes.values())
-    return _receipt_from_metadata(stack, metadata, n_bytes, attempt)
-
-
-def _path_of_attempt(final: Path, attempt: str) -> Path:
-    """Where a file is while its attempt is being published: staged still, or published already."""
-    staged = staged_name(final, attempt)
-    return staged if attempt and staged.exists() else final
 
 
 def remove_unpublished(folder: Path, keep: Callable[[Path], bool] = lambda _: False) -> None:

@@ -15,9 +15,13 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
+from cryolike_dask.errors import InputError
 from cryolike_dask.filesystem.pinned import create_file
+from cryolike_dask.stacks.checksums import crc32
+from cryolike_dask.stacks.object_store import ObjectStore
 from cryolike_dask.stacks.tensor_file import InPlaceWriter
 
+_READ_BYTES = 32 << 20
 _CHUNK_BYTES = 4 << 20
 _ABSENT = np.iinfo(np.uint64).max
 
@@ -63,6 +67,47 @@ class ShardWriter(InPlaceWriter):
         crc = self.crc()
         os.pwrite(self._fd, self.index, os.fstat(self._fd).st_size - len(self.index))
         return crc
+
+
+def check_shard(store: ObjectStore, name: str, n_images: int, images_per_shard: int, image_bytes: int) -> int:
+    """Whether a shard is there, as long as it should be, and all that is behind its images is as it was written: zeros and the index.
+
+    Args:
+        store, name: the object.
+        n_images, images_per_shard, image_bytes: as for `shard_bytes`.
+
+    Returns:
+        its bytes.
+
+    Raises:
+        InputError: it is not.
+        OSError: it cannot be read.
+    """
+    n_bytes, first = shard_bytes(n_images, images_per_shard, image_bytes), n_images * image_bytes
+    index = _index(n_images, images_per_shard, image_bytes)
+    expected = bytes(n_bytes - first - len(index)) + index
+    try:
+        # One byte more than there should be.
+        found = store.read(name, first, len(expected) + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{name} is missing") from None
+    if len(found) != len(expected):
+        raise InputError(f"{name} is damaged: it is too {'short' if len(found) < len(expected) else 'long'}")
+    if found != expected:
+        raise InputError(f"{name} is damaged: its index, or what fills it up, is not what was written")
+    return n_bytes
+
+
+def checksum_of_images(store: ObjectStore, name: str, n_bytes: int) -> int:
+    """CRC-32 of so many bytes at the beginning of a shard: of its images.
+
+    Raises:
+        OSError: they cannot be read.
+    """
+    crc = 0
+    for first in range(0, n_bytes, _READ_BYTES):
+        crc = crc32(store.read(name, first, min(_READ_BYTES, n_bytes - first)), crc)
+    return crc
 
 
 def _index(n_images: int, images_per_shard: int, image_bytes: int) -> bytes:

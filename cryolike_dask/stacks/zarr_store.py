@@ -1,7 +1,7 @@
 """A conversion as one Zarr v3 group: the images of all stacks, their metadata in columns, and how many of them count.
 
     particles.zarr
-      attributes["cryolike_dask"]   identity, fingerprint, committed_stacks, committed_images, status ...
+      attributes["cryolike_dask"]   identity, fingerprint, committed_stacks, committed_images, status, checksums of what is not images ...
       fourier (n, n_shells, n_inplanes)   phys (n, n_x, n_y)        a shard is a stack
       defocusU, defocusV ... (n,)         CryoLike's names and units, one value an image
       files (n_files,)                    `file` points here
@@ -13,6 +13,8 @@ Shards appear in any order, the columns at the beginning; what counts is committ
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,10 @@ from cryolike_dask.errors import InputError, OutputError, OutputExistsError
 from cryolike_dask.filesystem.pinned import temporary_folder
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.settings import store_location
+from cryolike_dask.stacks.checksums import crc32, is_sealed, seal
 from cryolike_dask.stacks.metadata import ORIGINS, defocus_for_ctf
 from cryolike_dask.stacks.object_store import ObjectStore, open_object_store
-from cryolike_dask.stacks.zarr_shard import images_per_inner_chunk, shard_bytes
+from cryolike_dask.stacks.zarr_shard import images_per_inner_chunk
 
 _ATTRIBUTES = "cryolike_dask"
 _COLUMN_CHUNK = 65_536
@@ -70,8 +73,13 @@ def check_equal_stacks(plan: Plan) -> None:
         )
 
 
-def check_store(plan: Plan, folder: Path) -> None:
+def check_store(plan: Plan, folder: Path, continues: bool) -> None:
     """Whether a store may be created, continued or replaced where this plan wants it, as the settings say.
+
+    Args:
+        plan: of the run.
+        folder: output folder.
+        continues: the folder holds a part of this very run.
 
     Raises:
         OutputError: something else is there.
@@ -79,6 +87,9 @@ def check_store(plan: Plan, folder: Path) -> None:
     location = store_location(plan.settings, folder)
     store = open_object_store(location)
     existing = store_attributes(store)
+    if continues and not plan.settings.zarr_store and not (existing and is_sealed(existing)):
+        # The folder says whose its own store is, and each shard is checked anyway: what the store says of itself is written anew.
+        return
     if existing is None and not store.is_empty():
         raise OutputExistsError(f"{location} holds something that is no conversion. Choose another place.")
     if existing is not None and not _continues(existing, plan) and not plan.settings.overwrite:
@@ -91,18 +102,19 @@ def _continues(existing: dict[str, Any], plan: Plan) -> bool:
     return existing.get("fingerprint") == plan.fingerprint and plan.settings.skip_exist
 
 
-def begin_store(plan: Plan, folder: Path, n_kept: int) -> None:
-    """Create the store, or make an interrupted run's ready to go on.
+def begin_store(plan: Plan, folder: Path, n_kept: int, continues: bool) -> None:
+    """Create the store, or make an interrupted run's ready to go on. Everything in it but the images is written anew.
 
     Args:
         plan: of the run.
         folder: output folder.
         n_kept: leading stacks that are complete.
+        continues: the folder holds a part of this very run.
 
     Raises:
         OutputError: something else is there.
     """
-    check_store(plan, folder)
+    check_store(plan, folder, continues)
     store = open_object_store(store_location(plan.settings, folder))
     existing = store_attributes(store)
     attributes = {
@@ -115,21 +127,25 @@ def begin_store(plan: Plan, folder: Path, n_kept: int) -> None:
         "committed_stacks": n_kept,
         "committed_images": int(plan.bounds[n_kept - 1, 1]) if n_kept else 0,
         "status": "running",
+        "arrays": {},
     }
     if existing is None or not _continues(existing, plan):
-        store.clear()
+        if not continues:
+            store.clear()
         _write_store_attributes(store, attributes)
     # Made on the disk and copied: Zarr asks an object store many questions about an array that it creates.
     with temporary_folder() as local:
-        _create_arrays(plan, str(local))
+        n_chunks = _create_arrays(plan, str(local))
+        made = open_object_store(str(local))
+        attributes["arrays"] = {name: [n, _checksum_of_array(made, name, n)] for name, n in n_chunks.items()}
         # But for the group's own description, which must never be without its attributes.
         for path in sorted(path for path in local.glob("*/**/*") if path.is_file()):
             store.write(path.relative_to(local).as_posix(), path.read_bytes())
     _write_store_attributes(store, attributes)
 
 
-def _create_arrays(plan: Plan, folder: str) -> None:
-    """All arrays of the store as Zarr makes them, those of the images empty."""
+def _create_arrays(plan: Plan, folder: str) -> dict[str, int]:
+    """All arrays of the store as Zarr makes them, those of the images empty, and the number of chunks that each has of columns."""
     import zarr
 
     group = zarr.create_group(folder, zarr_format=3)
@@ -151,13 +167,26 @@ def _create_arrays(plan: Plan, folder: str) -> None:
             fill_value=0,
             dimension_names=["image", "shell", "inplane"] if name == "fourier" else ["image", "x", "y"],
         )
-    for name, values in _columns(plan).items():
-        column = group.create_array(name, shape=values.shape, chunks=(min(len(values), _COLUMN_CHUNK),), dtype=values.dtype)
-        column[:] = values
+    n_chunks = dict.fromkeys(images, 0)
     # A name that is no UTF-8 cannot be text there.
     names = [name.encode("utf-8", "backslashreplace").decode() for name in plan.table.files]
-    files = group.create_array("files", shape=(len(names),), dtype=str)
-    files[:] = np.array(names, dtype=object)
+    for name, values in (_columns(plan) | {"files": np.array(names, dtype=object)}).items():
+        kind: Any = str if values.dtype == object else values.dtype
+        column = group.create_array(name, shape=values.shape, chunks=(min(len(values), _COLUMN_CHUNK),), dtype=kind)
+        column[:] = values
+        n_chunks[name] = -(-len(values) // _COLUMN_CHUNK)
+    return n_chunks
+
+
+def _checksum_of_array(store: ObjectStore, name: str, n_chunks: int) -> int:
+    """CRC-32 of the metadata of an array and of so many chunks of a column, as they lie in the store, each after its name."""
+    crc = 0
+    for part in ("zarr.json", *(f"c/{chunk}" for chunk in range(n_chunks))):
+        # A chunk that holds nothing but the fill value need not be there.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            content = store.read(f"{name}/{part}")
+            crc = crc32(content, crc32(part.encode(), crc))
+    return crc
 
 
 def remove_store(location: str) -> None:
@@ -177,28 +206,47 @@ def commit(location: str, n_stacks: int, n_images: int, status: str = "running")
     """
     store = open_object_store(location)
     attributes = store_attributes(store)
-    if attributes is None:
-        raise OutputError(f"{location} was removed while a conversion wrote to it.")
+    if attributes is None or not is_sealed(attributes):
+        raise OutputError(f"{location} was removed or damaged while a conversion wrote to it.")
     attributes["committed_stacks"] = max(n_stacks, attributes["committed_stacks"])
     attributes["committed_images"] = max(n_images, attributes["committed_images"])
     attributes["status"] = status
     _write_store_attributes(store, attributes)
 
 
-def committed_images(location: str) -> int | None:
-    """How many images of a store count; None if there is no store."""
-    attributes = store_attributes(open_object_store(location))
-    return None if attributes is None else int(attributes["committed_images"])
+def store_problems(location: str, fingerprint: str, n_images: int) -> Iterator[str]:
+    """What is wrong with a store apart from its shards.
+
+    Args:
+        location: path or URL of the store.
+        fingerprint: of the run that it should be of.
+        n_images: that should count.
+    """
+    store = open_object_store(location)
+    attributes = store_attributes(store)
+    if attributes is None:
+        yield f"{location}/zarr.json is missing or damaged"
+        return
+    if not is_sealed(attributes):
+        yield f"{location}/zarr.json is damaged: its checksum does not fit"
+        return
+    if attributes["fingerprint"] != fingerprint:
+        yield f"{location} was made by another run"
+    if attributes["committed_images"] != n_images:
+        yield f"{location} counts {attributes['committed_images']} images, but {n_images} are complete"
+    for name, (n_chunks, crc) in attributes["arrays"].items():
+        try:
+            is_whole = _checksum_of_array(store, name, n_chunks) == crc
+        except OSError as error:
+            yield f"{location}/{name} cannot be read ({error.strerror or error})"
+            continue
+        if not is_whole:
+            yield f"{location}/{name} is damaged: its {'values or its ' if n_chunks else ''}metadata are not what was written"
 
 
 def shard_name(array: str, counter: int) -> str:
     """The object that holds a stack's images: array is 'fourier' or 'phys'."""
     return f"{array}/c/{counter}/0/0"
-
-
-def has_shard(location: str, array: str, counter: int, n_images: int, images_per_shard: int, image_bytes: int) -> bool:
-    """Whether a stack's shard is there, of the right size."""
-    return open_object_store(location).size(shard_name(array, counter)) == shard_bytes(n_images, images_per_shard, image_bytes)
 
 
 def read_images(
@@ -236,15 +284,15 @@ def _columns(plan: Plan) -> dict[str, npt.NDArray[Any]]:
 
 
 def store_attributes(store: ObjectStore) -> dict[str, Any] | None:
-    """What a store says of itself; None if there is no store of a conversion."""
+    """What a store says of itself; None if there is no store of a conversion. `is_sealed` tells whether it is what was written."""
     try:
         group = json.loads(store.read("zarr.json"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        attributes = group["attributes"][_ATTRIBUTES]
+    except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError, RecursionError):
         return None
-    attributes = group.get("attributes", {}).get(_ATTRIBUTES)
     return attributes if isinstance(attributes, dict) else None
 
 
 def _write_store_attributes(store: ObjectStore, attributes: dict[str, Any]) -> None:
-    group = {"zarr_format": 3, "node_type": "group", "attributes": {_ATTRIBUTES: attributes}}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {_ATTRIBUTES: seal(attributes)}}
     store.write("zarr.json", json.dumps(group, indent=1).encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import struct
@@ -21,6 +20,7 @@ from cryolike_dask.demo.particles import DemoData, write_demo_particles
 from cryolike_dask.errors import InputError
 from cryolike_dask.particles.star.particles import particles_from_star
 from cryolike_dask.runs.verify import verify_output
+from tests.support.manifests import edit_manifest, record_size
 
 FOURIER, PHYSICAL = "fft/particles_fourier_stack_000001.pt", "phys/particles_phys_stack_000001.pt"
 METADATA = "fft/particles_fourier_stack_000001.npz"
@@ -50,6 +50,7 @@ def rewrite_metadata(path: Path, **changes: object) -> None:
     with np.load(path) as archive:
         values = dict(archive) | changes
     np.savez(path, **{key: value for key, value in values.items() if value is not None})
+    record_size(path.parents[1], int(path.stem[-6:]))
 
 
 def replace_data(path: Path, change: bytes, at: int) -> None:
@@ -67,9 +68,7 @@ def replace_data(path: Path, change: bytes, at: int) -> None:
     path.write_bytes(content)
     kind = "fourier" if "fourier" in path.name else "phys"
     rewrite_metadata(path.parents[1] / METADATA, **{f"{kind}_crc32": np.int64(crc)})
-    manifest = json.loads((path.parents[1] / "manifest.json").read_text())
-    manifest["stacks"][1][f"{kind}_crc32"] = crc
-    (path.parents[1] / "manifest.json").write_text(json.dumps(manifest))
+    edit_manifest(path.parents[1], lambda manifest: manifest["stacks"][1].update({f"{kind}_crc32": crc}))
 
 
 def test_nothing_is_wrong_with_a_fresh_conversion(out: Path) -> None:
@@ -118,19 +117,18 @@ def test_a_missing_stack_and_one_too_many_are_found(out: Path) -> None:
 
 
 def test_a_run_that_is_not_complete_is_told(out: Path) -> None:
-    manifest = json.loads((out / "manifest.json").read_text()) | {"status": "incomplete"}
-    (out / "manifest.json").write_text(json.dumps(manifest))
-    assert verify_output(out) == ["the run is incomplete: 3 of 3 stacks are there"]
+    edit_manifest(out, lambda manifest: manifest.update(status="incomplete"))
+    assert verify_output(out) == ["the run is incomplete: 3 of 3 stacks are there (--skip-exist goes on with it)"]
 
 
 def test_a_missing_manifest_is_told(out: Path) -> None:
     (out / "manifest.json").unlink()
-    assert verify_output(out) == [f"{out / 'manifest.json'} is missing"]
+    assert verify_output(out) == [f"{out / 'manifest.json'} is missing (--overwrite makes everything again)"]
 
 
 def test_a_stack_of_another_run_is_found(out: Path) -> None:
     rewrite_metadata(out / METADATA, fingerprint=np.str_("other"))
-    assert verify_output(out) == ["stack 000001 was made by another run"]
+    assert verify_output(out) == ["stack 000001 was made by another run (--skip-exist makes it again)"]
 
 
 def test_columns_that_do_not_fit_are_found(out: Path) -> None:

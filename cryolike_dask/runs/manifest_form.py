@@ -1,0 +1,78 @@
+"""What a manifest consists of, so that whoever reads one meets no other kind of value than the one that is expected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+_WHOLE_NUMBERS = range(-(2**63), 2**63)
+_COUNTS = range(2**31)
+_BOXES = {"size": _COUNTS, "edge": str, "invert": bool}
+
+MANIFEST_FORM: dict[str, Any] = {
+    "version": str,
+    "status": str,
+    "written": str,
+    "n_stacks": _COUNTS,
+    "n_images": _COUNTS,
+    "pixel_size_from": str,
+    "settings": dict,
+    "identity": {
+        "settings": dict,
+        "descriptor": dict,
+        "particles": str,
+        "sources": [{"kind": str, "table": str, "boxes": (None, _BOXES), "notes": [str]}],
+        "source_box": [_COUNTS],
+    },
+    "fingerprint": str,
+    "warnings": [str],
+    "skipped": [str],
+    "stacks": [
+        {
+            "counter": _COUNTS,
+            "n_images": _COUNTS,
+            "n_bytes": _WHOLE_NUMBERS,
+            "fourier_crc32": _WHOLE_NUMBERS,
+            "phys_crc32": _WHOLE_NUMBERS,
+            "rows": [_COUNTS],
+        }
+    ],
+    "inputs": [{"path": str, "size": _WHOLE_NUMBERS, "mtime_ns": _WHOLE_NUMBERS}],
+    "star_file": (None, {"n_bytes": _WHOLE_NUMBERS, "crc32": _WHOLE_NUMBERS}),
+}
+"""By key. A type stands for itself, a range for whole numbers in it, a list for a list of such values, a dictionary for one that has
+at least these keys, a tuple for a choice."""
+
+
+def misfits(value: Any, form: Any, name: str = "") -> Iterator[str]:
+    """What in a value from JSON is not of a form, each named by its place.
+
+    Args:
+        value: as `json.loads` returns it.
+        form: in the notation of MANIFEST_FORM.
+        name: of the value.
+    """
+    if isinstance(form, tuple):
+        found = [list(misfits(value, choice, name)) for choice in form]
+        yield from [] if [] in found else found[-1]
+    elif isinstance(form, dict):
+        if not isinstance(value, dict):
+            yield f"{name or 'it'} is not an object"
+            return
+        for key, inner in form.items():
+            place = f"{name}.{key}" if name else key
+            yield from misfits(value[key], inner, place) if key in value else [f"{place} is missing"]
+    elif isinstance(form, list):
+        if not isinstance(value, list):
+            yield f"{name} is not a list"
+            return
+        for position, item in enumerate(value):
+            yield from misfits(item, form[0], f"{name}[{position}]")
+    elif isinstance(form, range):
+        if type(value) is not int or value not in form:
+            yield f"{name} is not a whole number from {form.start} to {form.stop - 1}"
+    elif form is None:
+        if value is not None:
+            yield f"{name} is not null"
+    elif not isinstance(value, form):
+        yield f"{name} is not {'an object' if form is dict else f'of type {form.__name__}'}"

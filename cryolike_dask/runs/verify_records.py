@@ -1,0 +1,161 @@
+"""Checks of what an output folder holds beside its stacks: the manifest, the parameters, the particles and the records of a Zarr store."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.formatting import is_or_are, plural
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.runs.manifest import MANIFEST
+from cryolike_dask.settings import ZARR_NAME, fingerprint
+from cryolike_dask.stacks.archive import check_archive
+from cryolike_dask.stacks.checksums import crc32_of_file, is_sealed
+from cryolike_dask.stacks.files import PARAMS_FILE, STAR_FILE, StackPaths, named_store, read_metadata
+from cryolike_dask.stacks.zarr_store import store_problems
+
+Manifest = dict[str, Any]
+
+MADE_AGAIN = "--skip-exist makes it again"
+WRITTEN_ANEW = "--skip-exist writes it anew"
+GOES_ON = "--skip-exist goes on with it"
+ALL_AGAIN = "--overwrite makes everything again"
+NOT_OF_THIS_RUN = "remove it, or make everything again with --overwrite"
+
+
+def with_remedy(problem: str, remedy: str) -> str:
+    """One line about a problem that says how to mend it."""
+    return f"{problem} ({remedy})"
+
+
+def manifest_problems(root: Path, manifest: Manifest, counters: list[int]) -> Iterator[str]:
+    """What is wrong with a manifest: in itself, and compared with the stacks that are visible.
+
+    Args:
+        root: output folder.
+        manifest: as read from it.
+        counters: of the visible stacks, ascending.
+    """
+    path = root / MANIFEST
+    faults = list(_manifest_faults(manifest))
+    remedy = WRITTEN_ANEW if faults and _can_be_continued(root, manifest, counters) else ALL_AGAIN
+    yield from (with_remedy(f"{path} {fault}", remedy) for fault in faults)
+    if manifest["status"] != "complete":
+        yield with_remedy(f"the run is {manifest['status']}: {len(counters)} of {manifest['n_stacks']} stacks are there", GOES_ON)
+
+
+def _manifest_faults(manifest: Manifest) -> Iterator[str]:
+    if not is_sealed(manifest):
+        yield "is damaged: its checksum does not fit"
+    if fingerprint(manifest["identity"]) != manifest["fingerprint"]:
+        yield "states a fingerprint that is not that of its identity"
+    for key, value in manifest["identity"]["settings"].items():
+        if manifest["settings"].get(key) != value:
+            yield f"states {key} as {manifest['settings'].get(key)!r} in its settings, {value!r} in its identity"
+    rows = 0
+    for position, stack in enumerate(manifest["stacks"]):
+        if stack["counter"] != position or stack["rows"] != [rows, rows + stack["n_images"]]:
+            yield f"is inconsistent: what it says of stack {position:06d} does not follow on what it says before"
+            break
+        rows += stack["n_images"]
+    found = (len(manifest["stacks"]), sum(stack["n_images"] for stack in manifest["stacks"]))
+    if manifest["status"] == "complete" and found != (manifest["n_stacks"], manifest["n_images"]):
+        yield "is inconsistent: it lists {} stacks of {} images, and counts {} of {}".format(
+            *found, manifest["n_stacks"], manifest["n_images"]
+        )
+
+
+def _can_be_continued(root: Path, manifest: Manifest, counters: list[int]) -> bool:
+    """Whether all that resuming depends on is still right in a manifest that has faults: how the stacks were made, and of which files."""
+    try:
+        metadata = [read_metadata(StackPaths(root, counter).metadata) for counter in counters[:1]]
+        states = [os.stat(file["path"]) for file in manifest["inputs"]]
+    except (OSError, ValueError):
+        return False
+    return (
+        all(str(values.get("fingerprint")) == fingerprint(manifest["identity"]) for values in metadata)
+        and [(file["size"], file["mtime_ns"]) for file in manifest["inputs"]] == [(now.st_size, now.st_mtime_ns) for now in states]
+        and all({str(name) for name in values["files"]} <= {file["path"] for file in manifest["inputs"]} for values in metadata)
+    )
+
+
+def stack_list_problems(root: Path, n_stacks: int, counters: list[int]) -> Iterator[str]:
+    """Stacks that are missing, or too many.
+
+    Args:
+        root: output folder.
+        n_stacks: that there should be.
+        counters: of the visible stacks, ascending.
+    """
+    there = set(counters)
+    n_missing = n_stacks - sum(counter < n_stacks for counter in there)
+    if n_missing:
+        first = next(counter for counter in count() if counter not in there)
+        yield with_remedy(f"{plural(n_missing, 'stack')} {is_or_are(n_missing)} missing, the first is {first:06d}", MADE_AGAIN)
+    for counter in counters:
+        if counter >= n_stacks:
+            yield with_remedy(f"stack {counter:06d} does not belong to this run", NOT_OF_THIS_RUN)
+    for subfolder, kind in (("fft", "fourier"), ("phys", "phys")):
+        for path in sorted((root / subfolder).glob(f"particles_{kind}_stack_*.pt")):
+            digits = path.stem.rsplit("_", 1)[1]
+            if digits.isascii() and digits.isdigit() and int(digits) not in there:
+                yield with_remedy(f"{path} belongs to no complete stack", MADE_AGAIN if int(digits) < n_stacks else NOT_OF_THIS_RUN)
+
+
+def record_problems(root: Path, manifest: Manifest, zarr_store: str) -> Iterator[str]:
+    """What is wrong with params.npz, particles.star, and what a Zarr store holds beside images.
+
+    Args:
+        root: output folder.
+        manifest: of the run.
+        zarr_store: the place that the user named, if any.
+
+    Raises:
+        UnnamedStoreError: only the manifest names a place outside the folder.
+    """
+    for problem in (_params_problem(root / PARAMS_FILE, manifest), _star_problem(root / STAR_FILE, manifest)):
+        if problem:
+            yield with_remedy(problem, MADE_AGAIN)
+    settings = manifest["identity"]["settings"]
+    if settings.get("output_format") == "zarr":
+        store = named_store(str(settings.get("zarr_store") or ZARR_NAME), root, zarr_store)
+        n_images = sum(stack["n_images"] for stack in manifest["stacks"])
+        for problem in store_problems(store, manifest["fingerprint"], n_images):
+            yield with_remedy(problem, MADE_AGAIN)
+
+
+def _params_problem(path: Path, manifest: Manifest) -> str:
+    try:
+        check_archive(path, "a params file")
+        found = ImageDescriptor.load(path)
+    except FileNotFoundError:
+        return f"{path} is missing"
+    except (InputError, OSError) as error:
+        return f"{path} cannot be used: {str(error).rstrip('.')}"
+    try:
+        expected = ImageDescriptor.from_dict(manifest["identity"]["descriptor"])
+    except InputError as error:
+        return f"{path.parent / MANIFEST}: {error}"
+    return "" if found == expected else f"{path} is not the descriptor that the stacks were made with"
+
+
+def _star_problem(path: Path, manifest: Manifest) -> str:
+    record = manifest["star_file"]
+    if manifest["status"] != "complete" or record is None:
+        return ""
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            return f"{path} is no file"
+        if (status.st_size, crc32_of_file(path)) != (record["n_bytes"], record["crc32"]):
+            return f"{path} is not what was written: its size or its checksum differs"
+    except FileNotFoundError:
+        return f"{path} is missing"
+    except OSError as error:
+        return f"{path} cannot be read ({error.strerror or error})"
+    return ""

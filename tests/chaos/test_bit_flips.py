@@ -1,0 +1,138 @@
+"""One bit of an output folder is flipped, anywhere: `verify` notices it, and what it says mends it does."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cryolike_dask.demo.particles import DemoData, write_demo_particles
+from cryolike_dask.errors import OutputError
+from cryolike_dask.runs.info import describe_output
+from cryolike_dask.runs.verify import verify_output
+from tests.support.clusters import conversion
+from tests.support.flips import Flip, choose_flips, files_below
+
+pytestmark = pytest.mark.chaos
+
+SEED = 16
+FORMS = ("pt", "zarr")
+OTHER_TIMES = ("manifest.json", "particles.star")
+"""State when they were written."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DemoData:
+    return write_demo_particles(tmp_path_factory.mktemp("particles"), n_images=5, box=16, pixel_size=3.0, n_files=1, seed=11)
+
+
+class Folder:
+    """A small run's output, which can be damaged and put back."""
+
+    def __init__(self, out: Path, data: DemoData, form: str) -> None:
+        self.out, self.data, self.form = out, data, form
+        self.convert()
+        self.whole = {name: (out / name).read_bytes() for name in files_below(out)}
+
+    def convert(self, **options: Any) -> None:
+        conversion(self.data, self.out, batch_size=3, output_format=self.form, **options).run_serially()
+
+    def restore(self) -> None:
+        for name in set(files_below(self.out)) - set(self.whole):
+            (self.out / name).unlink()
+        for name, content in self.whole.items():
+            (self.out / name).parent.mkdir(parents=True, exist_ok=True)
+            if not (self.out / name).exists() or (self.out / name).read_bytes() != content:
+                (self.out / name).write_bytes(content)
+
+    def differing(self) -> list[str]:
+        """Files that are not as they were, apart from the time that some state."""
+        now = {name: (self.out / name).read_bytes() for name in files_below(self.out)}
+        return [
+            name for name in now.keys() | self.whole.keys() if now.get(name) != self.whole.get(name) and name not in OTHER_TIMES
+        ]
+
+    def flips(self, in_each: int) -> list[Flip]:
+        return choose_flips(self.out, list(self.whole), in_each, np.random.default_rng(SEED))
+
+
+@pytest.fixture(params=FORMS)
+def folder(request: pytest.FixtureRequest, data: DemoData, tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "out", data, request.param)
+
+
+def test_every_flipped_bit_is_noticed_with_a_remedy(folder: Folder) -> None:
+    flips = folder.flips(in_each=2)
+    counts = Counter(flip.region for flip in flips)
+    assert len(flips) >= 150, counts  # in each of the two forms
+    for flip in flips:
+        flip.apply(folder.out)
+        problems = verify_output(folder.out)
+        assert problems, (SEED, flip)
+        assert all("--skip-exist" in problem or "--overwrite" in problem for problem in problems), (SEED, flip, problems)
+        folder.restore()
+    assert verify_output(folder.out) == []
+
+
+def test_what_is_said_to_be_made_again_is(folder: Folder) -> None:
+    logging.disable(logging.ERROR)
+    try:
+        for flip in folder.flips(in_each=1):
+            flip.apply(folder.out)
+            problems = verify_output(folder.out)
+            if any("--overwrite" in problem for problem in problems):
+                assert flip.name == "manifest.json", (SEED, flip, problems)
+                with pytest.raises(OutputError, match="damaged"):
+                    folder.convert(skip_exist=True)
+            else:
+                folder.convert(skip_exist=True)
+                assert folder.differing() == [], (SEED, flip, problems)
+                assert verify_output(folder.out) == [], (SEED, flip)
+            folder.restore()
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("how", ["gone", "empty", "longer"])
+def test_a_file_that_is_gone_empty_or_longer_is_noticed_and_made_again(folder: Folder, how: str) -> None:
+    for name in folder.whole:
+        path = folder.out / name
+        if how == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(b"" if how == "empty" else path.read_bytes() + b"\x01garbage")
+        problems = verify_output(folder.out)
+        assert problems, name
+        if not name.endswith("c/0"):  # for the content of columns, see verify
+            told = "damaged" if name != "manifest.json" else "unknown"
+            if name == "manifest.json" and how != "gone":
+                with pytest.raises(OutputError, match=r"manifest\.json is damaged"):
+                    describe_output(folder.out)
+            else:
+                assert describe_output(folder.out).status == told, name
+        if name != "manifest.json":
+            folder.convert(skip_exist=True)
+            assert folder.differing() == [], (name, problems)
+            assert verify_output(folder.out) == [], name
+        folder.restore()
+
+
+def test_data_flipped_without_another_time_are_left_to_verify(folder: Folder) -> None:
+    """The limit of resuming, which docs/reliability.md states: images are not read again unless their file was touched."""
+    import os
+
+    name = "fft/particles_fourier_stack_000000.pt" if folder.form == "pt" else "particles.zarr/fourier/c/0/0/0"
+    path = folder.out / name
+    times = path.stat()
+    flip = next(f for f in folder.flips(in_each=1) if f.name == name and f.region in ("data of 0", "images"))
+    flip.apply(folder.out)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    folder.convert(skip_exist=True)
+    assert folder.differing() == [name]
+    assert verify_output(folder.out) != []
+    shutil.rmtree(folder.out)
