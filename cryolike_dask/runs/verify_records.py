@@ -17,7 +17,8 @@ from cryolike_dask.settings import ZARR_NAME, fingerprint
 from cryolike_dask.stacks.archive import check_archive
 from cryolike_dask.stacks.checksums import crc32_of_file, is_sealed
 from cryolike_dask.stacks.files import PARAMS_FILE, STAR_FILE, StackPaths, named_store, read_metadata
-from cryolike_dask.stacks.zarr_store import store_problems
+from cryolike_dask.stacks.object_store import open_object_store
+from cryolike_dask.stacks.zarr_store import store_attributes, store_problems
 
 Manifest = dict[str, Any]
 
@@ -25,6 +26,7 @@ MADE_AGAIN = "--skip-exist makes it again"
 WRITTEN_ANEW = "--skip-exist writes it anew"
 GOES_ON = "--skip-exist goes on with it"
 ALL_AGAIN = "--overwrite makes everything again"
+ELSEWHERE = "remove what is there if nothing else uses it, then --skip-exist makes it again"
 NOT_OF_THIS_RUN = "remove it, or make everything again with --overwrite"
 
 
@@ -125,8 +127,13 @@ def record_problems(root: Path, manifest: Manifest, zarr_store: str) -> Iterator
     if settings.get("output_format") == "zarr":
         store = named_store(str(settings.get("zarr_store") or ZARR_NAME), root, zarr_store)
         n_images = sum(stack["n_images"] for stack in manifest["stacks"])
+        # A store outside the folder may be of another run by now, so that resuming touches it only if it says that it is of this one.
+        is_ours = (
+            not settings.get("zarr_store")
+            or (store_attributes(open_object_store(store)) or {}).get("fingerprint") == manifest["fingerprint"]
+        )
         for problem in store_problems(store, manifest["fingerprint"], n_images):
-            yield with_remedy(problem, MADE_AGAIN)
+            yield with_remedy(problem, MADE_AGAIN if is_ours else ELSEWHERE)
 
 
 def _params_problem(path: Path, manifest: Manifest) -> str:

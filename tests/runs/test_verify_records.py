@@ -194,6 +194,16 @@ def test_an_unreadable_store_that_is_not_this_folders_is_never_written_over(made
             conversion(_data(made), tmp_path / "out", output_format="zarr", zarr_store=str(store), **options).run_serially()
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
+    problems = verify_output(tmp_path / "out", zarr_store=str(store))
+    told = [problem for problem in problems if "zarr.json" in problem]
+    assert told
+    assert all(
+        problem.endswith("(remove what is there if nothing else uses it, then --skip-exist makes it again)") for problem in told
+    )
+    shutil.rmtree(store)
+    conversion(_data(made), tmp_path / "out", output_format="zarr", zarr_store=str(store), skip_exist=True).run_serially()
+    assert verify_output(tmp_path / "out", zarr_store=str(store)) == []
+
 
 def test_columns_of_another_kind_are_noticed(made: Path, tmp_path: Path) -> None:
     import zarr
