@@ -43,7 +43,7 @@ def main() -> None:
             "split_of_the_transform": lambda: transform_speed.split_of_the_transform(repeats),
             "with_images": lambda: scaling.with_images(folder),
             "with_files_and_order": lambda: scaling.with_files_and_order(folder, repeats),
-            "with_pictures": lambda: scaling.with_pictures(folder, repeats),
+            "with_pictures": lambda: scaling.with_pictures(folder, 1 if arguments.quick else 5),
             "with_workers": lambda: scaling.with_workers(folder, repeats),
             "share_of_overhead": lambda: scaling.share_of_overhead(folder, repeats),
             "tiny_stacks": lambda: scaling.tiny_stacks(folder),

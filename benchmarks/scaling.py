@@ -62,7 +62,7 @@ def with_files_and_order(folder: Path, repeats: int) -> list[dict[str, Any]]:
 def with_pictures(folder: Path, repeats: int) -> list[dict[str, Any]]:
     """Stacks of 1,024 with and without the three pictures of each and the page about the run."""
     rows = []
-    for box, n_images in ((128, 2048), (256, 2048)):
+    for box, n_images in ((128, 4096), (256, 2048)):
         particles = write_particles(folder / "in", n_images, box, n_distinct=500)
 
         def run(flag_plots: bool, particles: Any = particles) -> float:

@@ -18,8 +18,9 @@ from cryolike_dask.formatting import printable
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.options import ConversionOptions, takes_options
 from cryolike_dask.particles.table import ParticleTable
-from cryolike_dask.pictures.montage import GAP, Bytes, block_means, map_colours, tile_images
-from cryolike_dask.pictures.plots import INK, QUIET, Target, colour_table, in_pixels, png_figure, shell_resolutions
+from cryolike_dask.pictures.canvas import QUIET, Canvas, Target
+from cryolike_dask.pictures.montage import GAP, GREYS, Bytes, block_means, map_colours, tile_images
+from cryolike_dask.pictures.plots import shell_resolutions
 from cryolike_dask.planning.plan import StackPlan
 from cryolike_dask.transform.cpu import TransformedImages
 from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors
@@ -188,15 +189,15 @@ def draw_preview(preview: Preview, path: Target) -> None:
         f"defocus {preview.defocus[0] / 1e4:.2f} to {preview.defocus[1] / 1e4:.2f} µm"
     )
     total = max(picture.shape[1] + 2 * margin, 560), picture.shape[0] + heading + margin
-    with png_figure(*total, path) as figure:
-        figure.figimage(picture, margin, margin, origin="upper")
-        style: dict[str, Any] = {"va": "center", "transform": in_pixels()}
-        figure.text(margin, total[1] - 16, text, fontsize=10, color=INK, **style)
-        figure.text(margin, total[1] - 36, second_line, fontsize=9, color=INK, **style)
-        for column in range(columns):
-            for number, label in enumerate(_COLUMNS):
-                left = margin + column * (3 * width + 2 * GAP + _PARTICLE_GAP + GAP) + number * (width + GAP)
-                figure.text(left, total[1] - heading + 12, label, fontsize=8, color=QUIET, **style)
+    canvas = Canvas(*total)
+    canvas.pixels(picture, margin, heading)
+    canvas.text(margin, 16, text, 10)
+    canvas.text(margin, 36, second_line, 9)
+    for column in range(columns):
+        for number, label in enumerate(_COLUMNS):
+            left = margin + column * (3 * width + 2 * GAP + _PARTICLE_GAP + GAP) + number * (width + GAP)
+            canvas.text(left, heading - 12, label, 8, colour=QUIET)
+    canvas.save(path)
 
 
 _PARTICLE_GAP = 14  # pixels between the triples of two particles
@@ -208,7 +209,7 @@ def _tiles(images: npt.NDArray[np.floating[Any]]) -> Bytes:
     zoom = max(1, _TILE // max(images.shape[1:]))
     shown = block_means(images, factor).repeat(zoom, axis=1).repeat(zoom, axis=2)
     mean, half_range = float(shown.mean()), 3 * float(shown.std()) or 1.0
-    return map_colours(shown, (mean - half_range, mean + half_range), colour_table("gray"))
+    return map_colours(shown, (mean - half_range, mean + half_range), GREYS)
 
 
 def _with_gaps(triple: Sequence[Bytes]) -> list[Bytes]:

@@ -9,6 +9,8 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from html import escape
 from pathlib import Path
@@ -17,12 +19,15 @@ from typing import Any
 
 import nbformat
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
 from cryolike_dask import Conversion, ImageDescriptor, load_stack, particles_from_star, preview_particles
 from cryolike_dask.demo.particles import write_demo_particles
+from cryolike_dask.pictures.canvas import ACCENT, INK, QUIET
 from cryolike_dask.pictures.montage import block_means, polar_lookup
-from cryolike_dask.pictures.plots import ACCENT, INK, QUIET, png_figure, shell_resolutions
+from cryolike_dask.pictures.plots import shell_resolutions
 from cryolike_dask.simulation.ctf import ctf_zero_resolutions
 from cryolike_dask.transform.cpu import CompiledTransform, TransformedImages
 from cryolike_dask.transform.inverse import fourier_to_physical
@@ -30,6 +35,15 @@ from cryolike_dask.transform.inverse import fourier_to_physical
 STATIC = Path(__file__).parent / "_static"
 NOTEBOOKS = Path(__file__).parent / "notebooks"
 BOX, PIXEL_SIZE = 64, 2.0
+
+
+@contextmanager
+def png_figure(width: int, height: int, path: Path) -> Iterator[Figure]:
+    """A figure of this many pixels, written as PNG on leaving."""
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor="white")
+    FigureCanvasAgg(figure)
+    yield figure
+    figure.savefig(path)
 
 
 def tile(figure: Any, place: tuple[float, float, float, float], image: np.ndarray, title: str, colours: str = "gray") -> Any:

@@ -18,7 +18,8 @@ from cryolike_dask.filesystem.reading import read_input
 from cryolike_dask.formatting import format_bytes, format_number, format_time, plural, rate
 from cryolike_dask.html import render
 from cryolike_dask.particles.table import ParticleTable
-from cryolike_dask.pictures.plots import ACCENT, INK, png_figure
+from cryolike_dask.pictures.axes import Axes, even_ticks
+from cryolike_dask.pictures.canvas import Canvas
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.summary import summarize_plan
 from cryolike_dask.report import ConversionReport
@@ -72,17 +73,24 @@ def plot_histograms(table: ParticleTable) -> bytes:
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     width, height = _PANEL
+    canvas = Canvas(columns * width, rows * height)
+    for number, (label, values) in enumerate(panels.items()):
+        # Values that differ by rounding only are one value.
+        counts, edges = np.histogram(np.round(values, 6), bins=_BINS)
+        margin = 0.05 * float(edges[-1] - edges[0])
+        axes = Axes(
+            canvas,
+            *(number % columns * width + 48, number // columns * height + 16, 0.78 * width, 0.7 * height),
+            x_limits=(float(edges[0]) - margin, float(edges[-1]) + margin),
+            y_limits=(0.0, 1.05 * float(counts.max())),
+            size=8,
+        )
+        axes.x_ticks(*even_ticks(*axes.x_limits))
+        axes.y_ticks(*even_ticks(*axes.y_limits))
+        axes.bars(counts, edges)
+        axes.frame(label)
     buffer = io.BytesIO()
-    with png_figure(columns * width, rows * height, buffer) as figure:
-        for number, (label, values) in enumerate(panels.items()):
-            left, top = (number % columns) / columns, 1 - (number // columns) / rows
-            axes = figure.add_axes((left + 0.16 / columns, top - 0.76 / rows, 0.78 / columns, 0.66 / rows))
-            counts, edges = np.histogram(values, bins=_BINS)
-            axes.stairs(counts, edges, fill=True, color=ACCENT)
-            axes.set_xlabel(label, fontsize=9, color=INK)
-            axes.tick_params(labelsize=8, color=INK, labelcolor=INK)
-            axes.locator_params(nbins=5)
-            axes.spines[["top", "right"]].set_visible(False)
+    canvas.save(buffer)
     return buffer.getvalue()
 
 

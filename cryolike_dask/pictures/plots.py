@@ -1,42 +1,38 @@
 """The three pictures of a stack: physical images, Fourier images, power spectrum.
 
-Figures are made without pyplot and its global state. Matplotlib's font and text caches are not safe between threads, so that one
-picture a process is drawn at a time.
+They are drawn at the same time on several threads, and for every stack of a run: nothing here is shared or set up for long.
 """
 
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.pictures.montage import Bytes, block_means, map_colours, montage_columns, polar_lookup, tile_images
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from cryolike_dask.pictures.axes import Axes, power_of_ten, round_numbers
+from cryolike_dask.pictures.canvas import INK, QUIET, Canvas, Target
+from cryolike_dask.pictures.montage import (
+    GREYS,
+    MAGMA,
+    Bytes,
+    block_means,
+    map_colours,
+    montage_columns,
+    polar_lookup,
+    tile_images,
+)
 
 FloatArray = npt.NDArray[np.floating[Any]]
 ComplexArray = npt.NDArray[np.complexfloating[Any, Any]]
-Target = str | Path | BinaryIO
 
 MAX_IMAGES = 16
 TILE = 128  # largest edge of a tile in pixels
 SHELLS = 64  # shells of a disc in a montage; finer grids are averaged down to about as many
-DPI = 100
-INK = "#222222"
-ACCENT = "#1f6f8b"
-QUIET = "#8a8a8a"
+_SAMPLED = 7  # one in so many values tells which colours they get
 MARGIN, HEADING, FOOTING = 16, 34, 32  # pixels beside, above and below a montage
-
-_draw_lock = threading.Lock()
 
 
 def plot_physical_images(images: FloatArray, pixel_size: float, path: Target) -> None:
@@ -52,9 +48,10 @@ def plot_physical_images(images: FloatArray, pixel_size: float, path: Target) ->
     factor = max(1, math.ceil(max(rows, columns) / TILE))
     tiles = block_means(shown, factor)
     mean, half_range = float(tiles.mean()), 3 * float(tiles.std()) or 1.0
-    picture = map_colours(tiles, (mean - half_range, mean + half_range), colour_table("gray"))
-    with _montage(picture, path, f"Physical images, {rows} × {columns} pixels of {pixel_size:.4g} Å") as montage:
-        montage.scale_bar(pixel_size * factor / montage.zoom, longest=columns * pixel_size / 2)
+    picture = map_colours(tiles, (mean - half_range, mean + half_range), GREYS)
+    montage = _Montage(picture, f"Physical images, {rows} × {columns} pixels of {pixel_size:.4g} Å")
+    montage.scale_bar(pixel_size * factor / montage.zoom, longest=columns * pixel_size / 2)
+    montage.canvas.save(path)
 
 
 def plot_fourier_images(fourier: ComplexArray, radii: FloatArray, box_length: float, path: Target) -> None:
@@ -76,11 +73,12 @@ def plot_fourier_images(fourier: ComplexArray, radii: FloatArray, box_length: fl
     levels = np.log10(np.maximum(power, float(power.max(initial=0.0)) * 1e-12 or 1e-30)).reshape(len(power), -1)
     tiles = np.full((len(shown), TILE, TILE), np.nan, dtype=np.float32)
     tiles[:, inside] = levels[:, lookup[inside]]
-    low, high = (float(level) for level in np.percentile(levels, (3, 99.8)))
-    picture = map_colours(tiles, (low, max(high, low + 1e-3)), colour_table("magma"))
-    with _montage(picture, path, f"Fourier images, log magnitude; the rim is {finest:.3g} Å") as montage:
-        montage.resolution_rings(finest)
-        montage.colour_bar(colour_table("magma"))
+    low, high = (float(level) for level in np.percentile(levels[:, ::_SAMPLED], (3, 99.8)))
+    picture = map_colours(tiles, (low, max(high, low + 1e-3)), MAGMA)
+    montage = _Montage(picture, f"Fourier images, log magnitude; the rim is {finest:.3g} Å")
+    montage.resolution_rings(finest)
+    montage.colour_bar(MAGMA)
+    montage.canvas.save(path)
 
 
 def plot_power_spectrum(
@@ -104,29 +102,26 @@ def plot_power_spectrum(
     drawn = np.isfinite(power) & (power > 0) & np.isfinite(resolution) & (resolution <= 2 * (box_length or math.inf))
     coarsest, finest = _limits(resolution[drawn])
     lowest, highest = _limits(power[drawn])[::-1]
-    with png_figure(680, 400, path) as figure:
-        axes = figure.add_axes((0.125, 0.14, 0.845, 0.745))
-        # Logarithms on plain axes: Matplotlib's log scale spends longer on its ticks than on everything else.
-        axes.plot(np.log10(resolution[drawn]), np.log10(power[drawn]), color=ACCENT, linewidth=1.7, zorder=3)
-        axes.set_xlim(math.log10(coarsest), math.log10(finest))
-        room = 0.06 * math.log10(highest / lowest)
-        axes.set_ylim(math.log10(lowest) - room, math.log10(highest) + room)
-        zeros = _distinct_zeros(ctf_zeros, coarsest, finest)
-        if zeros:
-            axes.vlines(
-                np.log10(zeros), 0, 1, transform=axes.get_xaxis_transform(), color=QUIET, linewidth=0.9, linestyle=(0, (3, 3))
-            )
-            figure.text(0.97, 0.955, "- - -  zeros of the mean CTF", fontsize=9, color=QUIET, va="top", ha="right")
-        ticks = _round_numbers(finest, coarsest)
-        axes.set_xticks(np.log10(ticks), [f"{tick:g}" for tick in ticks])
-        levels = _round_numbers(lowest, highest, (1,)) if highest / lowest > 30 else _round_numbers(lowest, highest)
-        axes.set_yticks(np.log10(levels), [_power_of_ten(level) for level in levels])
-        axes.set_xlabel("Resolution (Å)", fontsize=10, color=INK)
-        axes.set_ylabel("Mean power |F|²", fontsize=10, color=INK)
-        figure.text(0.125, 0.955, "Power spectrum", fontsize=11, color=INK, va="top")
-        axes.tick_params(labelsize=9, color=INK, labelcolor=INK)
-        axes.grid(True, axis="y", color="#e9e9e9", linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
+    room = 0.06 * math.log10(highest / lowest)
+    canvas = Canvas(680, 400)
+    axes = Axes(
+        canvas,
+        *(85, 46, 575, 298),
+        x_limits=(math.log10(coarsest), math.log10(finest)),
+        y_limits=(math.log10(lowest) - room, math.log10(highest) + room),
+    )
+    levels = round_numbers(lowest, highest, (1,)) if highest / lowest > 30 else round_numbers(lowest, highest)
+    axes.y_ticks(np.log10(levels), [power_of_ten(level) for level in levels])
+    ticks = round_numbers(finest, coarsest)
+    axes.x_ticks(np.log10(ticks), [f"{tick:g}" for tick in ticks])
+    zeros = _distinct_zeros(ctf_zeros, coarsest, finest)
+    if zeros:
+        axes.dashes(np.log10(zeros))
+        canvas.text(660, 24, "- - -  zeros of the mean CTF", colour=QUIET, anchor="rm")
+    axes.curve(np.log10(resolution[drawn]), np.log10(power[drawn]))
+    axes.frame("Resolution (Å)", "Mean power |F|²")
+    canvas.text(85, 24, "Power spectrum", 11)
+    canvas.save(path)
 
 
 def shell_resolutions(radii: FloatArray, box_length: float) -> npt.NDArray[np.float64]:
@@ -139,93 +134,50 @@ def shell_resolutions(radii: FloatArray, box_length: float) -> npt.NDArray[np.fl
     return np.asarray(box_length / (2 * np.asarray(radii, dtype=np.float64)))
 
 
-@contextmanager
-def png_figure(width: int, height: int, path: Target) -> Iterator[Figure]:
-    """A figure of this many pixels, written as PNG on leaving."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    with _draw_lock:
-        figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-        canvas: Any = FigureCanvasAgg(figure)
-        yield figure
-        canvas.draw()
-        # Without transparency and hardly compressed: noise does not compress, and trying takes longer than drawing.
-        Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(path, format="PNG", compress_level=1)
-
-
-@dataclass(frozen=True)
 class _Montage:
-    """A picture of tiles in a figure, with marks in units of the figure's pixels, counted from its lower left corner."""
+    """A canvas with tiles, a line above and room for marks below.
 
-    figure: Figure
-    zoom: int  # pixels of the picture for one of a tile
-    tile: int  # edge of a tile in the picture
-    top: int  # of the picture
+    Args:
+        tiles: (k, rows, columns, 3).
+        heading: the line.
+    """
+
+    def __init__(self, tiles: Bytes, heading: str) -> None:
+        self.zoom = max(1, TILE // max(tiles.shape[1:3]))  # pixels of the picture for one of a tile
+        self.tile = tiles.shape[1] * self.zoom  # edge of a tile in the picture
+        picture = tile_images(tiles, montage_columns(len(tiles)), self.zoom)
+        height, width = picture.shape[:2]
+        self.canvas = Canvas(max(width + 2 * MARGIN, 400), height + HEADING + FOOTING)
+        self.canvas.pixels(picture, MARGIN, HEADING)
+        self.canvas.text(MARGIN, HEADING / 2, heading, 10)
+        self._foot = HEADING + height + FOOTING / 2
 
     def scale_bar(self, angstrom_per_pixel: float, longest: float) -> None:
         """A bar of a round length below the montage."""
-        length = max(_round_numbers(longest / 10, longest), default=longest)
+        length = max(round_numbers(longest / 10, longest), default=longest)
         right = MARGIN + length / angstrom_per_pixel
-        self._line([MARGIN, right], [FOOTING / 2] * 2, color=INK, linewidth=2.5, solid_capstyle="butt")
-        self._text(right + 8, FOOTING / 2, f"{length:g} Å", va="center")
+        self.canvas.rectangle(MARGIN, self._foot - 2, right, self._foot + 2, INK)
+        self.canvas.text(right + 8, self._foot, f"{length:g} Å")
 
     def colour_bar(self, colours: Bytes) -> None:
         """A strip of the colours below the montage."""
-        strip = np.broadcast_to(colours[::2], (10, 128, 3))
-        self._text(MARGIN, FOOTING / 2, "weak", va="center")
-        self.figure.figimage(strip, MARGIN + 40, FOOTING // 2 - 5, origin="upper")
-        self._text(MARGIN + 176, FOOTING / 2, "strong", va="center")
+        self.canvas.text(MARGIN, self._foot, "weak")
+        self.canvas.pixels(np.tile(colours[::2], (10, 1, 1)), MARGIN + 40, round(self._foot) - 5)
+        self.canvas.text(MARGIN + 176, self._foot, "strong")
 
     def resolution_rings(self, finest: float) -> None:
         """Circles at round resolutions on the first tile, as many as there is room for."""
-        centre_x, centre_y, rim = MARGIN + self.tile / 2, self.top - self.tile / 2, self.tile / 2
+        rim = self.tile / 2
+        x, y = MARGIN + rim, HEADING + rim
         angles = np.linspace(0, 2 * np.pi, 73)
         previous = 8.0
-        for resolution in sorted(_round_numbers(finest * 1.2, finest * 6), reverse=True):
+        for resolution in sorted(round_numbers(finest * 1.2, finest * 6), reverse=True):
             radius = rim * finest / resolution
             if radius < previous + 14:
                 continue
             previous = radius
-            self._line(centre_x + radius * np.cos(angles), centre_y + radius * np.sin(angles), color="white", linewidth=0.9)
-            label = {"facecolor": "black", "alpha": 0.7, "linewidth": 0, "pad": 1.2}
-            self._text(centre_x, centre_y - radius, f"{resolution:g} Å", 7, color="white", ha="center", va="center", bbox=label)
-
-    def _text(self, x: float, y: float, text: str, size: float = 9, **style: Any) -> None:
-        self.figure.text(x, y, text, fontsize=size, transform=in_pixels(), **{"color": INK, **style})
-
-    def _line(self, x: Sequence[float] | FloatArray, y: Sequence[float] | FloatArray, **style: Any) -> None:
-        from matplotlib.lines import Line2D
-
-        self.figure.add_artist(Line2D(x, y, transform=in_pixels(), **style))
-
-
-@contextmanager
-def _montage(tiles: Bytes, path: Target, heading: str) -> Iterator[_Montage]:
-    """A figure with these (k, rows, columns, 3) tiles, each of their pixels on whole pixels of the figure."""
-    zoom = max(1, TILE // max(tiles.shape[1:3]))
-    picture = tile_images(tiles, montage_columns(len(tiles)), zoom)
-    height, width = picture.shape[:2]
-    with png_figure(max(width + 2 * MARGIN, 400), height + HEADING + FOOTING, path) as figure:
-        figure.figimage(picture, MARGIN, FOOTING, origin="upper")
-        figure.text(MARGIN, FOOTING + height + HEADING / 2, heading, fontsize=10, color=INK, va="center", transform=in_pixels())
-        yield _Montage(figure, zoom, tiles.shape[1] * zoom, FOOTING + height)
-
-
-def in_pixels() -> Any:
-    """The transform of artists that are placed in pixels of the figure, counted from its lower left corner."""
-    from matplotlib.transforms import IdentityTransform
-
-    return IdentityTransform()
-
-
-@lru_cache(maxsize=2)
-def colour_table(name: str) -> Bytes:
-    """(256, 3) red, green, blue of a colour map."""
-    from matplotlib import colormaps
-
-    return np.asarray(colormaps[name](np.arange(256), bytes=True))[:, :3]
+            self.canvas.curve(x + radius * np.cos(angles), y + radius * np.sin(angles), "white", 1.25)
+            self.canvas.label(x, y + radius, f"{resolution:g} Å", 7)
 
 
 def _limits(values: FloatArray) -> tuple[float, float]:
@@ -234,21 +186,6 @@ def _limits(values: FloatArray) -> tuple[float, float]:
         return 10.0, 1.0
     largest, smallest = float(values.max()), float(values.min())
     return (largest, smallest) if largest > smallest else (largest * 1.1, smallest / 1.1)
-
-
-def _round_numbers(lowest: float, highest: float, steps: Sequence[int] = (1, 2, 3, 5)) -> list[float]:
-    """Round numbers within these limits, ascending: the steps times powers of ten, or fewer steps if those are very many."""
-    decades = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
-    chosen = steps if len(decades) <= 5 else steps[:1]
-    return [number for decade in decades for step in chosen if lowest <= (number := step * 10.0**decade) <= highest]
-
-
-def _power_of_ten(level: float) -> str:
-    """0.001 -> '10⁻³', 0.002 -> '2·10⁻³'."""
-    exponent = math.floor(math.log10(level) + 1e-9)
-    step = round(level / 10.0**exponent)
-    superscript = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"10{superscript}" if step == 1 else f"{step}·10{superscript}"
 
 
 def _distinct_zeros(zeros: Sequence[float] | FloatArray | None, coarsest: float, finest: float) -> list[float]:

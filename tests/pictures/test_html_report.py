@@ -18,8 +18,8 @@ from PIL import Image
 import cryolike_dask.pictures.html_report as html_report
 from cryolike_dask import Conversion, ConversionReport, particles_from_star
 from cryolike_dask.demo.particles import write_demo_particles
+from cryolike_dask.pictures.canvas import ACCENT, INK
 from cryolike_dask.pictures.html_report import plot_histograms, write_html_report
-from cryolike_dask.pictures.plots import ACCENT, INK
 from tests.support.markup import Elements
 
 
@@ -125,6 +125,15 @@ def test_histograms_cope_with_values_not_stated(conversion: Conversion) -> None:
         assert whole.size == (900, 420)
         assert single.size == (900, 420)
         assert np.asarray(single).std() > 5
+
+
+def test_histograms_cope_with_few_and_with_nearly_equal_values(conversion: Conversion) -> None:
+    rows = np.repeat(conversion.plan.table.rows[:1], 4000)
+    rows["defocus_u"] = np.random.default_rng(0).uniform(8000, 20000, 4000)
+    rows["defocus_v"] = rows["defocus_u"] - 200  # equal but for rounding
+    rows["angle_psi"][0] += 0.5  # one of so many: a bar of no height
+    with Image.open(io.BytesIO(plot_histograms(replace(conversion.plan.table, rows=rows)))) as picture:
+        assert picture.size == (900, 420)
 
 
 def test_a_report_that_fails_does_not_fail_the_conversion(

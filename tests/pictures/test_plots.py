@@ -170,11 +170,22 @@ def test_pictures_drawn_in_threads_equal_those_drawn_one_by_one() -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_plots_leave_pyplot_alone() -> None:
+def test_power_spectra_drawn_in_threads_equal_those_drawn_one_by_one() -> None:
+    resolution = np.geomspace(100.0, 4.0, 60)
+    powers = [np.random.default_rng(seed).uniform(1.0, 9.0, 60) * 10.0**-seed for seed in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda power: spectrum(power, resolution, ctf_zeros=[20.0]), powers))
+    for power, other in zip(powers, together, strict=True):
+        np.testing.assert_array_equal(spectrum(power, resolution, ctf_zeros=[20.0]), other)
+
+
+def test_plots_load_no_matplotlib() -> None:
     script = (
-        "import io, sys, numpy as np; from cryolike_dask.pictures.plots import plot_physical_images; "
-        "plot_physical_images(np.ones((1, 8, 8), dtype=np.float32), 1.0, io.BytesIO()); "
-        "sys.exit('matplotlib.pyplot' in sys.modules)"
+        "import io, sys, numpy as np; from cryolike_dask.pictures import plots\n"
+        "plots.plot_physical_images(np.ones((1, 8, 8), dtype=np.float32), 1.0, io.BytesIO())\n"
+        "plots.plot_fourier_images(np.ones((1, 4, 8), dtype=np.complex64), np.arange(1.0, 5.0), 8.0, io.BytesIO())\n"
+        "plots.plot_power_spectrum(np.arange(1.0, 5.0), np.array([8.0, 4.0, 3.0, 2.0]), io.BytesIO())\n"
+        "sys.exit('matplotlib' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
