@@ -150,15 +150,22 @@ class Conversion:
                 raise
             raise output_error(error, self.folder) from error
 
-    def to_dask_array(self) -> Any:
+    def to_dask_array(self, chunks: int | str | tuple[int, ...] = "auto") -> Any:
         """The Fourier images as a lazy array, made when they are needed; nothing is written.
 
+        Args:
+            chunks: images per block: a number, a tuple with the number of each block, or 'auto' for blocks of about Dask's
+                `array.chunk-size`, whatever the batch size is.
+
         Returns:
-            (n, n_shells, n_inplanes) complex `dask.array`, one block a stack, in the order of the stacks.
+            (n, n_shells, n_inplanes) complex `dask.array`, in the order of the stacks.
+
+        Raises:
+            InputError: there are no such chunks.
         """
         from cryolike_dask.execution.composition.array import build_array
 
-        return build_array(self.plan)
+        return build_array(self.plan, chunks)
 
     def stream(self, client: Any = None, ahead: int = 2) -> Iterator[LoadedStack]:
         """Make the stacks and hand them over one after the other; nothing is written.

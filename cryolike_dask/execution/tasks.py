@@ -52,7 +52,7 @@ def publish_stacks_task(folder: str, run_id: str, counters: Sequence[int], attem
                     install_shards(open_object_store(location), counter, attempt, plan.settings.save_phys)
                 publish(StackPaths(path, counter).data(plan.settings), attempt)
             if location:
-                commit(location, counters[-1] + 1, plan.bounds[counters[-1]][1])
+                commit(location, counters[-1] + 1, plan.end_of(counters[-1]))
     except OSError as error:
         raise output_error(error, path) from error
 

@@ -1,6 +1,7 @@
 """A plan on disk, so that tasks carry a folder and a number instead of a table.
 
-The rows lie in one file of which workers read what they need; the rest is JSON. Nothing is pickled.
+What grows with particles, stacks or image files lies in `.npy` files, of which a task reads only the rows that it needs; the rest is JSON.
+Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from cryolike_dask.errors import OutputError
 from cryolike_dask.filesystem.pinned import create_file
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.boxes import BoxCut
@@ -22,7 +25,26 @@ from cryolike_dask.particles.table import PARTICLE_DTYPE, ParticleTable, Source
 from cryolike_dask.planning.plan import Plan, StackPlan, offset_in_file, stack_descriptor
 from cryolike_dask.settings import ConversionSettings
 
-_ROWS = "rows.bin"
+_STACK_DTYPE = np.dtype([("first", np.int64), ("last", np.int64), ("pixel_size", np.float64), ("file_offset", np.int64)])
+"""One stack: its entries of `Plan.bounds`, `Plan.pixel_size` and `Plan.file_offsets`."""
+_FILE_DTYPE = np.dtype(
+    [
+        ("path_start", np.int64),  # in paths.npy
+        ("path_end", np.int64),
+        ("planned", np.bool_),  # else no particle of it is left, and what follows is not known
+        ("n_images", np.int64),
+        ("n_rows", np.int64),
+        ("n_columns", np.int64),
+        ("dtype", "S8"),
+        ("data_offset", np.int64),
+        ("pixel_size", np.float64),
+        ("compression", "S8"),
+        ("size", np.int64),
+        ("mtime_ns", np.int64),
+    ]
+)
+"""One image file: its entry of `ParticleTable.files`, and the `ImageFile` that belongs to it."""
+_HEADER_FIELDS = _FILE_DTYPE.names[3:]  # type: ignore[index]
 
 
 def store_plan(plan: Plan, folder: Path) -> None:
@@ -31,69 +53,137 @@ def store_plan(plan: Plan, folder: Path) -> None:
     Raises:
         OSError: the file system refuses.
     """
-    with os.fdopen(create_file(folder / _ROWS), "wb") as file:
-        plan.table.rows.tofile(file)
-    content = {
-        "files": [None if file is None else asdict(file) for file in plan.files],
-        "sources": [asdict(source) for source in plan.table.sources],
-        "descriptor": asdict(plan.descriptor),
-        "settings": asdict(plan.settings),
-        "fingerprint": plan.fingerprint,
-        "bounds": plan.bounds.tolist(),
-        "pixel_size": plan.pixel_size.tolist(),
-        "file_offsets": plan.file_offsets.tolist(),
-        # What follows is for who begins and finishes the run; who makes a stack needs none of it.
-        "paths": plan.table.files,
+    stacks = np.empty(plan.n_stacks, dtype=_STACK_DTYPE)
+    stacks["first"], stacks["last"] = plan.bounds.T
+    stacks["pixel_size"] = plan.pixel_size
+    stacks["file_offset"] = plan.file_offsets if len(plan.file_offsets) else -1
+    paths = [path.encode("utf-8", errors="surrogateescape") for path in plan.table.files]
+    files = np.zeros(len(paths), dtype=_FILE_DTYPE)
+    files["path_end"] = np.cumsum([len(path) for path in paths], dtype=np.int64)
+    files["path_start"][1:] = files["path_end"][:-1]
+    for position, file in enumerate(plan.files):
+        if file is not None:
+            assert file.path == plan.table.files[position]
+            files["planned"][position] = True
+            for name in _HEADER_FIELDS:
+                files[name][position] = getattr(file, name)
+    _write(folder, "rows", plan.table.rows)
+    _write(folder, "stacks", stacks)
+    _write(folder, "files", files)
+    _write(folder, "paths", np.frombuffer(b"".join(paths), dtype=np.uint8))
+    # For who begins and finishes the run; who makes a stack needs none of it.
+    record = {
         "optics_groups": plan.table.optics_groups,
         "skipped": plan.table.skipped,
         "pixel_size_from": plan.pixel_size_from,
         "warnings": plan.warnings,
         "particles": plan.particles,
     }
+    _write_json(folder / "record.json", record)
+    content = {
+        "sources": [asdict(source) for source in plan.table.sources],
+        "descriptor": asdict(plan.descriptor),
+        "settings": asdict(plan.settings),
+        "fingerprint": plan.fingerprint,
+    }
     # The last file of the plan: where it is, the rest is too.
     partial = folder / "plan.json.partial"
-    with os.fdopen(create_file(partial), "w", encoding="utf-8", errors="surrogateescape") as text:
-        json.dump(content, text)
+    _write_json(partial, content)
     partial.replace(folder / "plan.json")
+
+
+class _Column:
+    """A one-dimensional `.npy` file, of which parts are read.
+
+    Args:
+        path: the file.
+        dtype: that it must have.
+    """
+
+    def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
+        self.path, self.dtype = path, np.dtype(dtype)
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            (self.n,), _, found = np.lib.format.read_array_header_1_0(file)
+            self._data_offset = file.tell()
+        if found != self.dtype:
+            raise OutputError(f"{path} was written by another version of cryolike_dask. Use the same version everywhere.")
+
+    def part(self, first: int, last: int) -> npt.NDArray[Any]:
+        """(last - first,) of its rows."""
+        # Read, not mapped: a mapped file that another host removes kills the process that touches it.
+        found = np.fromfile(self.path, self.dtype, last - first, offset=self._data_offset + first * self.dtype.itemsize)
+        if len(found) < last - first:
+            raise OutputError(f"{self.path} is shorter than it was written. Check the file system, and convert once more.")
+        return found
+
+    def whole(self) -> npt.NDArray[Any]:
+        """(n,) all rows."""
+        return self.part(0, self.n)
+
+
+class _Files:
+    """The image files of a stored plan."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files, self._paths = _Column(folder / "files.npy", _FILE_DTYPE), _Column(folder / "paths.npy", np.uint8)
+
+    def one(self, position: int) -> ImageFile:
+        """The file at this position of the table's files."""
+        (entry,) = self._files.part(position, position + 1)
+        file = self._file(entry, self._paths.part(int(entry["path_start"]), int(entry["path_end"])).tobytes())
+        assert file is not None  # a planned particle's file was found
+        return file
+
+    def all(self) -> tuple[tuple[str, ...], tuple[ImageFile | None, ...]]:
+        """Paths of all files, and their headers, None where no particle is left."""
+        text, entries = self._paths.whole().tobytes(), self._files.whole()
+        paths = [text[entry["path_start"] : entry["path_end"]] for entry in entries]
+        files = tuple(self._file(entry, path) for entry, path in zip(entries, paths, strict=True))
+        return tuple(_text(path) for path in paths), files
+
+    @staticmethod
+    def _file(entry: np.void, path: bytes) -> ImageFile | None:
+        if not entry["planned"]:
+            return None
+        values: dict[str, Any] = {name: entry[name].item() for name in _HEADER_FIELDS}
+        values |= {name: _text(values[name]) for name in ("dtype", "compression")}
+        return ImageFile(_text(path), **values)
 
 
 @dataclass(frozen=True)
 class StoredPlan:
-    """A plan read back. `stack` reads only that stack's rows."""
+    """A plan read back: what all stacks have in common. The rest stays in its files until it is asked for."""
 
-    rows_file: Path
-    files: tuple[ImageFile | None, ...]
+    rows: _Column
+    stacks: _Column
+    files: _Files
     sources: tuple[Source, ...]
     descriptor: ImageDescriptor
     settings: ConversionSettings
     fingerprint: str
-    bounds: tuple[tuple[int, int], ...]
-    pixel_size: tuple[float, ...]
-    file_offsets: tuple[int, ...]
+
+    def end_of(self, counter: int) -> int:
+        """The row after the last one of this stack."""
+        return int(self.stacks.part(counter, counter + 1)["last"][0])
 
     def stack(self, counter: int) -> StackPlan:
         """What a worker needs for this stack."""
-        first, last = self.bounds[counter]
-        # Read, not mapped: a mapped file that another host removes kills the process that touches it.
-        rows = np.fromfile(self.rows_file, PARTICLE_DTYPE, last - first, offset=first * PARTICLE_DTYPE.itemsize)
-        files: dict[int, ImageFile] = {}
-        for position in np.unique(rows["file"]).tolist():
-            file = self.files[position]
-            assert file is not None  # a planned particle's file was found
-            files[position] = file
+        (stack,) = self.stacks.part(counter, counter + 1)
+        rows = self.rows.part(int(stack["first"]), int(stack["last"]))
         return StackPlan(
             counter=counter,
             rows=rows,
-            files=files,
+            files={position: self.files.one(position) for position in np.unique(rows["file"]).tolist()},
             sources=self.sources,
-            descriptor=stack_descriptor(self.descriptor, self.pixel_size[counter]),
+            descriptor=stack_descriptor(self.descriptor, float(stack["pixel_size"])),
             settings=self.settings,
             fingerprint=self.fingerprint,
-            file_offset=offset_in_file(self.file_offsets, counter),
+            file_offset=offset_in_file([int(stack["file_offset"])], 0),
         )
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=16)
 def load_plan(folder: Path, run_id: str) -> StoredPlan:
     """The plan in this folder; each process reads it once a run.
 
@@ -103,18 +193,17 @@ def load_plan(folder: Path, run_id: str) -> StoredPlan:
 
     Raises:
         FileNotFoundError: there is none, or none any more.
+        OutputError: it was written by another version of this package.
     """
-    content = _content(folder)
+    content = _read_json(folder / "plan.json")
     return StoredPlan(
-        rows_file=folder / _ROWS,
-        files=_files(content),
+        rows=_Column(folder / "rows.npy", PARTICLE_DTYPE),
+        stacks=_Column(folder / "stacks.npy", _STACK_DTYPE),
+        files=_Files(folder),
         sources=tuple(_source(source) for source in content["sources"]),
         descriptor=ImageDescriptor.from_dict(content["descriptor"]),
         settings=ConversionSettings(**content["settings"]),
         fingerprint=content["fingerprint"],
-        bounds=tuple((first, last) for first, last in content["bounds"]),
-        pixel_size=tuple(content["pixel_size"]),
-        file_offsets=tuple(content["file_offsets"]),
     )
 
 
@@ -123,36 +212,49 @@ def load_whole_plan(folder: Path) -> Plan:
 
     Raises:
         FileNotFoundError: there is none.
+        OutputError: it was written by another version of this package.
     """
-    content = _content(folder)
+    stored, record = load_plan.__wrapped__(folder, ""), _read_json(folder / "record.json")
+    paths, files = stored.files.all()
+    stacks = stored.stacks.whole()
     table = ParticleTable(
-        rows=np.fromfile(folder / _ROWS, PARTICLE_DTYPE),
-        files=tuple(content["paths"]),
-        sources=tuple(_source(source) for source in content["sources"]),
-        optics_groups=tuple(content["optics_groups"]),
-        skipped=tuple(content["skipped"]),
+        rows=stored.rows.whole(),
+        files=paths,
+        sources=stored.sources,
+        optics_groups=tuple(record["optics_groups"]),
+        skipped=tuple(record["skipped"]),
     )
     return Plan(
         table=table,
-        files=_files(content),
-        descriptor=ImageDescriptor.from_dict(content["descriptor"]),
-        pixel_size_from=content["pixel_size_from"],
-        settings=ConversionSettings(**content["settings"]),
-        bounds=np.array(content["bounds"], dtype=np.int64),
-        pixel_size=np.array(content["pixel_size"]),
-        file_offsets=np.array(content["file_offsets"], dtype=np.int64),
-        warnings=tuple(content["warnings"]),
-        particles=content["particles"],
+        files=files,
+        descriptor=stored.descriptor,
+        pixel_size_from=record["pixel_size_from"],
+        settings=stored.settings,
+        bounds=np.stack([stacks["first"], stacks["last"]], axis=1),
+        pixel_size=stacks["pixel_size"].copy(),
+        file_offsets=stacks["file_offset"].copy(),
+        warnings=tuple(record["warnings"]),
+        particles=record["particles"],
     )
 
 
-def _content(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "plan.json").read_text(encoding="utf-8", errors="surrogateescape"))
+def _write(folder: Path, name: str, column: npt.NDArray[Any]) -> None:
+    with os.fdopen(create_file(folder / f"{name}.npy"), "wb") as file:
+        np.lib.format.write_array(file, column, version=(1, 0), allow_pickle=False)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with os.fdopen(create_file(path), "w", encoding="utf-8", errors="surrogateescape") as file:
+        json.dump(content, file)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     return content
 
 
-def _files(content: dict[str, Any]) -> tuple[ImageFile | None, ...]:
-    return tuple(None if file is None else ImageFile(**file) for file in content["files"])
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", errors="surrogateescape")
 
 
 def _source(content: dict[str, Any]) -> Source:

@@ -35,13 +35,13 @@ def remote_task() -> Callable[..., tuple[str, Any]]:
     return run
 
 
-def remote_call() -> Callable[..., None]:
-    """`call(module, name, *arguments)` calls a function on a worker outside of any task."""
+def remote_call() -> Callable[..., Any]:
+    """`call(module, name, *arguments)` calls a function where it runs, and returns what that returns."""
 
-    def call(module: str, name: str, *arguments: Any) -> None:
+    def call(module: str, name: str, *arguments: Any) -> Any:
         from importlib import import_module
 
-        getattr(import_module(module), name)(*arguments)
+        return getattr(import_module(module), name)(*arguments)
 
     return call
 
