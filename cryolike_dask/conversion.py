@@ -136,19 +136,28 @@ class Conversion:
 
         Returns:
             n_stacks Delayed. Each becomes the `StackReceipt` of its stack once that stack and all before it are complete and
-            visible; the last one also completes the manifest.
+            visible; the last one also completes the manifest. For thousands of stacks see `to_delayed_receipts`, too.
 
         Raises:
             OutputError: the output folder holds something already, or is not writable.
         """
-        from cryolike_dask.execution.composition.graph import build_graph
+        return self._graph(window, annotations)[0]
 
-        try:
-            return build_graph(self.plan, self.folder, window, annotations)
-        except OSError as error:
-            if isinstance(error, CryolikeError):
-                raise
-            raise output_error(error, self.folder) from error
+    def to_delayed_receipts(self, window: int | None = None, **annotations: Any) -> Any:
+        """`to_delayed` as one Delayed of the list of all receipts: for `dask.optimize`, or to be passed to another Delayed.
+
+        Dask optimises each Delayed of a list with all that it depends on, which for thousands of stacks in order takes minutes.
+
+        Args:
+            window, annotations: as for `to_delayed`.
+
+        Returns:
+            a Delayed.
+
+        Raises:
+            OutputError: the output folder holds something already, or is not writable.
+        """
+        return self._graph(window, annotations)[1]
 
     def to_dask_array(self, chunks: int | str | tuple[int, ...] = "auto") -> Any:
         """The Fourier images as a lazy array, made when they are needed; nothing is written.
@@ -193,6 +202,16 @@ class Conversion:
         from cryolike_dask.execution.composition.stream import StackDataset
 
         return StackDataset(self.plan, client, ahead)
+
+    def _graph(self, window: int | None, annotations: dict[str, Any]) -> tuple[list[Any], Any]:
+        from cryolike_dask.execution.composition.graph import build_graph
+
+        try:
+            return build_graph(self.plan, self.folder, window, annotations)
+        except OSError as error:
+            if isinstance(error, CryolikeError):
+                raise
+            raise output_error(error, self.folder) from error
 
     def _run(
         self, executor: AbstractContextManager[Executor], progress: Progress | None, stopped: threading.Event | None = None

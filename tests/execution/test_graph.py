@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import pickle
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import dask
 import numpy as np
 import pytest
+from dask.base import collections_to_expr
 from dask.callbacks import Callback
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.scheduler import Scheduler
 
+from cryolike_dask.conversion import Conversion
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.runs.manifest import read_manifest
 from cryolike_dask.runs.verify import verify_output
 from cryolike_dask.stacks.files import published_counters
@@ -107,10 +110,12 @@ class _Restrictions(SchedulerPlugin):
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         self.asked: dict[str, Any] = {}
+        self.priorities: dict[str, Any] = {}
 
     def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
         if finish == "processing":
             self.asked[str(key)] = self.scheduler.tasks[key].resource_restrictions
+            self.priorities[str(key)] = self.scheduler.tasks[key].priority
 
 
 def test_resources_of_converting_tasks_reach_the_scheduler(data: Any, tmp_path: Path) -> None:
@@ -154,21 +159,67 @@ def test_a_graph_goes_on_where_a_run_was_cut_off(data: Any, serial: dict[str, An
     assert stacks(tmp_path / "out") == serial
 
 
-def test_ten_thousand_stacks_make_a_small_graph_quickly(data: Any, tmp_path: Path) -> None:
-    small = conversion(data, tmp_path / "out", batch_size=1, flag_plots=True)
+def of_ten_thousand_stacks(data: Any, folder: Path) -> Conversion:
+    small = conversion(data, folder, batch_size=1, flag_plots=True)
     rows = np.tile(small.plan.table.rows, 250)
-    table: ParticleTable = replace(small.plan.table, rows=rows)
     first = np.arange(len(rows))
     small.plan = replace(
         small.plan,
-        table=table,
+        table=replace(small.plan.table, rows=rows),
         bounds=np.stack([first, first + 1], axis=1),
         pixel_size=np.full(len(rows), small.plan.pixel_size[0]),
     )
+    return small
+
+
+def test_ten_thousand_stacks_make_a_small_graph_quickly(data: Any, tmp_path: Path) -> None:
+    large = of_ten_thousand_stacks(data, tmp_path / "out")
     began = time.perf_counter()
-    delayed = small.to_delayed()
+    delayed = large.to_delayed()
     seconds = time.perf_counter() - began
     assert len(delayed) == 10_000
     assert seconds < 10
-    assert len(pickle.dumps(delayed)) < 10e6
-    assert len(pickle.dumps(delayed[0].dask)) < 10e6
+    assert len(cloudpickle.dumps(delayed)) < 10e6
+    assert len(cloudpickle.dumps(delayed[0].dask)) < 10e6
+
+
+def test_ten_thousand_stacks_are_optimised_and_passed_on_whole_in_seconds(data: Any, tmp_path: Path) -> None:
+    receipts = of_ten_thousand_stacks(data, tmp_path / "out").to_delayed_receipts()
+    began = time.perf_counter()
+    (optimised,) = dask.optimize(receipts)
+    counted = dask.delayed(len)(receipts)
+    assert len(optimised.dask) == 30_003
+    assert len(counted.dask) == 30_004
+    assert time.perf_counter() - began < 10
+
+
+def test_all_receipts_as_one(data: Any, serial: dict[str, Any], tmp_path: Path) -> None:
+    receipts = conversion(data, tmp_path / "out").to_delayed_receipts(window=3)
+    counters = dask.delayed(lambda made: [receipt.counter for receipt in made])(receipts)
+    assert counters.compute() == list(range(10))
+    assert stacks(tmp_path / "out") == serial
+    assert read_manifest(tmp_path / "out")["status"] == "complete"  # type: ignore[index]
+
+
+def test_publishing_goes_before_conversions_and_pictures_after(data: Any, tmp_path: Path) -> None:
+    with threads_cluster() as client:
+        scheduler = client.cluster.scheduler
+        seen = _Restrictions(scheduler)
+        scheduler.add_plugin(seen)
+        dask.compute(*conversion(data, tmp_path / "out", batch_size=20, flag_plots=True).to_delayed(priority=3))
+    urgency = {key.split("-stack")[0].strip("('"): -values[0] for key, values in seen.priorities.items() if "-stack-" in key}
+    assert urgency == {"convert": 3, "publish": 13, "plot": -7}
+
+
+def test_a_scheduler_without_this_package_can_pass_the_graph_on(data: Any, tmp_path: Path) -> None:
+    delayed = conversion(data, tmp_path / "out").to_delayed(resources={"GPU": 1})
+    file = tmp_path / "graph"
+    file.write_bytes(cloudpickle.dumps(collections_to_expr(delayed).finalize_compute().optimize()))
+    program = f"""
+import pickle, sys
+sys.modules["cryolike_dask"] = None
+graph = pickle.load(open({str(file)!r}, "rb"))
+print(sorted(graph.__dask_annotations__()), len(graph.__dask_graph__()), {{"torch", "numba"}} & sys.modules.keys())
+"""
+    printed = subprocess.check_output([sys.executable, "-c", program], text=True)
+    assert printed.strip() == "['priority', 'resources'] 22 set()"

@@ -2,7 +2,7 @@ r"""A conversion as a Dask graph, for `dask.compute` or as part of a larger one.
 
     begin -> convert 0 -> publish 0 -> plot 0 ----------.
          \-> convert 1 -> publish 1 (after publish 0) -> plot 1 -> finish
-          ...
+          ...                                        all receipts (after finish)
              convert k (after publish k - window)
 
 Order and bound are edges: stack k is published after stack k - 1, and begun when stack k - window is published. Tasks carry a folder, a
@@ -14,8 +14,10 @@ Any task may run again, during the graph or after it: what is published is found
 from __future__ import annotations
 
 import logging
+import operator
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from typing import Any
 from cryolike_dask.errors import InputError
 from cryolike_dask.execution.convert_stack import convert_stack
 from cryolike_dask.execution.events import log_converted_stack
+from cryolike_dask.execution.executors.remote import remote_call
 from cryolike_dask.execution.tasks import current_plan, plot_stack_task, publish_stacks_task
 from cryolike_dask.filesystem.pinned import create_file, pinned, pinned_place
 from cryolike_dask.planning.input_files import check_inputs_unchanged
@@ -42,8 +45,8 @@ logger = logging.getLogger(__name__)
 _MIN_WINDOW = 64
 
 
-def build_graph(plan: Plan, folder: Path, window: int | None, annotations: dict[str, Any]) -> list[Any]:
-    """One Delayed a stack, each giving its receipt once the stack and all before it are published.
+def build_graph(plan: Plan, folder: Path, window: int | None, annotations: dict[str, Any]) -> tuple[list[Any], Any]:
+    """One Delayed per stack, each giving its receipt once the stack and all before it are published; and one that gives all receipts.
 
     Args:
         plan: of the run; it is written into the output folder.
@@ -69,32 +72,43 @@ def build_graph(plan: Plan, folder: Path, window: int | None, annotations: dict[
     folder_name, fingerprint = str(folder), plan.fingerprint
     begin, finish = f"begin-conversion-{run_id}", f"finish-conversion-{run_id}"
     convert, publish, plot = (f"{step}-stack-{run_id}" for step in ("convert", "publish", "plot"))
-    tasks: dict[Any, Any] = {begin: Task(begin, _begin, folder_name, run_id)}
+    call = remote_call()
+
+    def task(key: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+        return Task(key, call, __name__, function.__name__, folder_name, run_id, *arguments)
+
+    tasks: dict[Any, Any] = {begin: task(begin, _begin)}
     for k in range(n):
         may_begin = TaskRef((publish, k - window)) if k >= window else TaskRef(begin)
         after_previous = [TaskRef((publish, k - 1))] if k else []
-        tasks[convert, k] = Task((convert, k), _convert, folder_name, run_id, fingerprint, k, may_begin)
-        tasks[publish, k] = Task((publish, k), _publish, folder_name, run_id, fingerprint, TaskRef((convert, k)), *after_previous)
+        tasks[convert, k] = task((convert, k), _convert, fingerprint, k, may_begin)
+        tasks[publish, k] = task((publish, k), _publish, fingerprint, TaskRef((convert, k)), *after_previous)
         if plan.settings.flag_plots:
-            tasks[plot, k] = Task((plot, k), _plot, folder_name, run_id, TaskRef((publish, k)))
+            tasks[plot, k] = task((plot, k), _plot, TaskRef((publish, k)))
     last = plot if plan.settings.flag_plots else publish
-    tasks[finish] = Task(finish, _finish, folder_name, run_id, List(*(TaskRef((last, k)) for k in range(n))))
+    receipts = List(*(TaskRef((last, k)) for k in range(n)))
+    tasks[finish] = task(finish, _finish, receipts)
+    everything = f"receipts-{run_id}"
+    tasks[everything] = Task(everything, operator.getitem, List(receipts, TaskRef(finish)), 0)
     graph = HighLevelGraph.from_collections(finish, tasks)
-    if annotations:
-        only_converting = {name: _AnnotationOfTasks(convert, value) for name, value in annotations.items()}
-        graph.layers[finish].annotations = only_converting
+    of_converting = {
+        name: _annotation_of_tasks({convert: value}, None) for name, value in annotations.items() if name != "priority"
+    }
+    # What is nearly finished goes first, as in a run: staged stacks become visible, and pictures wait.
+    base = annotations.get("priority", 0)
+    priorities = {convert: base, publish: base + 10, plot: base - 10}
+    graph.layers[finish].annotations = of_converting | {"priority": _annotation_of_tasks(priorities, base)}
     keys = [*((last, k) for k in range(n - 1)), finish]
-    return [Delayed(key, graph, layer=finish) for key in keys]
+    return [Delayed(key, graph, layer=finish) for key in keys], Delayed(everything, graph, layer=finish)
 
 
-class _AnnotationOfTasks:
-    """The value of an annotation for the tasks of one name, as Dask asks for it."""
+def _annotation_of_tasks(values: dict[str, Any], default: Any) -> Callable[[Any], Any]:
+    """An annotation by the names of tasks, as Dask asks for it. A scheduler need not have this package to ask."""
 
-    def __init__(self, name: str, value: Any) -> None:
-        self.name, self.value = name, value
+    def value(key: Any) -> Any:
+        return values.get(key[0], default) if isinstance(key, tuple) else default
 
-    def __call__(self, key: Any) -> Any:
-        return self.value if isinstance(key, tuple) and key[0] == self.name else None
+    return value
 
 
 def _threads_of_current_client() -> int:
