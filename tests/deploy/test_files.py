@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
+import json
 import os
 import re
 import shlex
@@ -23,72 +26,53 @@ DEPLOY = ROOT / "deploy"
 READMES = sorted(path for path in DEPLOY.glob("*/README.md"))
 SCRIPTS = sorted([*DEPLOY.rglob("*.sh"), *DEPLOY.rglob("*.sbatch")])
 
-_CONTAINERS = {
-    "type": "array",
-    "minItems": 1,
-    "items": {
-        "type": "object",
-        "required": ["name", "image", "resources"],
-        "additionalProperties": False,
-        "properties": {
-            "name": {"type": "string"},
-            "image": {"type": "string"},
-            "command": {"type": "array", "items": {"type": "string"}},
-            "args": {"type": "array", "items": {"type": "string"}},
-            "ports": {"type": "array", "items": {"required": ["name", "containerPort"]}},
-            "resources": {"required": ["requests", "limits"]},
-            "readinessProbe": {"type": "object"},
-            "livenessProbe": {"type": "object"},
-            "volumeMounts": {"type": "array", "items": {"required": ["name", "mountPath"]}},
-        },
-    },
-}
-_POD = {
-    "type": "object",
-    "required": ["containers"],
-    "additionalProperties": False,
-    "properties": {"containers": _CONTAINERS, "volumes": {"type": "array"}, "restartPolicy": {"enum": ["Never", "OnFailure"]}},
-}
-_CLUSTER = {
-    "type": "object",
-    "required": ["worker", "scheduler"],
-    "additionalProperties": False,
-    "properties": {
-        "worker": {"required": ["replicas", "spec"], "properties": {"replicas": {"type": "integer", "minimum": 1}, "spec": _POD}},
-        "scheduler": {"required": ["spec", "service"], "properties": {"spec": _POD, "service": {"required": ["type", "ports"]}}},
-    },
-}
+REFERENCE = ROOT / "tests" / "reference"
 
 
-def _schema(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "required": ["apiVersion", "kind", "metadata", "spec"],
-        "properties": {"apiVersion": {"const": "kubernetes.dask.org/v1"}, "kind": {"const": kind}, "spec": spec},
+def operators_schema(kind: str) -> dict[str, Any]:
+    """The operator's own schema of a kind of resource. Fields that it does not list are refused, as `kubectl apply` refuses them."""
+    held = json.loads(gzip.decompress((REFERENCE / "dask_operator" / f"{kind.lower()}.json.gz").read_bytes()))
+    assert held["kind"] == kind
+
+    def strict(schema: Any) -> Any:
+        if isinstance(schema, list):
+            return [strict(part) for part in schema]
+        if not isinstance(schema, dict):
+            return schema
+        found = {key: strict(value) for key, value in schema.items()}
+        if isinstance(schema.get("properties"), dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
+            found.setdefault("additionalProperties", False)
+        return found
+
+    schema: dict[str, Any] = strict(held["schema"])
+    # What every resource of Kubernetes has, whether its schema lists it or not.
+    schema["properties"] |= {
+        "apiVersion": {"const": held["apiVersion"]},
+        "kind": {"const": kind},
+        "metadata": {"type": "object", "required": ["name"]},
     }
+    schema["required"] = ["apiVersion", "kind", "metadata", "spec"]
+    return schema
 
 
-SCHEMAS = {
-    "cluster.yaml": _schema("DaskCluster", _CLUSTER),
-    "job.yaml": _schema(
-        "DaskJob",
-        {
-            "required": ["job", "cluster"],
-            "properties": {"job": {"properties": {"spec": _POD}}, "cluster": {"properties": {"spec": _CLUSTER}}},
-        },
-    ),
-}
+KINDS = {"cluster.yaml": "DaskCluster", "job.yaml": "DaskJob"}
 
 
-@pytest.mark.parametrize("name", sorted(SCHEMAS))
-def test_kubernetes_files_fit_the_operators_structure(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_kubernetes_files_fit_the_operators_schemas(name: str) -> None:
     content = yaml.safe_load((DEPLOY / "kubernetes" / name).read_text())
-    jsonschema.validate(content, SCHEMAS[name])
+    schema = operators_schema(KINDS[name])
+    jsonschema.validate(content, schema)
     spec = content["spec"] if name == "cluster.yaml" else content["spec"]["cluster"]["spec"]
     limits = {part: spec[part]["spec"]["containers"][0]["resources"]["limits"] for part in ("worker", "scheduler")}
     assert limits["worker"]["nvidia.com/gpu"] == "1"
     assert "nvidia.com/gpu" not in limits["scheduler"]
     args = spec["worker"]["spec"]["containers"][0]["args"]
     assert args[args.index("--resources") + 1] == "GPU=1"
+    # What is misspelt is found.
+    spec["worker"]["spec"]["containers"][0]["volumeMount"] = []
+    with pytest.raises(jsonschema.ValidationError, match="volumeMount"):
+        jsonschema.validate(content, schema)
 
 
 def _commands(text: str) -> list[list[str]]:
@@ -130,24 +114,83 @@ def test_scripts_are_valid_and_stop_at_the_first_error(script: Path) -> None:
     assert script.read_text().startswith("#!/usr/bin/env bash\n")
 
 
-def test_the_generated_slurm_job_has_a_gpu_worker_that_ends_in_time() -> None:
+def job_script(**changes: Any) -> str:
+    """What dask-jobqueue submits with the configuration in `deploy`."""
     import dask
     import dask_jobqueue  # adds to the configuration of Dask
 
-    content = yaml.safe_load((DEPLOY / "slurm" / "jobqueue.yaml").read_text())
+    content = yaml.safe_load((DEPLOY / "slurm" / "jobqueue.yaml").read_text())["jobqueue"]["slurm"]
     defaults = dask.config.get("jobqueue.slurm")
-    assert set(content["jobqueue"]["slurm"]) <= set(defaults), "an option that dask-jobqueue does not know"
-    with dask.config.set({"jobqueue.slurm": {**defaults, **content["jobqueue"]["slurm"]}}):
+    assert set(content) <= set(defaults), "an option that dask-jobqueue does not know"
+    with dask.config.set({"jobqueue.slurm": defaults | content | changes}):
         job = dask_jobqueue.slurm.SLURMJob(scheduler="tcp://10.0.0.1:8786", name="test")
-    script = job.job_script()
+    return str(job.job_script())
+
+
+def run_job(script: str, folder: Path) -> tuple[list[str], dict[str, str]]:
+    """A job script run by a shell, with a stand-in for dask-cuda's program: the arguments and Dask's variables that this gets."""
+    package = folder / "dask_cuda"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "cli.py").write_text(
+        "import json, os, sys\nprint(json.dumps([sys.argv[1:], {k: v for k, v in os.environ.items() if k.startswith('DASK_')}]))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(folder), "TMPDIR": "/scratch"}
+    printed = subprocess.run(["bash", "-s"], input=script, env=environment, capture_output=True, text=True, check=True).stdout
+    arguments, variables = json.loads(printed)
+    return arguments, variables
+
+
+def unknown_options(arguments: list[str]) -> list[str]:
+    """Those that dask-cuda's worker does not have."""
+    options = json.loads((REFERENCE / "dask_cuda" / "worker_options.json").read_text())
+    unknown = []
+    waiting = iter(arguments)
+    for argument in waiting:
+        name, _, value = argument.partition("=")
+        if name in options["with_value"]:
+            assert value or next(waiting, ""), f"{name} has no value"
+        elif name.startswith("-") and name not in options["without_value"]:
+            unknown.append(name)
+    return unknown
+
+
+def test_the_slurm_job_starts_a_gpu_worker_that_ends_in_time(tmp_path: Path) -> None:
+    from dask.utils import parse_timedelta
+
+    script = job_script()
     assert "#SBATCH --gpus-per-node=8" in script
     assert "#SBATCH -t 04:00:00" in script
-    command = shlex.split(next(line for line in script.splitlines() if "dask_cuda.cli" in line))
-    assert command[command.index("--resources") + 1] == "GPU=1"
-    assert command[command.index("--preload") + 1] == "cryolike_dask.execution.plugin"
-    minutes = int(command[command.index("--lifetime") + 1].removesuffix("m"))
-    stagger = int(command[command.index("--lifetime-stagger") + 1].removesuffix("m"))
-    assert minutes + stagger < 240
+    arguments, variables = run_job(script, tmp_path)
+    assert unknown_options(arguments) == []
+    assert arguments[0] == "tcp://10.0.0.1:8786"
+    given = dict(itertools.pairwise(arguments))
+    assert given["--resources"] == "GPU=1"
+    assert given["--preload"] == "cryolike_dask.execution.plugin"
+    assert given["--nthreads"] == "3"
+    assert given["--local-directory"] == "/scratch"
+    lifetime = "DASK_DISTRIBUTED__WORKER__LIFETIME__"
+    duration, stagger = (parse_timedelta(variables[lifetime + name]) for name in ("DURATION", "STAGGER"))
+    assert 0 < duration + stagger < 4 * 3600
+
+
+def test_the_variables_of_the_slurm_job_are_those_that_dask_reads(tmp_path: Path) -> None:
+    _, variables = run_job(job_script(), tmp_path)
+    program = "import dask, distributed; print(dask.config.get('distributed.worker.lifetime'))"
+    found = subprocess.check_output([sys.executable, "-c", program], env=os.environ | variables, text=True)
+    assert found.strip() == "{'duration': '230m', 'stagger': '5m', 'restart': False}"
+
+
+def test_options_of_dasks_own_worker_are_noticed_in_dask_cudas(tmp_path: Path) -> None:
+    arguments, _ = run_job(job_script(**{"worker-extra-args": ["--lifetime", "230m", "--resources", "GPU=1"]}), tmp_path)
+    assert unknown_options(arguments) == ["--lifetime"]
+
+
+def test_the_held_options_are_those_of_dask_cuda() -> None:
+    worker = pytest.importorskip("dask_cuda.cli", exc_type=ImportError, reason="dask-cuda, which needs CUDA, is not here").worker
+    held = json.loads((REFERENCE / "dask_cuda" / "worker_options.json").read_text())
+    options = [option for option in worker.params if option.param_type_name == "option"]
+    assert set(held["with_value"]) <= {name for option in options if not option.is_flag for name in option.opts}
 
 
 def test_the_batch_file_converts_and_tidies_up(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from cryolike_dask.planning.plan import StackPlan
 from cryolike_dask.transform import cpu
 from cryolike_dask.transform.cpu import TransformedImages
 from tests.support.chaos import process
+from tests.support.clusters import threads_cluster
 from tests.support.conversions import files_of
 from tests.support.direct_transform import converted, polar_grid, relative_error
 from tests.support.independent_reader import read_arrays
@@ -240,3 +241,12 @@ def test_a_forked_process_converts_with_threads_of_its_own(particles: ParticleSe
     with process(command) as run:
         run.communicate(timeout=60)
     assert run.returncode == 7
+
+
+def test_a_worker_with_a_gpu_and_one_thread_reads_and_writes_while_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As dask-cuda starts its workers: without a resource, with one thread each."""
+    monkeypatch.setattr(chunks, "resolve_device", lambda device: "cpu" if device == "cpu" else "cuda:0")
+    for n_threads, wanted in ((1, 3), (5, 5)):
+        with threads_cluster(threads_per_worker=n_threads) as client:
+            assert client.submit(chunks.process_threads, "cuda").result() == wanted
+            assert client.submit(chunks.process_threads, "cpu").result() == n_threads
