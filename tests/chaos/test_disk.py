@@ -14,21 +14,22 @@ import pytest
 
 from cryolike_dask.errors import ConversionError, OutputError
 from cryolike_dask.runs.verify import verify_output
-from tests.support.chaos import At, Case, contents, make_case, n_visible, process, process_cluster, until, watching
+from tests.support.chaos import At, Case, contents, make_case, n_visible, process, process_cluster, small_disk, until, watching
 
 pytestmark = pytest.mark.chaos
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture(name="small_disk")
+def _small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system in memory, of 32 MB."""
     folder = tmp_path / "disk"
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip("mounting a small file system is not permitted here")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    try:
+        with small_disk(folder, 32 << 20):
+            yield folder
+    except PermissionError as error:
+        if folder.is_mount():
+            raise
+        pytest.skip(str(error))
 
 
 def fill(folder: Path, leave: int) -> Path:

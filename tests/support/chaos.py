@@ -44,6 +44,23 @@ COMMAND_LINE = (sys.executable, "-c", "from cryolike_dask.cli.main import main; 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@contextmanager
+def small_disk(folder: Path, n_bytes: int) -> Iterator[None]:
+    """Mount a file system in memory, of this size, at a new folder.
+
+    Raises:
+        PermissionError: that is not permitted here.
+    """
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={n_bytes}", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        raise PermissionError("mounting a small file system is not permitted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
 def make_particles(folder: Path, n_images: int, n_files: int = 5) -> DemoData:
     return write_demo_particles(folder, n_images=n_images, box=BOX, pixel_size=3.0, n_files=n_files, seed=5)
 
