@@ -1,15 +1,19 @@
 """`.pt` files written in place: reserved at full size first, then filled image by image in any order.
 
-A stack is never in memory whole. The file is what `torch.save` writes, so `torch.load(weights_only=True, mmap=True)` reads it; its
-CRC is put in at the end, so that any zip tool tests it clean.
+A stack is never in memory whole. The file is what `torch.save` writes, byte for byte, so `torch.load(weights_only=True, mmap=True)` reads
+it, and it is written without torch, which takes longer to import than a small conversion takes. Its CRC is put in at the end, so that any
+zip tool tests it clean.
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import struct
+import sys
 import zipfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +21,6 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from cryolike_dask.filesystem.pinned import create_file
 from cryolike_dask.filesystem.reading import open_input
@@ -26,6 +29,17 @@ from cryolike_dask.stacks.checksums import combine_equal_lengths, crc32, crc32_o
 from cryolike_dask.stacks.durable import begin_sync
 
 _DATA_ENTRY = "archive/data/0"
+_ALIGNMENT = 64
+_STORAGES = {
+    np.dtype(np.float32): b"FloatStorage",
+    np.dtype(np.complex64): b"ComplexFloatStorage",
+    np.dtype(np.complex128): b"ComplexDoubleStorage",
+}
+_HASH_OF_NAMES = 15728199511854643026
+"""With which torch's mark of a file begins: of the names of the members, which are always the same."""
+_IN_ZIP64 = 0xFFFFFFFF
+_TUPLES = {1: b"\x85", 2: b"\x86", 3: b"\x87"}
+"""How a pickle ends a tuple of so many values."""
 _SYNC_BYTES = 8 << 20
 """What is written before the disk is set to work: so much that asking costs nothing, so little that the end need not wait."""
 
@@ -104,7 +118,7 @@ class TensorFileWriter(InPlaceWriter):
     Args:
         path: the file; replaced if it exists.
         shape: (n, ...) of the whole tensor.
-        dtype: of the tensor.
+        dtype: float32, complex64 or complex128.
 
     Raises:
         OSError: the file system refuses, for instance because it is full. What was written stays at `path`.
@@ -113,9 +127,7 @@ class TensorFileWriter(InPlaceWriter):
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         fd = create_file(path)
         try:
-            with os.fdopen(os.dup(fd), "wb") as file, torch.serialization.skip_data():
-                # The tensor is address space only: nothing touches its pages.
-                torch.save(torch.empty(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype), file)
+            _reserve(fd, shape, np.dtype(dtype))
             self.layout = read_layout(path)
         except BaseException:
             os.close(fd)
@@ -173,6 +185,83 @@ def read_layout(path: Path) -> TensorLayout:
 def checksum_of_data(path: Path, layout: TensorLayout, block_bytes: int = 1 << 22) -> int:
     """CRC-32 of the tensor's bytes as they lie on disk, read in such blocks."""
     return crc32_of_file(path, layout.data_offset, layout.data_bytes, block_bytes)
+
+
+def _reserve(fd: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Write all of a tensor's file but its data, for which there is a hole of zeros."""
+    n_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    contents = {
+        "data.pkl": _pickled(shape, dtype),
+        ".format_version": b"1",
+        ".storage_alignment": str(_ALIGNMENT).encode(),
+        "byteorder": sys.byteorder.encode(),
+        "data/0": b"",
+        "version": b"3\n",
+    }
+    contents[".data/serialization_id"] = f"{_HASH_OF_NAMES:020d}{_combined([crc32(c) for c in contents.values()]):020d}".encode()
+    directory, offset = b"", 0
+    for member, content in contents.items():
+        name = f"archive/{member}".encode()
+        size = n_bytes if name.decode() == _DATA_ENTRY else len(content)
+        # What does not fit into 32 bits is in an extra field.
+        large, far = size >= _IN_ZIP64, offset >= _IN_ZIP64
+        place = struct.pack("<Q", offset) if far else b""
+        extra = _extra((struct.pack("<QQ", size, 0) if large else b"") + place)
+        extra += _padding(offset + 30 + len(name) + len(extra))
+        common = struct.pack("<HHHHH", 0, 0x0808, 0, 0, 0)
+        head = struct.pack("<4s10sLLLHH", b"PK\x03\x04", common, 0, 0, 0, len(name), len(extra)) + name + extra
+        descriptor = struct.pack("<4sLQQ" if large or far else "<4sLLL", b"PK\x07\x08", crc32(content), size, size)
+        extra = _extra((struct.pack("<QQ", size, size) if large else b"") + place)
+        stated = min(size, _IN_ZIP64)
+        directory += struct.pack("<4sH10sLLL", b"PK\x01\x02", 0, common, crc32(content), stated, stated)
+        directory += struct.pack("<HHHHHLL", len(name), len(extra), 0, 0, 0, 0, min(offset, _IN_ZIP64)) + name + extra
+        _write_all(fd, np.frombuffer(head + content, dtype=np.uint8), offset)
+        offset += len(head) + size + len(descriptor)
+        _write_all(fd, np.frombuffer(descriptor, dtype=np.uint8), offset - len(descriptor))
+    n, size = len(contents), len(directory)
+    end = struct.pack("<4sQHHLLQQQQ", b"PK\x06\x06", 44, 0x031E, 45, 0, 0, n, n, size, offset)
+    end += struct.pack("<4sLQL", b"PK\x06\x07", 0, offset + size, 1)
+    end += struct.pack("<4sHHHHLLH", b"PK\x05\x06", 0, 0, n, n, size, min(offset, _IN_ZIP64), 0)
+    _write_all(fd, np.frombuffer(directory + end, dtype=np.uint8), offset)
+
+
+def _pickled(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    """The call that makes a contiguous tensor of up to three dimensions from its storage, as torch pickles it."""
+    strides = tuple(int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape)))
+    storage = (
+        b"(X\x07\x00\x00\x00storageq\x01ctorch\n" + _STORAGES[dtype] + b"\nq\x02X\x01\x00\x00\x000q\x03X\x03\x00\x00\x00cpuq\x04"
+    )
+    n_values = int(np.prod(shape, dtype=np.int64))
+    return (
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nq\x00("
+        + (storage + _pickled_integers((n_values,)) + b"tq\x05Q")
+        + (_pickled_integers((0, *shape)) + _TUPLES[len(shape)] + b"q\x06")
+        + (_pickled_integers(strides) + _TUPLES[len(shape)] + b"q\x07")
+        + b"\x89ccollections\nOrderedDict\nq\x08)Rq\ttq\nRq\x0b."
+    )
+
+
+def _pickled_integers(values: Iterable[int]) -> bytes:
+    return b"".join(pickle.dumps(value, 2)[2:-1] for value in values)
+
+
+def _combined(crcs: Iterable[int]) -> int:
+    """One hash of several numbers, as torch makes it."""
+    seed = 0
+    for crc in crcs:
+        seed ^= (crc + 0x9E3779B9 + (seed << 6) + (seed >> 2)) & 0xFFFFFFFFFFFFFFFF
+    return seed
+
+
+def _extra(numbers: bytes) -> bytes:
+    """The extra field of numbers of 64 bits, if there are any."""
+    return struct.pack("<HH", 1, len(numbers)) + numbers if numbers else b""
+
+
+def _padding(start: int) -> bytes:
+    """The extra field after which data that would begin at `start` are aligned."""
+    n = -(start + 4) % _ALIGNMENT
+    return struct.pack("<2sH", b"FB", n) + b"Z" * n
 
 
 def _write_all(fd: int, data: npt.NDArray[np.uint8], offset: int) -> None:

@@ -69,6 +69,40 @@ def test_images_written_in_any_order_make_the_file_that_torch_writes(tmp_path: P
     assert crc == zlib.crc32(tensor.tobytes())
 
 
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128, np.float32])
+@pytest.mark.parametrize(
+    "shape",
+    [(1,), (2, 3), (1, 3, 4), (255, 1, 2), (256, 3, 65535), (70_000, 1, 5), (4095, 257, 512), (4096, 256, 512), (4300, 257, 512)],
+)
+def test_reserved_files_are_those_that_torch_reserves(tmp_path: Path, shape: tuple[int, ...], dtype: Any) -> None:
+    """To the last byte, also where the data, or what is behind them, need numbers of 64 bits. The data are holes that take no space."""
+    with TensorFileWriter(tmp_path / "reserved.pt", shape, np.dtype(dtype)):
+        pass
+    with (tmp_path / "saved.pt").open("wb") as file, torch.serialization.skip_data():
+        torch.save(torch.empty(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype), file)
+    _assert_same_but_for_holes(tmp_path)
+
+
+def test_reserved_files_of_more_values_than_32_bits_count_are_those_that_torch_reserves(tmp_path: Path) -> None:
+    with TensorFileWriter(tmp_path / "reserved.pt", (1 << 31, 1), np.dtype(np.float32)):
+        pass
+    with (tmp_path / "saved.pt").open("wb") as file, torch.serialization.skip_data():
+        torch.save(torch.empty((1 << 31, 1)), file)
+    _assert_same_but_for_holes(tmp_path)
+
+
+def _assert_same_but_for_holes(tmp_path: Path) -> None:
+    edge = 1 << 12
+    for path in ("reserved.pt", "saved.pt"):
+        assert (tmp_path / path).stat().st_blocks < 1 << 10
+    with (tmp_path / "reserved.pt").open("rb") as reserved, (tmp_path / "saved.pt").open("rb") as saved:
+        assert reserved.seek(0, os.SEEK_END) == saved.seek(0, os.SEEK_END)
+        for start, whence in ((0, os.SEEK_SET), (-min(edge, reserved.tell()), os.SEEK_END)):
+            reserved.seek(start, whence)
+            saved.seek(start, whence)
+            assert reserved.read(edge) == saved.read(edge)
+
+
 @pytest.mark.parametrize("dtype", [np.complex64, np.float32])
 def test_torch_and_zip_tools_accept_the_file(tmp_path: Path, dtype: Any) -> None:
     tensor = random_tensor((11, 6, 5), dtype)
