@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import durability, scaling, transform_speed
+from benchmarks import durability, scaling, scheduling, transform_speed
 from benchmarks.rendering import render
 from cryolike_dask.config import available_cores
 
@@ -48,6 +48,9 @@ def main() -> None:
             "share_of_overhead": lambda: scaling.share_of_overhead(folder, repeats),
             "tiny_stacks": lambda: scaling.tiny_stacks(folder),
             "many_tiny_stacks": lambda: scaling.tiny_stacks(folder, 20_000),
+            "rate_of_trivial_stacks": lambda: scheduling.rate_of_trivial_stacks(repeats),
+            "growth_of_an_adaptive_cluster": lambda: scheduling.growth_of_an_adaptive_cluster(repeats),
+            "streaming": lambda: scheduling.streaming(folder),
             "writing": lambda: scaling.writing(folder, repeats),
             "disk_speed": lambda: scaling.disk_speed(folder),
             "cost_of_durability": lambda: durability.cost_of_durability(folder, repeats),
