@@ -107,7 +107,9 @@ def temporary_folder(before: str = "", parent: Path | None = None) -> Iterator[P
     """
     where = Path(tempfile.gettempdir()) if parent is None else parent
     _remove_abandoned(where, f"{before}{_TEMPORARY}")
-    with tempfile.TemporaryDirectory(prefix=f"{before}{_TEMPORARY}", dir=where) as name:
+    # Who is interrupted may leave a thread that still writes here (Zarr has one). That must not hide the interrupt; what stays is removed
+    # at the next beginning.
+    with tempfile.TemporaryDirectory(prefix=f"{before}{_TEMPORARY}", dir=where, ignore_cleanup_errors=True) as name:
         fd = os.open(name, _NOT_FOLLOWED)
         try:
             _lock(fd)

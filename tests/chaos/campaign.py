@@ -38,8 +38,8 @@ from tests.support.chaos import Case, contents, make_case, real_path, small_disk
 SHARES = {"kill": 0.3, "signal": 0.1, "I/O fault": 0.25, "damage": 0.25, "full disk": 0.1}
 """Kinds of faults, and their share of all."""
 FORMS = ("pt", "zarr")
-N_IMAGES, BATCH = 60, 5
-SECONDS = 0.4
+N_IMAGES, BATCH = 40, 5
+SECONDS = 0.3
 """About what an undisturbed conversion takes; faults come within this time."""
 _ENDED_WELL, _TOLD, _INTERRUPTED, _UNEXPECTED = range(4)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -84,3 +85,17 @@ def test_what_is_in_use_or_not_ours_stays(temporary: Path) -> None:
         other.communicate("")
     assert left == before - {"cryolike-tmp-abandoned"} | in_use | {"cryolike-tmp-young"}
     assert not in_use & {path.name for path in temporary.iterdir()}
+
+
+def test_an_interrupt_is_not_hidden_by_a_folder_that_somebody_still_fills(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_empty(path: str, *, dir_fd: int | None = None) -> None:
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
+
+    def be_interrupted() -> None:
+        with temporary_folder():
+            monkeypatch.setattr(os, "rmdir", not_empty)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        be_interrupted()
+    monkeypatch.undo()
