@@ -30,7 +30,8 @@ from cryolike_dask.stacks.files import PARAMS_FILE, STAGED, STAR_FILE, StackPath
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.receipt import StackReceipt
 from cryolike_dask.stacks.writer import install_leftovers, remove_staged, remove_unpublished
-from cryolike_dask.stacks.zarr_store import begin_store, check_store, commit, shard_name
+from cryolike_dask.stacks.zarr_shard import shard_name
+from cryolike_dask.stacks.zarr_store import begin_store, check_store, commit
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from cryolike_dask.runs.manifest import read_manifest
 from cryolike_dask.stacks.files import StackPaths, load_stack, read_metadata
 from cryolike_dask.stacks.metadata import EXCHANGED, ORIGINS, PER_IMAGE, SCALARS, restore_defocus
 from cryolike_dask.stacks.particle_store import open_store
-from cryolike_dask.stacks.zarr_store import COLUMNS, read_images
+from cryolike_dask.stacks.zarr_shard import read_images
+from cryolike_dask.stacks.zarr_store import COLUMNS
 
 Images = tuple[npt.NDArray[Any], npt.NDArray[np.float32] | None]
 

@@ -29,8 +29,7 @@ from cryolike_dask.stacks.checksums import crc32
 from cryolike_dask.stacks.complete import arrays_of_stack, check_tensor_file
 from cryolike_dask.stacks.files import StackPaths, UnnamedStoreError, published_counters, read_metadata, zarr_location
 from cryolike_dask.stacks.object_store import open_object_store
-from cryolike_dask.stacks.zarr_shard import check_shard
-from cryolike_dask.stacks.zarr_store import shard_name
+from cryolike_dask.stacks.zarr_shard import check_shard, shard_name
 
 _NORM_TOLERANCE = {"single": 1e-5, "double": 1e-12}
 _CHUNK_BYTES = 32 << 20

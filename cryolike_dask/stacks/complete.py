@@ -19,8 +19,7 @@ from cryolike_dask.stacks.files import LEFTOVER, StackPaths, load_tensor, read_m
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.receipt import WRITTEN_AS_ZEROS, StackReceipt
 from cryolike_dask.stacks.tensor_file import checksum_of_data, read_layout
-from cryolike_dask.stacks.zarr_shard import check_shard, checksum_of_images
-from cryolike_dask.stacks.zarr_store import shard_name
+from cryolike_dask.stacks.zarr_shard import check_shard, checksum_of_images, shard_name
 
 logger = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, open_archive, ope
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ZARR_NAME, ConversionSettings, is_url
 from cryolike_dask.stacks.durable import sync_directory
-from cryolike_dask.stacks.zarr_store import read_images
+from cryolike_dask.stacks.zarr_shard import read_images
 
 # What torch raises when a file or the little pickle in it is damaged.
 _UNREADABLE_TENSOR = (*UNREADABLE_ARRAY, AttributeError, AssertionError, pickle.UnpicklingError)

@@ -64,10 +64,10 @@ class ObjectStore(Protocol):
         """Remove what killed processes left of objects that they were writing, where objects do not appear whole by themselves."""
 
     def is_empty(self) -> bool:
-        """Whether there is nothing at all."""
+        """Whether there is no object."""
 
-    def clear(self) -> None:
-        """Remove all objects."""
+    def clear(self, last: str) -> None:
+        """Remove all objects, the one of this name last: whoever is killed meanwhile leaves it to tell what was here."""
 
 
 def open_object_store(location: str) -> ObjectStore:
@@ -139,11 +139,20 @@ class _LocalStore:
                     path.unlink(missing_ok=True)
 
     def is_empty(self) -> bool:
-        return not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir()))
+        if not self.root.is_dir():
+            return not self.root.exists()
+        # What a killed process was writing is no object yet.
+        return all(path.name.startswith(".") and path.suffix == ".partial" for path in self.root.iterdir())
 
-    def clear(self) -> None:
-        with suppress(FileNotFoundError), pinned(self.root, self.above):  # refuses a link
-            shutil.rmtree(self.root)
+    def clear(self, last: str) -> None:
+        with suppress(FileNotFoundError), pinned(self.root, self.above) as root:  # refuses a link
+            for path in root.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path.name != last:
+                    path.unlink()
+            (root / last).unlink(missing_ok=True)
+            self.root.rmdir()
 
 
 _PROTOCOLS = ("s3", "gs", "abfs", "az", "http", "https", "file", "memory")
@@ -243,7 +252,10 @@ class _RemoteStore:
             self.files.invalidate_cache()
             return not self.files.find(self.root, maxdepth=2)
 
-    def clear(self) -> None:
+    def clear(self, last: str) -> None:
         with self._errors_as_os_errors():
+            self.files.invalidate_cache()
+            if others := [name for name in self.files.find(self.root) if name != self._full_name(last)]:
+                self.files.rm(others)
             if self.files.exists(self.root):
                 self.files.rm(self.root, recursive=True)

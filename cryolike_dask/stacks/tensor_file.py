@@ -82,7 +82,7 @@ class InPlaceWriter(ABC):
             last = first + 1
             while last < len(positions) and positions[last] == positions[last - 1] + 1:
                 last += 1
-            _write_all(self._fd, flat[first:last], self.data_offset + int(positions[first]) * self.image_bytes)
+            write_all(self._fd, flat[first:last], self.data_offset + int(positions[first]) * self.image_bytes)
             first = last
         self._unsynced += flat.nbytes
         if self._unsynced >= _SYNC_BYTES:
@@ -145,7 +145,7 @@ class TensorFileWriter(InPlaceWriter):
         """
         crc = self.crc()
         for offset in self.layout.crc_offsets:
-            _write_all(self._fd, np.frombuffer(struct.pack("<I", crc), dtype=np.uint8), offset)
+            write_all(self._fd, np.frombuffer(struct.pack("<I", crc), dtype=np.uint8), offset)
         return crc
 
 
@@ -215,14 +215,14 @@ def _reserve(fd: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         stated = min(size, _IN_ZIP64)
         directory += struct.pack("<4sH10sLLL", b"PK\x01\x02", 0, common, crc32(content), stated, stated)
         directory += struct.pack("<HHHHHLL", len(name), len(extra), 0, 0, 0, 0, min(offset, _IN_ZIP64)) + name + extra
-        _write_all(fd, np.frombuffer(head + content, dtype=np.uint8), offset)
+        write_all(fd, np.frombuffer(head + content, dtype=np.uint8), offset)
         offset += len(head) + size + len(descriptor)
-        _write_all(fd, np.frombuffer(descriptor, dtype=np.uint8), offset - len(descriptor))
+        write_all(fd, np.frombuffer(descriptor, dtype=np.uint8), offset - len(descriptor))
     n, size = len(contents), len(directory)
     end = struct.pack("<4sQHHLLQQQQ", b"PK\x06\x06", 44, 0x031E, 45, 0, 0, n, n, size, offset)
     end += struct.pack("<4sLQL", b"PK\x06\x07", 0, offset + size, 1)
     end += struct.pack("<4sHHHHLLH", b"PK\x05\x06", 0, 0, n, n, size, min(offset, _IN_ZIP64), 0)
-    _write_all(fd, np.frombuffer(directory + end, dtype=np.uint8), offset)
+    write_all(fd, np.frombuffer(directory + end, dtype=np.uint8), offset)
 
 
 def _pickled(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
@@ -264,7 +264,8 @@ def _padding(start: int) -> bytes:
     return struct.pack("<2sH", b"FB", n) + b"Z" * n
 
 
-def _write_all(fd: int, data: npt.NDArray[np.uint8], offset: int) -> None:
+def write_all(fd: int, data: npt.NDArray[np.uint8], offset: int) -> None:
+    """Write bytes at an offset of an open file, in as many calls as it takes: the system may write fewer than it was given."""
     view = data.data.cast("B")
     while view:
         count = os.pwrite(fd, view, offset)

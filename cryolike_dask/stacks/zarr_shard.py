@@ -18,8 +18,8 @@ import numpy.typing as npt
 from cryolike_dask.errors import InputError
 from cryolike_dask.filesystem.pinned import create_file
 from cryolike_dask.stacks.checksums import crc32
-from cryolike_dask.stacks.object_store import ObjectStore
-from cryolike_dask.stacks.tensor_file import InPlaceWriter
+from cryolike_dask.stacks.object_store import ObjectStore, open_object_store
+from cryolike_dask.stacks.tensor_file import InPlaceWriter, write_all
 
 _READ_BYTES = 32 << 20
 _CHUNK_BYTES = 4 << 20
@@ -37,6 +37,30 @@ def shard_bytes(n_images: int, images_per_shard: int, image_bytes: int) -> int:
     images_per_chunk = images_per_inner_chunk(images_per_shard, image_bytes)
     n_filled = -(-n_images // images_per_chunk)
     return n_filled * images_per_chunk * image_bytes + 16 * (images_per_shard // images_per_chunk) + 4
+
+
+def shard_name(array: str, counter: int) -> str:
+    """The object that holds a stack's images: array is 'fourier' or 'phys'."""
+    return f"{array}/c/{counter}/0/0"
+
+
+def read_images(
+    location: str, array: str, counter: int, shape: tuple[int, ...], dtype: np.dtype[Any], first: int = 0
+) -> npt.NDArray[Any]:
+    """Images of one stack, (n, ...), from the image `first` on.
+
+    Raises:
+        InputError: they are not there.
+    """
+    image_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+    name = shard_name(array, counter)
+    try:
+        content = open_object_store(location).read(name, first * image_bytes, shape[0] * image_bytes)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{location}/{name} does not exist, though its stack should be complete.") from None
+    if len(content) != shape[0] * image_bytes:
+        raise InputError(f"{location}/{name} is cut off.")
+    return np.frombuffer(content, dtype=dtype).reshape(shape)
 
 
 class ShardWriter(InPlaceWriter):
@@ -65,7 +89,7 @@ class ShardWriter(InPlaceWriter):
             CRC-32 of the images' bytes.
         """
         crc = self.crc()
-        os.pwrite(self._fd, self.index, os.fstat(self._fd).st_size - len(self.index))
+        write_all(self._fd, np.frombuffer(self.index, dtype=np.uint8), os.fstat(self._fd).st_size - len(self.index))
         return crc
 
 

@@ -131,7 +131,7 @@ def begin_store(plan: Plan, folder: Path, n_kept: int, continues: bool) -> None:
     }
     if existing is None or not _continues(existing, plan):
         if not continues:
-            store.clear()
+            _clear(store)
         _write_store_attributes(store, attributes)
     # Made on the disk and copied: Zarr asks an object store many questions about an array that it creates.
     with temporary_folder() as local:
@@ -193,7 +193,15 @@ def remove_store(location: str) -> None:
     """Remove the store of a conversion, if there is one."""
     store = open_object_store(location)
     if store_attributes(store) is not None:
-        store.clear()
+        _clear(store)
+
+
+def _clear(store: ObjectStore) -> None:
+    """First nothing counts any more, then nothing is there."""
+    attributes = store_attributes(store)
+    if attributes is not None:
+        _write_store_attributes(store, attributes | {"committed_stacks": 0, "committed_images": 0, "status": "running"})
+    store.clear(last="zarr.json")
 
 
 def commit(location: str, n_stacks: int, n_images: int, status: str = "running") -> None:
@@ -242,30 +250,6 @@ def store_problems(location: str, fingerprint: str, n_images: int) -> Iterator[s
             continue
         if not is_whole:
             yield f"{location}/{name} is damaged: its {'values or its ' if n_chunks else ''}metadata are not what was written"
-
-
-def shard_name(array: str, counter: int) -> str:
-    """The object that holds a stack's images: array is 'fourier' or 'phys'."""
-    return f"{array}/c/{counter}/0/0"
-
-
-def read_images(
-    location: str, array: str, counter: int, shape: tuple[int, ...], dtype: np.dtype[Any], first: int = 0
-) -> npt.NDArray[Any]:
-    """Images of one stack, (n, ...), from the image `first` on.
-
-    Raises:
-        InputError: they are not there.
-    """
-    image_bytes = int(np.prod(shape[1:])) * dtype.itemsize
-    name = shard_name(array, counter)
-    try:
-        content = open_object_store(location).read(name, first * image_bytes, shape[0] * image_bytes)
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{location}/{name} does not exist, though its stack should be complete.") from None
-    if len(content) != shape[0] * image_bytes:
-        raise InputError(f"{location}/{name} is cut off.")
-    return np.frombuffer(content, dtype=dtype).reshape(shape)
 
 
 def _columns(plan: Plan) -> dict[str, npt.NDArray[Any]]:

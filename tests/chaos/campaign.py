@@ -127,14 +127,17 @@ def resume_and_check(case: Case, out: Path, log: Path, **options: Any) -> str:
 
 
 def kill(case: Case, out: Path, log: Path, random: np.random.Generator) -> str:
-    pid = fork(lambda: case.conversion(out).run(), log)
+    replaces = random.random() < 0.25
+    if replaces:
+        assert ended(fork(lambda: case.conversion(out).run(), log)) == _ENDED_WELL
+    pid = fork(lambda: case.conversion(out, overwrite=replaces).run(), log)
     time.sleep(random.uniform(0, SECONDS))
     os.kill(pid, signal.SIGKILL)
     status = ended(pid)
     assert status in (-signal.SIGKILL, _ENDED_WELL), f"ended with {status}"
     check_visible(case, out)
     resume_and_check(case, out, log)
-    return "killed" if status else "had ended"
+    return ("killed" if status else "had ended") + (" while it replaced output" if replaces else "")
 
 
 def send_signal(case: Case, out: Path, log: Path, random: np.random.Generator) -> str:

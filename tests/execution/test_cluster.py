@@ -194,7 +194,7 @@ def no_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cryolike_dask.execution.executors.cluster._BACKLOG_SECONDS", 0.0)
 
 
-@pytest.mark.parametrize(("seconds", "n_offered"), [(None, 8), (200.0, 8), (20.0, 8), (10.0, 12), (0.5, 240), (0.001, 1000)])
+@pytest.mark.parametrize(("seconds", "n_offered"), [(None, 240), (200.0, 8), (20.0, 8), (10.0, 12), (0.5, 240), (0.001, 1000)])
 def test_short_stacks_are_offered_in_larger_numbers_so_that_adaptive_clusters_grow(seconds: float | None, n_offered: int) -> None:
     with threads_cluster(n_workers=2, threads_per_worker=2) as client:
         assert ClusterExecutor(client).window(seconds) == n_offered

@@ -36,7 +36,8 @@ from cryolike_dask.runs.info import describe_output
 from cryolike_dask.runs.manifest import MANIFEST
 from cryolike_dask.runs.templates import differences_from_templates, open_templates
 from cryolike_dask.stacks.files import load_tensor, read_metadata
-from cryolike_dask.stacks.zarr_store import committed_images
+from cryolike_dask.stacks.object_store import open_object_store
+from cryolike_dask.stacks.zarr_store import store_attributes
 from tests.support.clusters import conversion, make_particles
 from tests.support.cs_files import particle_columns, write_cs
 from tests.support.mrc_files import pack_mrc
@@ -97,7 +98,7 @@ def test_a_pipe_in_an_output_folder_is_not_waited_for(tmp_path: Path) -> None:
         describe_output(tmp_path)
     (tmp_path / "particles.zarr").mkdir()
     os.mkfifo(tmp_path / "particles.zarr" / "zarr.json")
-    assert committed_images(str(tmp_path / "particles.zarr")) is None
+    assert store_attributes(open_object_store(str(tmp_path / "particles.zarr"))) is None
     data = make_particles(tmp_path / "particles", n_images=4)
     conversion(data, tmp_path / "out").run()
     (tmp_path / "out" / ".conversion").mkdir()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cryolike_dask.runs.verify import verify_output
 from tests.support.chaos import real_path
 from tests.support.clusters import conversion, make_particles
 
@@ -88,3 +89,16 @@ def test_metadata_are_written_when_the_tensors_are_on_the_disk(monkeypatch: pyte
     conversion(make_particles(tmp_path / "particles"), tmp_path / "out").run_serially()
     assert len(synced) == 2 * len(list((tmp_path / "out" / "fft").glob("*.npz")))
     assert early == []
+
+
+@pytest.mark.parametrize("form", ["pt", "zarr"])
+def test_what_the_system_did_not_write_at_once_is_written_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    write = os.pwrite
+
+    def half(fd: int, data: Any, offset: int) -> int:
+        return write(fd, memoryview(data)[: max(1, len(data) // 2)], offset)
+
+    monkeypatch.setattr(os, "pwrite", half)
+    conversion(make_particles(tmp_path / "particles", n_images=6), tmp_path / "out", 4, output_format=form).run_serially()
+    monkeypatch.undo()
+    assert verify_output(tmp_path / "out") == []

@@ -28,6 +28,8 @@ _DEAD_WORKER_TIMEOUT_SECONDS = 8.0
 """How long a worker is waited for that may be dead."""
 _BACKLOG_SECONDS = 120.0
 """Work that the scheduler is offered at least: an adaptive cluster grows by what it sees waiting."""
+_ASSUMED_SECONDS = 0.5
+"""What a stack is taken to last before one was made: the scheduler assumes the same of tasks that it has not seen."""
 _MAX_BACKLOG = 1000
 """Stacks that are offered for the sake of the backlog, at most."""
 
@@ -70,9 +72,9 @@ class ClusterExecutor:
         with self._scheduler_needed():
             window = self._window_factor * max(1, self._workers.n_slots())
             bounded = bool(self._workers.with_gpus() or self._workers.unusable)
-        if bounded or not seconds_per_stack:
+        if bounded:
             return window
-        return max(window, min(_MAX_BACKLOG, math.ceil(_BACKLOG_SECONDS / seconds_per_stack)))
+        return max(window, min(_MAX_BACKLOG, math.ceil(_BACKLOG_SECONDS / (seconds_per_stack or _ASSUMED_SECONDS))))
 
     @property
     def memory_per_thread(self) -> int | None:
