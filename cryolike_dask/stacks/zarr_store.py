@@ -235,8 +235,8 @@ def store_problems(location: str, fingerprint: str, n_images: int) -> Iterator[s
     if attributes is None:
         yield f"{location}/zarr.json is missing or damaged"
         return
-    if not is_sealed(attributes):
-        yield f"{location}/zarr.json is damaged: its checksum does not fit"
+    if store.read("zarr.json") != _group(attributes):
+        yield f"{location}/zarr.json is damaged: it is not what was written, or its checksum does not fit"
         return
     if attributes["fingerprint"] != fingerprint:
         yield f"{location} was made by another run"
@@ -278,5 +278,9 @@ def store_attributes(store: ObjectStore) -> dict[str, Any] | None:
 
 
 def _write_store_attributes(store: ObjectStore, attributes: dict[str, Any]) -> None:
+    store.write("zarr.json", _group(attributes))
+
+
+def _group(attributes: dict[str, Any]) -> bytes:
     group = {"zarr_format": 3, "node_type": "group", "attributes": {_ATTRIBUTES: seal(attributes)}}
-    store.write("zarr.json", json.dumps(group, indent=1).encode())
+    return json.dumps(group, indent=1).encode()

@@ -216,3 +216,14 @@ def test_columns_of_another_kind_are_noticed(made: Path, tmp_path: Path) -> None
     assert "particles.zarr/defocusU is damaged" in problem
     conversion(_data(made), out, output_format="zarr", skip_exist=True).run_serially()
     assert verify_output(out) == []
+
+
+@pytest.mark.parametrize(("old", "new"), [('"zarr_format": 3', '"zarr_format": 2'), ('"group"', '"groxp"'), ("{", "{ ")])
+def test_a_group_that_is_not_as_it_was_written_is_noticed(made: Path, tmp_path: Path, old: str, new: str) -> None:
+    out = tmp_path / "out"
+    conversion(_data(made), out, output_format="zarr").run_serially()
+    group = out / "particles.zarr" / "zarr.json"
+    group.write_text(group.read_text().replace(old, new, 1))
+    assert "zarr.json" in " ".join(verify_output(out))
+    conversion(_data(made), out, output_format="zarr", skip_exist=True).run_serially()
+    assert verify_output(out) == []
