@@ -17,6 +17,7 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.execution.plugin import WorkerSetup
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import Device
+from cryolike_dask.transform.device import may_have_gpu, resolve_device
 
 _MIN_WORKER_MEMORY = 1 << 30
 """Of a worker process: its libraries, and a stack on each of a few threads."""
@@ -110,6 +111,8 @@ def visible_gpus() -> list[str]:
     """The GPUs of this machine that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
+        if not may_have_gpu():
+            return []
         import torch
 
         return [str(number) for number in range(torch.cuda.device_count())]
@@ -122,9 +125,7 @@ def visible_gpus() -> list[str]:
 
 
 def _has_cuda() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
+    return resolve_device("auto") != "cpu"
 
 
 def _cpu_workers(threads_per_worker: int | None) -> int:

@@ -6,6 +6,7 @@ installed.
 
 from __future__ import annotations
 
+import sys
 import time
 from importlib import import_module
 from importlib.util import find_spec
@@ -22,9 +23,8 @@ TOPIC = "cryolike"
 
 
 def _device_memory() -> float:
-    import torch
-
-    return float(torch.cuda.memory_allocated()) if torch.cuda.is_initialized() else 0.0
+    torch = sys.modules.get("torch")  # who has not imported it has no tensors
+    return float(torch.cuda.memory_allocated()) if torch and torch.cuda.is_initialized() else 0.0
 
 
 if prometheus is not None:

@@ -1,4 +1,4 @@
-"""What a Dask worker does before its first stack: fix the number of torch's threads, warm up, and say which device it has.
+"""What a Dask worker does before its first stack: warm up, and say which device it has.
 
 `local_cluster` gives it to its workers. Elsewhere it is a preload: `dask worker ... --preload cryolike_dask.execution.plugin`.
 """
@@ -53,27 +53,29 @@ class WorkerSetup(WorkerPlugin):
 
 
 def prepare_process(device: Device, params: ImageDescriptor | None = None) -> dict[str, Any]:
-    """Fix torch's threads and transform one image.
+    """Transform one image, which loads whatever is needed for it.
 
     Returns:
-        what a person wants to know: device, its name, CUDA_VISIBLE_DEVICES, torch's threads, process.
+        what a person wants to know: device, its name, CUDA_VISIBLE_DEVICES, process.
 
     Raises:
         ConversionError: CUDA was asked for and there is none.
     """
-    import torch
-
-    torch.set_num_threads(1)  # A worker's threads are its parallelism.
     resolved = resolve_device(device)
+    device_name = "CPU"
+    if resolved != "cpu":
+        import torch  # which CPUs do without
+
+        torch.set_num_threads(1)  # A worker's threads are its parallelism.
+        device_name = torch.cuda.get_device_name(resolved)
     descriptor = params or ImageDescriptor.from_individual_values(n_pixels=_WARM_UP_BOX, pixel_size=1.0)
     n_x, n_y = descriptor.n_pixels
     image = np.random.default_rng(0).standard_normal((1, n_x, n_y)).astype(np.float32)
     make_transform(descriptor, ConversionSettings(device=device))(image, TransformedImages.allocate(1, descriptor))
     return {
         "device": resolved,
-        "device_name": torch.cuda.get_device_name(resolved) if resolved != "cpu" else "CPU",
+        "device_name": device_name,
         "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
-        "torch_threads": torch.get_num_threads(),
         "pid": os.getpid(),
     }
 

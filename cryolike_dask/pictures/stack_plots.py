@@ -6,8 +6,10 @@ import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cryolike_dask.filesystem.pinned import pinned_place
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
@@ -19,7 +21,10 @@ from cryolike_dask.pictures.plots import (
     shell_resolutions,
 )
 from cryolike_dask.simulation.ctf import ctf_zero_resolutions
-from cryolike_dask.stacks.files import StackPaths, load_stack
+from cryolike_dask.stacks.complete import arrays_of_stack
+from cryolike_dask.stacks.files import StackPaths, read_metadata, zarr_location
+from cryolike_dask.stacks.tensor_file import map_images
+from cryolike_dask.stacks.zarr_shard import read_images
 
 
 def plot_stack(folder: Path, counter: int, zarr_store: str = "") -> None:
@@ -35,16 +40,24 @@ def plot_stack(folder: Path, counter: int, zarr_store: str = "") -> None:
         OSError: a picture cannot be written.
     """
     paths = StackPaths(folder, counter)
-    stack = load_stack(folder, counter, MAX_IMAGES, zarr_store=zarr_store)
-    metadata = stack.metadata
+    metadata = read_metadata(paths.metadata)
     descriptor = ImageDescriptor.from_dict(metadata)
+    store = zarr_location(paths, metadata, zarr_store)
+    arrays = arrays_of_stack(int(metadata["n_images"]), descriptor, int(metadata["phys_crc32"]) >= 0)
+
+    def first_images(array: str, path: Path) -> npt.NDArray[Any]:
+        (n, *inner), dtype = arrays[array]
+        if store:
+            return read_images(store, array, counter, (min(n, MAX_IMAGES), *inner), dtype)
+        return map_images(path, (n, *inner), dtype)[:MAX_IMAGES]
+
     radii = descriptor.polar_grid.radii
     box_length = descriptor.n_pixels[0] * descriptor.pixel_size[0]
     physical_png, fourier_png, power_png = paths.plots
-    if stack.physical is not None:
-        images = stack.physical.numpy()
+    if "phys" in arrays:
+        images = first_images("phys", paths.physical)
         _draw_atomic(physical_png, lambda path: plot_physical_images(images, descriptor.pixel_size[0], path))
-    fourier = stack.fourier.numpy()
+    fourier = first_images("fourier", paths.fourier)
     _draw_atomic(fourier_png, lambda path: plot_fourier_images(fourier, radii, box_length, path))
     resolution = shell_resolutions(radii, box_length)
     zeros = ctf_zero_resolutions(

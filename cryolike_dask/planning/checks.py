@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import first_few, is_or_are, plural
@@ -110,6 +109,8 @@ def check_image_sizes(table: ParticleTable, files: Sequence[ImageFile | None]) -
 
 def duplicate_particles(table: ParticleTable) -> list[str]:
     """One warning for each table that lists an image, or a box of a micrograph, more than once."""
+    import pandas as pd  # which workers, who import this module for other checks, need not load
+
     place = pd.DataFrame({name: table[name] for name in ("source", "file", "index", "top", "left")})
     boxes = np.array([source.boxes is not None for source in table.sources])[table["source"]]
     place.loc[boxes, "index"] = 0  # it numbers picks, not images

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from cryolike_dask.errors import CryolikeError, InputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
@@ -20,6 +19,9 @@ from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.receipt import WRITTEN_AS_ZEROS, StackReceipt
 from cryolike_dask.stacks.tensor_file import checksum_of_data, read_layout
 from cryolike_dask.stacks.zarr_shard import check_shard, checksum_of_images, shard_name
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 

@@ -22,10 +22,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.filesystem.pinned import pinned_place
@@ -34,6 +33,9 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ZARR_NAME, ConversionSettings, is_url
 from cryolike_dask.stacks.durable import sync_directory
 from cryolike_dask.stacks.zarr_shard import read_images
+
+if TYPE_CHECKING:
+    import torch
 
 # What torch raises when a file or the little pickle in it is damaged.
 _UNREADABLE_TENSOR = (*UNREADABLE_ARRAY, AttributeError, AssertionError, pickle.UnpicklingError)
@@ -248,6 +250,8 @@ def named_store(recorded: str, folder: Path, zarr_store: str = "") -> str:
 def _load_from_store(
     paths: StackPaths, metadata: Mapping[str, np.ndarray], most: int | None, zarr_store: str
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    import torch  # here, because who only writes stacks need not load it
+
     location, descriptor = zarr_location(paths, metadata, zarr_store), ImageDescriptor.from_dict(dict(metadata))
     n = len(range(int(metadata["n_images"]))[:most])
     grid = descriptor.polar_grid
@@ -265,6 +269,8 @@ def load_tensor(path: Path) -> torch.Tensor:
     Raises:
         InputError: the file is missing or damaged.
     """
+    import torch  # as above
+
     try:
         _check_stored(path)
         tensor = torch.load(path, weights_only=True, mmap=True, map_location="cpu")

@@ -22,6 +22,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from cryolike_dask.errors import InputError
 from cryolike_dask.filesystem.pinned import create_file
 from cryolike_dask.filesystem.reading import open_input
 from cryolike_dask.stacks.archive import member_bytes, read_members
@@ -180,6 +181,23 @@ def read_layout(path: Path) -> TensorLayout:
     if data is None:
         raise zipfile.BadZipFile(f"there is no {_DATA_ENTRY} in it")
     return TensorLayout(data.data_offset, data.size, data.crc, data.crc_offsets)
+
+
+def map_images(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """The images (n, ...) of a `.pt` file that a stack's metadata describe, memory-mapped, without loading torch.
+
+    Raises:
+        InputError: the file is missing, damaged or of another size.
+    """
+    try:
+        layout = read_layout(path)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist, though its stack should be complete.") from None
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path} is damaged ({error}).") from error
+    if layout.data_bytes != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
+        raise InputError(f"{path} holds {layout.data_bytes:,} bytes of images, its metadata say {dtype} {shape}.")
+    return np.memmap(path, dtype, "r", layout.data_offset, shape)
 
 
 def checksum_of_data(path: Path, layout: TensorLayout, block_bytes: int = 1 << 22) -> int:

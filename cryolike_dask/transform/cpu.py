@@ -5,31 +5,23 @@ No files, no Dask: arrays in, arrays out, the same whatever else runs beside it.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from scipy.fft import fft, rfft
 
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import DownsampleType
 from cryolike_dask.transform import kernels
 from cryolike_dask.transform.centring import OK, centre
-from cryolike_dask.transform.fourier_crop import crop_spectra
 from cryolike_dask.transform.interpolation import PolarInterpolation, make_interpolation
 from cryolike_dask.transform.malloc import keep_freed_buffers
-from cryolike_dask.transform.origins import shift_fourier, shift_physical
 
 # Bytes of half spectra worked on together: few enough to stay in a core's cache, enough to share the cost of a call.
 _CACHE_BYTES = 768 * 1024
-
-_threads_lock = threading.Lock()
-_threads_before: list[int] = []
 
 
 @dataclass(frozen=True)
@@ -118,7 +110,7 @@ def _compiled_interpolation(descriptor: ImageDescriptor) -> _CompiledInterpolati
 
 
 class CompiledTransform:
-    """The transform on CPU cores: FFTs by torch, everything between them in compiled loops, a few images in cache at a time.
+    """The transform on CPU cores: FFTs by SciPy, everything between them in compiled loops, a few images in cache at a time.
 
     Tables are shared by all transforms of a process; work buffers are this object's, so each thread needs its own.
     """
@@ -149,23 +141,22 @@ class CompiledTransform:
 
     def __call__(self, images: npt.NDArray[Any], results: TransformedImages, shifts: npt.NDArray[np.float64] | None = None) -> None:
         """See `Transform`."""
-        with single_threaded_torch():
-            for first in range(0, len(images), self._batch):
-                part = slice(first, first + self._batch)
-                of_part = TransformedImages(*(array[part] for array in results.arrays))
-                self._transform(images[part], of_part)
-                if shifts is not None:
-                    self._shift(of_part, torch.from_numpy(shifts[part]))
+        for first in range(0, len(images), self._batch):
+            part = slice(first, first + self._batch)
+            of_part = TransformedImages(*(array[part] for array in results.arrays))
+            self._transform(images[part], of_part)
+            if shifts is not None:
+                # Imports torch, for a second and 160 MB that other runs need not spend.
+                from cryolike_dask.transform.torch_steps import shift_images
 
-    def _shift(self, results: TransformedImages, shifts: torch.Tensor) -> None:
-        fourier, physical = torch.from_numpy(results.fourier), torch.from_numpy(results.physical)
-        fourier.copy_(shift_fourier(fourier, shifts, self.descriptor))
-        physical.copy_(shift_physical(physical, shifts))
+                shift_images(of_part.fourier, of_part.physical, shifts[part], self.descriptor)
 
     def _transform(self, images: npt.NDArray[Any], results: TransformedImages) -> None:
         compiled, interpolation, real = self.compiled, self.compiled.interpolation, self.descriptor.real_dtype
         if self.crops and images.shape[1:] != self.descriptor.n_pixels:
-            images = crop_spectra(torch.from_numpy(images).to(torch.float64), self.descriptor.n_pixels).numpy()
+            from cryolike_dask.transform.torch_steps import crop_images  # as above
+
+            images = crop_images(images, self.descriptor.n_pixels)
         padded, rows = self._padded[: len(images)], self._spectrum_rows[: len(images)]
         centre(
             images,
@@ -179,8 +170,8 @@ class CompiledTransform:
             results.status,
         )
         results.physical[results.status != OK] = 0
-        kernels.lay_out_rows(torch.fft.rfft(torch.from_numpy(padded), dim=-1).numpy(), rows, interpolation.margin)
-        grids = torch.fft.fft(torch.from_numpy(rows), dim=-1).numpy()
+        kernels.lay_out_rows(rfft(padded), rows, interpolation.margin)
+        grids = fft(rows, overwrite_x=True)
         kernels.polar_images(
             grids.view(real),
             compiled.start,
@@ -197,18 +188,3 @@ class CompiledTransform:
             results.fourier.view(real),
             results.power,
         )
-
-
-@contextmanager
-def single_threaded_torch() -> Iterator[None]:
-    """Parallelism is one thread a stack; a second level inside torch would only fight with it. Restored afterwards."""
-    with _threads_lock:
-        # The setting is each thread's own, but a new thread begins with the latest one of any: what to restore is what held before
-        # the first of those inside came.
-        _threads_before.append(_threads_before[0] if _threads_before else torch.get_num_threads())
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        with _threads_lock:
-            torch.set_num_threads(_threads_before.pop())

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+from functools import cache
+from pathlib import Path
+
 from cryolike_dask.errors import ConversionError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ConversionSettings, Device
 from cryolike_dask.transform.cpu import CompiledTransform, Transform
+
+_DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""What the drivers of NVIDIA, of Windows' subsystem for Linux, and of AMD put there. The last one is CUDA by name in torch's builds."""
+
+
+@cache
+def may_have_gpu() -> bool:
+    """Whether it is worth importing torch, for a second and 160 MB, to ask it for GPUs."""
+    return not sys.platform.startswith("linux") or any(Path(path).exists() for path in _DRIVERS)
 
 
 def resolve_device(device: Device) -> str:
@@ -14,7 +27,7 @@ def resolve_device(device: Device) -> str:
     Raises:
         ConversionError: CUDA was asked for and this worker has none.
     """
-    if device == "cpu":
+    if device == "cpu" or (device == "auto" and not may_have_gpu()):
         return "cpu"
     import torch
 

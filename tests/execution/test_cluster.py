@@ -140,7 +140,7 @@ def test_a_worker_makes_the_tables_of_its_images_when_it_starts(tmp_path: Path) 
     _compiled_interpolation(descriptor)
     assert _compiled_interpolation.cache_info().hits == hits + 1
     assert told["device"] == "cpu"
-    assert told["torch_threads"] == 1
+    assert told["device_name"] == "CPU"
 
 
 def test_the_preload_prepares_workers_of_any_cluster(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from cryolike_dask.errors import InputError
 from cryolike_dask.stacks.checksums import combine_equal_lengths, crc32
 from cryolike_dask.stacks.files import load_tensor, read_metadata, write_metadata
-from cryolike_dask.stacks.tensor_file import TensorFileWriter, checksum_of_data, read_layout
+from cryolike_dask.stacks.tensor_file import TensorFileWriter, checksum_of_data, map_images, read_layout
 
 
 @pytest.mark.parametrize("length", [1, 3, 4, 7, 64, 1000, 4096, 65537])
@@ -237,3 +237,29 @@ def test_damaged_metadata_are_told_in_one_way(tmp_path: Path) -> None:
         else:
             assert all(np.array_equal(loaded[key], value) for key, value in values.items() if key in loaded)
     assert noticed > 100
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64, np.complex128])
+def test_mapped_images_are_those_that_torch_loads(tmp_path: Path, dtype: Any) -> None:
+    tensor = random_tensor((7, 5, 3), dtype)
+    with (tmp_path / "by_torch.pt").open("wb") as file:
+        torch.save(torch.from_numpy(tensor), file)
+    write_in_random_order(tmp_path / "ours.pt", tensor)
+    for name in ("by_torch.pt", "ours.pt"):
+        mapped = map_images(tmp_path / name, tensor.shape, tensor.dtype)
+        assert mapped.dtype == tensor.dtype
+        np.testing.assert_array_equal(mapped, torch.load(tmp_path / name, weights_only=True).numpy())
+
+
+def test_images_of_another_size_or_of_a_damaged_file_are_not_mapped(tmp_path: Path) -> None:
+    tensor = random_tensor((4, 3, 2), np.float32)
+    path = tmp_path / "stack.pt"
+    write_in_random_order(path, tensor)
+    with pytest.raises(InputError, match="holds 96 bytes of images"):
+        map_images(path, (5, 3, 2), tensor.dtype)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(InputError, match="is damaged"):
+        map_images(path, tensor.shape, tensor.dtype)
+    path.unlink()
+    with pytest.raises(InputError, match="does not exist"):
+        map_images(path, tensor.shape, tensor.dtype)

@@ -16,8 +16,9 @@ import torch
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import DownsampleType
 from cryolike_dask.transform.centring import CONSTANT, NOT_FINITE, OK
-from cryolike_dask.transform.cpu import CompiledTransform, Transform, TransformedImages, single_threaded_torch
+from cryolike_dask.transform.cpu import CompiledTransform, Transform, TransformedImages
 from cryolike_dask.transform.gpu import TorchTransform
+from cryolike_dask.transform.torch_steps import single_threaded_torch
 from tests.support.direct_transform import centred, converted, downsampled, polar_grid, relative_error
 
 TOLERANCE = {"single": 1.5e-6, "double": 1e-11}

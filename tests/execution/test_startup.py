@@ -1,0 +1,79 @@
+"""What a conversion on CPUs does not load: torch takes a second and 160 MB in every process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cryolike_dask.demo.particles import DemoData
+from cryolike_dask.stacks.files import load_stack
+from cryolike_dask.transform import device
+from tests.support.chaos import ROOT
+from tests.support.clusters import make_particles
+
+CONVERT = """
+import json, sys
+from distributed import Client
+from cryolike_dask import Conversion, particles_from_star
+from cryolike_dask.execution.cluster import local_cluster
+
+def loaded():
+    return "torch" in sys.modules
+
+if __name__ == "__main__":
+    star, mrc, params, out, form = sys.argv[1:]
+    particles = particles_from_star(star, mrc)
+    made = [Conversion(particles, params, folder_output=f"{out}{n}", batch_size=8, output_format=form, device="cpu") for n in (1, 2)]
+    made[0].run()
+    in_process = loaded()
+    with local_cluster("cpu", n_workers=1, threads_per_worker=1) as cluster, Client(cluster) as client:
+        made[1].run(client)
+        print(json.dumps([in_process, *client.run(loaded).values(), client.run_on_scheduler(loaded)]))
+"""
+
+
+@pytest.mark.parametrize("form", ["pt", "zarr"])
+def test_no_process_of_a_conversion_on_cpus_loads_torch(tmp_path: Path, form: str) -> None:
+    data = make_particles(tmp_path / "particles", n_images=20)
+    script = tmp_path / "convert.py"
+    script.write_text(CONVERT)
+    done = _run(script, data, tmp_path / "out", form)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [False, False, False]
+    for folder in ("out1", "out2"):
+        assert len(list((tmp_path / folder / "plots").glob("*.png"))) == 9
+        assert load_stack(tmp_path / folder, 2).fourier.shape[0] == 4
+
+
+def _run(script: Path, data: DemoData, out: Path, form: str) -> subprocess.CompletedProcess[str]:
+    files = [str(data.star_file), str(data.folder_mrc), str(data.params_file), str(out), form]
+    return subprocess.run(
+        [sys.executable, str(script), *files],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("drivers", "asks"), [((), False), (("/proc",), True)])
+def test_torch_is_asked_for_gpus_only_where_there_is_a_driver(
+    monkeypatch: pytest.MonkeyPatch, drivers: tuple[str, ...], asks: bool
+) -> None:
+    asked = []
+    monkeypatch.setattr(device, "_DRIVERS", drivers)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(asked.append(1)))
+    device.may_have_gpu.cache_clear()
+    try:
+        assert device.resolve_device("auto") == "cpu"
+        assert bool(asked) == asks
+    finally:
+        device.may_have_gpu.cache_clear()
