@@ -17,6 +17,7 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.execution.plugin import WorkerSetup
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import Device
+from cryolike_dask.transform.cpu import say_if_compiling
 from cryolike_dask.transform.device import may_have_gpu, resolve_device
 
 _MIN_WORKER_MEMORY = 1 << 30
@@ -65,6 +66,7 @@ def local_cluster(
     options_of_all = {"dashboard_address": "127.0.0.1:0", "memory_limit": memory_limit, **options}
     setup = WorkerSetup("cuda" if gpus and _has_cuda() else "cpu", None if params is None else ImageDescriptor.ensure(params))
     if not gpus:
+        say_if_compiling()
         threads = threads_per_worker or max(1, available_cores() // n_workers)
         return LocalCluster(n_workers=n_workers, threads_per_worker=threads, plugins={setup}, **options_of_all)
     options_of_all |= {

@@ -5,8 +5,9 @@ No files, no Dask: arrays in, arrays out, the same whatever else runs beside it.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,8 +18,11 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import DownsampleType
 from cryolike_dask.transform import kernels
 from cryolike_dask.transform.centring import OK, centre
+from cryolike_dask.transform.compilation import NJIT_OPTIONS, is_compiled
 from cryolike_dask.transform.interpolation import PolarInterpolation, make_interpolation
 from cryolike_dask.transform.malloc import keep_freed_buffers
+
+logger = logging.getLogger(__name__)
 
 # Bytes of half spectra worked on together: few enough to stay in a core's cache, enough to share the cost of a call.
 _CACHE_BYTES = 768 * 1024
@@ -109,6 +113,18 @@ def _compiled_interpolation(descriptor: ImageDescriptor) -> _CompiledInterpolati
     )
 
 
+@cache
+def say_if_compiling() -> None:
+    """Log, once per process, that the transform is compiled first, if it is."""
+    if not NJIT_OPTIONS["cache"]:
+        logger.info(
+            "The transform is compiled, for about 10 seconds, as it is in every run: compiled code cannot be kept here. Name a folder that "
+            "can be written in the environment variable NUMBA_CACHE_DIR."
+        )
+    elif not (is_compiled(centre) and is_compiled(kernels.polar_images)):
+        logger.info("The first run on this machine compiles the transform, for about 10 seconds. Later runs find it compiled.")
+
+
 class CompiledTransform:
     """The transform on CPU cores: FFTs by SciPy, everything between them in compiled loops, a few images in cache at a time.
 
@@ -117,6 +133,7 @@ class CompiledTransform:
 
     def __init__(self, descriptor: ImageDescriptor, downsample_factor: int = 1, downsample_type: DownsampleType = "mean") -> None:
         keep_freed_buffers()
+        say_if_compiling()
         self.descriptor = descriptor
         self.crops = downsample_type == "fourier"
         self.factor = 1 if self.crops else downsample_factor

@@ -14,7 +14,7 @@ import torch
 from cryolike_dask.demo.particles import DemoData
 from cryolike_dask.stacks.files import load_stack
 from cryolike_dask.transform import device
-from tests.support.chaos import ROOT
+from tests.support.chaos import COMMAND_LINE, ROOT
 from tests.support.clusters import make_particles
 
 CONVERT = """
@@ -77,3 +77,19 @@ def test_torch_is_asked_for_gpus_only_where_there_is_a_driver(
         assert bool(asked) == asks
     finally:
         device.may_have_gpu.cache_clear()
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "1"]], ids=["in process", "on a cluster"])
+def test_the_first_run_says_that_it_compiles_and_the_next_one_need_not(tmp_path: Path, workers: list[str]) -> None:
+    data = make_particles(tmp_path / "particles", n_images=4)
+    arguments = ["convert", "star", str(data.star_file), "--mrc-folder", str(data.folder_mrc), "--params", str(data.params_file)]
+
+    def told(out: str) -> str:
+        command = [*COMMAND_LINE, *arguments, "--out", str(tmp_path / out), "--no-plots", "--device", "cpu", *workers]
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "compiled")}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    assert "The first run on this machine compiles the transform" in told("first")
+    assert "compiles" not in told("second")

@@ -298,6 +298,8 @@ def test_compiled_loops_work_where_compiled_code_cannot_be_kept(tmp_path: Path) 
         "import numpy as np\n"
         "from cryolike_dask.metadata.image_descriptor import ImageDescriptor\n"
         "from cryolike_dask.transform.cpu import CompiledTransform, TransformedImages\n"
+        "import logging\n"
+        "logging.basicConfig(level=logging.INFO)\n"
         "descriptor = ImageDescriptor.from_individual_values(16, 1.0)\n"
         "results = TransformedImages.allocate(1, descriptor)\n"
         "CompiledTransform(descriptor)(np.random.default_rng(0).standard_normal((1, 16, 16)).astype(np.float32), results)\n"
@@ -305,3 +307,4 @@ def test_compiled_loops_work_where_compiled_code_cannot_be_kept(tmp_path: Path) 
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "NUMBA_CACHE_DIR" in done.stderr
