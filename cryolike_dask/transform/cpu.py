@@ -188,7 +188,7 @@ class CompiledTransform:
         )
         results.physical[results.status != OK] = 0
         kernels.lay_out_rows(rfft(padded), rows, interpolation.margin)
-        grids = fft(rows, overwrite_x=True)
+        grids = fft(rows)  # not in place: the columns of rows that hold no image stay zero from batch to batch
         kernels.polar_images(
             grids.view(real),
             compiled.start,
