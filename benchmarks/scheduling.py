@@ -21,7 +21,7 @@ from cryolike_dask.conversion import Conversion
 from cryolike_dask.execution.executors.cluster import ClusterExecutor
 from cryolike_dask.execution.run_loop import Outcome, RunLoop
 from cryolike_dask.particles.star.particles import particles_from_star
-from cryolike_dask.stacks.files import load_stack
+from cryolike_dask.stacks.loading import load_stack
 from cryolike_dask.stacks.receipt import StackReceipt
 
 _STACK_SECONDS = 0.5

@@ -52,7 +52,7 @@ from .report import ConversionReport as ConversionReport
 from .results.collect import collect_results as collect_results
 from .runs.verify import verify_output as verify_output
 from .settings import ConversionSettings as ConversionSettings
-from .stacks.files import load_stack as load_stack
+from .stacks.loading import load_stack as load_stack
 from .stacks.particle_store import open_store as open_store
 from .transform.inverse import fourier_to_physical as fourier_to_physical
 

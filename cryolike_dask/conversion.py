@@ -31,7 +31,7 @@ from cryolike_dask.stacks.zarr_store import check_equal_stacks
 if TYPE_CHECKING:
     from torch.utils.data import IterableDataset
 
-    from cryolike_dask.stacks.files import LoadedStack
+    from cryolike_dask.stacks.loading import LoadedStack
 
 
 @takes_options()

@@ -21,7 +21,8 @@ from cryolike_dask.mrc.reader import ImageFileReader, read_header
 from cryolike_dask.particles.cryosparc.particles import particles_from_cryosparc
 from cryolike_dask.runs.verify import verify_output
 from cryolike_dask.settings import ConversionSettings
-from cryolike_dask.stacks.files import load_stack, load_tensor, read_metadata
+from cryolike_dask.stacks.files import read_metadata
+from cryolike_dask.stacks.loading import load_stack, load_tensor
 from cryolike_dask.stacks.object_store import open_object_store
 from tests.support.clusters import conversion, make_particles
 from tests.support.mrc_files import pack_mrc

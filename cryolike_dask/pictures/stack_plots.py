@@ -22,7 +22,8 @@ from cryolike_dask.pictures.plots import (
 )
 from cryolike_dask.simulation.ctf import ctf_zero_resolutions
 from cryolike_dask.stacks.complete import arrays_of_stack
-from cryolike_dask.stacks.files import StackPaths, read_metadata, zarr_location
+from cryolike_dask.stacks.files import StackPaths, read_metadata
+from cryolike_dask.stacks.loading import zarr_location
 from cryolike_dask.stacks.tensor_file import map_images
 from cryolike_dask.stacks.zarr_shard import read_images
 

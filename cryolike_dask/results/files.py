@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import plural
-from cryolike_dask.stacks.files import load_tensor
+from cryolike_dask.stacks.loading import load_tensor
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -15,7 +15,8 @@ from cryolike_dask.mrc.boxes import BoxCut, cut_boxes
 from cryolike_dask.mrc.reader import ImageFileReader, read_header
 from cryolike_dask.planning.input_files import sha256_of_files
 from cryolike_dask.settings import ConversionSettings
-from cryolike_dask.stacks.files import StackPaths, load_stack
+from cryolike_dask.stacks.files import StackPaths
+from cryolike_dask.stacks.loading import load_stack
 from cryolike_dask.transform.direct_sum import centre, crop_fourier, direct_polar_transform, downsample, shift_periodically
 
 SAMPLE_IMAGES = 16

@@ -24,7 +24,8 @@ from cryolike_dask.runs.verify_records import (
 )
 from cryolike_dask.settings import ZARR_NAME, ConversionSettings
 from cryolike_dask.stacks.complete import arrays_of_stack
-from cryolike_dask.stacks.files import StackPaths, UnnamedStoreError, named_store, published_counters, read_metadata
+from cryolike_dask.stacks.files import StackPaths, published_counters, read_metadata
+from cryolike_dask.stacks.loading import UnnamedStoreError, named_store
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.zarr_shard import check_shard, shard_name
 

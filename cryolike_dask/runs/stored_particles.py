@@ -15,7 +15,8 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.boxes import BoxCut
 from cryolike_dask.particles.table import ParticleTable, Source, new_rows
 from cryolike_dask.runs.manifest import read_manifest
-from cryolike_dask.stacks.files import StackPaths, load_stack, read_metadata
+from cryolike_dask.stacks.files import StackPaths, read_metadata
+from cryolike_dask.stacks.loading import load_stack
 from cryolike_dask.stacks.metadata import EXCHANGED, ORIGINS, PER_IMAGE, SCALARS, restore_defocus
 from cryolike_dask.stacks.particle_store import open_store
 from cryolike_dask.stacks.zarr_shard import read_images

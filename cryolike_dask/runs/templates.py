@@ -13,7 +13,8 @@ from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, read_array_file
 from cryolike_dask.formatting import plural
 from cryolike_dask.grids.viewing_sphere import viewing_directions
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
-from cryolike_dask.stacks.files import StackPaths, load_tensor, published_counters, read_metadata
+from cryolike_dask.stacks.files import StackPaths, published_counters, read_metadata
+from cryolike_dask.stacks.loading import load_tensor
 
 FILE_LIST = "template_file_list.npy"
 _PARAMS_NAMES = ("parameters.npz", "params.npz")

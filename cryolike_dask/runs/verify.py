@@ -27,7 +27,8 @@ from cryolike_dask.runs.verify_records import (
 from cryolike_dask.stacks.archive import check_archive
 from cryolike_dask.stacks.checksums import crc32
 from cryolike_dask.stacks.complete import arrays_of_stack, check_tensor_file
-from cryolike_dask.stacks.files import StackPaths, UnnamedStoreError, published_counters, read_metadata, zarr_location
+from cryolike_dask.stacks.files import StackPaths, published_counters, read_metadata
+from cryolike_dask.stacks.loading import UnnamedStoreError, zarr_location
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.zarr_shard import check_shard, shard_name
 

@@ -14,7 +14,8 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.planning.plan import StackPlan
 from cryolike_dask.settings import store_location
 from cryolike_dask.stacks.archive import check_archive
-from cryolike_dask.stacks.files import LEFTOVER, StackPaths, load_tensor, read_metadata, staged_name
+from cryolike_dask.stacks.files import LEFTOVER, StackPaths, read_metadata, staged_name
+from cryolike_dask.stacks.loading import load_tensor
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.receipt import WRITTEN_AS_ZEROS, StackReceipt
 from cryolike_dask.stacks.tensor_file import checksum_of_data, read_layout

@@ -33,9 +33,9 @@ from cryolike_dask.stacks.files import (
     staged_name,
     write_metadata,
 )
+from cryolike_dask.stacks.metadata import StackSums
 from cryolike_dask.stacks.object_store import ObjectStore, open_object_store
 from cryolike_dask.stacks.receipt import StackReceipt
-from cryolike_dask.stacks.sums import StackSums
 from cryolike_dask.stacks.tensor_file import InPlaceWriter, TensorFileWriter
 from cryolike_dask.stacks.zarr_shard import ShardWriter, shard_name
 from cryolike_dask.transform.cpu import TransformedImages

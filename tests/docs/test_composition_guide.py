@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cryolike_dask.demo.particles import write_demo_particles
-from cryolike_dask.stacks.files import load_stack
+from cryolike_dask.stacks.loading import load_stack
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "composition.md"
 

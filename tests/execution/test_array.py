@@ -22,7 +22,7 @@ from cryolike_dask.conversion import Conversion
 from cryolike_dask.errors import InputError
 from cryolike_dask.execution.chunks import convert_chunks
 from cryolike_dask.particles.star.particles import particles_from_star
-from cryolike_dask.stacks.files import load_stack
+from cryolike_dask.stacks.loading import load_stack
 from tests.support.clusters import conversion, make_particles, threads_cluster
 
 

@@ -149,7 +149,7 @@ def test_no_more_workers_than_gpus(node: Client) -> None:
 
 def _assert_close(out: Path, serial: Path) -> None:
     """Torch and the compiled loops differ in the last bits."""
-    from cryolike_dask.stacks.files import load_stack
+    from cryolike_dask.stacks.loading import load_stack
 
     assert set(stacks(out)) == set(stacks(serial))
     for counter in (0, 60, 119):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cryolike_dask.demo.particles import DemoData
-from cryolike_dask.stacks.files import load_stack
+from cryolike_dask.stacks.loading import load_stack
 from cryolike_dask.transform import device
 from tests.support.chaos import COMMAND_LINE, ROOT
 from tests.support.clusters import make_particles

@@ -15,7 +15,7 @@ from distributed import Client, LocalCluster
 from cryolike_dask import Conversion, InputError, load_stack, particles_from_star
 from cryolike_dask.execution import chunks
 from cryolike_dask.execution.composition import stream
-from cryolike_dask.stacks.files import LoadedStack
+from cryolike_dask.stacks.loading import LoadedStack
 from tests.support.chaos import until
 from tests.support.conversions import files_of
 from tests.support.mrc_files import pack_mrc

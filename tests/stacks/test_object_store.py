@@ -14,7 +14,7 @@ import pytest
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.execution.restacking import restack
 from cryolike_dask.runs.verify import verify_output
-from cryolike_dask.stacks.files import load_stack
+from cryolike_dask.stacks.loading import load_stack
 from cryolike_dask.stacks.particle_store import open_store
 from tests.support.chaos import COMMAND_LINE, ROOT, process_cluster
 from tests.support.clusters import conversion, make_particles

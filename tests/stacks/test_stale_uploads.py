@@ -18,7 +18,7 @@ from cryolike_dask.runs.folder import acquire_folder
 from cryolike_dask.runs.lock import end_run
 from cryolike_dask.runs.steps import begin_run
 from cryolike_dask.runs.verify import verify_output
-from cryolike_dask.stacks.files import load_stack
+from cryolike_dask.stacks.loading import load_stack
 from tests.support.clusters import conversion, make_particles
 from tests.support.proxy import Proxy
 from tests.support.s3 import LOOSE_CONNECTIONS

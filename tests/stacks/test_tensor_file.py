@@ -14,7 +14,8 @@ import torch
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.stacks.checksums import combine_equal_lengths, crc32
-from cryolike_dask.stacks.files import load_tensor, read_metadata, write_metadata
+from cryolike_dask.stacks.files import read_metadata, write_metadata
+from cryolike_dask.stacks.loading import load_tensor
 from cryolike_dask.stacks.tensor_file import TensorFileWriter, checksum_of_data, map_images, read_layout
 
 

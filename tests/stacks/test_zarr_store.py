@@ -13,7 +13,7 @@ import zarr
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.runs.verify import verify_output
-from cryolike_dask.stacks.files import load_stack
+from cryolike_dask.stacks.loading import load_stack
 from cryolike_dask.stacks.particle_store import open_store
 from tests.support.clusters import conversion, make_particles, stacks, threads_cluster
 

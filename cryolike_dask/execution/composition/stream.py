@@ -20,8 +20,8 @@ from cryolike_dask.execution.executors.interface import Executor, TaskResult
 from cryolike_dask.execution.executors.waiting import PatientWait
 from cryolike_dask.planning.input_files import check_inputs_unchanged
 from cryolike_dask.planning.plan import Plan, StackPlan
-from cryolike_dask.stacks.files import LoadedStack
-from cryolike_dask.stacks.sums import StackSums
+from cryolike_dask.stacks.loading import LoadedStack
+from cryolike_dask.stacks.metadata import StackSums
 from cryolike_dask.transform.cpu import TransformedImages
 
 logger = logging.getLogger(__name__)
