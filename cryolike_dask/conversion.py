@@ -19,6 +19,7 @@ from cryolike_dask.execution.run import run_plan
 from cryolike_dask.formatting import format_bytes, plural, printable
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.options import ConversionOptions, takes_options
+from cryolike_dask.particles.choice import choose_particles
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.planning.planner import make_plan
 from cryolike_dask.planning.summary import PlanSummary, summarize_plan
@@ -59,7 +60,7 @@ class Conversion:
         folder_output: str | Path = "",
         **options: Unpack[ConversionOptions],
     ) -> None:
-        self.settings = ConversionSettings.from_options(options)
+        particles, self.settings = choose_particles(particles, ConversionSettings.from_options(options))
         self.folder = output_folder(folder_output)
         self.plan = make_plan(particles, ImageDescriptor.ensure(params), self.settings)
         if self.settings.output_format == "zarr":

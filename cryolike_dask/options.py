@@ -27,6 +27,7 @@ from cryolike_dask.settings import (
     Order,
     OutputFormat,
     PixelSize,
+    RowNumbers,
     TorchDevice,
     field_types,
 )
@@ -54,6 +55,10 @@ class ConverterOptions(TypedDict, total=False):
     ignore_manual_pixel_size: bool
     override_pixel_size: bool
     downsample_to: int | None
+    where: str
+    ind: RowNumbers | None
+    sample: int | None
+    seed: int
     hash_inputs: bool
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -17,11 +17,13 @@ from cryolike_dask.execution.chunks import convert_chunks
 from cryolike_dask.formatting import printable
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.options import ConversionOptions, takes_options
+from cryolike_dask.particles.choice import choose_particles, draw
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.canvas import QUIET, Canvas, Target
 from cryolike_dask.pictures.montage import GAP, GREYS, Bytes, block_means, map_colours, tile_images
 from cryolike_dask.pictures.plots import shell_resolutions
 from cryolike_dask.planning.plan import StackPlan
+from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.transform.cpu import TransformedImages
 from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors
 
@@ -45,8 +47,8 @@ class Preview:
         pixel_size_from: where the pixel size was found.
         low_pass: Angstrom, of the filter.
         correlation: (k,) of low_passed and round_trip within 0.3 boxes from the centre; 1 if the conversion is right.
-        defocus: (least, largest) of all particles in the table, Angstrom.
-        n_particles: in the table.
+        defocus: (least, largest) of all these particles, Angstrom.
+        n_particles: in the table, or chosen of it.
         warnings: what the user should know.
     """
 
@@ -97,7 +99,6 @@ def preview_particles(
     *,
     n_images: int = MAX_PARTICLES,
     low_pass: float | None = None,
-    seed: int = 0,
     **options: Unpack[ConversionOptions],
 ) -> Preview:
     """Convert a few particles, taken at random, in memory, and bring them back to real space. Nothing is written.
@@ -107,7 +108,6 @@ def preview_particles(
         params: image descriptor, or the path of a params `.npz`.
         n_images: how many, at most 16.
         low_pass: Angstrom; by default 20, or the resolution of the polar grid if that is coarser.
-        seed: of the choice; the same seed chooses the same particles.
 
     Raises:
         TypeError: there is no such option.
@@ -115,11 +115,13 @@ def preview_particles(
     """
     if not 1 <= n_images <= MAX_PARTICLES:
         raise InputError(f"n_images is {n_images}: a preview shows between 1 and {MAX_PARTICLES} particles.")
-    n = min(n_images, len(particles))
-    chosen = np.sort(np.random.default_rng(seed).choice(len(particles), size=n, replace=False))
     # Particles of different optics may be looked at together.
     options.setdefault("mixed_optics", "split")
-    plan = Conversion(particles.take(chosen), params, **options).plan
+    settings = ConversionSettings.from_options(options)
+    particles, _ = choose_particles(particles, settings)
+    n = min(n_images, len(particles))
+    shown = replace(settings, where="", ind=None, sample=None)
+    plan = Conversion(particles.take(draw(len(particles), n, settings.seed)), params, **vars(shown)).plan
     descriptor = plan.descriptor
     box = descriptor.n_pixels[0] * descriptor.pixel_size[0]
     finest = box / (2 * descriptor.radius_max)

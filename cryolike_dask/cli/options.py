@@ -24,7 +24,7 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.filesystem.reading import read_input
 from cryolike_dask.formatting import plural
 from cryolike_dask.options import meanings
-from cryolike_dask.settings import ConversionSettings, Device
+from cryolike_dask.settings import CHOICE, ConversionSettings, Device
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
@@ -58,6 +58,8 @@ _METAVARS = {
     "star_file_list": "FILE.star",
     "particle_file_list": "FILE.mrcs",
     "zarr_store": "PLACE",
+    "where": "CONDITION",
+    "ind": "FILE",
 }
 
 
@@ -154,6 +156,11 @@ _RUNNING = (
 def conversion_options(command: Command) -> Command:
     """Adds the options of all conversions; in the help they come after the command's own."""
     return _decorated(command, [*_CONVERSION, *_RUNNING])
+
+
+def choice_options(command: Command) -> Command:
+    """Adds the options that choose particles; `conversion_options` has them, too."""
+    return _decorated(command, [described_option(ConversionSettings, name) for name in CHOICE])
 
 
 @contextmanager

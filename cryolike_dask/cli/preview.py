@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cryolike_dask.cli.main import debug_option, echo
-from cryolike_dask.cli.options import described_option
+from cryolike_dask.cli.options import choice_options, described_option
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.file_conversions.inputs import read_particles
 from cryolike_dask.particles.inputs import (
@@ -33,7 +33,7 @@ from cryolike_dask.settings import ConversionSettings
 @click.option("--out", default="preview.png", show_default=True, metavar="FILE.png", help="Where the picture goes.")
 @click.option("--n-images", type=click.IntRange(1, 16), default=16, show_default=True, help="Particles to show.")
 @click.option("--low-pass", type=float, help="Å. By default 20, or the resolution of the polar grid if that is coarser.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed shows other particles.")
+@choice_options
 @described_option(ConversionSettings, "pixel_size")
 @described_option(ConversionSettings, "override_pixel_size")
 @described_option(ConversionSettings, "contrast")

@@ -18,7 +18,7 @@ import pandas as pd
 from cryolike_dask.errors import CryolikeError, InputError
 from cryolike_dask.particles.cryosparc.table import read_cs
 from cryolike_dask.particles.image_paths import has_control_characters
-from cryolike_dask.particles.star.quoting import quoted_rows, quoted_values
+from cryolike_dask.particles.star.quoting import ENCODED, quoted_rows, quoted_values
 from cryolike_dask.particles.star.tables import particle_block
 from cryolike_dask.particles.star.text import StarBlock, StarText, decode
 from cryolike_dask.particles.table import ParticleTable
@@ -107,7 +107,14 @@ def _common(names: list[tuple[str, ...]]) -> tuple[str, ...]:
 
 
 @dataclass
-class _StarSource:
+class StarSource:
+    """A STAR file, read again.
+
+    Args:
+        table: its path.
+        without: names of columns to leave out of `names` and `optics_names`.
+    """
+
     table: str
     without: frozenset[str]
     names: tuple[str, ...] = field(init=False)
@@ -146,6 +153,22 @@ class _StarSource:
     def lines(self, names: Sequence[str]) -> npt.NDArray[np.object_]:
         return np.array(_lines(self._text, self._particles, names), dtype=object)
 
+    def columns(self, names: Sequence[str]) -> dict[str, npt.NDArray[np.object_]]:
+        """By name, the text of those of these columns that are there, (n,) in each row of the table.
+
+        Args:
+            names: with or without 'rln'. A column of the optics groups counts as one of the particles that belong to them.
+        """
+        found: dict[str, npt.NDArray[np.object_]] = {}
+        for block in (self._particles, self._optics):
+            own = {name: self._own_name(block, name.removeprefix("_").removeprefix("rln")) for name in names} if block else {}
+            there = {name: column for name, column in own.items() if column is not None and name not in found}
+            if block is not None and there:
+                values = _values(self._text, block, sorted(set(there.values()), key=block.columns.index))
+                rows = slice(None) if block is self._particles else self.groups()
+                found |= {name: values[column][rows] for name, column in there.items()}
+        return found
+
     def optics_lines(self, names: Sequence[str]) -> list[str]:
         return _lines(self._text, self._optics, names) if self._optics is not None and names else [""] * len(self.group_names())
 
@@ -161,9 +184,9 @@ class _StarSource:
         number_there = None if self._optics is None else self._own_name(self._optics, "OpticsGroup")
         if self._optics is None or number is None or number_there is None:
             return np.zeros(len(self._particles.rows), dtype=np.int64)
-        position = {_number(text): row for row, text in enumerate(_lines(self._text, self._optics, [number_there]))}
-        numbers = map(_number, _lines(self._text, self._particles, [number]))
-        return np.array([position.get(number, -1) for number in numbers], dtype=np.int64)
+        there = {_number(text): row for row, text in enumerate(_values(self._text, self._optics, [number_there])[number_there])}
+        of_rows, which = np.unique(_values(self._text, self._particles, [number])[number].astype(np.str_), return_inverse=True)
+        return np.array([there.get(_number(text), -1) for text in of_rows], dtype=np.int64)[which]
 
     @staticmethod
     def _own_name(block: StarBlock, name: str) -> str | None:
@@ -175,6 +198,15 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return np.nan
+
+
+def _values(text: StarText, block: StarBlock, names: Sequence[str]) -> dict[str, npt.NDArray[np.object_]]:
+    """By name, (n,) what a block holds in some of its columns, which are given in the order of the file."""
+    content = b"".join(text.select_columns(block, [block.columns.index(name) for name in names])).decode()
+    words = content.replace("\n", "\t").split("\t")[:-1]
+    if ENCODED.search(content):
+        words = [decode(word) for word in words]
+    return dict(zip(names, np.array(words, dtype=object).reshape(-1, len(names)).T, strict=True))
 
 
 def _lines(text: StarText, block: StarBlock, names: Sequence[str]) -> list[str]:
@@ -230,8 +262,8 @@ class _CryosparcSource:
 
 
 _KINDS = {
-    "star": _StarSource,
-    "paired": _StarSource,
+    "star": StarSource,
+    "paired": StarSource,
     "cryosparc": _CryosparcSource,
     "cryosparc-job": _CryosparcSource,
 }

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import plural
 from cryolike_dask.html import render
 from cryolike_dask.mrc.boxes import BoxCut
+from cryolike_dask.particles.display import describe, facts, readable_column, stated_columns, suggest_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PARTICLE_DTYPE = np.dtype(
     [
@@ -49,6 +54,7 @@ PARTICLE_DTYPE = np.dtype(
 )
 """One particle. Units and the stand-ins for values that a source does not state are given beside each field."""
 
+_COLUMN_NAMES: tuple[str, ...] = PARTICLE_DTYPE.names or ()
 _NAN_IF_NOT_STATED = (
     *("b_factor", "scale_factor", "angle_rotation", "angle_tilt", "angle_psi"),
     *("origin_x", "origin_y", "pose_rotation", "pose_tilt", "pose_psi", "pixel_size"),
@@ -72,9 +78,12 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ParticleTable:
     """Particles in output order, with what is needed to find and interpret each image.
+
+    `particles["defocus_u"]` is a column, `particles[particles["defocus_u"] < 15000]` a table of the particles for which that holds,
+    and so is `particles.query("defocus_u < 15000")`. A table cannot be changed: what chooses particles returns another one.
 
     Args:
         rows: (n,) structured array of PARTICLE_DTYPE.
@@ -90,14 +99,80 @@ class ParticleTable:
     sources: tuple[Source, ...]
     optics_groups: tuple[str, ...] = ("",)
     warnings: tuple[str, ...] = ()
-    skipped: tuple[str, ...] = field(default=(), repr=False)
+    skipped: tuple[str, ...] = field(default=())
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, column: str) -> npt.NDArray[Any]:
-        """One column, as an (n,) view."""
-        return self.rows[column]
+    @overload
+    def __getitem__(self, key: str) -> npt.NDArray[Any]: ...
+
+    @overload
+    def __getitem__(self, key: int | slice | Sequence[int] | npt.NDArray[Any]) -> ParticleTable: ...
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any] | ParticleTable:
+        """One column, by its name, or the particles that are chosen.
+
+        Args:
+            key: name of a column; or a slice, positions, or an (n,) mask.
+
+        Returns:
+            an (n,) view of the column, or a table.
+
+        Raises:
+            InputError: there is no such column, or the mask is not of this table.
+        """
+        if isinstance(key, str):
+            if key not in self.columns:
+                raise InputError(f"A ParticleTable has no column {key!r}. {suggest_columns(key, self.columns)}")
+            return self.rows[key]
+        if isinstance(key, slice):
+            return self.take(key)
+        positions = np.atleast_1d(np.asarray(key))
+        if positions.dtype == bool and positions.shape != (len(self),):
+            raise InputError(
+                f"The mask has the shape {positions.shape}, and the table has {plural(len(self), 'particle')}: one True or False for each "
+                "is needed."
+            )
+        if positions.dtype.kind not in "biu" and positions.size:
+            raise InputError(f"Particles are chosen by a slice, whole numbers or a mask, and not by {positions.dtype} values.")
+        return self.take(positions if positions.size else slice(0, 0))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of all columns; `PARTICLE_DTYPE` has their units."""
+        return _COLUMN_NAMES
+
+    def head(self, n: int = 5) -> ParticleTable:
+        """The first n particles."""
+        return self.take(slice(0, n))
+
+    def query(self, condition: str) -> ParticleTable:
+        """The particles that meet a condition, in the order of the table; none, if none does.
+
+        Args:
+            condition: comparisons of columns with numbers or quoted text, joined by `and`, `or`, `not`, `in` and parentheses. Columns
+                are those of this table, in its units, or those of the STAR file, cryoSPARC table or CSV file, as these have them. Of
+                equal names, this table's counts. Nothing in it is run.
+
+        Returns:
+            another table.
+
+        Raises:
+            InputError: it is no condition, names a column that is not there, or compares text with a number.
+
+        Example: `particles.query("defocus_u < 15000 and optics_group == 'g1'")`, `particles.query("rlnClassNumber in [1, 3]")`
+        """
+        # Not above: it needs pandas, and workers, who have particles too, choose none.
+        from cryolike_dask.particles.query import meets_condition
+
+        return self.take(meets_condition(self, condition))
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The columns as a data frame of pandas, one row per particle; image files, tables and optics groups by their names."""
+        import pandas as pd  # workers, who have particles too, never need it for this
+
+        return pd.DataFrame({name: readable_column(self, name) for name in self.columns})
 
     def take(self, selection: Any) -> ParticleTable:
         """The rows at these positions, in this order (an index array, mask or slice)."""
@@ -135,14 +210,19 @@ class ParticleTable:
             skipped=tuple(line for table in tables for line in table.skipped),
         )
 
+    def __repr__(self) -> str:
+        return describe(self)
+
     def _repr_html_(self) -> str:
-        defocus = self.rows["defocus_u"]
-        rows = {
-            "image files": f"{len(self.files):,}",
-            "from": [source.table for source in self.sources],
-            "defocus U": f"{defocus.min():,.0f} to {defocus.max():,.0f} Å" if len(self) else "none",
-        }
-        return render("table", caption=f"ParticleTable: {plural(len(self), 'particle')}", rows=rows, warnings=self.warnings)
+        views, others = stated_columns(self)
+        return render(
+            "particles",
+            caption=f"ParticleTable: {plural(len(self), 'particle')}",
+            rows=facts(self),
+            columns=views,
+            others=", ".join(others),
+            warnings=self.warnings,
+        )
 
 
 def particle_label(row: Any, source: Source, file: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from cryolike_dask.formatting import plural
 from cryolike_dask.planning.headers import FILE_IS_MISSING
 from cryolike_dask.planning.plan import Plan
+from cryolike_dask.settings import CHOICE, ConversionSettings
 
 _REORDERING = {"format", "settings.order", "settings.never_combine_input_files"}
 """Where one of these differs, the particles' digest differs too, whatever the particles are."""
@@ -24,10 +25,11 @@ def differences(manifest: Mapping[str, Any], plan: Plan) -> list[str]:
     # Through JSON, as the recorded one came: tuples are lists there.
     changed = _compare(manifest.get("identity", {}), json.loads(json.dumps(plan.identity)))
     if "particles" in changed:
-        about_files = _missing_files(manifest.get("skipped", []), plan.table.skipped)
-        if about_files or _REORDERING & set(changed):
+        others = _chosen_otherwise(manifest.get("settings", {}), plan)
+        others += _missing_files(manifest.get("skipped", []), plan.table.skipped)
+        if others or _REORDERING & set(changed):
             del changed["particles"]
-        return [*changed.values(), *about_files]
+        return [*changed.values(), *others]
     return list(changed.values())
 
 
@@ -45,6 +47,18 @@ def _compare(old: Any, new: Any, name: str = "") -> dict[str, str]:
     if name == "format":
         return {name: "it was made by a version of cryolike-dask whose output is of another form"}
     return {name: f"{name}: {old!r} there, {new!r} now"}
+
+
+def _chosen_otherwise(recorded: Mapping[str, Any], plan: Plan) -> list[str]:
+    """A line for each setting that chooses particles and is another one now."""
+    default = ConversionSettings()
+    lines = []
+    for name in CHOICE:
+        then, now = recorded.get(name, getattr(default, name)), getattr(plan.settings, name)
+        counts = name != "seed" or plan.settings.sample is not None
+        if then != now and counts:
+            lines.append(f"settings.{name}: {then!r} there, {now!r} now")
+    return lines
 
 
 def _missing_files(skipped_then: list[str], skipped_now: tuple[str, ...]) -> list[str]:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from cryolike_dask.particles.star.text import StarBlock, StarText, decode
 
-_ENCODED = re.compile("[\x01-\x06]")
+ENCODED = re.compile("[\x01-\x06]")
+"""What stands in plain text for characters that `decode` brings back."""
 
 
 def quoted_values(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -28,7 +29,7 @@ def quoted_rows(text: StarText, block: StarBlock, names: Collection[str]) -> lis
     lines = b"".join(text.select_columns(block, positions)).decode().split("\n")[:-1]
     return [
         "\t".join(quoted_values(np.array([decode(value) for value in line.split("\t")], dtype=object)))
-        if _ENCODED.search(line)
+        if ENCODED.search(line)
         else line
         for line in lines
     ]

@@ -1,18 +1,21 @@
-"""The settings of a conversion: every option of the public functions and the command line, validated once."""
+"""The settings of a conversion: every option of the public functions and the command line, validated once.
+
+May know what lies below. Start with `ConversionSettings`. `values` checks options of several kinds, `condition` parses `where`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
 from cryolike_dask.errors import InputError, check_names_known
+from cryolike_dask.settings.condition import parse_condition
+from cryolike_dask.settings.values import choice, flag, is_whole, one_pixel_size, rows_or_file, without_number
 
 DownsampleType = Literal["mean", "max", "fourier"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -24,6 +27,7 @@ Order = Literal["metadata", "file"]
 Axes = Literal["cryolike", "relion"]
 Contrast = Literal["as-is", "invert", "auto"]
 PixelSize = float | Iterable[float]
+RowNumbers = str | Path | Iterable[int]
 
 
 class TorchDevice(Protocol):
@@ -47,12 +51,17 @@ _MAX_COUNT = 2**31 - 1
 ZARR_NAME = "particles.zarr"
 """The Zarr store in an output folder, unless it has a place of its own."""
 
+CHOICE = ("where", "ind", "sample", "seed")
+"""The settings that choose particles."""
+
 _WITHOUT_EFFECT_ON_STACKS = (
     *("device", "flag_plots", "skip_exist", "overwrite"),
     *("n_stacks_max", "on_missing", "on_bad_image", "hash_inputs"),
+    *CHOICE,
 )
 """Settings that a run may be continued with other values of: a stack that is complete is the same with any of them, or was asked for
-as it is. What `on_missing` leaves out shows in the particles, and more stacks can be added to those that `n_stacks_max` asked for."""
+as it is. What `on_missing` and the choice leave out shows in the particles, and more stacks can be added to those that `n_stacks_max`
+asked for."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,12 @@ class ConversionSettings:
         override_pixel_size: let `pixel_size` win over table, image headers and descriptor, with a warning.
         never_combine_input_files: end a stack where the image file changes. By default, this is done for image files that have a
             STAR file each, and for no others. True does it for all of them, False for none.
+        where: a condition that particles must meet, such as "defocus_u < 15000 and optics_group == 'g1'": comparisons of our columns or
+            of the table's with numbers or quoted text, joined by and, or, not, in and parentheses.
+        ind: the rows of the table to take, counted from 0: a file of them (`.npy` with numbers or a mask, or text with a number per
+            line), or in Python a list or an array.
+        sample: take so many particles at random, of those that where and ind leave. The order of the table is kept.
+        seed: of the random choice; the same seed chooses the same particles, on every machine and with every version.
         hash_inputs: also record the SHA-256 of each image file. This reads all of them once more. The run can then be continued with
             copies of the files, and `verify --deep` knows whether they are still what was converted.
     """
@@ -119,30 +134,34 @@ class ConversionSettings:
     ignore_manual_pixel_size: bool = False
     override_pixel_size: bool = False
     never_combine_input_files: bool | None = None
+    where: str = ""
+    ind: str | tuple[int, ...] | None = field(default=None, metadata={ACCEPTS: RowNumbers | None})
+    sample: int | None = None
+    seed: int = 0
     hash_inputs: bool = False
 
     def __post_init__(self) -> None:
-        self._set("pixel_size", _one_pixel_size(self.pixel_size))
-        self._set("device", _without_number(self.device))
+        self._set("pixel_size", one_pixel_size(self.pixel_size))
+        self._set("device", without_number(self.device))
         for name, kind in field_types().items():
             if get_origin(kind) is Literal:
-                self._set(name, _choice(name, getattr(self, name), get_args(kind)))
+                self._set(name, choice(name, getattr(self, name), get_args(kind)))
             elif kind in (bool, bool | None):
-                self._set(name, _flag(name, getattr(self, name), kind))
-        if isinstance(self.batch_size, bool) or not _is_whole(self.batch_size) or not 1 <= self.batch_size <= _MAX_COUNT:
+                self._set(name, flag(name, getattr(self, name), kind))
+        if isinstance(self.batch_size, bool) or not is_whole(self.batch_size) or not 1 <= self.batch_size <= _MAX_COUNT:
             raise InputError(
                 f"batch_size is {self.batch_size!r}: it must be a whole number of at least 1, and at most {_MAX_COUNT:,}."
             )
         self._set("batch_size", int(self.batch_size))
         # As in CryoLike, which takes everything below 1 for "no limit" and for "no downsampling".
-        if isinstance(self.n_stacks_max, bool) or not _is_whole(self.n_stacks_max):
+        if isinstance(self.n_stacks_max, bool) or not is_whole(self.n_stacks_max):
             raise InputError(f"n_stacks_max is {self.n_stacks_max!r}: give the largest number of stacks, or -1 for all.")
         self._set("n_stacks_max", int(self.n_stacks_max) if self.n_stacks_max > 0 else -1)
-        if isinstance(self.downsample_factor, bool) or not _is_whole(self.downsample_factor):
+        if isinstance(self.downsample_factor, bool) or not is_whole(self.downsample_factor):
             raise InputError(f"downsample_factor is {self.downsample_factor!r}: give a whole number, 1 for no downsampling.")
         self._set("downsample_factor", max(int(self.downsample_factor), 1))
         if self.downsample_to is not None:
-            if isinstance(self.downsample_to, bool) or not _is_whole(self.downsample_to) or self.downsample_to < 2:
+            if isinstance(self.downsample_to, bool) or not is_whole(self.downsample_to) or self.downsample_to < 2:
                 raise InputError(f"downsample_to is {self.downsample_to!r}: give the edge of the box in pixels, at least 2.")
             self._set("downsample_to", int(self.downsample_to))
             if self.downsample_factor != 1:
@@ -170,11 +189,28 @@ class ConversionSettings:
             )
         if self.zarr_store and not is_url(self.zarr_store):
             self._set("zarr_store", str(Path(self.zarr_store).expanduser().resolve()))
+        if not isinstance(self.where, str):
+            raise InputError(f"where is {self.where!r}: give a condition as text, such as 'defocus_u < 15000'.")
+        if self.where:
+            parse_condition(self.where)
+        self._set("ind", rows_or_file(self.ind))
+        for name, least in (("sample", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if name == "sample" and value is None:
+                continue
+            if isinstance(value, bool) or not is_whole(value) or not least <= value <= _MAX_COUNT:
+                raise InputError(f"{name} is {value!r}: give a whole number from {least} to {_MAX_COUNT:,}.")
+            self._set(name, int(value))
         if self.skip_exist and self.overwrite:
             raise InputError("skip_exist keeps what the folder holds and overwrite replaces it: choose one of them.")
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether not all particles of the table are wanted."""
+        return bool(self.where) or self.ind is not None or self.sample is not None
 
     @property
     def downsamples(self) -> bool:
@@ -240,56 +276,3 @@ def fingerprint(content: Any) -> str:
 def _password_in(url: str) -> bool:
     user, at, _ = url.partition("://")[2].partition("/")[0].rpartition("@")
     return bool(at) and ":" in user
-
-
-def _plain(value: Any) -> Any:
-    """The value of an enum, such as CryoLike's, and of others the value itself."""
-    return value.value if isinstance(value, Enum) else value
-
-
-def _choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    """The choice that is meant, in any case of its letters."""
-    chosen = str(_plain(value)).lower()
-    if chosen not in choices:
-        raise InputError(f"{name} is {value!r}: choose one of {', '.join(map(repr, choices))}.")
-    return chosen
-
-
-def _flag(name: str, value: Any, kind: Any) -> bool | None:
-    if value is None and kind == bool | None:
-        return None
-    if value not in (0, 1):
-        raise InputError(f"{name} is {value!r}: give True or False.")
-    return bool(value)
-
-
-def _one_pixel_size(value: Any) -> float | None:
-    """Å per pixel of a number, or of an array or list of one or two equal ones; -1 is CryoLike's "not given"."""
-    if value is None:
-        return None
-    listed = value.tolist() if hasattr(value, "tolist") else value  # arrays, tensors and their scalars
-    try:
-        sizes = [float(size) for size in listed] if isinstance(listed, list | tuple) else [float(listed)]
-    except (TypeError, ValueError):
-        sizes = []
-    if len(sizes) not in (1, 2) or sizes[0] != sizes[-1] or not math.isfinite(sizes[0]) or (sizes[0] <= 0 and sizes[0] != -1):
-        raise InputError(f"pixel_size is {value!r}: give Å per pixel, a positive number; two of them must be equal.")
-    return None if sizes[0] == -1 else sizes[0]
-
-
-def _without_number(device: Any) -> Any:
-    """A device without the number of the GPU, which must be 0."""
-    name, _, number = str(_plain(device)).lower().partition(":")
-    if name == "cuda" and number.isdecimal() and int(number) > 0:
-        raise InputError(
-            f"device is {str(device)!r}, but each process computes on the GPU that it sees as number 0. Choose another GPU by "
-            f"CUDA_VISIBLE_DEVICES={number} in the environment of the process, or use all of them with local_cluster('cuda')."
-        )
-    return name if number in ("", "0") else device
-
-
-def _is_whole(value: Any) -> bool:
-    try:
-        return bool(int(value) == value)
-    except (TypeError, ValueError, OverflowError):
-        return False

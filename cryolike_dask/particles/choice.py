@@ -1,0 +1,83 @@
+"""The particles of a run: those that `where`, `ind` and `sample` choose, for every kind of input alike."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.formatting import first_few, plural
+from cryolike_dask.particles.query import meets_condition
+from cryolike_dask.particles.row_file import check_rows, read_row_file
+from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.settings import ConversionSettings
+
+logger = logging.getLogger(__name__)
+
+
+def choose_particles(table: ParticleTable, settings: ConversionSettings) -> tuple[ParticleTable, ConversionSettings]:
+    """The particles that the settings choose, in the order of the table.
+
+    `where` and `ind` leave what both of them name; `sample` draws from that.
+
+    Args:
+        table: all particles, in the order in which they were read.
+        settings: of the run.
+
+    Returns:
+        the particles, and the settings as they are recorded: in place of the rows that `ind` names are their number and checksum.
+
+    Raises:
+        InputError: the condition or the rows do not fit the table, or nothing is left.
+    """
+    if not settings.chooses:
+        return table, settings
+    chosen = np.ones(len(table), dtype=bool)
+    by = []
+    if settings.where:
+        chosen &= meets_condition(table, settings.where)
+        by.append(f"where {settings.where}")
+    if settings.ind is not None:
+        rows = _rows(settings.ind, len(table))
+        given = settings.ind if isinstance(settings.ind, str) else "an array"
+        digest = hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()
+        settings = replace(settings, ind=f"{given} ({plural(len(rows), 'row')}, SHA-256 {digest})")
+        chosen &= np.isin(np.arange(len(table)), rows)
+        by.append(f"the {plural(len(rows), 'row')} of {given}")
+    left = np.flatnonzero(chosen)
+    if not len(left):
+        names = first_few(list(dict.fromkeys(source.table for source in table.sources)), 3)
+        raise InputError(f"No particle is left: none of the {len(table):,} particles of {names} is among {' and '.join(by)}.")
+    if settings.sample is not None:
+        left = left[draw(len(left), settings.sample, settings.seed)]
+        by.append(f"a sample of {settings.sample:,} with the seed {settings.seed}")
+    logger.info("%s of %s chosen: %s.", f"{len(left):,}", plural(len(table), "particle"), ", ".join(by))
+    return table.take(left), settings
+
+
+def draw(n: int, k: int, seed: int) -> npt.NDArray[np.int64]:
+    """(k,) of n positions at random, ascending, for ever the same of the same numbers.
+
+    Each position gets 64 bits from the stream of PCG64, which NumPy promises never to change, as it does not of `Generator.choice`; the
+    smallest ones are taken. So a smaller sample is a part of a larger one.
+
+    Raises:
+        InputError: there are not so many.
+    """
+    if k > n:
+        raise InputError(
+            f"sample (--sample) is {k:,}, but there {'is' if n == 1 else 'are'} {plural(n, 'particle')} to choose from: give at most {n:,}."
+        )
+    keys = np.random.PCG64(seed).random_raw(n)
+    return np.sort(np.argsort(keys, kind="stable")[:k])
+
+
+def _rows(ind: str | tuple[int, ...], n: int) -> npt.NDArray[np.int64]:
+    if isinstance(ind, str):
+        return read_row_file(ind, n)
+    fits = all(-(2**63) <= row < 2**63 for row in ind)
+    return check_rows(np.array(ind, dtype=bool if isinstance(ind[0], bool) else np.int64 if fits else object), n)

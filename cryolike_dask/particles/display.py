@@ -1,0 +1,158 @@
+"""How a person reads a particle table: columns with their units, names in place of positions, a few values of many."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.formatting import first_few, plural, printable
+
+if TYPE_CHECKING:
+    from cryolike_dask.particles.table import ParticleTable
+
+READABLE = ("file", "source", "optics_group")
+"""Columns that hold positions, and are shown and compared as the names that these stand for."""
+
+UNITS = {
+    **dict.fromkeys(("defocus_u", "defocus_v", "origin_x", "origin_y", "pixel_size"), "Å"),
+    **dict.fromkeys(("defocus_angle", "phase_shift", "angle_rotation", "angle_tilt", "angle_psi"), "rad"),
+    **dict.fromkeys(("pose_rotation", "pose_tilt", "pose_psi"), "rad"),
+    **dict.fromkeys(("top", "left", "box_rows", "box_columns"), "pixel"),
+    "spherical_aberration": "mm",
+    "voltage": "kV",
+    "b_factor": "Å²",
+}
+"""Of the columns that have one."""
+
+_ZERO_IF_NOT_STATED = ("box_rows", "box_columns", "sign", "uid", "origin_in_pixels")
+_OF_BOXES = ("top", "left")
+_GROUP = re.compile(r"\S+ \((.+)\)")  # the number and the name of an optics group of RELION
+_FIRST = 3  # values shown of a column, and the last one
+
+
+@dataclass(frozen=True)
+class ColumnView:
+    """One column as it is shown.
+
+    Args:
+        name: of the column.
+        unit: '' if it has none.
+        values: the first ones and the last one.
+    """
+
+    name: str
+    unit: str
+    values: str
+
+
+def readable_column(table: ParticleTable, name: str) -> npt.NDArray[Any]:
+    """(n,) values of a column; as objects, the names of files, tables and optics groups.
+
+    Args:
+        table: the particles.
+        name: of one of its columns.
+    """
+    if name not in READABLE:
+        return np.asarray(table.rows[name])
+    names = {
+        "file": table.files,
+        "source": [source.table for source in table.sources],
+        "optics_group": [group_name(label) for label in table.optics_groups],
+    }[name]
+    return np.asarray(np.array([*names, ""], dtype=object)[table.rows[name]])
+
+
+def group_name(label: str) -> str:
+    """The name of an optics group, without the number that RELION also gives it: '1 (opticsGroup1)' is 'opticsGroup1'."""
+    match = _GROUP.fullmatch(label)
+    return match[1] if match else label
+
+
+def suggest_columns(name: str, known: Sequence[str]) -> str:
+    """What to say of a column that is not there.
+
+    Args:
+        name: as it was given.
+        known: names of the columns that are there.
+    """
+    in_small_letters = {other.lower(): other for other in reversed(known)}
+    close = get_close_matches(name.lower(), in_small_letters, n=3)
+    if close:
+        return f"Did you mean {' or '.join(in_small_letters[other] for other in close)}?"
+    return f"There are {first_few(known, 60)}."
+
+
+def stated_columns(table: ParticleTable) -> tuple[list[ColumnView], list[str]]:
+    """The columns that state something about these particles, and the names of the others."""
+    views, others = [], []
+    has_boxes = any(source.boxes is not None for source in table.sources)
+    for name in table.columns:
+        values = table.rows[name]
+        if name in _OF_BOXES:
+            stated = has_boxes
+        elif name in _ZERO_IF_NOT_STATED:
+            stated = bool(values.any())
+        else:
+            stated = values.dtype.kind != "f" or not len(values) or not np.isnan(values).all()
+        if stated:
+            views.append(ColumnView(name, UNITS.get(name, ""), _few_values(table, name)))
+        else:
+            others.append(name)
+    return views, others
+
+
+def facts(table: ParticleTable) -> dict[str, str | list[str]]:
+    """What the whole table is, by name: where its particles and images come from, its optics and defocus."""
+    used = np.unique(table.rows["file"])
+    u = table.rows["defocus_u"]
+    groups = [group_name(table.optics_groups[position]) for position in np.unique(table.rows["optics_group"])]
+    named = [name for name in groups if name]
+    shown: dict[str, str | list[str]] = {
+        "image files": _files([table.files[position] for position in used[:2]], len(used)),
+        "from": [source.table for source in table.sources],
+    }
+    if named:
+        shown["optics groups"] = first_few(named, 5)
+    shown["defocus U"] = f"{u.min():,.0f} to {u.max():,.0f} Å" if len(table) else "none"
+    return shown
+
+
+def describe(table: ParticleTable) -> str:
+    """The table in lines of text."""
+    views, others = stated_columns(table)
+    lines = [f"<ParticleTable: {plural(len(table), 'particle')}>"]
+    for name, value in facts(table).items():
+        listed = value if isinstance(value, str) else first_few(value, 2)
+        lines.append(f"{name + ':':<15}{listed}")
+    lines.append("columns:")
+    lines += [f"  {view.name:<21}{view.unit:<6}{view.values}" for view in views]
+    if others:
+        lines.append(f"not stated:    {', '.join(others)}")
+    if table.warnings:
+        lines.append(f"warnings:      {len(table.warnings)}, in .warnings")
+    return printable("\n".join(lines))
+
+
+def _files(names: list[str], n: int) -> str:
+    return f"{n:,} ({', '.join(PurePath(name).name for name in names)}{', ...' if n > len(names) else ''})" if n else "0"
+
+
+def _few_values(table: ParticleTable, name: str) -> str:
+    shown = table if len(table) <= _FIRST + 1 else table.take(np.r_[:_FIRST, len(table) - 1])
+    texts = [_text(value, name) for value in readable_column(shown, name).tolist()]
+    if len(table) > len(shown):
+        texts.insert(_FIRST, "...")
+    return "  ".join(texts)
+
+
+def _text(value: Any, name: str) -> str:
+    if isinstance(value, float):
+        return f"{value:.7g}"
+    return PurePath(value).name if name in ("file", "source") else repr(value) if value == "" else str(value)

@@ -1,0 +1,183 @@
+"""The columns of the tables that particles came from, under the tables' own names: read once more when a condition asks for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cryolike_dask.errors import CryolikeError, InputError
+from cryolike_dask.filesystem.reading import open_input
+from cryolike_dask.particles.cryosparc.table import find_uids, read_cs, sibling_tables
+from cryolike_dask.particles.source_columns import StarSource
+from cryolike_dask.particles.table import ParticleTable
+
+_ROUNDING = 1e-9  # relative: the same number, read twice
+
+
+class _Source(Protocol):
+    """A table, opened again."""
+
+    names: tuple[str, ...]
+
+    def columns(self, names: Sequence[str], rows: npt.NDArray[np.void]) -> dict[str, npt.NDArray[Any]]:
+        """By name, those of these columns that are there: (n,) values of these rows, numbers or, as objects, text.
+
+        Raises:
+            InputError: the table has changed since these rows were read from it.
+        """
+
+
+class OwnColumns:
+    """The columns of the tables of some particles. The tables are opened when columns are asked for.
+
+    Args:
+        table: the particles.
+    """
+
+    def __init__(self, table: ParticleTable) -> None:
+        self._table = table
+
+    @cached_property
+    def _sources(self) -> dict[int, _Source]:
+        used = {position: self._table.sources[position] for position in np.unique(self._table["source"]).tolist()}
+        return {position: _KINDS[source.kind](source.table) for position, source in used.items() if source.kind in _KINDS}
+
+    def names(self) -> list[str]:
+        """The names that all tables have."""
+        named = [source.names for source in self._sources.values()]
+        return [name for name in named[0] if all(name in others for others in named[1:])] if named else []
+
+    def read(self, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        """By name, those of these columns that are there: (n,) values of the particles, numbers or, as objects, text.
+
+        Raises:
+            InputError: only some tables have a column, or a table has changed since its particles were read.
+        """
+        values: dict[str, npt.NDArray[Any]] = {}
+        without: dict[str, str] = {}
+        for position, source in self._sources.items() if names else ():
+            here = np.flatnonzero(self._table["source"] == position)
+            found = source.columns(names, self._table.rows[here])
+            for name in names:
+                if name in found:
+                    values[name] = _put(values.get(name), here, found[name], len(self._table))
+                else:
+                    without.setdefault(name, self._table.sources[position].table)
+        for name in values.keys() & without.keys():
+            raise InputError(
+                f"{without[name]} has no column {name}, which other tables have. Choose the particles of each table by itself."
+            )
+        return values
+
+
+def _put(values: npt.NDArray[Any] | None, here: npt.NDArray[np.intp], part: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
+    """The (n,) values with a part of them put in its place, of a type that holds both."""
+    if values is None:
+        values = np.zeros(n, dtype=part.dtype)
+    common = object if object in (values.dtype, part.dtype) else np.result_type(values.dtype, part.dtype)
+    values = values.astype(common, copy=False)
+    values[here] = part
+    return values
+
+
+class _Star:
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._source = StarSource(path, frozenset())
+        self.names = tuple(dict.fromkeys((*self._source.names, *self._source.optics_names)))
+
+    def columns(self, names: Sequence[str], rows: npt.NDArray[np.void]) -> dict[str, npt.NDArray[Any]]:
+        found = self._source.columns([*names, "DefocusU"])
+        defocus = found["DefocusU"] if "DefocusU" in found else np.empty(0)
+        _check_length(self._path, len(defocus), rows)
+        try:
+            unchanged = np.allclose(defocus[rows["row"]].astype(np.float64), rows["defocus_u"], rtol=_ROUNDING, atol=0)
+        except ValueError:
+            unchanged = False
+        if not unchanged:
+            raise _changed(self._path)
+        return {name: found[name][rows["row"]] for name in names if name in found}
+
+
+class _Cryosparc:
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._uids = read_cs(path, ("uid",))
+        self.names = self._uids.names
+
+    def columns(self, names: Sequence[str], rows: npt.NDArray[np.void]) -> dict[str, npt.NDArray[Any]]:
+        """The table's own columns, and those of the first table beside it that has all of its particles."""
+        _check_length(self._path, len(self._uids), rows)
+        if "uid" in self._uids and not np.array_equal(self._uids["uid"][rows["row"]], rows["uid"]):
+            raise _changed(self._path)
+        own = read_cs(self._path, names)
+        found = {name: _comparable(self._path, name, own[name][rows["row"]]) for name in names if name in own}
+        for path in sibling_tables(self._path) if "uid" in self._uids and len(found) < len(names) else []:
+            other = read_cs(path, ("uid", *names))
+            position = find_uids(self._uids["uid"], other["uid"]) if "uid" in other else None
+            if position is not None and (position >= 0).all():
+                others = {name: other[name][position][rows["row"]] for name in names if name in other and name not in found}
+                found |= {name: _comparable(path, name, values) for name, values in others.items()}
+        return found
+
+
+class _Csv:
+    def __init__(self, path: str) -> None:
+        self._path = Path(path).expanduser()
+        self.names = tuple(map(str, self._read(None, 0)))
+
+    def _read(self, columns: list[str] | None, n_rows: int | None) -> pd.DataFrame:
+        try:
+            with open_input(self._path, "a CSV table") as stream:
+                return pd.read_csv(
+                    stream, usecols=columns, nrows=n_rows, index_col=False, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+                )
+        except (OSError, ValueError) as error:
+            if isinstance(error, CryolikeError):
+                raise
+            raise InputError(f"{self._path} cannot be read again: {error}. Read its particles anew.") from error
+
+    def columns(self, names: Sequence[str], rows: npt.NDArray[np.void]) -> dict[str, npt.NDArray[Any]]:
+        there = [name for name in names if name in self.names]
+        if not there:
+            return {}
+        df = self._read(there, None)
+        _check_length(str(self._path), len(df), rows)
+        return {name: df[name].to_numpy(dtype=object)[rows["row"]] for name in there}
+
+
+_KINDS: dict[str, Callable[[str], _Source]] = {
+    "star": _Star,
+    "paired": _Star,
+    "cryosparc": _Cryosparc,
+    "cryosparc-job": _Cryosparc,
+    "leopard-em": _Csv,
+}
+
+
+def _comparable(path: str, name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if values.ndim != 1:
+        raise InputError(
+            f"{os.path.basename(path)} holds {values[0].size} values per particle in {name}, which cannot be compared with one."
+        )
+    if values.dtype.kind not in "SUO":
+        return values
+    code, distinct = pd.factorize(values.astype(object))
+    texts = [text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else str(text) for text in distinct]
+    return np.array(texts, dtype=object)[code]
+
+
+def _check_length(path: str, length: int, rows: npt.NDArray[np.void]) -> None:
+    if len(rows) and int(rows["row"].max()) >= length:
+        raise _changed(path)
+
+
+def _changed(path: str) -> InputError:
+    return InputError(f"{path} has changed since its particles were read. Read them anew.")

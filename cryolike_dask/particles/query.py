@@ -1,0 +1,120 @@
+"""Which particles meet a condition: the tree of `settings.condition`, held against columns."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.errors import InputError
+from cryolike_dask.particles.display import READABLE, readable_column, suggest_columns
+from cryolike_dask.particles.own_columns import OwnColumns
+from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.settings.condition import Column, Comparison, Condition, Membership, Not, Operand, column_names, parse_condition
+
+_OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne}
+
+Mask = npt.NDArray[np.bool_]
+
+
+def meets_condition(table: ParticleTable, condition: str) -> Mask:
+    """(n,) whether each particle meets a condition.
+
+    Names are those of our columns, in their units, or else of the tables' own. A value that a table does not state is NaN, which is
+    unequal to everything.
+
+    Args:
+        table: the particles.
+        condition: in the grammar of `settings.condition`.
+
+    Raises:
+        InputError: it is no condition, there is no such column, or numbers are compared with text.
+    """
+    tree = parse_condition(condition)
+    return _Evaluation(table, column_names(tree)).mask(tree)
+
+
+class _Evaluation:
+    """Evaluates one condition; every column is made once.
+
+    Args:
+        table: the particles.
+        names: of the columns that the condition names.
+    """
+
+    def __init__(self, table: ParticleTable, names: list[str]) -> None:
+        self._table = table
+        own = OwnColumns(table)
+        self._columns = {name: readable_column(table, name) for name in names if name in table.columns}
+        self._columns |= own.read([name for name in names if name not in table.columns])
+        for name in names:
+            if name not in self._columns:
+                raise InputError(f"There is no column {name}. {suggest_columns(name, [*table.columns, *own.names()])}")
+
+    def mask(self, condition: Condition) -> Mask:
+        match condition:
+            case Comparison(operands, operators):
+                pairs = zip(operands, operators, operands[1:], strict=False)
+                return np.asarray(np.logical_and.reduce([self._compare(*pair) for pair in pairs]))
+            case Membership(operand, values):
+                return np.asarray(np.logical_or.reduce([self._compare(operand, "==", value) for value in values]))
+            case Not(part):
+                return ~self.mask(part)
+        combine = np.logical_and if condition.word == "and" else np.logical_or
+        return np.asarray(combine.reduce([self.mask(part) for part in condition.parts]))
+
+    def _compare(self, left: Operand, sign: str, right: Operand) -> Mask:
+        a, b = self._values(left), self._values(right)
+        if _is_text(a) != _is_text(b):
+            # What a table has written are numbers where they are compared with numbers.
+            a, b = self._as_numbers(left, a, b), self._as_numbers(right, b, a)
+        elif isinstance(left, Column) and isinstance(right, Column) and _is_text(a):
+            # As text, 9 would be larger than 10.
+            a, b = _numbers_if_all_are(a, b)
+        with np.errstate(over="ignore"):  # of a number that a column of single precision cannot hold
+            return np.broadcast_to(np.asarray(_OPERATORS[sign](a, b), dtype=bool), len(self._table))
+
+    def _values(self, operand: Operand) -> Any:
+        """(n,) numbers or objects of text, or one value."""
+        return self._columns[operand.name] if isinstance(operand, Column) else operand
+
+    def _as_numbers(self, operand: Operand, values: Any, other: Any) -> Any:
+        if not _is_text(values):
+            return values
+        if not isinstance(operand, Column):
+            raise InputError(
+                f"where compares a column of numbers with the text {operand!r}: write a number, without quotation marks."
+            )
+        if operand.name in READABLE:
+            raise InputError(
+                f"{operand.name} is text, such as {values[0]!r}: put what it is compared with in quotation marks"
+                f"{'' if isinstance(other, np.ndarray) else f', as {str(other)!r}'}."
+            )
+        try:
+            return np.where(values == "", "nan", values).astype(np.float64)  # an empty cell states nothing
+        except ValueError:
+            row = next(i for i, text in enumerate(values) if text and not _is_number(text))
+            raise InputError(
+                f"{self._table.where(row)}: {operand.name} is {values[row]!r}, which is no number. Compare it with text in quotation marks."
+            ) from None
+
+
+def _is_text(values: Any) -> bool:
+    return values.dtype == object if isinstance(values, np.ndarray) else isinstance(values, str)
+
+
+def _numbers_if_all_are(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    try:
+        return a.astype(np.float64), b.astype(np.float64)
+    except ValueError:
+        return a, b
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

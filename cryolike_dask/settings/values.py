@@ -1,0 +1,84 @@
+"""The checks of options that take more than one kind of value. Each returns what is kept."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any
+
+from cryolike_dask.errors import InputError
+
+
+def plain(value: Any) -> Any:
+    """The value of an enum, such as CryoLike's, and of others the value itself."""
+    return value.value if isinstance(value, Enum) else value
+
+
+def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """The choice that is meant, in any case of its letters."""
+    chosen = str(plain(value)).lower()
+    if chosen not in choices:
+        raise InputError(f"{name} is {value!r}: choose one of {', '.join(map(repr, choices))}.")
+    return chosen
+
+
+def flag(name: str, value: Any, kind: Any) -> bool | None:
+    if value is None and kind == bool | None:
+        return None
+    if value not in (0, 1):
+        raise InputError(f"{name} is {value!r}: give True or False.")
+    return bool(value)
+
+
+def one_pixel_size(value: Any) -> float | None:
+    """Å per pixel of a number, or of an array or list of one or two equal ones; -1 is CryoLike's "not given"."""
+    if value is None:
+        return None
+    listed = value.tolist() if hasattr(value, "tolist") else value  # arrays, tensors and their scalars
+    try:
+        sizes = [float(size) for size in listed] if isinstance(listed, list | tuple) else [float(listed)]
+    except (TypeError, ValueError):
+        sizes = []
+    if len(sizes) not in (1, 2) or sizes[0] != sizes[-1] or not math.isfinite(sizes[0]) or (sizes[0] <= 0 and sizes[0] != -1):
+        raise InputError(f"pixel_size is {value!r}: give Å per pixel, a positive number; two of them must be equal.")
+    return None if sizes[0] == -1 else sizes[0]
+
+
+def without_number(device: Any) -> Any:
+    """A device without the number of the GPU, which must be 0."""
+    name, _, number = str(plain(device)).lower().partition(":")
+    if name == "cuda" and number.isdecimal() and int(number) > 0:
+        raise InputError(
+            f"device is {str(device)!r}, but each process computes on the GPU that it sees as number 0. Choose another GPU by "
+            f"CUDA_VISIBLE_DEVICES={number} in the environment of the process, or use all of them with local_cluster('cuda')."
+        )
+    return name if number in ("", "0") else device
+
+
+def rows_or_file(value: Any) -> str | tuple[int, ...] | None:
+    """What `ind` keeps: the path of a file as text, or row numbers, or True and False for every row."""
+    if value is None:
+        return None
+    if isinstance(value, str | os.PathLike):
+        if not str(value):
+            raise InputError("ind is empty: give a file of row numbers, or the numbers.")
+        return os.fspath(value)
+    listed = value.tolist() if hasattr(value, "tolist") else value  # arrays and columns of data frames
+    rows = tuple(row.item() if hasattr(row, "item") else row for row in listed) if isinstance(listed, Iterable) else (listed,)
+    kinds = {type(row) for row in rows}
+    if not isinstance(listed, Iterable) or kinds not in ({int}, {bool}):
+        what = " and ".join(sorted(kind.__name__ for kind in kinds)) or "nothing"
+        raise InputError(
+            f"ind holds {what}: give a one-dimensional list or array of row numbers, which are whole and count from 0, or of True and "
+            "False for each row, or the path of a file of them."
+        )
+    return rows
+
+
+def is_whole(value: Any) -> bool:
+    try:
+        return bool(int(value) == value)
+    except (TypeError, ValueError, OverflowError):
+        return False
