@@ -25,6 +25,7 @@ def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
 
 
 def flag(name: str, value: Any, kind: Any) -> bool | None:
+    """True or False of these or of 1 and 0; None where that is a choice, too."""
     if value is None and kind == bool | None:
         return None
     if value not in (0, 1):
@@ -78,6 +79,7 @@ def rows_or_file(value: Any) -> str | tuple[int, ...] | None:
 
 
 def is_whole(value: Any) -> bool:
+    """Whether this is a whole number, of any type."""
     try:
         return bool(int(value) == value)
     except (TypeError, ValueError, OverflowError):
