@@ -44,7 +44,8 @@ class Conversion:
 
     Args:
         particles: what to convert, in the order of the metadata.
-        params: image descriptor, ours or CryoLike's, or the path of a params `.npz`. It is not changed.
+        params: image descriptor, ours or CryoLike's, or the path of a params `.npz`. It is not changed. None takes box and pixel size
+            from the table, or else from the image headers.
         folder_output: where stacks go; '' is the current directory.
 
     Raises:
@@ -55,14 +56,14 @@ class Conversion:
     def __init__(
         self,
         particles: ParticleTable,
-        params: ImageDescriptor | str | Path,
+        params: ImageDescriptor | str | Path | None,
         *,
         folder_output: str | Path = "",
         **options: Unpack[ConversionOptions],
     ) -> None:
         particles, self.settings = choose_particles(particles, ConversionSettings.from_options(options))
         self.folder = output_folder(folder_output)
-        self.plan = make_plan(particles, ImageDescriptor.ensure(params), self.settings)
+        self.plan = make_plan(particles, None if params is None else ImageDescriptor.ensure(params), self.settings)
         if self.settings.output_format == "zarr":
             check_equal_stacks(self.plan)
         self._seconds_per_image: float | None = None

@@ -18,6 +18,7 @@ from cryolike_dask.formatting import printable
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.options import ConversionOptions, takes_options
 from cryolike_dask.particles.choice import choose_particles, draw
+from cryolike_dask.particles.image_grid import find_image_grid
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.canvas import QUIET, Canvas, Target
 from cryolike_dask.pictures.montage import GAP, GREYS, Bytes, block_means, map_colours, tile_images
@@ -95,7 +96,7 @@ class Preview:
 @takes_options()
 def preview_particles(
     particles: ParticleTable,
-    params: ImageDescriptor | str | Path,
+    params: ImageDescriptor | str | Path | None,
     *,
     n_images: int = MAX_PARTICLES,
     low_pass: float | None = None,
@@ -105,7 +106,8 @@ def preview_particles(
 
     Args:
         particles: to choose from.
-        params: image descriptor, or the path of a params `.npz`.
+        params: image descriptor, or the path of a params `.npz`. None takes box and pixel size from the table, or else from the image
+            headers.
         n_images: how many, at most 16.
         low_pass: Angstrom; by default 20, or the resolution of the polar grid if that is coarser.
 
@@ -120,6 +122,8 @@ def preview_particles(
     settings = ConversionSettings.from_options(options)
     particles, _ = choose_particles(particles, settings)
     n = min(n_images, len(particles))
+    if params is None:  # of all particles: those that are shown may happen to be of one kind
+        params = find_image_grid(particles, settings).descriptor()
     shown = replace(settings, where="", ind=None, sample=None)
     plan = Conversion(particles.take(draw(len(particles), n, settings.seed)), params, **vars(shown)).plan
     descriptor = plan.descriptor

@@ -179,7 +179,7 @@ def show_log(level: int) -> None:
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     lazy={
-        "params": LazyCommand("cryolike_dask.cli.tools:params", "Write the image parameter file that a conversion needs."),
+        "params": LazyCommand("cryolike_dask.cli.params:params", "Write the image parameter file that a conversion needs."),
         "preview": LazyCommand("cryolike_dask.cli.preview:preview", "Look at a few particles before the long run."),
         "convert": LazyCommand("cryolike_dask.cli.convert:convert", "Convert particles to Fourier-polar stacks."),
         "info": LazyCommand("cryolike_dask.cli.tools:info", "Say what an output folder holds."),

@@ -135,8 +135,16 @@ def _decorated(command: Command, decorators: list[Decorator]) -> Command:
     return reduce(lambda decorated, decorator: decorator(decorated), reversed(decorators), command)
 
 
+params_option = click.option(
+    "--params",
+    "params_input",
+    metavar="P.npz",
+    help="Image parameters: see `cryolike-dask params`. By default box and pixel size of the table, or of the image headers.",
+)
+"""What describes the images; without it, the table does."""
+
 _CONVERSION = (
-    click.option("--params", "params_input", required=True, metavar="P.npz", help="Image parameters: see `cryolike-dask params`."),
+    params_option,
     click.option("--out", "folder_output", required=True, metavar="DIR", help="Where the stacks go."),
     *(described_option(ConversionSettings, field.name) for field in fields(ConversionSettings)),
 )

@@ -1,69 +1,13 @@
-"""The small commands: params, info, verify, demo."""
+"""The small commands: info, verify, demo."""
 
 from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import click
 
 from cryolike_dask.cli.main import FAILED, debug_option, echo, quiet_option
-
-
-@click.command()
-@click.argument("out", metavar="OUT.npz")
-@click.option("--n-pixels", type=int, required=True, help="Box size of the images, after downsampling.")
-@click.option("--pixel-size", type=float, required=True, help="Å a pixel, after downsampling.")
-@click.option("--precision", type=click.Choice(["single", "double"]), default="single", show_default=True)
-@click.option(
-    "--resolution-factor", type=float, default=1.0, show_default=True, help="Fraction of the Nyquist limit to keep: 0.5 keeps half."
-)
-@click.option("--n-inplanes", type=int, help="In-plane angles. By default twice the box size.")
-@click.option("--overwrite", is_flag=True, help="Replace a file that holds other parameters.")
-@debug_option
-def params(
-    out: str,
-    n_pixels: int,
-    pixel_size: float,
-    precision: str,
-    resolution_factor: float,
-    n_inplanes: int | None,
-    overwrite: bool,
-) -> None:
-    """Write the image parameter file that a conversion needs. CryoLike reads it too.
-
-    \b
-    Examples:
-      cryolike-dask params params.npz --n-pixels 256 --pixel-size 1.06
-      cryolike-dask params half.npz --n-pixels 256 --pixel-size 1.06 --resolution-factor 0.5
-    """
-    from cryolike_dask.errors import InputError, OutputExistsError
-    from cryolike_dask.formatting import format_bytes
-    from cryolike_dask.metadata.image_descriptor import ImageDescriptor
-    from cryolike_dask.metadata.params_file import params_path
-
-    def is_there(file: Path) -> bool:
-        try:
-            return ImageDescriptor.load(file) == descriptor
-        except InputError:
-            return False
-
-    descriptor = ImageDescriptor.from_individual_values(
-        n_pixels=n_pixels, pixel_size=pixel_size, precision=precision, resolution_factor=resolution_factor, n_inplanes=n_inplanes
-    )
-    try:
-        descriptor.save(out, overwrite=overwrite)
-    except OutputExistsError:
-        # Templates may have been made with what is there. The same command twice harms nobody.
-        if not is_there(params_path(out)):
-            raise OutputExistsError(f"{out} holds something else. Choose another name, or replace it with --overwrite.") from None
-    grid = descriptor.polar_grid
-    finest = n_pixels * pixel_size / (2 * descriptor.radius_max)
-    echo(
-        f"{out}: {n_pixels} × {n_pixels} pixels of {pixel_size:g} Å; {grid.n_shells} shells × {grid.n_inplanes} in-plane angles up to "
-        f"{finest:.3g} Å, {format_bytes(grid.n_points * descriptor.complex_dtype.itemsize)} an image in {precision} precision."
-    )
 
 
 @click.command()

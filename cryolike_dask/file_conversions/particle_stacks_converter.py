@@ -45,7 +45,7 @@ class ParticleStackConverter:
 
     def __init__(
         self,
-        image_descriptor: ImageDescriptor | str | Path,
+        image_descriptor: ImageDescriptor | str | Path | None,
         folder_output: str | Path = "",
         n_stacks_max: int = -1,
         pixel_size: PixelSize | None = None,
@@ -73,7 +73,7 @@ class ParticleStackConverter:
                 **options,
             }
         )
-        self.image_descriptor = ImageDescriptor.ensure(image_descriptor)
+        self.image_descriptor = None if image_descriptor is None else ImageDescriptor.ensure(image_descriptor)
         self.folder_output = folder_output
         self._client = client
         self._progress = progress

@@ -34,7 +34,7 @@ from cryolike_dask.progress import Progress
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.settings import ConversionSettings, DownsampleType, PixelSize
 
-Params = ImageDescriptor | str | Path
+Params = ImageDescriptor | str | Path | None
 
 
 def _convert(

@@ -1,7 +1,7 @@
 """What images mean: their grids, pixel size and precision, under CryoLike's module names.
 
-May know `grids` and `errors`; no image files. Start with `image_descriptor`, which CryoLike calls the params file. The public names
-are declared in `__init__.pyi` and imported when they are first used.
+May know `grids`, `settings` and `errors`; no image files. Start with `image_descriptor`, which CryoLike calls the params file. The public
+names are declared in `__init__.pyi` and imported when they are first used.
 """
 
 import lazy_loader

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,10 @@ from cryolike_dask.metadata.descriptor_values import (
     number,
 )
 from cryolike_dask.metadata.params_file import read_params, write_params
+from cryolike_dask.settings import Axes, ConversionSettings, DownsampleType
+
+if TYPE_CHECKING:
+    from cryolike_dask.particles.table import ParticleTable
 
 Precision = Literal["single", "double"]
 
@@ -137,6 +141,35 @@ class ImageDescriptor:
             raise InputError(f"The image descriptor lacks {', '.join(missing)}. Write a new one with `cryolike-dask params`.")
         values: dict[str, Any] = {key: data.get(key) for key in (*REQUIRED_KEYS, *OPTIONAL_KEYS)}
         return cls(**values)
+
+    @classmethod
+    def from_particles(
+        cls,
+        particles: ParticleTable,
+        *,
+        precision: str = "single",
+        resolution_factor: float = 1.0,
+        n_inplanes: int | None = None,
+        axes: Axes = "cryolike",
+        downsample_factor: int = 1,
+        downsample_type: DownsampleType = "mean",
+        downsample_to: int | None = None,
+    ) -> ImageDescriptor:
+        """A descriptor of the images of these particles, with box and pixel size from their table, or else from the image headers.
+
+        Args:
+            particles: of one box and pixel size.
+            precision, resolution_factor, n_inplanes: as for `from_individual_values`.
+            axes, downsample_factor, downsample_type, downsample_to: of the conversion, so that it describes what will be written.
+
+        Raises:
+            InputError: the images have several boxes or pixel sizes, or nothing states them.
+
+        Example: `ImageDescriptor.from_particles(particles_from_star("particles.star", "mrc"), precision="double")`
+        """
+        downsampling = {"downsample_factor": downsample_factor, "downsample_type": downsample_type, "downsample_to": downsample_to}
+        settings = ConversionSettings.from_options({"axes": axes, **downsampling})
+        return particles._image_grid(settings).descriptor(precision, resolution_factor, n_inplanes)
 
     def serialize(self) -> SerializedImageDescriptor:
         """The values as CryoLike has them: arrays of two for n_pixels and pixel_size, absent ones as None."""

@@ -18,6 +18,9 @@ from cryolike_dask.particles.display import describe, facts, readable_column, st
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cryolike_dask.particles.image_grid import ImageGrid
+    from cryolike_dask.settings import ConversionSettings
+
 PARTICLE_DTYPE = np.dtype(
     [
         ("file", np.int32),  # position in ParticleTable.files
@@ -173,6 +176,12 @@ class ParticleTable:
         import pandas as pd  # workers, who have particles too, never need it for this
 
         return pd.DataFrame({name: readable_column(self, name) for name in self.columns})
+
+    def _image_grid(self, settings: ConversionSettings) -> ImageGrid:
+        # For `ImageDescriptor.from_particles`, which stands below this and may not import it.
+        from cryolike_dask.particles.image_grid import find_image_grid
+
+        return find_image_grid(self, settings)
 
     def take(self, selection: Any) -> ParticleTable:
         """The rows at these positions, in this order (an index array, mask or slice)."""

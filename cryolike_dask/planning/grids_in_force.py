@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.metadata.pixel_sizes import differs, list_values, same_pixel_sizes
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable
-from cryolike_dask.planning.pixel_sizes import PixelSizes, differs, list_values, same_pixel_sizes
+from cryolike_dask.planning.pixel_sizes import PixelSizes
 from cryolike_dask.planning.plan import box_of_image
 from cryolike_dask.planning.row_order import never_combined
 from cryolike_dask.settings import ConversionSettings

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from cryolike_dask.errors import InputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.header import ImageFile
+from cryolike_dask.particles.image_grid import find_image_grid
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.planning.checks import (
     check_boxes,
@@ -38,12 +39,12 @@ from cryolike_dask.settings import ConversionSettings
 logger = logging.getLogger(__name__)
 
 
-def make_plan(table: ParticleTable, descriptor: ImageDescriptor, settings: ConversionSettings) -> Plan:
+def make_plan(table: ParticleTable, descriptor: ImageDescriptor | None, settings: ConversionSettings) -> Plan:
     """Decide which image goes where, and check everything that is in tables and headers.
 
     Args:
         table: particles in the order of the metadata.
-        descriptor: as the user gave it.
+        descriptor: as the user gave it; None to take it from tables and headers.
         settings: of the run.
 
     Raises:
@@ -59,6 +60,9 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor, settings: Conve
     check_boxes(table, files)
     check_image_sizes(table, files)
     sizes = decide_pixel_sizes(table, files, settings)
+    given = descriptor is not None
+    if descriptor is None:
+        descriptor = find_image_grid(table, settings, files).descriptor()
     check_mixed_optics(table, settings, sizes.stated)
     grids = decide_grids(table, files, descriptor, settings, sizes)
     table = with_origins_in_angstrom(table, grids.source_pixel_size, settings)
@@ -73,7 +77,8 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor, settings: Conve
     )
     for line in warnings:
         logger.warning(line)
-    logger.info("Pixel size %g A, taken from the %s.", grids.descriptor.pixel_size[0], sizes.taken_from)
+    if given:
+        logger.info("Pixel size %g A, taken from the %s.", grids.descriptor.pixel_size[0], sizes.taken_from)
     return Plan(
         table=table.take(slice(0, int(bounds[-1, 1]))),
         files=files,

@@ -371,6 +371,20 @@ def test_pixel_sizes_may_be_left_out(work: dict[str, Any]) -> None:  # noqa: F81
         assert len(report.stacks) == len(read_stacks(report.folder))
 
 
+@shows(
+    "The parameters may be None: box and pixel size are taken from the table, or from the image headers.",
+    "`where`, `ind` and `sample` choose particles.",
+)
+def test_parameters_may_be_none_and_particles_chosen(work: dict[str, Any]) -> None:  # noqa: F811
+    convert_particle_stacks_from_indexed_star_file(
+        None, "particles.star", "", "chosen", where="rlnDefocusU > 0", ind=[1, 3, 8, 4], sample=2, **NO_PLOTS
+    )
+    (stack,) = read_stacks(Path("chosen"))
+    assert len(stack.fourier) == 2
+    assert set(stack.metadata["row"].tolist()) < {1, 3, 4, 8}
+    assert ImageDescriptor.load("chosen/params.npz") == ImageDescriptor.load("params.npz")
+
+
 @shows("`device` is one GPU, named `'cuda'` or `'cuda:0'`; a higher number is refused.")
 def test_numbers_of_devices() -> None:
     for device in ("cuda", "cuda:0", torch.device("cuda", 0)):

@@ -138,6 +138,15 @@ def test_pixel_sizes_are_needed(work: dict[str, Any]) -> None:  # noqa: F811
     assert result is None
 
 
+@shows("A params file or a descriptor is needed.", "There is no such argument.")
+def test_parameters_are_needed_and_all_particles_taken(work: dict[str, Any]) -> None:  # noqa: F811
+    with pytest.raises(Exception, match="None"):
+        cryolike.convert_particle_stacks_from_indexed_star_file(None, "particles.star", flag_plots=False)
+    for option in ("where", "ind", "sample"):
+        with pytest.raises(TypeError, match=option):
+            cryolike.convert_particle_stacks_from_indexed_star_file("params.npz", "particles.star", **{option: 1})
+
+
 @shows("A second table or job is refused.", "It prints a warning.", "It is ignored, or refused by the converter.")
 def test_the_converter(work: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
     converter = ParticleStackConverter("params.npz", "out", pixel_size=2.0)

@@ -1,0 +1,72 @@
+"""A table of any kind as one argument: what it is, is known by its name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from cryolike_dask.cli.options import described_option
+from cryolike_dask.errors import InputError
+from cryolike_dask.particles.inputs import (
+    CryosparcInput,
+    CryosparcJobInput,
+    LeopardEMInput,
+    PairedInput,
+    ParticleInput,
+    StarInput,
+)
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def table_options(command: Command) -> Command:
+    """Adds the options that say more of a table: where its images are, or how large boxes are."""
+    for option in (
+        click.option("--box-size", type=int, help="Edge of the boxes in pixels, for a Leopard-EM table."),
+        click.option("--mrc", "particle_file", metavar="FILE.mrcs", help="The images of a STAR file that does not name them."),
+        described_option(StarInput, "folder_mrc"),
+    ):
+        command = option(command)
+    return command
+
+
+def input_of_table(table: str, folder: str, particle_file: str | None, box_size: int | None, invert: bool = False) -> ParticleInput:
+    """The input that a table is, its kind known by its name.
+
+    Args:
+        table: a STAR file, cryoSPARC table or job directory, or Leopard-EM table.
+        folder: of the images.
+        particle_file: the images of a STAR file that does not name them.
+        box_size: of the boxes of a Leopard-EM table.
+        invert: make these boxes dark where they are bright.
+
+    Raises:
+        InputError: it is no such table, or an argument is for another kind.
+    """
+    path = Path(table).expanduser()
+    job = re.fullmatch(r"J(\d+)", path.resolve().name)
+    kind = "job" if path.is_dir() and job else path.suffix.lower()
+    if particle_file is not None and kind != ".star":
+        raise InputError(f"--mrc gives the images of a STAR file, but {table} is none.")
+    if (box_size is not None or invert) and kind != ".csv":
+        raise InputError(f"--box-size and --invert are for boxes of a Leopard-EM .csv file, but {table} is none.")
+    if particle_file is not None:
+        return PairedInput([particle_file], [table])
+    if kind == ".star":
+        return StarInput(table, folder)
+    if kind == ".cs":
+        return CryosparcInput(table, folder)
+    if job and kind == "job":
+        return CryosparcJobInput(path.resolve().parent, int(job[1]))
+    if kind == ".csv":
+        if box_size is None:
+            raise InputError(f"{table} is a Leopard-EM table, of which boxes are cut: say how large with --box-size.")
+        return LeopardEMInput([table], box_size, invert=invert, folder_micrographs=folder)
+    raise InputError(
+        f"{table} is of no kind that is known: give a STAR file (.star), a cryoSPARC table (.cs) or job directory (such as "
+        "P3/J42), or a Leopard-EM table (.csv)."
+    )
