@@ -78,7 +78,8 @@ class _Cancelling:
     def stack_done(self, stack: StackProgress) -> None:
         """See `Progress`."""
         assert self.task is not None
-        self.loop.call_soon_threadsafe(self.task.cancel)
+        if stack.counter == 0:
+            self.loop.call_soon_threadsafe(self.task.cancel)
 
     def finish(self, error: BaseException | None) -> None:
         """See `Progress`."""

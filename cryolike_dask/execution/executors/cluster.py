@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import math
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +33,14 @@ _ASSUMED_SECONDS = 0.5
 """What a stack is taken to last before one was made: the scheduler assumes the same of tasks that it has not seen."""
 _MAX_BACKLOG = 1000
 """Stacks that are offered for the sake of the backlog, at most."""
+_SHARE_OF_A_ROUND = 1 / 4
+"""Of what is under way: so many results are waited for, so that each round brings some to the client and others to the scheduler."""
+_ROUND_SECONDS = 0.1
+"""How long they are waited for, once there is one."""
+_LOOK_SECONDS = 0.02
+"""Between two looks at what has ended."""
+_PRIORITIES: dict[TaskKind, int] = {"publish": 10, "convert": 0, "plot": -10}
+"""What is nearly finished goes first: staged stacks become visible, and pictures wait."""
 
 
 class ClusterExecutor:
@@ -52,6 +61,8 @@ class ClusterExecutor:
         self._running: dict[Any, tuple[TaskKind, tuple[int, ...]]] = {}
         self._allowed: dict[Any, set[str]] = {}
         """Of tasks that may not run anywhere: the workers that they wait for."""
+        self._to_send: dict[tuple[TaskKind, str], list[tuple[tuple[int, ...], tuple[Any, ...]]]] = {}
+        """Calls that were submitted since the last round, by kind and the worker to avoid."""
         self._n_submitted = 0
         self._id = uuid.uuid4().hex[:12]
         self._window_factor = config.positive_integer("window")
@@ -109,31 +120,37 @@ class ClusterExecutor:
         avoid: str = "",
     ) -> None:
         """See `Executor`."""
+        self._to_send.setdefault((kind, avoid), []).append((counters, (task.__module__, task.__name__, *arguments)))
+
+    def _send(self) -> None:
+        """Hand over to the scheduler what was submitted, tasks alike in one message: one by one, they cost the client 2 ms each."""
+        for kind, avoid in sorted(self._to_send, key=lambda alike: -_PRIORITIES[alike[0]]):
+            counters, calls = zip(*self._to_send.pop((kind, avoid)), strict=True)
+            with self._scheduler_needed():
+                workers = self._workers.usable()
+                resources = self._workers.gpu_resources() if kind == "convert" else None
+            # Named only where it matters: tasks that may run anywhere are queued by the scheduler, and follow workers that come and go.
+            others = [address for address in workers if address != avoid]
+            allowed = others if others and (self._workers.unusable or avoid in workers) else None
+            with self._scheduler_needed(), _dask.annotate(span=self._span):
+                futures = self._client.map(
+                    self._run_task,
+                    *zip(*calls, strict=True),
+                    key=[self._new_key(name, of) for (_, name, *_), of in zip(calls, counters, strict=True)],
+                    pure=False,
+                    workers=allowed,
+                    priority=_PRIORITIES[kind],
+                    resources=resources,
+                )
+            for future, of in zip(futures, counters, strict=True):
+                self._running[future] = (kind, of)
+                if allowed is not None:
+                    self._allowed[future] = set(allowed)
+
+    def _new_key(self, task: str, counters: tuple[int, ...]) -> str:
         self._n_submitted += 1
         # A digit behind the first dash-separated words makes the dashboard show one group a kind of task.
-        key = f"{task.__name__.removesuffix('_task').replace('_', '-')}-{self._n_submitted}-{self._id}-{counters[0]:06d}"
-        with self._scheduler_needed():
-            workers = self._workers.usable()
-            resources = self._workers.gpu_resources() if kind == "convert" else None
-        # Named only where it matters: tasks that may run anywhere are queued by the scheduler, and follow workers that come and go.
-        others = [address for address in workers if address != avoid]
-        allowed = others if others and (self._workers.unusable or avoid in workers) else None
-        with self._scheduler_needed(), _dask.annotate(span=self._span):
-            future = self._client.submit(
-                self._run_task,
-                task.__module__,
-                task.__name__,
-                *arguments,
-                key=key,
-                pure=False,
-                workers=allowed,
-                # What is nearly finished goes first: staged stacks become visible, and pictures wait.
-                priority={"publish": 10, "convert": 0, "plot": -10}[kind],
-                resources=resources,
-            )
-        self._running[future] = (kind, counters)
-        if allowed is not None:
-            self._allowed[future] = set(allowed)
+        return f"{task.removesuffix('_task').replace('_', '-')}-{self._n_submitted}-{self._id}-{counters[0]:06d}"
 
     def call_everywhere(self, function: Callable[..., Any], *arguments: Any) -> None:
         """See `Executor`. Workers that do not answer are not waited for."""
@@ -146,18 +163,36 @@ class ClusterExecutor:
 
     def wait(self, seconds: float) -> list[TaskResult]:
         """See `Executor`."""
+        self._send()
         with self._scheduler_needed():
-            try:
-                with self._client.as_current():
-                    finished = distributed.wait(list(self._running), timeout=seconds, return_when="FIRST_COMPLETED").done
-            except TimeoutError:
+            ended = self._next_ended(seconds)
+            if not ended:
                 return self._take_back_stranded()
-            except concurrent.futures.CancelledError:
-                # Futures are cancelled when the connection to the scheduler is lost, or when somebody restarts the cluster.
-                finished = [future for future in self._running if future.status != "pending"]
-            returned = self._gather([future for future in finished if future.status == "finished"])
+            returned = self._gather([future for future in ended if future.status == "finished"])
             # What died with its worker, result and all, is made again by the cluster, and waited for like any other.
-            return [self._result(future, returned.get(future)) for future in finished if future.status != "pending"]
+            ended = [future for future in ended if future.status != "pending"]
+            try:
+                return [self._result(future, returned.get(future)) for future in ended]
+            finally:
+                # Released at once: what the client holds, a dying worker makes the scheduler compute again. Released on the client's loop,
+                # so that it is woken once, and not for each.
+                self._client.loop.add_callback(lambda: [future.release() for future in ended])
+
+    def _next_ended(self, seconds: float) -> list[Any]:
+        """Futures that have ended, whatever the end, waiting for the first up to so long.
+
+        Where many are under way, a part of them is waited for a moment longer: a round costs nearly the same for one as for a hundred.
+        """
+        until = time.monotonic() + seconds
+        enough = 0
+        while True:
+            # Looked at, and not waited for: a look takes a fraction of a microsecond per task, waiting takes some hundred.
+            ended = [future for future in self._running if future.status != "pending"]
+            if ended and not enough:
+                enough, until = math.ceil(len(self._running) * _SHARE_OF_A_ROUND), time.monotonic() + _ROUND_SECONDS
+            if (enough and len(ended) >= enough) or time.monotonic() >= until:
+                return ended
+            time.sleep(_LOOK_SECONDS)
 
     def _take_back_stranded(self) -> list[TaskResult]:
         """Tasks whose workers are all gone, while there are others that could do them. (Restrictions that Dask may overrule would let idle
@@ -192,15 +227,13 @@ class ClusterExecutor:
         self._allowed.pop(future, None)
         worker, value, error = "", None, None
         try:
-            # What is not finished may have become so since, when it was made again.
-            error = None if future.status == "finished" else future.exception(_DEAD_WORKER_TIMEOUT_SECONDS)
+            if returned is None:
+                # What is not finished may have become so since, when it was made again.
+                error = None if future.status == "finished" else future.exception(_DEAD_WORKER_TIMEOUT_SECONDS)
             if error is None:
                 worker, value = returned or future.result(_DEAD_WORKER_TIMEOUT_SECONDS)
         except Exception as failure:  # noqa: BLE001  # the cluster itself failed; the run loop decides
             error, value = failure, None
-        finally:
-            # Released at once: what the client holds, a dying worker makes the scheduler compute again.
-            future.release()
         if isinstance(value, CryolikeError):
             error, value = value, None
         lost: Literal["", "worker died", "cut off"] = ""
@@ -227,6 +260,7 @@ class ClusterExecutor:
         running = list(self._running)
         self._running.clear()
         self._allowed.clear()
+        self._to_send.clear()
         if not running or self._client.status in _CLIENT_CLOSED:
             return
         with suppress(TimeoutError, concurrent.futures.CancelledError), self._client.as_current():

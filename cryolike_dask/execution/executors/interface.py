@@ -60,7 +60,7 @@ class Executor(Protocol):
         *arguments: Any,
         avoid: str = "",
     ) -> None:
-        """Start `task(*arguments)`, on another worker than the one to `avoid` if there is one.
+        """Start `task(*arguments)`, with the next `wait` at the latest, on another worker than the one to `avoid` if there is one.
 
         Args:
             kind, counters: what it is, and which stacks it is about.
