@@ -18,9 +18,11 @@ from benchmarks.measuring import convert, interleaved, median_ratio
 from benchmarks.particle_files import write_particles
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.transform import centring, kernels
-from cryolike_dask.transform.cpu import CompiledTransform, Transform, TransformedImages, single_threaded_torch
+from cryolike_dask.transform.cpu import CompiledTransform
 from cryolike_dask.transform.direct_sum import centre
 from cryolike_dask.transform.gpu import TorchTransform
+from cryolike_dask.transform.interface import Transform, TransformedImages
+from cryolike_dask.transform.torch_steps import single_threaded_torch
 
 WHOLE_CONVERSIONS = {64: 2000, 128: 2000, 256: 512, 384: 192}
 """Images by box. Eight stacks each, so that every core has several."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from cryolike_dask.errors import CryolikeError, RunStoppedError, output_error
-from cryolike_dask.execution.calibration import seconds_per_image
 from cryolike_dask.execution.clients import open_executor, synchronous
 from cryolike_dask.execution.executors.interface import Executor
 from cryolike_dask.execution.executors.serial import SerialExecutor
@@ -77,6 +76,8 @@ class Conversion:
         Raises:
             InputError: an image is bad, and the settings do not allow that, or its file has changed.
         """
+        from cryolike_dask.execution.calibration import seconds_per_image  # Loads compiler and FFTs, which a plan need not.
+
         self._seconds_per_image = seconds_per_image(self.plan)
         return summarize_plan(self.plan, self.folder, self._seconds_per_image)
 

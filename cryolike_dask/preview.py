@@ -25,7 +25,7 @@ from cryolike_dask.pictures.montage import GAP, GREYS, Bytes, block_means, map_c
 from cryolike_dask.pictures.plots import shell_resolutions
 from cryolike_dask.planning.plan import StackPlan
 from cryolike_dask.settings import ConversionSettings
-from cryolike_dask.transform.cpu import TransformedImages
+from cryolike_dask.transform.interface import TransformedImages
 from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors
 
 MAX_PARTICLES = 16

@@ -29,7 +29,8 @@ from cryolike_dask.pictures.canvas import ACCENT, INK, QUIET
 from cryolike_dask.pictures.montage import block_means, polar_lookup
 from cryolike_dask.pictures.plots import shell_resolutions
 from cryolike_dask.simulation.ctf import ctf_zero_resolutions
-from cryolike_dask.transform.cpu import CompiledTransform, TransformedImages
+from cryolike_dask.transform.cpu import CompiledTransform
+from cryolike_dask.transform.interface import TransformedImages
 from cryolike_dask.transform.inverse import fourier_to_physical
 
 STATIC = Path(__file__).parent / "_static"

@@ -26,9 +26,8 @@ from cryolike_dask.planning.plan import StackPlan
 from cryolike_dask.planning.preflight import CHUNK_BYTES
 from cryolike_dask.settings import Device
 from cryolike_dask.stacks.receipt import WRITTEN_AS_ZEROS
-from cryolike_dask.transform.centring import NOT_FINITE, OK
-from cryolike_dask.transform.cpu import Transform, TransformedImages
 from cryolike_dask.transform.device import make_transform, resolve_device
+from cryolike_dask.transform.interface import NOT_FINITE, OK, Transform, TransformedImages
 
 Consumer: TypeAlias = Callable[[int, npt.NDArray[np.int64], TransformedImages], None]
 """Called with the number of a chunk, the positions of its images in the stack, and results that are valid until it returns."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.execution.executors.cluster import ClusterExecutor
 from cryolike_dask.execution.executors.interface import Executor
 from cryolike_dask.execution.executors.threads import ThreadExecutor
 from cryolike_dask.settings import Device
@@ -39,6 +39,9 @@ def open_executor(client: Any, device: Device = "auto", performance_report: str 
         finally:
             executor.close()
         return
+    # Here, because a run in this process need not wait for Dask's scheduler and comms to be imported.
+    from cryolike_dask.execution.executors.cluster import ClusterExecutor
+
     with _seceded(), _connect(client) as connected, _performance_report(connected, performance_report):
         executor = ClusterExecutor(connected, device)
         try:
@@ -96,12 +99,14 @@ def _seceded() -> Iterator[None]:
 
 
 def _current_client() -> Any:
-    try:
-        from distributed import get_client
+    if "distributed" not in sys.modules:
+        return None  # who has not imported it has made no client
+    from distributed import get_client
 
+    try:
         # A worker's own client inside a task, else the latest one of this process.
         return get_client(timeout=1)
-    except (ImportError, ValueError):
+    except ValueError:
         return None
 
 

@@ -12,8 +12,6 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-import distributed
-
 from cryolike_dask.stacks.receipt import StackReceipt
 
 # Dask serves what this library counts, where it is installed.
@@ -37,8 +35,12 @@ if prometheus is not None:
 
 def log_event(event: dict[str, Any]) -> None:
     """Log an event, if this is a task of a Dask worker."""
+    if "distributed" not in sys.modules:
+        return
+    from distributed import get_worker
+
     try:
-        worker = distributed.get_worker()
+        worker = get_worker()
     except ValueError:
         return
     worker.log_event(TOPIC, {"worker": worker.address, "worker_name": str(worker.name), "time": time.time(), **event})

@@ -16,8 +16,8 @@ from distributed import WorkerPlugin
 from cryolike_dask import config
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ConversionSettings, Device
-from cryolike_dask.transform.cpu import TransformedImages
 from cryolike_dask.transform.device import make_transform, resolve_device
+from cryolike_dask.transform.interface import TransformedImages
 
 logger = logging.getLogger(__name__)
 

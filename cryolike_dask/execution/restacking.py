@@ -29,8 +29,7 @@ from cryolike_dask.settings import ConversionSettings, OutputFormat, output_fold
 from cryolike_dask.stacks.complete import find_complete_stack
 from cryolike_dask.stacks.receipt import StackReceipt
 from cryolike_dask.stacks.writer import StackWriter
-from cryolike_dask.transform.centring import CONSTANT, OK
-from cryolike_dask.transform.cpu import TransformedImages
+from cryolike_dask.transform.interface import CONSTANT, OK, TransformedImages
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from cryolike_dask.errors import OutputError, RunStoppedError, output_error
-from cryolike_dask.execution.convert_stack import convert_stack
 from cryolike_dask.execution.events import log_converted_stack
 from cryolike_dask.planning.store import StoredPlan, load_plan
 from cryolike_dask.runs.active import HIDDEN_FOLDER, is_active, publishing
@@ -22,6 +21,10 @@ from cryolike_dask.stacks.zarr_store import commit
 
 def convert_stack_task(folder: str, run_id: str, counter: int) -> StackReceipt:
     """Make and stage one stack."""
+    from cryolike_dask.execution.convert_stack import (
+        convert_stack,  # Loads compiler and FFTs, which the client of a cluster need not.
+    )
+
     path = Path(folder)
     receipt = convert_stack(current_plan(path, run_id).stack(counter), path, cancelled=lambda: not is_active(path, run_id))
     log_converted_stack(receipt)

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.planning.plan import StackPlan
-from cryolike_dask.transform.centring import OK
-from cryolike_dask.transform.cpu import TransformedImages
+from cryolike_dask.transform.interface import OK, TransformedImages
 
 PER_IMAGE = {
     "defocusU": "defocus_u",

@@ -38,7 +38,7 @@ from cryolike_dask.stacks.object_store import ObjectStore, open_object_store
 from cryolike_dask.stacks.receipt import StackReceipt
 from cryolike_dask.stacks.tensor_file import InPlaceWriter, TensorFileWriter
 from cryolike_dask.stacks.zarr_shard import ShardWriter, shard_name
-from cryolike_dask.transform.cpu import TransformedImages
+from cryolike_dask.transform.interface import TransformedImages
 
 _ARRAYS = ("fourier", "phys")
 

@@ -8,9 +8,7 @@ import numpy as np
 from numba import njit
 
 from cryolike_dask.transform.compilation import NJIT_OPTIONS, REORDER_SUMS
-
-OK, CONSTANT, NOT_FINITE = 0, 1, 2
-"""What `centre` says of an image."""
+from cryolike_dask.transform.interface import CONSTANT, NOT_FINITE, OK
 
 
 @njit(fastmath=REORDER_SUMS, **NJIT_OPTIONS)

@@ -9,7 +9,8 @@ from pathlib import Path
 from cryolike_dask.errors import ConversionError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ConversionSettings, Device
-from cryolike_dask.transform.cpu import CompiledTransform, Transform
+from cryolike_dask.transform.cpu import CompiledTransform
+from cryolike_dask.transform.interface import Transform
 
 _DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """What the drivers of NVIDIA, of Windows' subsystem for Linux, and of AMD put there. The last one is CUDA by name in torch's builds."""

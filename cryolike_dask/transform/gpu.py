@@ -21,9 +21,8 @@ import torch
 
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import DownsampleType
-from cryolike_dask.transform.centring import CONSTANT, NOT_FINITE, OK
-from cryolike_dask.transform.cpu import TransformedImages
 from cryolike_dask.transform.fourier_crop import crop_spectra
+from cryolike_dask.transform.interface import CONSTANT, NOT_FINITE, OK, TransformedImages
 from cryolike_dask.transform.interpolation import PolarInterpolation, make_interpolation
 from cryolike_dask.transform.origins import shift_fourier, shift_physical
 

@@ -15,8 +15,8 @@ from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
-from cryolike_dask.transform.centring import OK
 from cryolike_dask.transform.compilation import NJIT_OPTIONS, REORDER_SUMS
+from cryolike_dask.transform.interface import OK
 from cryolike_dask.transform.interpolation import WIDTH
 
 

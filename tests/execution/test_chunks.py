@@ -23,7 +23,7 @@ from cryolike_dask.execution.convert_stack import convert_stack
 from cryolike_dask.mrc.reader import ImageFileReader
 from cryolike_dask.planning.plan import StackPlan
 from cryolike_dask.transform import cpu
-from cryolike_dask.transform.cpu import TransformedImages
+from cryolike_dask.transform.interface import TransformedImages
 from tests.support.chaos import process
 from tests.support.clusters import threads_cluster
 from tests.support.conversions import files_of

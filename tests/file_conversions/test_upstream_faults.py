@@ -30,7 +30,8 @@ from cryolike_dask import (
 from cryolike_dask.cli.convert import convert as convert_command
 from cryolike_dask.mrc.reader import ImageFileReader
 from cryolike_dask.settings import ConversionSettings
-from cryolike_dask.transform.cpu import CompiledTransform, TransformedImages
+from cryolike_dask.transform.cpu import CompiledTransform
+from cryolike_dask.transform.interface import TransformedImages
 from tests.support.conversions import convert, files_of
 from tests.support.cs_files import ctf_columns, particle_columns, uids, write_cs
 from tests.support.independent_reader import read_stacks, read_tensor

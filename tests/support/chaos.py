@@ -35,8 +35,8 @@ from cryolike_dask.progress import StackProgress
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.runs.verify import verify_output
 from cryolike_dask.settings import ConversionSettings
-from cryolike_dask.transform.cpu import TransformedImages
 from cryolike_dask.transform.device import make_transform
+from cryolike_dask.transform.interface import TransformedImages
 
 BOX = 16
 DEADLINE = 60.0  # seconds, after which something that is waited for has failed

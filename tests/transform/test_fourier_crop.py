@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pytest
 
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
-from cryolike_dask.transform.centring import CONSTANT, NOT_FINITE, OK
-from cryolike_dask.transform.cpu import CompiledTransform, Transform, TransformedImages
+from cryolike_dask.transform.cpu import CompiledTransform
 from cryolike_dask.transform.direct_sum import crop_fourier
 from cryolike_dask.transform.gpu import TorchTransform
+from cryolike_dask.transform.interface import CONSTANT, NOT_FINITE, OK, Transform, TransformedImages
 from tests.support.direct_transform import centred, direct_transform, polar_grid, relative_error
 
 Floats = npt.NDArray[np.float64]

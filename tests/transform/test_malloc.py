@@ -13,7 +13,8 @@ SCRIPT = """
 import resource
 import numpy as np
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
-from cryolike_dask.transform.cpu import CompiledTransform, TransformedImages
+from cryolike_dask.transform.cpu import CompiledTransform
+from cryolike_dask.transform.interface import TransformedImages
 
 descriptor = ImageDescriptor.from_individual_values(128, 1.5)
 images = np.random.default_rng(1).standard_normal((60, 128, 128), dtype=np.float32)

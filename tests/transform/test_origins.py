@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from cryolike_dask.transform.centring import OK
-from cryolike_dask.transform.cpu import CompiledTransform, TransformedImages
+from cryolike_dask.transform.cpu import CompiledTransform
 from cryolike_dask.transform.direct_sum import shift_periodically
 from cryolike_dask.transform.gpu import TorchTransform
+from cryolike_dask.transform.interface import OK, TransformedImages
 from cryolike_dask.transform.origins import shift_physical
 from tests.support.direct_transform import centred, polar_grid, relative_error
 from tests.support.shifted_objects import blobs, render

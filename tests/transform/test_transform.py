@@ -15,9 +15,9 @@ import torch
 
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import DownsampleType
-from cryolike_dask.transform.centring import CONSTANT, NOT_FINITE, OK
-from cryolike_dask.transform.cpu import CompiledTransform, Transform, TransformedImages
+from cryolike_dask.transform.cpu import CompiledTransform
 from cryolike_dask.transform.gpu import TorchTransform
+from cryolike_dask.transform.interface import CONSTANT, NOT_FINITE, OK, Transform, TransformedImages
 from cryolike_dask.transform.torch_steps import single_threaded_torch
 from tests.support.direct_transform import centred, converted, downsampled, polar_grid, relative_error
 
@@ -297,7 +297,8 @@ def test_compiled_loops_work_where_compiled_code_cannot_be_kept(tmp_path: Path) 
         "caching.CacheImpl._locator_classes = []\n"
         "import numpy as np\n"
         "from cryolike_dask.metadata.image_descriptor import ImageDescriptor\n"
-        "from cryolike_dask.transform.cpu import CompiledTransform, TransformedImages\n"
+        "from cryolike_dask.transform.cpu import CompiledTransform\n"
+        "from cryolike_dask.transform.interface import TransformedImages\n"
         "import logging\n"
         "logging.basicConfig(level=logging.INFO)\n"
         "descriptor = ImageDescriptor.from_individual_values(16, 1.0)\n"

@@ -21,7 +21,7 @@ from cryolike_dask.execution.executors.remote import remote_call
 from cryolike_dask.particles.table import new_rows
 from cryolike_dask.planning.plan import Plan, StackPlan, stack_descriptor
 from cryolike_dask.settings import fingerprint
-from cryolike_dask.transform.cpu import TransformedImages
+from cryolike_dask.transform.interface import TransformedImages
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from cryolike_dask.planning.input_files import check_inputs_unchanged
 from cryolike_dask.planning.plan import Plan, StackPlan
 from cryolike_dask.stacks.loading import LoadedStack
 from cryolike_dask.stacks.metadata import StackSums
-from cryolike_dask.transform.cpu import TransformedImages
+from cryolike_dask.transform.interface import TransformedImages
 
 logger = logging.getLogger(__name__)
 
