@@ -102,10 +102,13 @@ class _Column:
 
     def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
         self.path, self.dtype = path, np.dtype(dtype)
-        with path.open("rb") as file:
-            np.lib.format.read_magic(file)
-            (self.n,), _, found = np.lib.format.read_array_header_1_0(file)
-            self._data_offset = file.tell()
+        try:
+            with path.open("rb") as file:
+                np.lib.format.read_magic(file)
+                (self.n,), _, found = np.lib.format.read_array_header_1_0(file)
+                self._data_offset = file.tell()
+        except ValueError as error:
+            raise OutputError(f"{path} is damaged ({error}). Check the file system, and convert once more.") from error
         if found != self.dtype:
             raise OutputError(f"{path} was written by another version of cryolike_dask. Use the same version everywhere.")
 
@@ -240,7 +243,9 @@ def load_whole_plan(folder: Path) -> Plan:
 
 def _write(folder: Path, name: str, column: npt.NDArray[Any]) -> None:
     with os.fdopen(create_file(folder / f"{name}.npy"), "wb") as file:
-        np.lib.format.write_array(file, column, version=(1, 0), allow_pickle=False)
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(column))
+        # Not NumPy's `tofile`: its error does not say whether the disk is full.
+        file.write(np.ascontiguousarray(column).view(np.uint8).data)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ variables and configuration files; they are never written down here.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -79,6 +80,10 @@ def open_object_store(location: str) -> ObjectStore:
     return _RemoteStore(location) if is_url(location) else _LocalStore(Path(location))
 
 
+_PARTIAL = re.compile(r"\..+\.[0-9a-f]{12}\.partial")
+"""Our names, and nobody else's, of files that are being written."""
+
+
 class _LocalStore:
     """A folder. Neither it nor what is below it may be a link."""
 
@@ -104,7 +109,7 @@ class _LocalStore:
         make_directory(self.above)
         make_directory_below(final.parent, self.above)
         with pinned_place(final, self.above) as place:
-            partial = place.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}.partial")
+            partial = place.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}.partial")  # as _PARTIAL has it
             try:
                 yield partial
             finally:
@@ -135,14 +140,15 @@ class _LocalStore:
     def remove_partial(self) -> None:
         for folder in filter(Path.is_dir, (self.root, *self.root.glob("*"), *self.root.glob("*/c"))):
             with suppress(FileNotFoundError), pinned(folder, self.above) as place:
-                for path in place.glob(".*.partial"):
-                    path.unlink(missing_ok=True)
+                for path in place.iterdir():
+                    if _PARTIAL.fullmatch(path.name):
+                        path.unlink(missing_ok=True)
 
     def is_empty(self) -> bool:
         if not self.root.is_dir():
             return not self.root.exists()
         # What a killed process was writing is no object yet.
-        return all(path.name.startswith(".") and path.suffix == ".partial" for path in self.root.iterdir())
+        return all(_PARTIAL.fullmatch(path.name) for path in self.root.iterdir())
 
     def clear(self, last: str) -> None:
         with suppress(FileNotFoundError), pinned(self.root, self.above) as root:  # refuses a link

@@ -75,6 +75,22 @@ def test_a_plan_that_lost_its_end_is_not_taken_for_a_smaller_one(plan: Plan, tmp
         load_plan(folder, "some run").stack(plan.n_stacks - 1)
 
 
+@pytest.mark.parametrize("size", [0, 5, 20])
+def test_a_plan_whose_file_lost_its_header_is_refused(plan: Plan, tmp_path: Path, size: int) -> None:
+    folder = stored(plan, tmp_path / "plan")
+    with (folder / "rows.npy").open("r+b") as file:
+        file.truncate(size)
+    with pytest.raises(OutputError, match="rows.npy is damaged"):
+        load_plan(folder, "some run")
+
+
+def test_columns_are_written_as_numpy_writes_them(plan: Plan, tmp_path: Path) -> None:
+    folder = stored(plan, tmp_path / "plan")
+    rows = np.load(folder / "rows.npy")
+    assert (rows.dtype, rows.tobytes()) == (plan.table.rows.dtype, plan.table.rows.tobytes())
+    assert [int(stack["last"]) for stack in np.load(folder / "stacks.npy")] == plan.bounds[:, 1].tolist()
+
+
 def test_a_plan_with_other_columns_is_refused(plan: Plan, tmp_path: Path) -> None:
     folder = stored(plan, tmp_path / "plan")
     np.save(folder / "rows.npy", np.zeros(3))

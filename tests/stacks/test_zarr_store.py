@@ -212,6 +212,16 @@ def test_a_batch_larger_than_all_particles(data: Any, truth: Arrays, tmp_path: P
     assert verify_output(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["._video.mp4.partial", ".0.0123456789AB.partial", ".0123456789ab.partial"])
+def test_what_somebody_else_was_writing_makes_a_folder_no_empty_store(data: Any, tmp_path: Path, name: str) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / name).write_bytes(b"a film")
+    with pytest.raises(OutputError, match="holds something that is no conversion"):
+        as_zarr(data, tmp_path / "out", zarr_store=str(theirs), overwrite=True).run_serially()
+    assert (theirs / name).read_bytes() == b"a film"
+
+
 def test_what_a_killed_run_was_writing_goes_with_the_next_run(tmp_path: Path) -> None:
     data, out = make_particles(tmp_path / "particles", n_images=8), tmp_path / "out"
     conversion(data, out, output_format="zarr", n_stacks_max=1).run()
