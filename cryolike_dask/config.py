@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import dask.config
-import yaml
-
 from cryolike_dask.errors import InputError
 
-with (Path(__file__).parent / "cryolike.yaml").open(encoding="utf-8") as _file:
-    dask.config.update_defaults(yaml.safe_load(_file))
+
+@cache
+def _with_defaults() -> Any:
+    """Dask's configuration. Loaded with the first question, because importing Dask takes as long as converting a few images."""
+    import dask.config
+    import yaml
+
+    with (Path(__file__).parent / "cryolike.yaml").open(encoding="utf-8") as file:
+        dask.config.update_defaults(yaml.safe_load(file))
+    return dask.config
 
 
 def positive_integer(name: str) -> int:
@@ -21,7 +27,7 @@ def positive_integer(name: str) -> int:
     Raises:
         InputError: it was set to something else.
     """
-    value = dask.config.get(f"cryolike.{name}")
+    value = _with_defaults().get(f"cryolike.{name}")
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InputError(f"The Dask setting cryolike.{name} is {value!r}: it must be a whole number of at least 1.")
     return value
@@ -33,7 +39,7 @@ def text(name: str) -> str:
     Raises:
         InputError: it was set to something else.
     """
-    value: Any = dask.config.get(f"cryolike.{name}")
+    value: Any = _with_defaults().get(f"cryolike.{name}")
     if value is not None and not isinstance(value, str):
         raise InputError(f"The Dask setting cryolike.{name} is {value!r}: it must be a text.")
     return value or ""

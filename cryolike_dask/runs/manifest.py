@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,7 @@ def _content(
     }
 
 
+@cache
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for name in _DEPENDENCIES:

@@ -80,7 +80,7 @@ def test_a_plan_whose_file_lost_its_header_is_refused(plan: Plan, tmp_path: Path
     folder = stored(plan, tmp_path / "plan")
     with (folder / "rows.npy").open("r+b") as file:
         file.truncate(size)
-    with pytest.raises(OutputError, match="rows.npy is damaged"):
+    with pytest.raises(OutputError, match=r"rows\.npy is damaged"):
         load_plan(folder, "some run")
 
 
