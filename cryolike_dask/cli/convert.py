@@ -110,6 +110,10 @@ def leopard_em(**options: Any) -> None:
 
 def _convert(kind: type[ParticleInput], options: dict[str, Any]) -> None:
     """Plan the conversion of an input of this kind, and run it unless only the plan is wanted."""
+    if options["workers"] is not None and options["device"] != "cuda" and not options["dry_run"]:
+        from cryolike_dask.execution.fork_server import start_fork_server
+
+        start_fork_server()  # It imports what workers need while this process reads tables.
     from cryolike_dask.conversion import Conversion
     from cryolike_dask.progress_bars import progress_for_terminal
 

@@ -14,6 +14,7 @@ from distributed.system import MEMORY_LIMIT
 from cryolike_dask import config
 from cryolike_dask.config import available_cores
 from cryolike_dask.errors import InputError
+from cryolike_dask.execution.fork_server import forked_workers
 from cryolike_dask.execution.plugin import WorkerSetup
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import Device
@@ -66,9 +67,13 @@ def local_cluster(
     options_of_all = {"dashboard_address": "127.0.0.1:0", "memory_limit": memory_limit, **options}
     setup = WorkerSetup("cuda" if gpus and _has_cuda() else "cpu", None if params is None else ImageDescriptor.ensure(params))
     if not gpus:
-        say_if_compiling()
         threads = threads_per_worker or max(1, available_cores() // n_workers)
-        return LocalCluster(n_workers=n_workers, threads_per_worker=threads, plugins={setup}, **options_of_all)
+        # The server's environment is that of its start.
+        options_of_all["env"] = dict(os.environ) | options.get("env", {})
+        with forked_workers():
+            # After the server has begun, because asking loads the compiler.
+            say_if_compiling()
+            return LocalCluster(n_workers=n_workers, threads_per_worker=threads, plugins={setup}, **options_of_all)
     options_of_all |= {
         "threads_per_worker": threads_per_worker or config.positive_integer("gpu.threads"),
         "resources": {config.text("gpu.resource"): 1},
