@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cryolike_dask.cli.main import LazyGroup, debug_option, echo
+from cryolike_dask.cli.main import LazyGroup, debug_option, echo, loading_libraries
 from cryolike_dask.cli.options import conversion_options, dask_client, input_arguments
 from cryolike_dask.errors import MissingFileError
 from cryolike_dask.file_conversions.inputs import read_particles
@@ -114,8 +114,9 @@ def _convert(kind: type[ParticleInput], options: dict[str, Any]) -> None:
         from cryolike_dask.execution.fork_server import start_fork_server
 
         start_fork_server()  # It imports what workers need while this process reads tables.
-    from cryolike_dask.conversion import Conversion
-    from cryolike_dask.progress_bars import progress_for_terminal
+    with loading_libraries():
+        from cryolike_dask.conversion import Conversion
+        from cryolike_dask.progress_bars import progress_for_terminal
 
     source = kind(**{field.name: options.pop(field.name) for field in fields(kind)})
     running = {name: options.pop(name) for name in ("workers", "scheduler", "scheduler_file")}

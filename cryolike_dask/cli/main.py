@@ -6,11 +6,13 @@ Commands are imported when they are used, so that help and completion are immedi
 from __future__ import annotations
 
 import errno
+import gc
 import importlib
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -25,6 +27,17 @@ FAILED, BAD_INPUT = 1, 2
 _DEBUG = "cryolike_dask.debug"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@contextmanager
+def loading_libraries() -> Iterator[None]:
+    """Within it, Python does not look for garbage: what libraries make when they are loaded stays, and looking takes long."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,61 @@ if __name__ == "__main__":
 """
 
 
+FORKED = """
+import os, sys
+import dask
+from distributed import Client
+from cryolike_dask.execution.cluster import local_cluster
+from cryolike_dask.execution.fork_server import start_fork_server
+
+def state():
+    return os.getppid(), "numba" in sys.modules, os.environ["OMP_NUM_THREADS"], os.environ["OF_THE_PARENT"], os.environ.get("OF_WORKERS")
+
+if __name__ == "__main__":
+    start_fork_server()
+    assert "OMP_NUM_THREADS" not in os.environ
+    for attempt in "12":
+        os.environ["OF_THE_PARENT"] = attempt
+        with local_cluster("cpu", n_workers=2, env={"OF_WORKERS": "set"}) as cluster, Client(cluster) as client:
+            states = set(client.run(state).values())
+            ((server, warm, *variables),) = states
+            assert warm and variables == ["1", attempt, "set"], states
+            assert server != os.getpid()
+        assert dask.config.get("distributed.worker.multiprocessing-method") == "spawn"
+    with dask.config.set({"distributed.worker.multiprocessing-method": "fork"}):
+        with local_cluster("cpu", n_workers=1) as cluster, Client(cluster) as client:
+            assert client.run(os.getppid) == {next(iter(client.scheduler_info()["workers"])): os.getpid()}
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are forked from a server on Linux only")
+def test_workers_of_a_local_cluster_are_forked_from_one_warm_process(tmp_path: Path) -> None:
+    script = tmp_path / "forked.py"
+    script.write_text(FORKED)
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+UNUSED = """
+import sys
+from cryolike_dask import Conversion, particles_from_star
+
+star, mrc, params, out, _ = sys.argv[1:]
+conversion = Conversion(particles_from_star(star, mrc), params, folder_output=out, batch_size=8, flag_plots=False, device="cpu")
+print(sorted({"numba", "scipy", "torch", "dask", "distributed", "matplotlib"} & set(sys.modules)))
+conversion.run()
+print(sorted({"torch", "dask", "distributed", "matplotlib", "zarr"} & set(sys.modules)))
+"""
+
+
+def test_planning_loads_no_compiler_and_a_run_in_process_loads_no_dask(tmp_path: Path) -> None:
+    script = tmp_path / "plan.py"
+    script.write_text(UNUSED)
+    done = _run(script, make_particles(tmp_path / "particles", n_images=4), tmp_path / "out", "pt")
+    assert done.stdout.splitlines() == ["[]", "[]"], done.stderr
+
+
 @pytest.mark.parametrize("form", ["pt", "zarr"])
 def test_no_process_of_a_conversion_on_cpus_loads_torch(tmp_path: Path, form: str) -> None:
     data = make_particles(tmp_path / "particles", n_images=20)
