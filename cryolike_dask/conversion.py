@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -66,6 +66,14 @@ class Conversion:
         if self.settings.output_format == "zarr":
             check_equal_stacks(self.plan)
         self._seconds_per_image: float | None = None
+
+    def record_command(self, command: str) -> None:
+        """Let `manifest.json` and `report.html` say by which command this conversion is repeated.
+
+        Args:
+            command: of a shell.
+        """
+        self.plan = replace(self.plan, command=command)
 
     def calibrate(self) -> PlanSummary:
         """Convert a few images in memory, so that the plan can say how long all of them will take.

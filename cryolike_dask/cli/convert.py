@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cryolike_dask.cli.config_file import repeating_command
 from cryolike_dask.cli.main import LazyGroup, debug_option, echo, loading_libraries
 from cryolike_dask.cli.options import conversion_options, dask_client, input_arguments
 from cryolike_dask.errors import MissingFileError
@@ -127,6 +128,7 @@ def _convert(kind: type[ParticleInput], options: dict[str, Any]) -> None:
         if as_json:
             echo(json.dumps({"error": str(error), "missing": error.missing}, indent=1))
         raise
+    conversion.record_command(repeating_command(click.get_current_context()))
     if dry_run:
         _show_plan(conversion, as_json)
         return

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 
+from cryolike_dask.cli.config_file import configurable
 from cryolike_dask.cli.main import debug_option, echo, quiet_option
 from cryolike_dask.errors import InputError
 from cryolike_dask.filesystem.reading import read_input
@@ -163,7 +164,7 @@ _RUNNING = (
 
 def conversion_options(command: Command) -> Command:
     """Adds the options of all conversions; in the help they come after the command's own."""
-    return _decorated(command, [*_CONVERSION, *_RUNNING])
+    return _decorated(configurable(command), [*_CONVERSION, *_RUNNING])
 
 
 def choice_options(command: Command) -> Command:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cryolike_dask.cli.config_file import configurable
 from cryolike_dask.cli.main import debug_option, echo
 from cryolike_dask.cli.options import choice_options, described_option, params_option
 from cryolike_dask.cli.tables import input_of_table, table_options
@@ -34,6 +35,7 @@ from cryolike_dask.settings import ConversionSettings
 @described_option(ConversionSettings, "downsample_to")
 @described_option(ConversionSettings, "on_bad_image")
 @debug_option
+@configurable
 def preview(
     table: str,
     params_input: str | None,

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from cryolike_dask.errors import InputError, MissingFileError
+from cryolike_dask.filesystem.limited_yaml import load_yaml
 from cryolike_dask.leopard_em.columns import OPTICS_COLUMNS
-from cryolike_dask.leopard_em.limited_yaml import load_yaml
 from cryolike_dask.leopard_em.maps import MAP_NAMES
 from cryolike_dask.metadata.optics import check_optics
 from cryolike_dask.mrc.header import read_header

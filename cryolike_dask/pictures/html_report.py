@@ -124,6 +124,7 @@ def _page(plan: Plan, report: ConversionReport) -> str:
         **_overview(plan, report),
         pictures={title: _png_url(read_input(path, "a picture")) for title, path in pictures.items() if path.exists()},
         histograms=_png_url(plot_histograms(plan.table)),
+        command=plan.command,
         settings={name: str(value) for name, value in asdict(plan.settings).items()},
         **_times(report),
     )

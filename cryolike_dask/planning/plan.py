@@ -75,6 +75,7 @@ class Plan:
         file_offsets: (n_stacks,) see StackPlan.file_offset, -1 for None; empty if all are None.
         warnings: what the user should know.
         particles: SHA-256 of all particles and the paths of their files, also of those that n_stacks_max leaves out.
+        command: of a shell, that repeats the run; '' if it was started in Python.
     """
 
     table: ParticleTable
@@ -87,6 +88,7 @@ class Plan:
     file_offsets: npt.NDArray[np.int64]
     warnings: tuple[str, ...]
     particles: str
+    command: str = ""
 
     @property
     def n_stacks(self) -> int:

@@ -78,6 +78,7 @@ def store_plan(plan: Plan, folder: Path) -> None:
         "pixel_size_from": plan.pixel_size_from,
         "warnings": plan.warnings,
         "particles": plan.particles,
+        "command": plan.command,
     }
     _write_json(folder / "record.json", record)
     content = {
@@ -238,6 +239,7 @@ def load_whole_plan(folder: Path) -> Plan:
         file_offsets=stacks["file_offset"].copy(),
         warnings=tuple(record["warnings"]),
         particles=record["particles"],
+        command=record["command"],
     )
 
 

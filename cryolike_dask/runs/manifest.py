@@ -119,6 +119,7 @@ def _content(
         "version": __version__,
         "versions": _versions(),
         "status": status,
+        "command": plan.command,
         "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "n_stacks": plan.n_stacks,
         "n_images": plan.n_images,

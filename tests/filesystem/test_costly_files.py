@@ -22,7 +22,7 @@ from cryosparc.dataset import CSDAT_FORMAT, Dataset
 
 from cryolike_dask.cli.options import dask_client
 from cryolike_dask.errors import CryolikeError, InputError
-from cryolike_dask.leopard_em.limited_yaml import load_yaml
+from cryolike_dask.filesystem.limited_yaml import load_yaml
 from cryolike_dask.leopard_em.maps import read_map
 from cryolike_dask.leopard_em.search import MatchTemplateSearch
 from cryolike_dask.leopard_em.tables import _read_header_line, check_columns, read_match_template_dataframe
