@@ -13,7 +13,7 @@ TORCH     := $(shell sed -n '/^torch==/p' constraints.txt)
 DEV_TOOLS := import-linter pandas-stubs ruff scipy-stubs types-psutil types-PyYAML
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format faults docs figures bench clean
+.PHONY: help env demo test lint format faults verdicts docs figures bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -47,6 +47,9 @@ format: env ## Rewrite the sources in the house style
 
 faults: env ## Hit conversions with a thousand random faults (ARGS="--seed 1 --faults 100" for others)
 	$(BIN)/python -m tests.chaos.campaign $(ARGS)
+
+verdicts: env ## Check CTFs of simulated sets, right and wrong, 100 seeds each (ARGS="--seeds 10" for fewer)
+	$(BIN)/python -m tests.ctf_check.campaign $(ARGS)
 
 docs: env ## Build the documentation into docs/_build/html; a warning is an error
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

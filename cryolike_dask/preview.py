@@ -12,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.conversion import Conversion
+from cryolike_dask.ctf_check.model import Optics
+from cryolike_dask.ctf_check.of_stacks import check_particles, sample_size
+from cryolike_dask.ctf_check.verdict import CtfCheck
 from cryolike_dask.errors import InputError
 from cryolike_dask.execution.chunks import convert_chunks
 from cryolike_dask.formatting import printable
@@ -21,9 +24,10 @@ from cryolike_dask.particles.choice import choose_particles, draw
 from cryolike_dask.particles.image_grid import find_image_grid
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.canvas import QUIET, Canvas, Target
+from cryolike_dask.pictures.ctf_plots import HEIGHT, WIDTH, draw_ctf_check
 from cryolike_dask.pictures.montage import GAP, GREYS, Bytes, block_means, map_colours, tile_images
 from cryolike_dask.pictures.plots import shell_resolutions
-from cryolike_dask.planning.plan import StackPlan
+from cryolike_dask.planning.plan import Plan, StackPlan
 from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.transform.interface import TransformedImages
 from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors
@@ -50,6 +54,7 @@ class Preview:
         correlation: (k,) of low_passed and round_trip within 0.3 boxes from the centre; 1 if the conversion is right.
         defocus: (least, largest) of all these particles, Angstrom.
         n_particles: in the table, or chosen of it.
+        ctf: whether the CTF of the table fits the images, of which more are looked at than are shown.
         warnings: what the user should know.
     """
 
@@ -63,6 +68,7 @@ class Preview:
     correlation: npt.NDArray[np.float64]
     defocus: tuple[float, float]
     n_particles: int
+    ctf: CtfCheck
     warnings: tuple[str, ...]
 
     @property
@@ -80,6 +86,7 @@ class Preview:
             f"polar grid   {grid.n_shells} shells × {grid.n_inplanes} in-plane angles, up to {box / (2 * d.radius_max):.3g} Å",
             f"defocus      {self.defocus[0]:,.0f} to {self.defocus[1]:,.0f} Å",
             f"round trip   correlation {self.worst_correlation:.3f} at worst, low-passed to {self.low_pass:.3g} Å",
+            f"CTF          {self.ctf}",
         ]
         return printable("\n".join([*lines, *(f"warning      {line}" for line in self.warnings)]))
 
@@ -104,6 +111,8 @@ def preview_particles(
 ) -> Preview:
     """Convert a few particles, taken at random, in memory, and bring them back to real space. Nothing is written.
 
+    For the check of the CTF, a few hundred are transformed.
+
     Args:
         particles: to choose from.
         params: image descriptor, or the path of a params `.npz`. None takes box and pixel size from the table, or else from the image
@@ -121,11 +130,11 @@ def preview_particles(
     options.setdefault("mixed_optics", "split")
     settings = ConversionSettings.from_options(options)
     particles, _ = choose_particles(particles, settings)
-    n = min(n_images, len(particles))
-    if params is None:  # of all particles: those that are shown may happen to be of one kind
+    if params is None:  # of all particles: those that are looked at may happen to be of one kind
         params = find_image_grid(particles, settings).descriptor()
-    shown = replace(settings, where="", ind=None, sample=None)
-    plan = Conversion(particles.take(draw(len(particles), n, settings.seed)), params, **vars(shown)).plan
+    n = min(max(n_images, sample_size(ImageDescriptor.ensure(params))), len(particles))
+    looked_at = replace(settings, where="", ind=None, sample=None)
+    plan = Conversion(particles.take(draw(len(particles), n, settings.seed)), params, **vars(looked_at)).plan
     descriptor = plan.descriptor
     box = descriptor.n_pixels[0] * descriptor.pixel_size[0]
     finest = box / (2 * descriptor.radius_max)
@@ -133,44 +142,71 @@ def preview_particles(
     if not cutoff > 0:
         raise InputError(f"low_pass is {low_pass}: give a resolution in Angstrom, a positive number.")
     factors = low_pass_factors(shell_resolutions(descriptor.polar_grid.radii, box), cutoff)
-    source = np.empty((n, *descriptor.n_pixels), dtype=np.float32)
-    round_trip = np.empty((n, *descriptor.n_pixels))
-    names: list[str] = []
-    warnings = list(plan.warnings)
-    for counter in range(plan.n_stacks):
-        stack = plan.stack(counter)
-        first = len(names)
-        fourier = _convert_in_memory(stack, source[first : first + len(stack)], warnings)
-        round_trip[first : first + len(stack)] = fourier_to_physical(fourier, descriptor, factors)
-        names += [stack.where(position) for position in range(len(stack))]
+    converted = _Converted(plan, draw(plan.n_images, min(n_images, plan.n_images), settings.seed))
+    source = converted.physical
+    round_trip = fourier_to_physical(converted.fourier, descriptor, factors)
     low_passed = _low_passed(source, descriptor.pixel_size, cutoff)
     defocus = particles["defocus_u"], particles["defocus_v"]
     return Preview(
         source=source,
         low_passed=low_passed,
         round_trip=round_trip,
-        names=tuple(names),
+        names=tuple(converted.names),
         descriptor=descriptor,
         pixel_size_from=plan.pixel_size_from,
         low_pass=cutoff,
         correlation=_correlations(low_passed, round_trip),
         defocus=(float(np.min(defocus)), float(np.max(defocus))),
         n_particles=len(particles),
-        warnings=tuple(warnings),
+        ctf=converted.check_ctf(),
+        warnings=(*plan.warnings, *converted.warnings),
     )
 
 
-def _convert_in_memory(stack: StackPlan, physical: npt.NDArray[np.float32], warnings: list[str]) -> npt.NDArray[Any]:
-    """The Fourier images (k, n_shells, n_inplanes) of a stack; the images themselves, (k, n_x, n_y), are put into `physical`."""
-    grid = stack.descriptor.polar_grid
-    fourier = np.empty((len(stack), grid.n_shells, grid.n_inplanes), dtype=stack.descriptor.complex_dtype)
+class _Converted:
+    """Particles of a plan, converted in memory: what the check of the CTF needs of all, and the images of a few.
 
-    def keep(_: int, positions: npt.NDArray[np.int64], results: TransformedImages) -> None:
-        fourier[positions] = results.fourier
-        physical[positions] = results.physical
+    Args:
+        plan: of all of them.
+        shown: (k,) positions of the few in the plan, ascending.
+    """
 
-    warnings += convert_chunks(stack, keep)[1]
-    return fourier
+    def __init__(self, plan: Plan, shown: npt.NDArray[np.int64]) -> None:
+        grid, n = plan.descriptor.polar_grid, plan.n_images
+        self.plan = plan
+        self.fourier = np.empty((len(shown), grid.n_shells, grid.n_inplanes), dtype=plan.descriptor.complex_dtype)
+        self.physical = np.empty((len(shown), *plan.descriptor.n_pixels), dtype=np.float32)
+        self.names: list[str] = []
+        self.warnings: list[str] = []
+        self._power, self._quadrupoles = np.zeros((n, grid.n_shells)), np.zeros((n, grid.n_shells), dtype=np.complex64)
+        self._place = np.full(n, -1)
+        self._place[shown] = np.arange(len(shown))
+        for counter in range(plan.n_stacks):
+            self._convert(plan.stack(counter), int(plan.bounds[counter, 0]))
+
+    def check_ctf(self) -> CtfCheck:
+        """Whether the CTF fits the images whose pixel size is that of the plan."""
+        sizes = np.repeat(self.plan.pixel_size, self.plan.stack_sizes())
+        kept = np.flatnonzero(sizes == self.plan.descriptor.pixel_size[0])
+        optics = Optics.from_rows(self.plan.table.rows[kept])
+        return check_particles(self._power[kept], optics, self.plan.descriptor, self._quadrupoles[kept])
+
+    def _convert(self, stack: StackPlan, first: int) -> None:
+        angles = stack.descriptor.polar_grid.angles
+        # The table counts angles as RELION does: from the columns of an image, which are its second axis unless it was transposed.
+        azimuths = angles if stack.settings.axes == "relion" else np.pi / 2 - angles
+        wave = (np.exp(2j * azimuths) / len(angles)).astype(np.complex64)
+
+        def keep(_: int, positions: npt.NDArray[np.int64], results: TransformedImages) -> None:
+            place = self._place[first + positions]
+            shown = place >= 0
+            self.fourier[place[shown]] = results.fourier[shown]
+            self.physical[place[shown]] = results.physical[shown]
+            self._power[first + positions] = results.power
+            self._quadrupoles[first + positions] = (results.fourier.real**2 + results.fourier.imag**2) @ wave
+
+        self.warnings += convert_chunks(stack, keep, None)[1]
+        self.names += [stack.where(position) for position in np.flatnonzero(self._place[first : first + len(stack)] >= 0).tolist()]
 
 
 def draw_preview(preview: Preview, path: Target) -> None:
@@ -194,8 +230,8 @@ def draw_preview(preview: Preview, path: Target) -> None:
         f"low-pass {preview.low_pass:.3g} Å; round trip correlates {preview.worst_correlation:.3f} or better; "
         f"defocus {preview.defocus[0] / 1e4:.2f} to {preview.defocus[1] / 1e4:.2f} µm"
     )
-    total = max(picture.shape[1] + 2 * margin, 560), picture.shape[0] + heading + margin
-    canvas = Canvas(*total)
+    below = picture.shape[0] + heading + margin
+    canvas = Canvas(max(picture.shape[1] + 2 * margin, WIDTH + margin), below + HEIGHT + 2 * margin)
     canvas.pixels(picture, margin, heading)
     canvas.text(margin, 16, text, 10)
     canvas.text(margin, 36, second_line, 9)
@@ -203,6 +239,9 @@ def draw_preview(preview: Preview, path: Target) -> None:
         for number, label in enumerate(_COLUMNS):
             left = margin + column * (3 * width + 2 * GAP + _PARTICLE_GAP + GAP) + number * (width + GAP)
             canvas.text(left, heading - 12, label, 8, colour=QUIET)
+    canvas.text(margin, below + margin, preview.ctf.reason, 9)
+    if len(preview.ctf.scores):
+        draw_ctf_check(canvas, preview.ctf, 0, below + 2 * margin)
     canvas.save(path)
 
 

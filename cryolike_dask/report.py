@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryolike_dask.formatting import format_bytes, format_time, plural, printable
 from cryolike_dask.html import render
+
+if TYPE_CHECKING:
+    from cryolike_dask.ctf_check.verdict import CtfCheck
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class ConversionReport:
         skipped: one line for each particle that was left out.
         n_kept: stacks that were there already.
         seconds_by_step: seconds of all workers spent to 'read', 'compute' and 'write'.
+        ctf: whether the CTF of the table fits the images; None if nothing tells of their power.
     """
 
     folder: Path
@@ -55,12 +59,14 @@ class ConversionReport:
     n_kept: int
     seconds_by_step: dict[str, float]
     store: str = ""
+    ctf: CtfCheck | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as numbers and text, for JSON."""
         return {
-            **asdict(self),
+            **asdict(replace(self, ctf=None)),
             "folder": str(self.folder),
+            "ctf": None if self.ctf is None else self.ctf.to_dict(),
             "stacks": [{key: str(v) if isinstance(v, Path) else v for key, v in asdict(stack).items()} for stack in self.stacks],
         }
 
@@ -79,5 +85,5 @@ class ConversionReport:
             "written": format_bytes(self.n_bytes),
             "time": format_time(self.seconds),
             "skipped particles": f"{len(self.skipped):,}",
-        }
+        } | ({} if self.ctf is None else {"CTF": str(self.ctf)})
         return render("table", caption="ConversionReport", rows=rows, warnings=self.warnings)

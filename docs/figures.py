@@ -24,11 +24,11 @@ from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
 from cryolike_dask import Conversion, ImageDescriptor, load_stack, particles_from_star, preview_particles
-from cryolike_dask.demo.particles import write_demo_particles
-from cryolike_dask.pictures.canvas import ACCENT, INK, QUIET
+from cryolike_dask.demo.particles import DemoData, write_demo_particles
+from cryolike_dask.pictures.canvas import ACCENT, INK, QUIET, Canvas
+from cryolike_dask.pictures.ctf_plots import HEIGHT, WIDTH
+from cryolike_dask.pictures.ctf_plots import draw_ctf_check as draw_check
 from cryolike_dask.pictures.montage import block_means, polar_lookup
-from cryolike_dask.pictures.plots import shell_resolutions
-from cryolike_dask.simulation.ctf import ctf_zero_resolutions
 from cryolike_dask.transform.cpu import CompiledTransform
 from cryolike_dask.transform.interface import TransformedImages
 from cryolike_dask.transform.inverse import fourier_to_physical
@@ -86,27 +86,15 @@ def draw_resolution_and_downsampling(image: np.ndarray) -> None:
             tile(figure, (number / 4, 0.01, 0.24, 0.38), block_means(image[None], factor)[0], title)
 
 
-def draw_power(power: np.ndarray, defocus: float) -> None:
-    """The power spectrum against the zeros that a right and a wrong pixel size predict."""
-    radii = ImageDescriptor.from_individual_values(n_pixels=BOX, pixel_size=PIXEL_SIZE).polar_grid.radii
-    zeros = [zero for zero in ctf_zero_resolutions(defocus, 300.0, 2.7, 0.1).tolist() if zero > 7]
-    with png_figure(680, 300, STATIC / "pixel-size.png") as figure:
-        for number, (claimed, verdict) in enumerate(((PIXEL_SIZE, "right"), (1.25 * PIXEL_SIZE, "wrong"))):
-            axes = figure.add_axes((0.03 + 0.5 * number, 0.17, 0.44, 0.7))
-            resolution = shell_resolutions(radii, BOX * claimed)
-            axes.plot(1 / resolution, np.log10(power), color=ACCENT)
-            axes.vlines(
-                1 / np.array(zeros), 0, 1, transform=axes.get_xaxis_transform(), color=QUIET, linestyle=(0, (3, 3)), linewidth=1
-            )
-            axes.set_xlim(1 / 24, 0.15)
-            shown = np.log10(power[(resolution < 19) & (resolution > 7)])
-            axes.set_ylim(shown.min() - 0.02, shown.max() + 0.05)
-            axes.set_xticks([1 / r for r in (20, 13, 10, 8, 7)], ["20", "13", "10", "8", "7"])
-            axes.set_yticks([])
-            axes.set_xlabel("Resolution (Å)", fontsize=9)
-            axes.tick_params(labelsize=8)
-            axes.set_title(f"{claimed:g} Å a pixel: {verdict}", fontsize=10, color=INK)
-            axes.spines[["top", "right", "left"]].set_visible(False)
+def draw_ctf_check(data: DemoData) -> None:
+    """The check of the CTF with the right pixel size, and with one that is a tenth too large."""
+    particles = particles_from_star(data.star_file, data.folder_mrc)
+    canvas = Canvas(WIDTH, 2 * HEIGHT + 20)
+    for number, pixel_size in enumerate((PIXEL_SIZE, 1.1 * PIXEL_SIZE)):
+        stated = ImageDescriptor.from_individual_values(n_pixels=BOX, pixel_size=pixel_size)
+        preview = preview_particles(particles, stated, n_images=1, pixel_size=pixel_size, override_pixel_size=True)
+        draw_check(canvas, preview.ctf, 0, number * (HEIGHT + 20))
+    canvas.save(STATIC / "ctf-check.png")
 
 
 def draw_the_way(image: np.ndarray) -> None:
@@ -202,12 +190,12 @@ def main() -> None:
     """Draw everything."""
     STATIC.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="cryolike-demo-") as scratch:
-        data = write_demo_particles(Path(scratch) / "particles", n_images=600, box=BOX, pixel_size=PIXEL_SIZE, n_files=1)
+        data = write_demo_particles(Path(scratch) / "particles", n_images=600, box=BOX, pixel_size=PIXEL_SIZE, n_files=3)
         particles = particles_from_star(data.star_file, data.folder_mrc)
         preview_particles(particles, data.params_file, n_images=8).save(STATIC / "preview.png")
         report = Conversion(particles, data.params_file, folder_output=Path(scratch) / "stacks").run()
         stack = load_stack(report.folder, 0)
-        draw_power(stack.metadata["power_spectrum"], float(particles["defocus_u"].mean() + particles["defocus_v"].mean()) / 2)
+        draw_ctf_check(data)
         assert stack.physical is not None
         image = stack.physical[3].numpy().astype(np.float64)
         draw_polar_grid()

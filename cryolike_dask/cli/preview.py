@@ -50,7 +50,7 @@ def preview(
 
     \b
     TABLE is a STAR file, a cryoSPARC .cs file or job directory, or a Leopard-EM .csv file.
-    Look whether these are your particles, bright as you expect, in a box that fits them, and whether the pixel size is right.
+    Look whether these are your particles, bright as you expect, in a box that fits them, and whether the CTF fits.
 
     \b
     Examples:

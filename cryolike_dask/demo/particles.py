@@ -23,6 +23,7 @@ VOLTAGE = 300.0  # kV
 SPHERICAL_ABERRATION = 2.7  # mm
 AMPLITUDE_CONTRAST = 0.1
 SIGNAL_TO_NOISE = (0.05, 0.1)  # variance of the signal over that of the noise, of the whole image
+MICROGRAPHS_PER_FILE = 8
 IMAGES_AT_ONCE = 64  # bounds the memory of the simulation, and nothing else
 
 
@@ -154,6 +155,7 @@ _PARTICLE = np.dtype(
     [
         ("file", np.int64),
         ("index", np.int64),  # within the file, counted from 1
+        ("micrograph", np.int64),  # of all files
         ("defocus_u", np.float64),  # Angstrom
         ("defocus_v", np.float64),  # Angstrom
         ("defocus_angle", np.float64),  # degrees
@@ -164,16 +166,19 @@ _PARTICLE = np.dtype(
 
 
 def _random_particles(n: int, n_files: int, rng: np.random.Generator) -> npt.NDArray[np.void]:
-    """(n,) particles in file order. The particles of a file share a micrograph's defocus, up to its tilt and thickness."""
+    """(n,) particles in file order. Those of a micrograph share its defocus, up to its tilt and thickness."""
     sizes = 1 + rng.multinomial(n - n_files, rng.dirichlet(np.full(n_files, 8.0)))
     particles = np.zeros(n, dtype=_PARTICLE)
     particles["file"] = np.repeat(np.arange(n_files), sizes)
     particles["index"] = np.concatenate([np.arange(1, size + 1) for size in sizes])
-    mean = rng.uniform(8_000, 18_000, n_files)[particles["file"]] + rng.normal(0, 150, n)
-    astigmatism = rng.uniform(40, 180, n_files)[particles["file"]]
+    within = (particles["index"] - 1) * MICROGRAPHS_PER_FILE // sizes[particles["file"]]
+    particles["micrograph"] = micrograph = particles["file"] * MICROGRAPHS_PER_FILE + within
+    n_micrographs = n_files * MICROGRAPHS_PER_FILE
+    mean = rng.uniform(8_000, 18_000, n_micrographs)[micrograph] + rng.normal(0, 150, n)
+    astigmatism = rng.uniform(40, 180, n_micrographs)[micrograph]
     particles["defocus_u"] = np.round(mean + astigmatism / 2, 2)
     particles["defocus_v"] = np.round(mean - astigmatism / 2, 2)
-    particles["defocus_angle"] = np.round(rng.uniform(0, 180, n_files)[particles["file"]], 2)
+    particles["defocus_angle"] = np.round(rng.uniform(0, 180, n_micrographs)[micrograph], 2)
     particles["orientation"] = np.round(random_orientations(n, rng), 4)
     particles["signal_to_noise"] = rng.uniform(*SIGNAL_TO_NOISE, n)
     return particles
@@ -239,7 +244,7 @@ def _write_star(path: Path, particles: npt.NDArray[np.void], box: int, pixel_siz
     table = pandas.DataFrame(
         {
             "rlnImageName": [f"{index:06d}@mrc/{name}" for index, name in zip(particles["index"], names, strict=True)],
-            "rlnMicrographName": [f"micrographs/{Path(name).stem}.mrc" for name in names],
+            "rlnMicrographName": [f"micrographs/{number + 1:03d}.mrc" for number in particles["micrograph"]],
             "rlnDefocusU": particles["defocus_u"],
             "rlnDefocusV": particles["defocus_v"],
             "rlnDefocusAngle": particles["defocus_angle"],

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from cryolike_dask.errors import CryolikeError, RunStoppedError, output_error
@@ -21,6 +22,7 @@ from cryolike_dask.planning.preflight import check_memory
 from cryolike_dask.progress import Progress, StackProgress
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.runs.folder import RunFolder, acquire_folder
+from cryolike_dask.runs.info import check_ctf_of_stacks
 from cryolike_dask.runs.steps import StarFileWriter, begin_run, finish_run, make_report
 from cryolike_dask.stacks.receipt import StackReceipt
 
@@ -49,7 +51,11 @@ def run_plan(
             outcome = _convert(plan, run, executor, progress, stopped)
         log_warnings(outcome)
         raise_failures(outcome, plan.n_stacks - len(outcome.published))
-        report = make_report(folder, plan, outcome.published, outcome.warnings, time.perf_counter() - began)
+        ctf = check_ctf_of_stacks(folder, sorted(outcome.published))
+        if ctf is not None and ctf.verdict == "does not fit":
+            outcome.warnings.append(ctf.reason)
+            logger.warning("%s", ctf.reason)
+        report = replace(make_report(folder, plan, outcome.published, outcome.warnings, time.perf_counter() - began), ctf=ctf)
         if not plan.settings.flag_plots:
             return report
         with run.exclusive_changes():

@@ -20,6 +20,7 @@ from cryolike_dask.html import render
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.axes import Axes, even_ticks
 from cryolike_dask.pictures.canvas import Canvas
+from cryolike_dask.pictures.ctf_plots import plot_ctf_check
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.summary import summarize_plan
 from cryolike_dask.report import ConversionReport
@@ -123,6 +124,7 @@ def _page(plan: Plan, report: ConversionReport) -> str:
         skipped=report.skipped,
         **_overview(plan, report),
         pictures={title: _png_url(read_input(path, "a picture")) for title, path in pictures.items() if path.exists()},
+        **_ctf(report),
         histograms=_png_url(plot_histograms(plan.table)),
         command=plan.command,
         settings={name: str(value) for name, value in asdict(plan.settings).items()},
@@ -150,6 +152,16 @@ def _overview(plan: Plan, report: ConversionReport) -> dict[str, dict[str, str |
             "finest shell": f"{summary.finest_resolution:.3g} Å",
             "precision": d.precision,
         },
+    }
+
+
+def _ctf(report: ConversionReport) -> dict[str, Any]:
+    """What the check of the CTF `ctf_says`, whether it is a `ctf_warning`, and its picture, '' if it compared nothing."""
+    check = report.ctf
+    return {
+        "ctf_says": "" if check is None else check.reason,
+        "ctf_warning": check is not None and check.verdict == "does not fit",
+        "ctf_picture": "" if check is None or not len(check.scores) else _png_url(plot_ctf_check(check)),
     }
 
 

@@ -94,7 +94,7 @@ def plot_power_spectrum(
         power: (n_shells,) mean over images and in-plane angles of |F|^2.
         resolution: (n_shells,) Angstrom, as `shell_resolutions` gives.
         path: PNG to write, or an open binary file.
-        ctf_zeros: Angstrom; zeros of the mean CTF, marked as far as they can be told apart.
+        ctf_zeros: Angstrom; zeros of the CTF that most images have in common, marked as far as they can be told apart.
         box_length: edge of the images in Angstrom. If given, shells coarser than twice the box, where nothing but the removed mean
             would be, are left out.
     """
@@ -117,7 +117,7 @@ def plot_power_spectrum(
     zeros = _distinct_zeros(ctf_zeros, coarsest, finest)
     if zeros:
         axes.dashes(np.log10(zeros))
-        canvas.text(660, 24, "- - -  zeros of the mean CTF", colour=QUIET, anchor="rm")
+        canvas.text(660, 24, "- - -  zeros that the CTFs have in common", colour=QUIET, anchor="rm")
     axes.curve(np.log10(resolution[drawn]), np.log10(power[drawn]))
     axes.frame("Resolution (Å)", "Mean power |F|²")
     canvas.text(85, 24, "Power spectrum", 11)

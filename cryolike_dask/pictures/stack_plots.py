@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cryolike_dask.ctf_check.model import phases
+from cryolike_dask.ctf_check.of_stacks import stack_optics
 from cryolike_dask.filesystem.pinned import pinned_place
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.pictures.plots import (
@@ -26,6 +28,10 @@ from cryolike_dask.stacks.files import StackPaths, read_metadata
 from cryolike_dask.stacks.loading import zarr_location
 from cryolike_dask.stacks.tensor_file import map_images
 from cryolike_dask.stacks.zarr_shard import read_images
+
+_MOST_ZEROS = 40
+_LEAST_AGREEMENT = 0.7
+"""Of phases: the length of the mean of exp(2iχ), 1 if all images have the same CTF."""
 
 
 def plot_stack(folder: Path, counter: int, zarr_store: str = "") -> None:
@@ -61,14 +67,22 @@ def plot_stack(folder: Path, counter: int, zarr_store: str = "") -> None:
     fourier = first_images("fourier", paths.fourier)
     _draw_atomic(fourier_png, lambda path: plot_fourier_images(fourier, radii, box_length, path))
     resolution = shell_resolutions(radii, box_length)
-    zeros = ctf_zero_resolutions(
-        float(np.mean((metadata["defocusU"] + metadata["defocusV"]) / 2)),
-        float(metadata["voltage"]),
-        float(metadata["sphericalAberration"]),
-        float(metadata["amplitudeContrast"]),
-        float(np.mean(metadata["phaseShift"])),
-    )
+    zeros = _common_zeros(metadata)
     _draw_atomic(power_png, lambda path: plot_power_spectrum(metadata["power_spectrum"], resolution, path, zeros, box_length))
+
+
+def _common_zeros(metadata: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+    """Resolutions, Å, at which the CTFs of most images are near zero: those of the mean CTF, where the images agree with each other."""
+    optics = stack_optics(metadata, np.arange(int(metadata["n_images"])))
+    zeros = ctf_zero_resolutions(
+        float(np.mean((optics.defocus_u + optics.defocus_v) / 2)),
+        float(optics.voltage[0]),
+        float(optics.spherical_aberration[0]),
+        float(optics.amplitude_contrast[0]),
+        float(np.mean(optics.phase_shift)),
+    )[:_MOST_ZEROS]
+    agreement = np.abs(np.exp(2j * phases(optics, 1 / zeros)).mean(axis=1))
+    return np.asarray(zeros[agreement > _LEAST_AGREEMENT])
 
 
 def missing_plots(folder: Path, counter: int, save_phys: bool) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import textwrap
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.ctf_check.of_stacks import check_stacks, sampled_stacks
+from cryolike_dask.ctf_check.verdict import CtfCheck
+from cryolike_dask.errors import CryolikeError, InputError, OutputError
 from cryolike_dask.formatting import format_bytes, plural, printable
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.runs.manifest import read_manifest
@@ -28,6 +32,8 @@ from cryolike_dask.stacks.files import StackPaths, published_counters, read_meta
 from cryolike_dask.stacks.loading import UnnamedStoreError, named_store
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.zarr_shard import check_shard, shard_name
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class OutputInfo:
         pixel_size_from: where the pixel size in force was found.
         warnings: of the run.
         skipped: one line for each particle that was left out.
+        ctf: whether the CTF of the table fits the images; None if nothing tells of their power.
     """
 
     folder: str
@@ -69,10 +76,11 @@ class OutputInfo:
     pixel_size_from: str | None
     warnings: tuple[str, ...]
     skipped: tuple[str, ...]
+    ctf: CtfCheck | None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as numbers and text, for JSON."""
-        return asdict(self)
+        return asdict(replace(self, ctf=None)) | {"ctf": None if self.ctf is None else self.ctf.to_dict()}
 
     def __str__(self) -> str:
         lines = {
@@ -85,6 +93,7 @@ class OutputInfo:
             "from": "\n".join(self.sources),
             "pixel size": self._pixel_size(),
             "polar grid": self._grid(),
+            "CTF": "" if self.ctf is None else str(self.ctf),
             "settings": ", ".join(f"{name} {value}" for name, value in self.settings.items() if value is not None),
             "written": f"{self.written} by cryolike_dask {self.version}" if self.version else "",
             "skipped": plural(len(self.skipped), "particle") if self.skipped else "",
@@ -164,7 +173,22 @@ def describe_output(folder: str | Path, *, zarr_store: str = "") -> OutputInfo:
         pixel_size_from=content.get("pixel_size_from"),
         warnings=tuple(content.get("warnings", [])),
         skipped=tuple(content.get("skipped", [])),
+        ctf=check_ctf_of_stacks(root, counters),
     )
+
+
+def check_ctf_of_stacks(folder: Path, counters: list[int]) -> CtfCheck | None:
+    """Whether the CTF fits, from the metadata of a few of the stacks with these numbers; None if they do not tell."""
+    metadata = []
+    for counter in sampled_stacks(counters):
+        # What is wrong with a stack is told by `verify`; the others tell enough of the CTF.
+        with suppress(CryolikeError, OSError):
+            metadata.append(read_metadata(StackPaths(folder, counter).metadata))
+    try:
+        return check_stacks(metadata)
+    except (CryolikeError, LookupError, TypeError, ValueError) as error:
+        logger.info("The CTF of %s was not checked: %s", folder, error)
+        return None
 
 
 def _problems(root: Path, manifest: Manifest, counters: list[int], zarr_store: str) -> Iterator[str]:

@@ -70,18 +70,21 @@ def restore_defocus(rows: npt.NDArray[np.void], exchanged: npt.NDArray[np.bool_]
     rows["defocus_angle"][exchanged] -= np.pi / 2
 
 
-def stack_metadata(stack: StackPlan, power_spectrum: np.ndarray, zeroed: Sequence[int]) -> dict[str, Any]:
+def stack_metadata(
+    stack: StackPlan, power_spectrum: npt.NDArray[np.float64], power: npt.NDArray[np.float32], zeroed: Sequence[int]
+) -> dict[str, Any]:
     """Everything about a stack but its images, as arrays that load without pickle.
 
     Args:
         stack: its plan.
         power_spectrum: (n_shells,) mean of |F|^2 over images and in-plane angles.
+        power: (n, n_shells) the same of each image.
         zeroed: positions of the bad images that were written as zeros.
 
     Returns:
         CryoLike's keys (see its file format; an absent value is a size-0 array), and ours: axes, contrast, apply_origins, those of
-        ORIGINS, sign, uid, row, source, source_table, top, left (where boxes were cut), zeroed, power_spectrum, stack, fingerprint,
-        EXCHANGED.
+        ORIGINS, sign, uid, row, source, source_table, top, left (where boxes were cut), zeroed, power_spectrum, power, stack,
+        fingerprint, EXCHANGED.
     """
     rows = stack.rows
     values: dict[str, Any] = dict(stack.descriptor.to_arrays())
@@ -118,6 +121,7 @@ def stack_metadata(stack: StackPlan, power_spectrum: np.ndarray, zeroed: Sequenc
         values["top"], values["left"] = rows["top"].copy(), rows["left"].copy()
     values["zeroed"] = np.array(sorted(zeroed), dtype=np.int64)
     values["power_spectrum"] = power_spectrum
+    values["power"] = power
     values["stack"] = np.int64(stack.counter)
     values["fingerprint"] = np.str_(stack.fingerprint)
     return values
@@ -131,17 +135,19 @@ class StackSums:
 
     def __init__(self, stack: StackPlan) -> None:
         self.stack = stack
-        self._power: dict[int, npt.NDArray[np.float64]] = {}
+        self._sums: dict[int, npt.NDArray[np.float64]] = {}
+        self._power = np.zeros((len(stack), stack.descriptor.polar_grid.n_shells), dtype=np.float32)
         self._zeroed: list[int] = []
 
     def add(self, number: int, positions: npt.NDArray[np.int64], images: TransformedImages) -> None:
         """Take note of the images at these positions, part `number` of the stack."""
-        self._power[number] = images.power.sum(axis=0)
+        self._sums[number] = images.power.sum(axis=0)
+        self._power[positions] = images.power
         self._zeroed += positions[images.status != OK].tolist()
 
     def metadata(self) -> dict[str, Any]:
         """The arrays of the stack's `.npz`, but for what describes its files; see `stack_metadata`."""
-        power = np.zeros(self.stack.descriptor.polar_grid.n_shells)
-        for _, part in sorted(self._power.items()):
-            power += part
-        return stack_metadata(self.stack, power / len(self.stack), self._zeroed)
+        total = np.zeros(self._power.shape[1])
+        for _, part in sorted(self._sums.items()):
+            total += part
+        return stack_metadata(self.stack, total / len(self.stack), self._power, self._zeroed)

@@ -41,7 +41,8 @@ def assert_same_stacks(out: Path, wanted: Path) -> None:
             continue
         assert set(ours[name]) == set(content)
         for key, (dtype, shape, values) in content.items():
-            if key == "power_spectrum":  # added up in another order
+            if key in ("power", "power_spectrum"):  # added up in another order
+                assert ours[name][key][:2] == (dtype, shape)
                 ours_power, power = (np.frombuffer(values, dtype) for values in (ours[name][key][2], values))
                 np.testing.assert_allclose(ours_power, power, rtol=1e-5)
             else:

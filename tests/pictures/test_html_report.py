@@ -45,7 +45,7 @@ def test_page_loads_nothing(page: str) -> None:
     elements = Elements(page)
     assert elements.open == []
     loaded = [value for _, name, value in elements.attributes if name in ("src", "href", "srcset", "data", "action")]
-    assert len(loaded) == 4
+    assert len(loaded) == 5
     assert all(value.startswith("data:image/png;base64,") for value in loaded)
     assert not re.search(r"https?:|//\w+\.\w|url\(|@import|<script|<link|<iframe", re.sub(r'"data:[^"]*"', "", page))
 

@@ -24,6 +24,8 @@ from cryolike_dask.pictures.plots import (
     plot_power_spectrum,
     shell_resolutions,
 )
+from cryolike_dask.pictures.stack_plots import _common_zeros
+from cryolike_dask.simulation.ctf import ctf_zero_resolutions
 
 GREY = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
 
@@ -209,3 +211,19 @@ def test_tiles_are_laid_out_row_by_row_with_white_gaps() -> None:
     assert (canvas[8:, :4] == 30).all()
     assert (canvas[4:8] == 255).all()
     assert (canvas[8:, 4:] == 255).all()
+
+
+def test_zeros_are_marked_as_far_as_the_images_have_them_in_common() -> None:
+    n = 200
+    metadata = {"n_images": np.int64(n), "voltage": np.float64(300), "sphericalAberration": np.float64(2.7)}
+    metadata |= {"amplitudeContrast": np.float64(0.1), "defocusAngle": np.zeros(n), "phaseShift": np.zeros(n)}
+
+    def zeros(spread: float) -> np.ndarray:
+        defocus = 15_000 + spread * np.linspace(-1, 1, n)
+        return _common_zeros(metadata | {"defocusU": defocus, "defocusV": defocus})
+
+    of_one = ctf_zero_resolutions(15_000.0, 300.0, 2.7, 0.1)
+    np.testing.assert_allclose(zeros(0.0), of_one[:40])
+    assert 0 < len(zeros(500.0)) < 40
+    np.testing.assert_allclose(zeros(500.0), of_one[: len(zeros(500.0))])
+    assert len(zeros(8_000.0)) == 0

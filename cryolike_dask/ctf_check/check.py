@@ -1,0 +1,225 @@
+"""Does the CTF that a table states fit the images, and if not, what can be wrong?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.ctf_check.jackknife import Blocks, Jackknife
+from cryolike_dask.ctf_check.model import FloatArray, Optics, phases, shell_quadrupoles
+from cryolike_dask.ctf_check.rings import gather_rings
+from cryolike_dask.ctf_check.score import Images, Sample, phase_scores, score, scores_without, shell_scores
+from cryolike_dask.ctf_check.verdict import CtfCheck, misfit, unknown
+from cryolike_dask.formatting import is_or_are, plural
+
+ALLOWANCE = 0.018
+"""How far the best pixel size may be off, as a fraction: pixel sizes are calibrated, and defocus is fitted, to about 1%."""
+LEAST_ACCURACY = 0.05
+"""A check that is less accurate is none."""
+MIN_PARTICLES = 8
+_SCALES = np.exp(np.linspace(np.log(0.4), np.log(2.5), 184))
+"""Times the recorded pixel size; a halved box is a factor of 2."""
+_NEARBY = np.linspace(-0.024, 0.024, 13)
+"""Where the best scale is looked for more closely, relative to it."""
+_PHASES = np.radians(np.arange(5, 180, 5))
+_ABERRATIONS = (0.0, 1.4, 2.0, 2.7)
+"""mm: of corrected microscopes, and of lenses in use."""
+_TOLERATED_PHASE = np.pi / 4
+"""Radians: less hardly moves a ring."""
+_LEAST_SIGNIFICANCE = 7.0
+"""Standard deviations. More than the usual 3, because the best of many scales is taken."""
+_SHUFFLES = 24
+_LEAST_VARIATION = 1e-5
+"""Of the power of a shell, relative to its mean; less is rounding, of images that are all the same."""
+_MIN_SPREAD = 1e-4
+"""Variance of CTF² between particles, of 1/8 at most, below which they have the same CTF."""
+
+
+_BAND = 0.95
+"""Of the score: the shells up to there are where the images show their CTF."""
+_AXES: tuple[tuple[str, Callable[[FloatArray], FloatArray]], ...] = (
+    ("it fits at 90° minus the stated angle", lambda angle: np.pi / 2 - angle),
+    ("it fits at minus the stated angle", lambda angle: -angle),
+    ("it fits at 90° plus the stated angle, as if U and V were exchanged", lambda angle: angle + np.pi / 2),
+)
+
+
+def check_ctf(
+    power: Images,
+    optics: Optics,
+    frequencies: FloatArray,
+    box_length: float,
+    pixel_size: float,
+    quadrupoles: npt.NDArray[np.complexfloating[Any, Any]] | None = None,
+) -> CtfCheck:
+    """Compare the power of particles with the CTF that a table states.
+
+    Args:
+        power: (n, k) the mean of |F|² over each of k shells; particles without any are left out.
+        optics: of the n particles.
+        frequencies: (k,) 1/Å of the shells, ascending, if the pixel size is right.
+        box_length: edge of the images, Å, if the pixel size is right.
+        pixel_size: as recorded, Å.
+        quadrupoles: (n, k) the mean of |F|² exp(2iθ) over each shell, θ counted as the defocus angle is: tells whether the axis of
+            astigmatism is right.
+    """
+    kept = np.flatnonzero(power.sum(axis=1) > 0)
+    optics, n = optics.take(kept), len(kept)
+    n_micrographs = int(optics.micrograph.max()) + 1 if n else 0
+    nothing = CtfCheck("cannot tell", "", n, n_micrographs, pixel_size)
+    if n < MIN_PARTICLES:
+        return unknown(nothing, f"{plural(n, 'particle')} {is_or_are(n)} too few")
+    shells = np.flatnonzero(power[kept].std(axis=0) > _LEAST_VARIATION * power[kept].mean(axis=0))
+    if not len(shells):
+        return unknown(nothing, "the images are all the same")
+    power = power[np.ix_(kept, shells)]
+    sample = Sample.from_power(power, frequencies[shells], optics, box_length)
+    if sample.predicted()[0].var(axis=1).max() < _MIN_SPREAD:
+        return unknown(nothing, "the particles have nearly the same CTF, so that it tells no two of them apart")
+    relative = None if quadrupoles is None else quadrupoles[np.ix_(kept, shells)] / power.mean(axis=0)
+    return _Comparison(sample, pixel_size).verdict(nothing, relative)
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """A CTF that might be the right one.
+
+    Args:
+        predicted: (k, n) CTF², up to a constant.
+        score: how well the images follow it.
+        suspect: what is wrong in the table if this one is right.
+    """
+
+    predicted: FloatArray
+    score: float
+    suspect: str
+
+
+class _Comparison:
+    """The recorded CTF and others, compared with the same particles."""
+
+    def __init__(self, sample: Sample, pixel_size: float) -> None:
+        self.sample, self.pixel_size = sample, pixel_size
+        self.jackknife = Jackknife.of(sample.optics)
+        self.scores = sample.scan(_SCALES)
+        self.near = float(_SCALES[np.argmax(self.scores)]) * (1 + _NEARBY)
+        self.nearby = [sample.predicted(scale)[0] for scale in self.near.tolist()]
+        scores = np.array([score(sample.deviations, predicted) for predicted in self.nearby])
+        self.best_scale = float(_maxima(self.near, scores[:, None])[0])
+
+    def verdict(self, nothing: CtfCheck, quadrupoles: npt.NDArray[Any] | None) -> CtfCheck:
+        """The check, filled in."""
+        uncertainty = self.jackknife.deviation(self._best_scales_without)
+        accuracy = float(np.hypot(ALLOWANCE, 3 * uncertainty))
+        fitted = f"{self.best_scale * self.pixel_size:.4g} Å per pixel (recorded {self.pixel_size:.4g} Å, ±{100 * accuracy:.1f}%)"
+        scale = self._model(self.sample.predicted(self.best_scale)[0], f"the pixel size, defocus or voltage: as if at {fitted}")
+        phase = self._best_phase()
+        significance = max(self._significance(model) for model in (scale, phase))
+        check = replace(nothing, pixel_sizes=_SCALES * self.pixel_size, scores=self.scores, significance=significance)
+        if significance < _LEAST_SIGNIFICANCE:
+            return unknown(check, "the images show too little of it. More particles may show more")
+        check = replace(check, best_pixel_size=self.best_scale * self.pixel_size, uncertainty=uncertainty, accuracy=accuracy)
+        is_near = abs(self.best_scale - 1) <= accuracy
+        recorded = self._model(self.sample.predicted()[0], "")
+        allowed = scale if is_near else recorded
+        models = [scale, phase, *self._aberrations(scale)]
+        top = max(models, key=lambda model: model.score)
+        check = replace(check, rings=gather_rings(self.sample, top.predicted))
+        better = [model for model in models if self._is_better(model, allowed)]
+        if better:
+            top = max(better, key=lambda model: model.score)
+            suspects = [model for model in models if model is top or not self._is_better(top, model)]
+            check = check if scale in suspects else replace(check, best_pixel_size=None, uncertainty=None, accuracy=None)
+            return misfit(check, [model.suspect for model in suspects])
+        if quadrupoles is not None and (axis := self._better_axis(quadrupoles)):
+            return misfit(check, [axis])
+        if accuracy > LEAST_ACCURACY:
+            return unknown(check, f"it fits best at {fitted}, which is too uncertain")
+        if not is_near:
+            return unknown(check, f"it fits best at {fitted}, but hardly better than as recorded")
+        return replace(check, verdict="fits", reason=f"The CTF fits at {fitted}.")
+
+    def _model(self, predicted: FloatArray, suspect: str) -> _Model:
+        return _Model(predicted, score(self.sample.deviations, predicted), suspect)
+
+    def _without(self, model: _Model, blocks: Blocks) -> FloatArray:
+        return scores_without(self.sample.deviations, model.predicted, blocks)
+
+    def _is_better(self, model: _Model, other: _Model) -> bool:
+        """Whether a model fits better than another by more than chance explains."""
+        gain = model.score - other.score
+        return gain > 0 and self.jackknife.is_certain(
+            gain, lambda blocks: self._without(model, blocks) - self._without(other, blocks)
+        )
+
+    def _best_scales_without(self, blocks: Blocks) -> FloatArray:
+        scores = [scores_without(self.sample.deviations, predicted, blocks) for predicted in self.nearby]
+        return _maxima(self.near, np.stack(scores))
+
+    def _best_phase(self) -> _Model:
+        """The best additional phase shift of those that move rings."""
+        cosine, sine = self.sample.predicted()
+        phase = float(_PHASES[np.argmax(phase_scores(self.sample.deviations, cosine, sine, _PHASES))])
+        # Both directions are the same for CTF²: 170° more is 10° less.
+        shift = np.degrees(phase if phase <= np.pi / 2 else phase - np.pi)
+        return self._model(
+            cosine * np.cos(2 * phase) + sine * np.sin(2 * phase),
+            f"the phase shift: as if it were {shift:+.0f}° from the recorded one",
+        )
+
+    def _aberrations(self, best: _Model) -> Iterator[_Model]:
+        """Other spherical aberrations, as far as they move rings where the images show them."""
+        sample = self.sample
+        band = np.cumsum(np.clip(shell_scores(sample.deviations, best.predicted), 0, None))
+        edge = sample.frequencies[[int(np.searchsorted(band, _BAND * band[-1]))]]
+        recorded = phases(sample.optics, edge)
+        for aberration in _ABERRATIONS:
+            optics = replace(sample.optics, spherical_aberration=np.full(len(sample.optics), aberration))
+            if np.abs(phases(optics, edge) - recorded).max() > _TOLERATED_PHASE:
+                yield self._model(sample.predicted(optics=optics)[0], f"the spherical aberration: as if it were {aberration:g} mm")
+
+    def _better_axis(self, quadrupoles: npt.NDArray[np.complexfloating[Any, Any]]) -> str:
+        """Another axis of astigmatism, if it fits better than the stated one; else ''."""
+        deviations = _as_shells(quadrupoles.T)
+        deviations -= deviations.mean(axis=1, keepdims=True)
+
+        def model(angle: FloatArray, suspect: str) -> _Model:
+            optics = replace(self.sample.optics, defocus_angle=angle)
+            predicted = _as_shells(shell_quadrupoles(optics, self.sample.frequencies))
+            return _Model(predicted, score(deviations, predicted), suspect)
+
+        stated = model(self.sample.optics.defocus_angle, "")
+        others = [model(turned(self.sample.optics.defocus_angle), suspect) for suspect, turned in _AXES]
+        best = max(others, key=lambda other: other.score)
+
+        def gains_without(blocks: Blocks) -> FloatArray:
+            return scores_without(deviations, best.predicted, blocks) - scores_without(deviations, stated.predicted, blocks)
+
+        certain = self.jackknife.is_certain(best.score - stated.score, gains_without)
+        return f"the axis of astigmatism: {best.suspect}" if certain else ""
+
+    def _significance(self, model: _Model) -> float:
+        """Standard deviations of what shuffled CTFs score, by which a model is above their mean."""
+        rng = np.random.default_rng(0)
+        n = len(self.sample.optics)
+        shuffled = [score(self.sample.deviations, model.predicted[:, rng.permutation(n)]) for _ in range(_SHUFFLES)]
+        return float((model.score - np.mean(shuffled)) / np.std(shuffled))
+
+
+def _as_shells(values: npt.NDArray[np.complexfloating[Any, Any]]) -> FloatArray:
+    """Real and imaginary parts of (k, n), as twice as many shells: (2 k, n)."""
+    return np.concatenate([values.real, values.imag]).astype(np.float64)
+
+
+def _maxima(x: FloatArray, scores: FloatArray) -> FloatArray:
+    """Where parabolas through the largest of (m, n_curves) scores and its neighbours have their tops, (n_curves,)."""
+    curves = np.arange(scores.shape[1])
+    top = np.clip(np.argmax(scores, axis=0), 1, len(x) - 2)
+    before, at, after = (scores[top + step, curves] for step in (-1, 0, 1))
+    curvature = before - 2 * at + after
+    offset = np.divide(before - after, 2 * curvature, out=np.zeros(len(curves)), where=curvature < 0)
+    return np.asarray(x[top] + np.clip(offset, -1, 1) * (x[1] - x[0]))

@@ -1,0 +1,75 @@
+"""Thon rings of many particles in one curve: their power against the phase of the CTF of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cryolike_dask.ctf_check.model import FloatArray, phases
+from cryolike_dask.ctf_check.score import RIDGE, Sample, shell_scores
+
+_WIDTH = 0.1
+"""Of a bin, in units of π."""
+_LARGEST_ERROR = 0.12
+"""Of a bin's value; rings that are less certain are not shown."""
+_LEAST_SCORE = 10.0
+"""Of a shell that shows rings; noise hardly ever gives more."""
+_MAX_BINS = 200
+
+
+@dataclass(frozen=True)
+class Rings:
+    """Power of all particles, brought to the scale of CTF², where their CTFs have the same phase.
+
+    Args:
+        phase: (m,) middles of the bins, in units of π: the CTF is zero at whole numbers.
+        power: (m,) what the images show; NaN where it is too uncertain.
+        expected: (m,) what it would be if the recorded values were right; NaN likewise.
+    """
+
+    phase: FloatArray
+    power: FloatArray
+    expected: FloatArray
+
+
+def gather_rings(sample: Sample, best: FloatArray) -> Rings | None:
+    """Power against the phase that the recorded values predict.
+
+    On each shell power follows CTF² with an amplitude of its own, which is estimated with the best model. Values are averaged over
+    shells and particles with about the square of the amplitude as weight, so that the strongest shells count most.
+
+    Args:
+        sample: of n particles.
+        best: (k, n) CTF², but for its constant 1/2, of the model that fits best.
+
+    Returns:
+        None if no bin is certain enough to be shown.
+    """
+    recorded = sample.predicted()[0]
+    means = best.mean(axis=1, keepdims=True)
+    covariance = (sample.deviations * (best - means)).mean(axis=1, keepdims=True)
+    variance = best.var(axis=1, keepdims=True)  # (k, 1)
+    amplitude = np.clip(covariance / np.maximum(variance, 1e-9), 0, None)
+    follows = shell_scores(sample.deviations, best)[:, None] > _LEAST_SCORE
+    trust = np.where(follows, np.square(variance / (variance + RIDGE)), 0.0)
+    position = phases(sample.optics, sample.frequencies) / np.pi
+    first = np.floor(position.min() / _WIDTH)
+    bins = np.minimum((position / _WIDTH - first).astype(np.intp), _MAX_BINS)
+
+    def total(values: FloatArray) -> FloatArray:
+        sums: FloatArray = np.zeros(_MAX_BINS + 1)
+        np.add.at(sums, bins, values)
+        return sums[:_MAX_BINS]
+
+    weight = total(trust * amplitude**2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = np.sqrt(total((trust * amplitude) ** 2 * sample.deviations.var(axis=1, keepdims=True))) / weight
+        power = total(trust * amplitude * (sample.deviations + amplitude * means)) / weight + 0.5
+        expected = total(trust * amplitude**2 * recorded) / weight + 0.5
+    shown = error < _LARGEST_ERROR
+    if not shown.any():
+        return None
+    kept = slice(int(np.argmax(shown)), _MAX_BINS - int(np.argmax(shown[::-1])))
+    middles = (first + np.arange(_MAX_BINS) + 0.5) * _WIDTH
+    return Rings(middles[kept], np.where(shown, power, np.nan)[kept], np.where(shown, expected, np.nan)[kept])

@@ -1,0 +1,46 @@
+"""Verdicts of the CTF check over many simulated sets: `make verdicts`.
+
+Every case of `simulated.CASES` is checked with so many seeds, and a table of the verdicts is printed, as docs/ctf-check.md shows it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+
+from cryolike_dask.ctf_check.verdict import CtfCheck
+from tests.ctf_check.simulated import CASES, Case, Kind, Simulated, simulate
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=100)
+    n_seeds = parser.parse_args().seeds
+    found: dict[str, list[CtfCheck]] = {case.name: [] for case in CASES}
+    for seed in range(n_seeds):
+        sets: dict[Kind, Simulated] = {}
+        for case in CASES:
+            if case.kind not in sets:
+                sets[case.kind] = simulate(seed, case.kind)
+            found[case.name].append(sets[case.kind].check(**case.stated))
+    print("| stated | fits | does not fit | cannot tell | suspects named | uncertainty |")
+    print("|---|---|---|---|---|---|")
+    for case in CASES:
+        print(_line(case, found[case.name]))
+    warned = sum(check.verdict == "does not fit" for case in CASES if "fits" in case.right for check in found[case.name])
+    n_right = sum(len(found[case.name]) for case in CASES if "fits" in case.right)
+    print(f"\nFalse alarms: {warned} of {n_right}.")
+
+
+def _line(case: Case, checks: list[CtfCheck]) -> str:
+    verdicts = Counter(check.verdict for check in checks)
+    groups = Counter(" + ".join(suspect.partition(":")[0] for suspect in check.suspects) for check in checks if check.suspects)
+    named = "; ".join(f"{group} ({n})" for group, n in groups.most_common())
+    uncertainties = [check.uncertainty for check in checks if check.uncertainty is not None]
+    typical = f"{100 * sorted(uncertainties)[len(uncertainties) // 2]:.1f}%" if uncertainties else ""
+    counts = " | ".join(str(verdicts[verdict]) for verdict in ("fits", "does not fit", "cannot tell"))
+    return f"| {case.name} | {counts} | {named} | {typical} |"
+
+
+if __name__ == "__main__":
+    main()
