@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 AUDIT  := $(VENV)-audit
-DEMO   ?= demo
+DEMO   ?= cryolike-demo
 ARGS   ?=
 
 TORCH     := $(shell sed -n '/^torch==/p' constraints.txt)

@@ -55,7 +55,7 @@ class Conversion:
     def __init__(
         self,
         particles: ParticleTable,
-        params: ImageDescriptor | str | Path | None,
+        params: ImageDescriptor | str | Path | None = None,
         *,
         folder_output: str | Path = "",
         **options: Unpack[ConversionOptions],

@@ -93,7 +93,7 @@ def test_sdist_can_be_built_and_tested_from(built: Path) -> None:
         "docs/conf.py",
     ):
         assert wanted in names, wanted
-    assert not [name for name in names if name.startswith((".venv", "docs/_build", "demo/"))]
+    assert not [name for name in names if name.startswith((".venv", "docs/_build", "cryolike-demo/"))]
 
 
 def test_wheel_works_when_it_is_all_there_is(built: Path, tmp_path: Path) -> None:

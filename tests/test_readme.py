@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 import numpy as np
-import pytest
 
 from cryolike_dask import load_stack
 from cryolike_dask.cli.main import main
-from cryolike_dask.demo.particles import write_demo_particles
-from tests.cli.conftest import Cli, cli  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,29 +23,36 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_demo_particles("cryolike-demo/particles", n_images=30)
-    names: dict[str, object] = {}
-    for block in blocks("python"):
-        exec(block, names)
-    assert "torch.Size([30, 65, 128]) torch.complex64" in capsys.readouterr().out
+def test_the_readme_works_as_printed_after_the_demo(tmp_path: Path) -> None:
+    """Its lines are pasted into a shell one block after the other, and its Python is saved as scripts, where `make demo` ran."""
+    (folder,) = re.findall(r"^DEMO +\?= (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    program = tmp_path / ".venv" / "bin" / "cryolike-dask"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!{sys.executable}\nfrom cryolike_dask.cli.main import main\nif __name__ == '__main__':\n    main()\n")
+    program.chmod(0o755)
+    (program.parent / "activate").write_text(f"PATH={program.parent}:$PATH\n")
+
+    def run(*command: str) -> str:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    run(str(program), "demo", folder, "--n-images", "30")
+    of_make, five_minutes = blocks("sh")
+    assert of_make.startswith("make demo")
+    told = run("sh", "-e", "-c", five_minutes)
+    assert "30 images" in told
+    assert (tmp_path / "preview.png").is_file()
+    assert (tmp_path / "stacks" / "report.html").is_file()
+    assert load_stack(tmp_path / "stacks", 0).fourier.shape == (30, 65, 128)
+    for number, block in enumerate(blocks("python")):
+        script = tmp_path / f"script{number}.py"
+        script.write_text(block)
+        told += run(sys.executable, script.name)
+    assert "torch.Size([30, 65, 128]) torch.complex64" in told
     with np.load(tmp_path / "near-focus" / "fft" / "particles_fourier_stack_000000.npz") as metadata:
         assert metadata["defocusU"].max() < 15_000
-
-
-def test_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:  # noqa: F811
-    monkeypatch.chdir(tmp_path)
-    data = write_demo_particles(tmp_path, n_images=6, box=256, pixel_size=1.06)
-    data.params_file.unlink()
-    told = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("cryolike-dask")]
-    assert [shlex.split(line)[1] for line in told] == ["params", "preview", "convert", "info"]
-    for line in told:
-        result = cli(*shlex.split(line)[1:])
-        assert result.exit_code == 0, f"{line}\n{result.output}"
-    assert load_stack("stacks", 0).fourier.shape == (6, 257, 512)
-    assert Path("preview.png").is_file()
-    assert Path("stacks/report.html").is_file()
 
 
 def test_commands_of_the_readme_have_these_options() -> None:
