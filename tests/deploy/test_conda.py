@@ -1,0 +1,53 @@
+"""The conda recipe and the citation say what pyproject.toml says."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import StrictUndefined, Template
+
+import cryolike_dask
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CONDA_NAMES = {"torch": "pytorch", "isal": "python-isal", "dask": "dask-core", "matplotlib": "matplotlib-base"}
+
+
+def recipe() -> dict[str, Any]:
+    text = (ROOT / "deploy" / "conda" / "meta.yaml").read_text(encoding="utf-8")
+    filled_in = Template(text, undefined=StrictUndefined).render(PYTHON="python", python_min="3.11")
+    made: dict[str, Any] = yaml.safe_load(filled_in)
+    return made
+
+
+def test_the_recipe_asks_for_what_the_package_asks_for() -> None:
+    wanted = set()
+    for requirement in PROJECT["dependencies"]:
+        name, bound = re.fullmatch(r"([\w-]+)(.*)", requirement).groups()  # type: ignore[union-attr]
+        wanted.add(f"{CONDA_NAMES.get(name, name)} {bound}".strip())
+    run = recipe()["requirements"]["run"]
+    assert set(run) - {f"python {PROJECT['requires-python']}"} == wanted
+    assert len(run) == len(wanted) + 1
+    assert PROJECT["requires-python"] == ">=3.11"
+
+
+def test_the_recipe_is_complete() -> None:
+    made = recipe()
+    assert list(made) == ["package", "source", "build", "requirements", "test", "about"]
+    assert made["package"] == {"name": PROJECT["name"], "version": cryolike_dask.__version__}
+    assert made["about"]["license"] == PROJECT["license"]
+    assert (ROOT / made["about"]["license_file"]).is_file()
+    assert made["build"]["entry_points"] == [f"{name} = {target}" for name, target in PROJECT["scripts"].items()]
+    assert (ROOT / "deploy" / "conda" / made["source"]["path"] / "pyproject.toml").resolve() == ROOT / "pyproject.toml"
+
+
+def test_the_citation_names_this_version_at_this_address() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["version"] == cryolike_dask.__version__
+    assert citation["license"] == PROJECT["license"]
+    assert citation["repository-code"] == PROJECT["urls"]["Repository"]
