@@ -67,7 +67,7 @@ class Optics:
         astigmatism, those of equal defocus are taken for one micrograph.
         """
         astigmatism: FloatArray = np.stack([self.defocus_u - self.defocus_v, 1e3 * self.defocus_angle], axis=1).round()
-        if (astigmatism == astigmatism[:1]).all():
+        if (self.defocus_u == self.defocus_v).all():
             astigmatism = self.defocus_u.round()[:, None]
         return np.asarray(np.unique(astigmatism, axis=0, return_inverse=True)[1].reshape(-1), dtype=np.int64)
 

@@ -87,6 +87,8 @@ def test_particles_of_a_micrograph_are_known_by_their_astigmatism() -> None:
         same | {"defocus_u": u, "defocus_v": u - [80, 80, 80, 80, 130, 130], "defocus_angle": [1, 1, 2, 2, 2, 2.0]}
     )
     assert each.micrograph.tolist() == [0, 0, 1, 1, 2, 2]
+    one = Optics.from_rows(same | {"defocus_u": u, "defocus_v": u - 80, "defocus_angle": np.ones(n)})
+    assert one.micrograph.tolist() == [0] * n
     u = np.array([9e3, 9e3, 8e3, 8e3, 9e3, 7e3])
     assert Optics.from_rows(same | {"defocus_u": u, "defocus_v": u, "defocus_angle": np.zeros(n)}).micrograph.tolist() == [
         2,
