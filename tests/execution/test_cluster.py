@@ -239,7 +239,7 @@ def test_stacks_are_named_in_spans_and_events(tmp_path: Path) -> None:
         conversion(data, tmp_path / "out").run(client)
         spans = {span.name: span for span in client.cluster.scheduler.extensions["spans"].spans.values()}
         events = [event for _, event in client.get_events("cryolike")]
-    assert {group.name for group in spans[("cryolike",)].groups} == {"convert-stack", "publish-stacks"}
+    assert {group.name for group in spans[("cryolike",)].groups} == {"convert-stack"}
     assert sorted(event["stack"] for event in events) == [0, 1, 2, 3, 4]
     assert sum(event["images"] for event in events) == 20
     assert all(event["seconds"]["compute"] > 0 for event in events)

@@ -16,6 +16,8 @@ from tests.support.clusters import threads_cluster
 
 N_STACKS = 400
 _may_end = threading.Event()
+_published: list[int] = []
+_more_published = threading.Semaphore(0)
 
 
 def make_nothing(folder: str, run_id: str, counter: int) -> StackReceipt:
@@ -26,6 +28,12 @@ def wait_unless_first(counter: int) -> int:
     if counter:
         assert _may_end.wait(60)
     return counter
+
+
+def wait_until_all_before_are_published(folder: str, run_id: str, counter: int) -> StackReceipt:
+    while counter > len(_published):
+        assert _more_published.acquire(timeout=30), "no thread was left to publish on"
+    return StackReceipt(counter, 1, 1, 0, 0)
 
 
 def publish_nothing(folder: str, run_id: str, counters: tuple[int, ...], attempts: tuple[str, ...]) -> None:
@@ -79,3 +87,21 @@ def test_nothing_that_ends_within_the_time_is_no_result() -> None:
         finally:
             _may_end.set()
             executor.close()
+
+
+def test_stacks_are_published_while_all_threads_are_busy_with_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cryolike_dask.execution.run_loop.convert_stack_task", wait_until_all_before_are_published)
+    monkeypatch.setattr("cryolike_dask.execution.run_loop.publish_stacks_task", publish_nothing)
+    _published.clear()
+
+    def publish(receipt: StackReceipt) -> None:
+        _published.append(receipt.counter)
+        _more_published.release()
+
+    outcome = Outcome()
+    with threads_cluster() as client:
+        executor = ClusterExecutor(client)
+        RunLoop(executor, "", "", range(4), None, publish, outcome).run(lambda: None)
+        executor.close()
+    assert outcome.failures == {}
+    assert _published == [0, 1, 2, 3]

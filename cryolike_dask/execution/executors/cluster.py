@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import dask
 import distributed
@@ -17,13 +18,17 @@ from distributed.comm.core import CommClosedError
 from cryolike_dask import config
 from cryolike_dask.errors import ConversionError, CryolikeError
 from cryolike_dask.execution.executors.interface import TaskKind, TaskResult
-from cryolike_dask.execution.executors.remote import remote_call, remote_task
+from cryolike_dask.execution.executors.remote import remote_call, remote_call_beside_tasks, remote_task
 from cryolike_dask.execution.executors.workers import ClusterWorkers
 from cryolike_dask.formatting import is_or_are, plural
 from cryolike_dask.settings import Device
 
 _dask: Any = dask  # whose type information leaves out annotations
 
+Calls: TypeAlias = list[tuple[tuple[int, ...], tuple[Any, ...]]]
+"""Counters of stacks; module and name of a function, and its arguments."""
+
+_NO_ANSWER = (concurrent.futures.CancelledError, TimeoutError, CommClosedError)
 _CLIENT_CLOSED = ("closing", "closed")
 _DEAD_WORKER_TIMEOUT_SECONDS = 8.0
 """How long a worker is waited for that may be dead."""
@@ -39,8 +44,8 @@ _ROUND_SECONDS = 0.1
 """How long they are waited for, once there is one."""
 _LOOK_SECONDS = 0.02
 """Between two looks at what has ended."""
-_PRIORITIES: dict[TaskKind, int] = {"publish": 10, "convert": 0, "plot": -10}
-"""What is nearly finished goes first: staged stacks become visible, and pictures wait."""
+_PRIORITIES: dict[TaskKind, int] = {"convert": 0, "plot": -10}
+"""Pictures wait."""
 
 
 class ClusterExecutor:
@@ -61,13 +66,13 @@ class ClusterExecutor:
         self._running: dict[Any, tuple[TaskKind, tuple[int, ...]]] = {}
         self._allowed: dict[Any, set[str]] = {}
         """Of tasks that may not run anywhere: the workers that they wait for."""
-        self._to_send: dict[tuple[TaskKind, str], list[tuple[tuple[int, ...], tuple[Any, ...]]]] = {}
-        """Calls that were submitted since the last round, by kind and the worker to avoid."""
+        self._to_send: dict[tuple[TaskKind, str], Calls] = {}
+        """What was submitted since the last round, by kind and the worker to avoid."""
         self._n_submitted = 0
         self._id = uuid.uuid4().hex[:12]
         self._window_factor = config.positive_integer("window")
         self._workers = ClusterWorkers(client, device)
-        self._run_task = remote_task()
+        self._run_task, self._call_beside_tasks = remote_task(), remote_call_beside_tasks()
 
     def check_workers(self, folder: str, run_id: str, image_file: str) -> None:
         """See `Executor`."""
@@ -123,29 +128,46 @@ class ClusterExecutor:
         self._to_send.setdefault((kind, avoid), []).append((counters, (task.__module__, task.__name__, *arguments)))
 
     def _send(self) -> None:
-        """Hand over to the scheduler what was submitted, tasks alike in one message: one by one, they cost the client 2 ms each."""
-        for kind, avoid in sorted(self._to_send, key=lambda alike: -_PRIORITIES[alike[0]]):
-            counters, calls = zip(*self._to_send.pop((kind, avoid)), strict=True)
+        """Begin what was submitted; tasks alike in one message: one by one, they cost the client 2 ms each."""
+        for kind, avoid in list(self._to_send):
             with self._scheduler_needed():
                 workers = self._workers.usable()
-                resources = self._workers.gpu_resources() if kind == "convert" else None
-            # Named only where it matters: tasks that may run anywhere are queued by the scheduler, and follow workers that come and go.
-            others = [address for address in workers if address != avoid]
-            allowed = others if others and (self._workers.unusable or avoid in workers) else None
-            with self._scheduler_needed(), _dask.annotate(span=self._span):
-                futures = self._client.map(
-                    self._run_task,
-                    *zip(*calls, strict=True),
-                    key=[self._new_key(name, of) for (_, name, *_), of in zip(calls, counters, strict=True)],
-                    pure=False,
-                    workers=allowed,
-                    priority=_PRIORITIES[kind],
-                    resources=resources,
-                )
-            for future, of in zip(futures, counters, strict=True):
-                self._running[future] = (kind, of)
-                if allowed is not None:
-                    self._allowed[future] = set(allowed)
+            if kind != "publish":
+                self._send_tasks(kind, workers, avoid, self._to_send.pop((kind, avoid)))
+            elif workers:
+                self._publish(sorted(workers), self._to_send.pop((kind, avoid)))
+
+    def _send_tasks(self, kind: TaskKind, workers: Iterable[str], avoid: str, submitted: Calls) -> None:
+        counters, calls = zip(*submitted, strict=True)
+        # Named only where it matters: tasks that may run anywhere are queued by the scheduler, and follow workers that come and go.
+        others = [address for address in workers if address != avoid]
+        allowed = others if others and (self._workers.unusable or avoid in workers) else None
+        with self._scheduler_needed(), _dask.annotate(span=self._span):
+            futures = self._client.map(
+                self._run_task,
+                *zip(*calls, strict=True),
+                key=[self._new_key(name, of) for (_, name, *_), of in zip(calls, counters, strict=True)],
+                pure=False,
+                workers=allowed,
+                priority=_PRIORITIES[kind],
+                resources=self._workers.gpu_resources() if kind == "convert" else None,
+            )
+        for future, of in zip(futures, counters, strict=True):
+            self._running[future] = (kind, of)
+            if allowed is not None:
+                self._allowed[future] = set(allowed)
+
+    def _publish(self, workers: list[str], submitted: Calls) -> None:
+        """Publish on one of these workers. It is no task: tasks wait for a thread, and all may be busy with stacks for minutes."""
+        for counters, call in submitted:
+            # Another one each time: what one of them could not do is done by the next.
+            self._n_submitted += 1
+            on_worker = self._on_worker(workers[self._n_submitted % len(workers)], call)
+            self._running[asyncio.run_coroutine_threadsafe(on_worker, self._client.loop.asyncio_loop)] = ("publish", counters)
+
+    async def _on_worker(self, address: str, call: tuple[Any, ...]) -> tuple[str, Any]:
+        answers: dict[str, tuple[str, Any]] = await self._client.run(self._call_beside_tasks, *call, workers=[address])
+        return answers[address]
 
     def _new_key(self, task: str, counters: tuple[int, ...]) -> str:
         self._n_submitted += 1
@@ -168,15 +190,15 @@ class ClusterExecutor:
             ended = self._next_ended(seconds)
             if not ended:
                 return self._take_back_stranded()
-            returned = self._gather([future for future in ended if future.status == "finished"])
+            returned = self._gather([future for future in _tasks(ended) if future.status == "finished"])
             # What died with its worker, result and all, is made again by the cluster, and waited for like any other.
-            ended = [future for future in ended if future.status != "pending"]
+            ended = [future for future in ended if future.done()]
             try:
                 return [self._result(future, returned.get(future)) for future in ended]
             finally:
                 # Released at once: what the client holds, a dying worker makes the scheduler compute again. Released on the client's loop,
                 # so that it is woken once, and not for each.
-                self._client.loop.add_callback(lambda: [future.release() for future in ended])
+                self._client.loop.add_callback(lambda: [future.release() for future in _tasks(ended)])
 
     def _next_ended(self, seconds: float) -> list[Any]:
         """Futures that have ended, whatever the end, waiting for the first up to so long.
@@ -187,7 +209,7 @@ class ClusterExecutor:
         enough = 0
         while True:
             # Looked at, and not waited for: a look takes a fraction of a microsecond per task, waiting takes some hundred.
-            ended = [future for future in self._running if future.status != "pending"]
+            ended = [future for future in self._running if future.done()]
             if ended and not enough:
                 enough, until = math.ceil(len(self._running) * _SHARE_OF_A_ROUND), time.monotonic() + _ROUND_SECONDS
             if (enough and len(ended) >= enough) or time.monotonic() >= until:
@@ -228,8 +250,7 @@ class ClusterExecutor:
         worker, value, error = "", None, None
         try:
             if returned is None:
-                # What is not finished may have become so since, when it was made again.
-                error = None if future.status == "finished" else future.exception(_DEAD_WORKER_TIMEOUT_SECONDS)
+                error = future.exception(_DEAD_WORKER_TIMEOUT_SECONDS)
             if error is None:
                 worker, value = returned or future.result(_DEAD_WORKER_TIMEOUT_SECONDS)
         except Exception as failure:  # noqa: BLE001  # the cluster itself failed; the run loop decides
@@ -239,7 +260,8 @@ class ClusterExecutor:
         lost: Literal["", "worker died", "cut off"] = ""
         if isinstance(error, distributed.KilledWorker):
             lost = "worker died"
-        elif isinstance(error, (concurrent.futures.CancelledError, TimeoutError, CommClosedError)):
+        elif isinstance(error, _NO_ANSWER) or (kind == "publish" and isinstance(error, OSError)):
+            # Publishing tells of its own OSErrors in other words: this one is of the connection to the worker.
             lost = "cut off"
         return TaskResult(kind, counters, value, error, lost, worker)
 
@@ -263,6 +285,15 @@ class ClusterExecutor:
         self._to_send.clear()
         if not running or self._client.status in _CLIENT_CLOSED:
             return
+        tasks = _tasks(running)
         with suppress(TimeoutError, concurrent.futures.CancelledError), self._client.as_current():
-            distributed.wait(running, timeout=_DEAD_WORKER_TIMEOUT_SECONDS)
-        self._client.cancel(running)
+            distributed.wait(tasks, timeout=_DEAD_WORKER_TIMEOUT_SECONDS)
+        self._client.cancel(tasks)
+        publishing = [future for future in running if isinstance(future, concurrent.futures.Future)]
+        for future in concurrent.futures.wait(publishing, _DEAD_WORKER_TIMEOUT_SECONDS).not_done:
+            future.cancel()
+
+
+def _tasks(futures: Iterable[Any]) -> list[Any]:
+    """Those of these futures that are tasks."""
+    return [future for future in futures if isinstance(future, distributed.Future)]

@@ -35,6 +35,27 @@ def remote_task() -> Callable[..., tuple[str, Any]]:
     return run
 
 
+def remote_call_beside_tasks() -> Callable[..., Coroutine[Any, Any, tuple[str, Any]]]:
+    """`call(module, name, *arguments)` is what `run` of `remote_task` is, on a thread of its own: it waits for no task."""
+
+    async def call(module: str, name: str, *arguments: Any, dask_worker: Any) -> tuple[str, Any]:
+        import asyncio
+
+        def call_here() -> Any:
+            from importlib import import_module
+
+            from cryolike_dask.errors import CryolikeError
+
+            try:
+                return getattr(import_module(module), name)(*arguments)
+            except CryolikeError as error:
+                return error
+
+        return dask_worker.address, await asyncio.to_thread(call_here)
+
+    return call
+
+
 def remote_call() -> Callable[..., Any]:
     """`call(module, name, *arguments)` calls a function where it runs, and returns what that returns."""
 
