@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -93,6 +94,10 @@ def store_plan(plan: Plan, folder: Path) -> None:
     partial.replace(folder / "plan.json")
 
 
+_parsing = threading.Lock()
+"""Headers are Python literals, and Python 3.11 fails now and then to parse two of them at once (SystemError, gh-106905)."""
+
+
 class _Column:
     """A one-dimensional `.npy` file, of which parts are read.
 
@@ -104,7 +109,7 @@ class _Column:
     def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
         self.path, self.dtype = path, np.dtype(dtype)
         try:
-            with path.open("rb") as file:
+            with path.open("rb") as file, _parsing:
                 np.lib.format.read_magic(file)
                 (self.n,), _, found = np.lib.format.read_array_header_1_0(file)
                 self._data_offset = file.tell()
