@@ -14,6 +14,7 @@ import psutil
 
 import cryolike_dask
 from benchmarks.particle_files import ParticleSet
+from cryolike_dask.progress import NoProgress
 from cryolike_dask.report import ConversionReport
 
 
@@ -57,7 +58,7 @@ def local_cluster(n_workers: int) -> Iterator[Any]:
         yield client
 
 
-class DeletingProgress:
+class DeletingProgress(NoProgress):
     """Removes each stack's tensors when it is complete, so that long runs need little space."""
 
     def __init__(self, folder: Path) -> None:
@@ -75,7 +76,7 @@ class DeletingProgress:
         """See `Progress`."""
 
 
-class MemoryProgress:
+class MemoryProgress(NoProgress):
     """Resident memory of this process, taken every so many stacks.
 
     Args:

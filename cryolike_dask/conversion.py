@@ -15,15 +15,15 @@ from cryolike_dask.execution.clients import open_executor, synchronous
 from cryolike_dask.execution.executors.interface import Executor
 from cryolike_dask.execution.executors.serial import SerialExecutor
 from cryolike_dask.execution.run import run_plan
-from cryolike_dask.formatting import format_bytes, plural, printable
+from cryolike_dask.formatting import plural
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.options import ConversionOptions, takes_options
 from cryolike_dask.particles.choice import choose_particles
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.planning.planner import make_plan
 from cryolike_dask.planning.summary import PlanSummary, summarize_plan
-from cryolike_dask.progress import Progress
-from cryolike_dask.progress_bars import progress_or_default
+from cryolike_dask.progress import ProgressOption
+from cryolike_dask.progress_bars import progress_from, showing
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.settings import ConversionSettings, output_folder
 from cryolike_dask.stacks.zarr_store import check_equal_stacks
@@ -50,6 +50,16 @@ class Conversion:
     Raises:
         TypeError: there is no such option.
         InputError: inputs or settings are wrong.
+
+    Example:
+        >>> from cryolike_dask import particles_from_star
+        >>> conversion = Conversion(particles_from_star("particles.star", "mrc"), "params.npz", folder_output="stacks", batch_size=5)
+        >>> conversion.plan.n_stacks
+        3
+        >>> conversion.to_dask_array().shape
+        (12, 17, 32)
+        >>> conversion.run().n_images
+        12
     """
 
     def __init__(
@@ -65,7 +75,7 @@ class Conversion:
         self.plan = make_plan(particles, None if params is None else ImageDescriptor.ensure(params), self.settings)
         if self.settings.output_format == "zarr":
             check_equal_stacks(self.plan)
-        self._seconds_per_image: float | None = None
+        self._seconds: float | None = None
 
     def record_command(self, command: str) -> None:
         """Let `manifest.json` and `report.html` say by which command this conversion is repeated.
@@ -75,29 +85,39 @@ class Conversion:
         """
         self.plan = replace(self.plan, command=command)
 
-    def calibrate(self) -> PlanSummary:
-        """Convert a few images in memory, so that the plan can say how long all of them will take.
+    def calibrate(self, progress: ProgressOption = None) -> PlanSummary:
+        """Convert some images, so that the plan can say how long all of them will take on this machine.
+
+        What is written for that, beside the output folder, is removed again.
+
+        Args:
+            progress: as for `run`.
 
         Returns:
             the plan in numbers, which is also what a notebook shows of this conversion from now on.
 
         Raises:
             InputError: an image is bad, and the settings do not allow that, or its file has changed.
+            OutputError: nothing can be written beside the output folder.
         """
-        from cryolike_dask.execution.calibration import seconds_per_image  # Loads compiler and FFTs, which a plan need not.
+        # Loads compiler and FFTs, which a plan need not.
+        from cryolike_dask.execution.calibration import seconds_on_this_machine
 
-        self._seconds_per_image = seconds_per_image(self.plan)
-        return summarize_plan(self.plan, self.folder, self._seconds_per_image)
+        with showing(progress) as shown:
+            self._seconds = seconds_on_this_machine(self.plan, self.folder, shown)
+        return summarize_plan(self.plan, self.folder, self._seconds)
 
     def run(
-        self, client: Any = None, progress: Progress | None = None, performance_report: str | Path | None = None
+        self, client: Any = None, progress: ProgressOption = None, performance_report: str | Path | None = None
     ) -> ConversionReport:
         """Convert everything and wait for it.
 
         Args:
             client: None (the current Dask client if there is one, else threads on all cores of this machine), a
                 `distributed.Client`, a Cluster, or a scheduler's address. Only what is opened here is closed here.
-            progress: informed of each stack; None for a bar in a notebook and nothing elsewhere.
+            progress: True to show how far it is: by a bar in a notebook or on a terminal, and by lines on standard error elsewhere; False
+                for nothing; or an object with the methods of `cryolike_dask.progress.Progress`. By default a bar in a notebook or on a
+                terminal, and elsewhere lines through `logging`.
             performance_report: file for Dask's page (HTML) about what the cluster did meanwhile.
 
         Raises:
@@ -107,7 +127,7 @@ class Conversion:
         """
         return self._run(open_executor(client, self.settings.device, performance_report), progress)
 
-    async def run_async(self, client: Any = None, progress: Progress | None = None) -> ConversionReport:
+    async def run_async(self, client: Any = None, progress: ProgressOption = None) -> ConversionReport:
         """`run` for asynchronous code: the event loop goes on meanwhile.
 
         Args:
@@ -130,7 +150,7 @@ class Conversion:
                 await running
             raise
 
-    def run_serially(self, progress: Progress | None = None) -> ConversionReport:
+    def run_serially(self, progress: ProgressOption = None) -> ConversionReport:
         """The same in this thread, one stack after the other. Simple and slow: what other ways of running are compared with."""
         return self._run(nullcontext(SerialExecutor()), progress)
 
@@ -225,9 +245,9 @@ class Conversion:
             raise output_error(error, self.folder) from error
 
     def _run(
-        self, executor: AbstractContextManager[Executor], progress: Progress | None, stopped: threading.Event | None = None
+        self, executor: AbstractContextManager[Executor], progress: ProgressOption, stopped: threading.Event | None = None
     ) -> ConversionReport:
-        return run_plan(self.plan, self.folder, executor, progress_or_default(progress), stopped or threading.Event())
+        return run_plan(self.plan, self.folder, executor, progress_from(progress), stopped or threading.Event())
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         """Equal for conversions that make the same of the same files in the same folder, as Dask's caches want to know it."""
@@ -235,11 +255,8 @@ class Conversion:
         return self.plan.fingerprint, asdict(self.settings), str(self.folder), inputs
 
     def __repr__(self) -> str:
-        plan = self.plan
-        return (
-            f"<Conversion of {plural(plan.n_images, 'image')} to {plural(plan.n_stacks, 'stack')} "
-            f"({format_bytes(plan.n_images * plan.image_bytes)}) in {printable(str(self.folder))}>"
-        )
+        counts = f"{plural(self.plan.n_images, 'image')} to {plural(self.plan.n_stacks, 'stack')}"
+        return f"<Conversion of {counts}>\n{summarize_plan(self.plan, self.folder, self._seconds)}"
 
     def _repr_html_(self) -> str:
-        return summarize_plan(self.plan, self.folder, self._seconds_per_image)._repr_html_()
+        return summarize_plan(self.plan, self.folder, self._seconds)._repr_html_()

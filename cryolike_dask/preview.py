@@ -33,7 +33,7 @@ from cryolike_dask.transform.interface import TransformedImages
 from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors
 
 MAX_PARTICLES = 16
-USUAL_LOW_PASS = 20.0  # Angstrom: protein becomes visible
+USUAL_LOW_PASS = 20.0  # Å: protein becomes visible
 TRUSTED_RADIUS = 0.3  # of the box: within, the angles are dense enough for the inverse
 _TILE = 128
 _COLUMNS = ("source", "low-passed", "there and back")
@@ -50,9 +50,9 @@ class Preview:
         names: (k,) table, row and image of each.
         descriptor: in force, of the images as they would be written.
         pixel_size_from: where the pixel size was found.
-        low_pass: Angstrom, of the filter.
+        low_pass: Å, of the filter.
         correlation: (k,) of low_passed and round_trip within 0.3 boxes from the centre; 1 if the conversion is right.
-        defocus: (least, largest) of all these particles, Angstrom.
+        defocus: (least, largest) of all these particles, Å.
         n_particles: in the table, or chosen of it.
         ctf: whether the CTF of the table fits the images, of which more are looked at than are shown.
         warnings: what the user should know.
@@ -118,11 +118,18 @@ def preview_particles(
         params: image descriptor, or the path of a params `.npz`. None takes box and pixel size from the table, or else from the image
             headers.
         n_images: how many, at most 16.
-        low_pass: Angstrom; by default 20, or the resolution of the polar grid if that is coarser.
+        low_pass: Å; by default 20, or the resolution of the polar grid if that is coarser.
 
     Raises:
         TypeError: there is no such option.
         InputError: there are no particles, or what `Conversion` would refuse about the chosen ones.
+
+    Example:
+        >>> from cryolike_dask import particles_from_star
+        >>> preview = preview_particles(particles_from_star("particles.star", "mrc"), "params.npz", n_images=4)
+        >>> preview.save("preview.png")
+        >>> preview.descriptor.n_pixels
+        (16, 16)
     """
     if not 1 <= n_images <= MAX_PARTICLES:
         raise InputError(f"n_images is {n_images}: a preview shows between 1 and {MAX_PARTICLES} particles.")
@@ -140,7 +147,7 @@ def preview_particles(
     finest = box / (2 * descriptor.radius_max)
     cutoff = max(USUAL_LOW_PASS, finest) if low_pass is None else low_pass
     if not cutoff > 0:
-        raise InputError(f"low_pass is {low_pass}: give a resolution in Angstrom, a positive number.")
+        raise InputError(f"low_pass is {low_pass}: give a resolution in Å, a positive number.")
     factors = low_pass_factors(shell_resolutions(descriptor.polar_grid.radii, box), cutoff)
     converted = _Converted(plan, draw(plan.n_images, min(n_images, plan.n_images), settings.seed))
     source = converted.physical

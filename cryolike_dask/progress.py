@@ -1,13 +1,20 @@
-"""What a conversion reports while it runs; `progress_bars` shows it.
+"""What a conversion, and everything else that takes long, reports while it runs; `progress_bars` shows it.
 
-The conversion calls `start` once, `stack_done` for each stack in counter order, and `finish` once, whatever happened; where it fails
-before it starts, only `finish`. All calls come from one thread of the process that runs the conversion.
+A conversion calls `step` for what it does before, between and after stacks, `start` once, `stack_done` for each stack in counter order,
+and `finish` once, whatever happened; where it fails before it starts, `start` is left out. Other work, such as a verification, calls
+`step` and `finish` only. All calls come from one thread at a time of the process that runs it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+
+from cryolike_dask.formatting import format_bytes, format_number, rate
+
+Clock = Callable[[], float]
+"""Tells monotonic seconds."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,15 @@ class StackProgress:
 
 
 class Progress(Protocol):
-    """What a conversion reports about itself."""
+    """What a conversion reports about itself. `NoProgress` is a class to derive from."""
+
+    def step(self, what: str, done: int = 0, total: int = 0) -> None:
+        """Something other than stacks is being made.
+
+        Args:
+            what: such as 'Verifying stacks'.
+            done, total: parts of it that are done, and all of them; 0 where it has no parts.
+        """
 
     def start(self, n_stacks: int, n_images: int) -> None:
         """The conversion begins; it will write this many stacks and images (what a resumed run keeps is not counted)."""
@@ -44,8 +59,15 @@ class Progress(Protocol):
         """The conversion ended; with an error it stopped early, perhaps before it started."""
 
 
+ProgressOption = bool | Progress | None
+"""What the `progress` argument of public functions may be: see `progress_bars.progress_from`."""
+
+
 class NoProgress:
     """Tells nothing."""
+
+    def step(self, what: str, done: int = 0, total: int = 0) -> None:
+        """See `Progress`."""
 
     def start(self, n_stacks: int, n_images: int) -> None:
         """See `Progress`."""
@@ -55,3 +77,47 @@ class NoProgress:
 
     def finish(self, error: BaseException | None) -> None:
         """See `Progress`."""
+
+
+class Totals:
+    """Counts and rates since the start, shared by the ways of showing them."""
+
+    def __init__(self, n_stacks: int, n_images: int, clock: Clock) -> None:
+        self.n_stacks, self.n_images = n_stacks, n_images
+        self.stacks = self.images = self.n_bytes = self.device_bytes = 0
+        self._step_seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
+        self._clock, self._began = clock, clock()
+
+    def add(self, stack: StackProgress) -> None:
+        self.stacks += 1
+        self.images += stack.n_images
+        self.n_bytes += stack.n_bytes
+        self.device_bytes = max(self.device_bytes, stack.device_bytes)
+        self._step_seconds["read"] += stack.read_seconds
+        self._step_seconds["compute"] += stack.compute_seconds
+        self._step_seconds["write"] += stack.write_seconds
+
+    @property
+    def seconds(self) -> float:
+        return self._clock() - self._began
+
+    @property
+    def speed(self) -> str:
+        """'1,234 images/s, 56 MB/s', or nothing before the first stack."""
+        if not self.images or self.seconds <= 0:
+            return ""
+        return f"{format_number(rate(self.images, self.seconds))} images/s, {format_bytes(rate(self.n_bytes, self.seconds))}/s"
+
+    @property
+    def work(self) -> str:
+        """'read 25%, compute 50%, write 25%, GPU 1.2 GB': shares of the workers' time, and the most memory of one device, if any."""
+        total = sum(self._step_seconds.values())
+        parts = [f"{step} {100 * seconds / total:.0f}%" for step, seconds in self._step_seconds.items()] if total > 0 else []
+        if self.device_bytes > 0:
+            parts.append(f"GPU {format_bytes(self.device_bytes)}")
+        return ", ".join(parts)
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds to go at the speed so far; NaN before the first stack."""
+        return self.seconds * rate(self.n_images - self.images, self.images)

@@ -1,123 +1,79 @@
-"""How far a conversion is, shown to a person: on a terminal, in a log file, or in a notebook."""
+"""How far a conversion or anything else that takes long is, shown to a person: on a terminal, in a log file, or in a notebook."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cryolike_dask.formatting import format_bytes, format_number, format_time, plural, rate
+from cryolike_dask.errors import InputError
+from cryolike_dask.formatting import format_time, plural, printable
 from cryolike_dask.html import render
-from cryolike_dask.progress import NoProgress, Progress, StackProgress
+from cryolike_dask.progress import Clock, NoProgress, Progress, ProgressOption, StackProgress, Totals
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 logger = logging.getLogger(__name__)
 
-Clock = Callable[[], float]
-
 _WIDE_COLUMNS = 120
 """Columns of a terminal that leave room for where the time goes."""
 
 
-class _Totals:
-    """Counts and rates since the start, shared by the ways of showing them."""
-
-    def __init__(self, n_stacks: int, n_images: int, clock: Clock) -> None:
-        self.n_stacks, self.n_images = n_stacks, n_images
-        self.stacks = self.images = self.n_bytes = self.device_bytes = 0
-        self._step_seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
-        self._clock, self._began = clock, clock()
-
-    def add(self, stack: StackProgress) -> None:
-        self.stacks += 1
-        self.images += stack.n_images
-        self.n_bytes += stack.n_bytes
-        self.device_bytes = max(self.device_bytes, stack.device_bytes)
-        self._step_seconds["read"] += stack.read_seconds
-        self._step_seconds["compute"] += stack.compute_seconds
-        self._step_seconds["write"] += stack.write_seconds
-
-    @property
-    def seconds(self) -> float:
-        return self._clock() - self._began
-
-    @property
-    def speed(self) -> str:
-        """'1,234 images/s, 56 MB/s', or nothing before the first stack."""
-        if not self.images or self.seconds <= 0:
-            return ""
-        return f"{format_number(rate(self.images, self.seconds))} images/s, {format_bytes(rate(self.n_bytes, self.seconds))}/s"
-
-    @property
-    def work(self) -> str:
-        """'read 25%, compute 50%, write 25%, GPU 1.2 GB': shares of the workers' time, and the most memory of one device, if any."""
-        total = sum(self._step_seconds.values())
-        parts = [f"{step} {100 * seconds / total:.0f}%" for step, seconds in self._step_seconds.items()] if total > 0 else []
-        if self.device_bytes > 0:
-            parts.append(f"GPU {format_bytes(self.device_bytes)}")
-        return ", ".join(parts)
-
-    @property
-    def seconds_left(self) -> float:
-        """Seconds to go at the speed so far; NaN before the first stack."""
-        return self.seconds * rate(self.n_images - self.images, self.images)
-
-    def summary(self, error: BaseException | None) -> str:
-        """One sentence for the end."""
-        done = f"{plural(self.images, 'image')} in {plural(self.stacks, 'stack')}, {format_time(self.seconds)}"
-        speed = f" ({self.speed})" if self.speed else ""
-        if error is None:
-            return f"Converted {done}{speed}."
-        return f"Stopped after {done}: {self.n_stacks - self.stacks:,} of {plural(self.n_stacks, 'stack')} not written."
-
-
 class LogProgress:
-    """Plain lines through `logging`, at most one every few seconds: for batch jobs and files.
+    """Plain lines, at most one every few seconds: for batch jobs and files.
 
     Args:
-        every: least seconds between two lines.
+        every: least seconds between two lines about the same.
         clock: monotonic seconds.
+        say: prints a line; by default it goes through `logging`, at the level INFO.
     """
 
-    def __init__(self, every: float = 5.0, clock: Clock = time.monotonic) -> None:
-        self._every, self._clock = every, clock
-        self._totals = _Totals(0, 0, clock)
+    def __init__(self, every: float = 5.0, clock: Clock = time.monotonic, say: Callable[[str], None] = logger.info) -> None:
+        self._every, self._clock, self._say = every, clock, say
+        self._totals = Totals(0, 0, clock)
         self._last = clock()
+        self._step = ""
+
+    def step(self, what: str, done: int = 0, total: int = 0) -> None:
+        """See `Progress`."""
+        if what != self._step or (done < total and self._is_time()):
+            self._say(_step_line(what, done, total))
+            self._step, self._last = what, self._clock()
 
     def start(self, n_stacks: int, n_images: int) -> None:
         """See `Progress`."""
-        self._totals = _Totals(n_stacks, n_images, self._clock)
+        self._totals = Totals(n_stacks, n_images, self._clock)
         self._last = self._clock()
-        logger.info("Converting %s to %s.", plural(n_images, "image"), plural(n_stacks, "stack"))
+        if n_stacks:
+            self._say(f"Converting {plural(n_images, 'image')} to {plural(n_stacks, 'stack')}.")
 
     def stack_done(self, stack: StackProgress) -> None:
         """See `Progress`."""
         totals = self._totals
         totals.add(stack)
-        if self._clock() - self._last < self._every or totals.stacks == totals.n_stacks:
+        done = totals.stacks == totals.n_stacks
+        if not done and not self._is_time():
             return
         self._last = self._clock()
         share = totals.images / totals.n_images if totals.n_images else 1.0
-        logger.info(
-            "%s of %s (%.0f%%), %s of %s, %s, about %s left",
-            f"{totals.stacks:,}",
-            plural(totals.n_stacks, "stack"),
-            100 * share,
-            f"{totals.images:,}",
-            plural(totals.n_images, "image"),
+        parts = [
+            f"{totals.stacks:,} of {plural(totals.n_stacks, 'stack')} ({100 * share:.0f}%)",
+            f"{totals.images:,} of {plural(totals.n_images, 'image')}",
             totals.speed,
-            format_time(totals.seconds_left),
-        )
+            "" if done else f"about {format_time(totals.seconds_left)} left",
+        ]
+        self._say(", ".join(filter(None, parts)))
 
     def finish(self, error: BaseException | None) -> None:
-        """See `Progress`."""
-        if self._totals.n_stacks:
-            logger.log(logging.INFO if error is None else logging.ERROR, "%s", self._totals.summary(error))
+        """See `Progress`. The report, or the error, tells the rest."""
+
+    def _is_time(self) -> bool:
+        return self._clock() - self._last >= self._every
 
 
 class RichProgress:
@@ -135,7 +91,7 @@ class RichProgress:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         self._clock = clock
-        self._totals = _Totals(0, 0, clock)
+        self._totals = Totals(0, 0, clock)
         self._console = console or Console(stderr=True)
         self._bar = Progress(
             SpinnerColumn(finished_text="[green]✓[/]"),
@@ -149,12 +105,24 @@ class RichProgress:
             console=self._console,
             expand=True,
         )
+        self._step: Any = None
+
+    def step(self, what: str, done: int = 0, total: int = 0) -> None:
+        """See `Progress`."""
+        line = _step_line(what, done, total)
+        if self._step is None:
+            self._step = self._bar.add_task("", total=total or None, completed=done, stacks=line, speed="", work="", left="")
+            self._bar.start()
+        else:
+            self._bar.update(self._step, stacks=line, completed=done, total=total or None)
 
     def start(self, n_stacks: int, n_images: int) -> None:
         """See `Progress`."""
-        self._totals = _Totals(n_stacks, n_images, self._clock)
-        self._task = self._bar.add_task("", total=n_images, stacks=f"0/{plural(n_stacks, 'stack')}", speed="", work="", left="")
-        self._bar.start()
+        self._totals = Totals(n_stacks, n_images, self._clock)
+        self._end_step()
+        if n_stacks:
+            self._task = self._bar.add_task("", total=n_images, stacks=f"0/{plural(n_stacks, 'stack')}", speed="", work="", left="")
+            self._bar.start()
 
     def stack_done(self, stack: StackProgress) -> None:
         """See `Progress`."""
@@ -171,10 +139,14 @@ class RichProgress:
         )
 
     def finish(self, error: BaseException | None) -> None:
-        """See `Progress`."""
+        """See `Progress`. The report, or the error, tells the rest."""
+        self._end_step()
         self._bar.stop()
-        if error is not None and self._totals.n_stacks:
-            self._console.print(self._totals.summary(error), style="red", highlight=False)
+
+    def _end_step(self) -> None:
+        if self._step is not None:
+            self._bar.remove_task(self._step)
+            self._step = None
 
 
 class NotebookProgress:
@@ -189,36 +161,54 @@ class NotebookProgress:
     def __init__(self, every: float = 0.2, clock: Clock = time.monotonic, display: Callable[[Any], Any] | None = None) -> None:
         self._every, self._clock = every, clock
         self._display = display or _ipython_display
-        self._totals = _Totals(0, 0, clock)
+        self._totals = Totals(0, 0, clock)
         self._last = clock()
         self._handle: Any = None
+        self._what = ""
+
+    def step(self, what: str, done: int = 0, total: int = 0) -> None:
+        """See `Progress`."""
+        if what != self._what or self._is_time():
+            self._what = what
+            self._show("running", done / total if total else self._share, _step_line(what, done, total))
 
     def start(self, n_stacks: int, n_images: int) -> None:
         """See `Progress`."""
-        self._totals = _Totals(n_stacks, n_images, self._clock)
-        self._last = self._clock()
-        self._handle = self._display(self._drawn("running", f"Converting {plural(n_images, 'image')}"))
+        self._totals = Totals(n_stacks, n_images, self._clock)
+        if n_stacks:
+            self._show("running", 0.0, f"Converting {plural(n_images, 'image')}")
 
     def stack_done(self, stack: StackProgress) -> None:
         """See `Progress`."""
         self._totals.add(stack)
-        if self._clock() - self._last >= self._every:
-            self._last = self._clock()
+        if self._is_time():
             left = f"about {format_time(self._totals.seconds_left)} left"
             done = f"{self._totals.images:,} of {plural(self._totals.n_images, 'image')}, {self._totals.speed}, {left}"
-            self._show("running", done, self._totals.work)
+            self._show("running", self._share, done, self._totals.work)
 
     def finish(self, error: BaseException | None) -> None:
-        """See `Progress`."""
-        self._show("done" if error is None else "failed", self._totals.summary(error))
+        """See `Progress`. The report, or the error, tells the rest."""
+        if self._handle is None:
+            return
+        totals = self._totals
+        stacks = f"{totals.stacks:,} of {plural(totals.n_stacks, 'stack')}"
+        lines = [stacks, totals.speed] if totals.n_stacks else [self._what]
+        self._show("done" if error is None else "failed", 1.0 if error is None else self._share, ", ".join(filter(None, lines)))
 
-    def _show(self, state: str, *lines: str) -> None:
-        if self._handle is not None:
-            self._handle.update(self._drawn(state, *lines))
+    @property
+    def _share(self) -> float:
+        return self._totals.images / self._totals.n_images if self._totals.n_images else 0.0
 
-    def _drawn(self, state: str, *lines: str) -> _Html:
-        share = self._totals.images / self._totals.n_images if self._totals.n_images else 0.0
-        return _Html(render("progress", state=state, percent=100 * share, lines=lines))
+    def _is_time(self) -> bool:
+        return self._clock() - self._last >= self._every
+
+    def _show(self, state: str, share: float, *lines: str) -> None:
+        self._last = self._clock()
+        drawn = _Html(render("progress", state=state, percent=100 * share, lines=lines))
+        if self._handle is None:
+            self._handle = self._display(drawn)
+        else:
+            self._handle.update(drawn)
 
 
 @dataclass(frozen=True)
@@ -231,18 +221,58 @@ class _Html:
         return self.markup
 
 
-def progress_for_terminal(quiet: bool = False) -> Progress:
-    """What suits this process: a bar on a terminal, plain log lines elsewhere, nothing when `quiet`."""
-    if quiet:
+def progress_from(progress: ProgressOption) -> Progress:
+    """What the `progress` argument of a public function means.
+
+    Args:
+        progress: True for a bar in a notebook or on a terminal, and lines on standard error elsewhere; False for nothing; an object with
+            the methods of `Progress`; None for a bar in a notebook or on a terminal, and elsewhere lines through `logging` only.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if progress is False:
         return NoProgress()
-    return RichProgress() if sys.stderr.isatty() else LogProgress()
+    if progress is None or progress is True:
+        if _in_notebook():
+            return NotebookProgress()
+        if sys.stderr.isatty():
+            return RichProgress()
+        return LogProgress(say=logger.info if progress is None or _log_is_shown() else _print_line)
+    if missing := [name for name in ("step", "start", "stack_done", "finish") if not callable(getattr(progress, name, None))]:
+        raise InputError(
+            f"progress is {progress!r}, which has no method {missing[0]}: give True, False, or an object derived from "
+            "cryolike_dask.progress.NoProgress."
+        )
+    return progress
 
 
-def progress_or_default(progress: Progress | None) -> Progress:
-    """The one given; for None a bar inside a notebook, and nothing elsewhere."""
-    if progress is not None:
-        return progress
-    return NotebookProgress() if _in_notebook() else NoProgress()
+@contextmanager
+def showing(progress: ProgressOption) -> Iterator[Progress]:
+    """What a `progress` argument means, finished in the end, however that comes."""
+    shown = progress_from(progress)
+    error: BaseException | None = None
+    try:
+        yield shown
+    except BaseException as failure:
+        error = failure
+        raise
+    finally:
+        shown.finish(error)
+
+
+def _log_is_shown() -> bool:
+    return logger.hasHandlers() and logger.isEnabledFor(logging.INFO)
+
+
+def _print_line(text: str) -> None:
+    sys.stderr.write(f"{printable(text)}\n")
+    sys.stderr.flush()
+
+
+def _step_line(what: str, done: int, total: int) -> str:
+    """'Verifying stacks: 3 of 16', or 'Closing the cluster ...'."""
+    return f"{what}: {min(done, total):,} of {total:,}" if total else f"{what} ..."
 
 
 def _in_notebook() -> bool:

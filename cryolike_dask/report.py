@@ -31,6 +31,10 @@ class StackRecord:
     physical: Path | None
 
 
+_SHOWN = 10
+"""Warnings in the text of a report."""
+
+
 @dataclass(frozen=True)
 class ConversionReport:
     """The result of a conversion.
@@ -47,6 +51,14 @@ class ConversionReport:
         n_kept: stacks that were there already.
         seconds_by_step: seconds of all workers spent to 'read', 'compute' and 'write'.
         ctf: whether the CTF of the table fits the images; None if nothing tells of their power.
+
+    Example:
+        >>> from cryolike_dask import Conversion, particles_from_star
+        >>> report = Conversion(particles_from_star("particles.star", "mrc"), "params.npz", folder_output="stacks").run()
+        >>> report.stacks[0].fourier.name
+        'particles_fourier_stack_000000.pt'
+        >>> report.warnings
+        ()
     """
 
     folder: Path
@@ -71,11 +83,25 @@ class ConversionReport:
         }
 
     def __str__(self) -> str:
+        if self.stacks and self.n_kept == len(self.stacks):
+            return (
+                f"Nothing to do: {plural(self.n_images, 'image')} in {plural(len(self.stacks), 'stack')} are in "
+                f"{printable(str(self.folder))} already"
+            )
         kept = f" ({self.n_kept:,} of them were there already)" if self.n_kept else ""
         return (
             f"{plural(self.n_images, 'image')} in {plural(len(self.stacks), 'stack')}{kept}, {format_bytes(self.n_bytes)}, "
             f"{format_time(self.seconds)}, in {printable(str(self.folder))}"
         )
+
+    def __repr__(self) -> str:
+        lines = [f"<ConversionReport>\n{self}"]
+        lines += [f"warning: {line}" for line in self.warnings[:_SHOWN]]
+        if len(self.warnings) > _SHOWN:
+            lines.append(f"and {len(self.warnings) - _SHOWN:,} more warnings")
+        if self.skipped:
+            lines.append(f"{plural(len(self.skipped), 'particle')} left out")
+        return printable("\n".join(lines))
 
     def _repr_html_(self) -> str:
         rows = {

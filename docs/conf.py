@@ -28,7 +28,15 @@ nitpicky = False
 
 def _plain(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
     """Docstrings are plain text: |F|^2 and a * b are no markup."""
-    lines[:] = [line.replace("|", r"\|").replace("*", r"\*").replace("_ ", r"\_ ").replace("@", r"\@") for line in lines]
+    lines[:] = [line if _is_example(line) else _escaped(line) for line in lines]
+
+
+def _is_example(line: str) -> bool:
+    return line.lstrip().startswith((">>>", "..."))
+
+
+def _escaped(line: str) -> str:
+    return line.replace("|", r"\|").replace("*", r"\*").replace("_ ", r"\_ ").replace("@", r"\@")
 
 
 def setup(app: Any) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cryolike_dask.cli.help import FILE, FOLDER
 from cryolike_dask.cli.main import debug_option, echo, quiet_option
 
 if TYPE_CHECKING:
@@ -13,12 +14,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("stacks", metavar="STACKS", type=click.Path())
-@click.argument("results", metavar="RESULTS", type=click.Path())
-@click.option("--out", required=True, type=click.Path(), metavar="FILE", help="Table to write: .star (RELION), .csv or .parquet.")
+@click.argument("stacks", metavar="STACKS", type=FOLDER)
+@click.argument("results", metavar="RESULTS", type=FOLDER)
+@click.option("--out", required=True, type=FILE, metavar="FILE", help="Table to write: .star (RELION), .csv or .parquet.")
 @click.option(
     "--templates",
-    type=click.Path(),
+    type=FILE,
     metavar="DIR_OR_PARAMS",
     help="Folder of the templates, or the parameter file that they were made with: adds angles and origins in RELION's convention.",
 )
@@ -40,7 +41,8 @@ def collect(stacks: str, results: str, out: str, templates: str | None, template
 
     \b
     Examples:
-      cryolike-dask collect stacks likelihood --out results.star --templates templates
+      cryolike-dask collect stacks likelihood --out results.star \\
+        --templates templates
       cryolike-dask collect stacks likelihood --out results.csv
     """
     from cryolike_dask.results.collect import collect_results

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cryolike_dask.cli.config_file import repeating_command
+from cryolike_dask.cli.help import GroupedCommand
 from cryolike_dask.cli.main import LazyGroup, debug_option, echo, loading_libraries
 from cryolike_dask.cli.options import conversion_options, dask_client, input_arguments
 from cryolike_dask.errors import MissingFileError
@@ -32,8 +33,8 @@ def convert() -> None:
     """Convert particles to Fourier-polar stacks.
 
     \b
-    Everything that can be wrong with tables and image headers is found before the first image is read.
-    An interrupted run goes on with --skip-exist.
+    Everything that can be wrong with tables and image headers is found before
+    the first image is read. An interrupted run goes on with --skip-exist.
 
     \b
     Where it runs:
@@ -43,7 +44,7 @@ def convert() -> None:
     """
 
 
-@convert.command()
+@convert.command(cls=GroupedCommand)
 @input_arguments(StarInput, star_file="FILE.star")
 @conversion_options
 def star(**options: Any) -> None:
@@ -52,12 +53,13 @@ def star(**options: Any) -> None:
     \b
     Examples:
       cryolike-dask convert star run_data.star --params params.npz --out stacks
-      cryolike-dask convert star particles.star --mrc-folder mrc --params params.npz --out stacks --workers 8
+      cryolike-dask convert star particles.star --mrc-folder mrc \\
+        --params params.npz --out stacks --workers 8
     """
     _convert(StarInput, options)
 
 
-@convert.command()
+@convert.command(cls=GroupedCommand)
 @input_arguments(PairedInput)
 @conversion_options
 def paired(**options: Any) -> None:
@@ -65,12 +67,13 @@ def paired(**options: Any) -> None:
 
     \b
     Example:
-      cryolike-dask convert paired --star A.star --mrc A.mrcs --star B.star --mrc B.mrcs --params params.npz --out stacks
+      cryolike-dask convert paired --star A.star --mrc A.mrcs \\
+        --star B.star --mrc B.mrcs --params params.npz --out stacks
     """
     _convert(PairedInput, options)
 
 
-@convert.command()
+@convert.command(cls=GroupedCommand)
 @input_arguments(CryosparcInput, file_cs="FILE.cs")
 @conversion_options
 def cryosparc(**options: Any) -> None:
@@ -78,12 +81,13 @@ def cryosparc(**options: Any) -> None:
 
     \b
     Example:
-      cryolike-dask convert cryosparc J42_particles_exported.cs --mrc-folder J42 --params params.npz --out stacks
+      cryolike-dask convert cryosparc J42_particles_exported.cs \\
+        --mrc-folder J42 --params params.npz --out stacks
     """
     _convert(CryosparcInput, options)
 
 
-@convert.command("cryosparc-job")
+@convert.command("cryosparc-job", cls=GroupedCommand)
 @input_arguments(CryosparcJobInput, folder_cryosparc="FOLDER", job_number="JOB")
 @conversion_options
 def cryosparc_job(**options: Any) -> None:
@@ -96,7 +100,7 @@ def cryosparc_job(**options: Any) -> None:
     _convert(CryosparcJobInput, options)
 
 
-@convert.command("leopard-em")
+@convert.command("leopard-em", cls=GroupedCommand)
 @input_arguments(LeopardEMInput, dataframe_files="TABLE.csv ...")
 @conversion_options
 def leopard_em(**options: Any) -> None:
@@ -104,7 +108,8 @@ def leopard_em(**options: Any) -> None:
 
     \b
     Example:
-      cryolike-dask convert leopard-em results.csv --box-size 256 --invert --params params.npz --out stacks
+      cryolike-dask convert leopard-em results.csv --box-size 256 \\
+        --invert --params params.npz --out stacks
     """
     _convert(LeopardEMInput, options)
 
@@ -117,7 +122,6 @@ def _convert(kind: type[ParticleInput], options: dict[str, Any]) -> None:
         start_fork_server()  # It imports what workers need while this process reads tables.
     with loading_libraries():
         from cryolike_dask.conversion import Conversion
-        from cryolike_dask.progress_bars import progress_for_terminal
 
     source = kind(**{field.name: options.pop(field.name) for field in fields(kind)})
     running = {name: options.pop(name) for name in ("workers", "scheduler", "scheduler_file")}
@@ -130,10 +134,10 @@ def _convert(kind: type[ParticleInput], options: dict[str, Any]) -> None:
         raise
     conversion.record_command(repeating_command(click.get_current_context()))
     if dry_run:
-        _show_plan(conversion, as_json)
+        _show_plan(conversion, as_json, quiet)
         return
     with dask_client(**running, device=conversion.settings.device, quiet=quiet) as client:
-        report = conversion.run(client, progress_for_terminal(quiet), page)
+        report = conversion.run(client, not quiet, page)
     if as_json:
         echo(json.dumps(report.to_dict(), indent=1))
     elif not quiet:
@@ -144,6 +148,10 @@ def _convert(kind: type[ParticleInput], options: dict[str, Any]) -> None:
             echo(f"Look at {report.folder / 'report.html'}, and the pictures in {report.folder / 'plots'}.")
 
 
-def _show_plan(conversion: Conversion, as_json: bool) -> None:
-    summary = conversion.calibrate()
-    echo(json.dumps(summary.to_dict(), indent=1) if as_json else f"{summary}\nThis is the plan: nothing was written.")
+def _show_plan(conversion: Conversion, as_json: bool, quiet: bool) -> None:
+    summary = conversion.calibrate(progress=not quiet)
+    echo(
+        json.dumps(summary.to_dict(), indent=1)
+        if as_json
+        else f"{summary}\nThis is the plan: nothing was written to the output folder."
+    )

@@ -23,6 +23,8 @@ from cryolike_dask.errors import ConversionError, CryolikeError
 from cryolike_dask.formatting import printable
 
 FAILED, BAD_INPUT = 1, 2
+INTERRUPTED = 130
+"""As shells have it for a program that Ctrl-C ended."""
 
 _DEBUG = "cryolike_dask.debug"
 
@@ -103,13 +105,18 @@ class LazyGroup(click.Group):
             # A reader of standard output that has gone away is click's to handle.
             if ctx.meta.get(_DEBUG) or getattr(error, "errno", None) == errno.EPIPE:
                 raise
-            echo(str(error), err=True, label="Error:")
+            echo(" ".join([str(error), *_notes(error)]), err=True, label="Error:")
             wrong_input = isinstance(error, CryolikeError) and not isinstance(error, ConversionError)
             ctx.exit(BAD_INPUT if wrong_input else FAILED)
         except click.ClickException as error:
             raise _with_printable_message(error) from None
         except (click.exceptions.Exit, click.Abort):
             raise
+        except KeyboardInterrupt as interrupt:
+            if ctx.meta.get(_DEBUG):
+                raise
+            echo(" ".join(_notes(interrupt)) or "Stopped.", err=True)
+            ctx.exit(INTERRUPTED)
         except Exception as error:
             if ctx.meta.get(_DEBUG):
                 raise
@@ -117,6 +124,11 @@ class LazyGroup(click.Group):
             advice = "This is a fault of cryolike-dask: please report it with what the same command prints with --debug."
             echo(f"{what} {advice}", err=True, label="Error:")
             ctx.exit(FAILED)
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What was added to an error on its way: how to go on."""
+    return list(getattr(error, "__notes__", ()))
 
 
 def _with_printable_message(error: click.ClickException) -> click.ClickException:
@@ -190,7 +202,7 @@ def show_log(level: int) -> None:
 @click.group(
     "cryolike",  # as `dask` lists it
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
     lazy={
         "params": LazyCommand("cryolike_dask.cli.params:params", "Write the image parameter file that a conversion needs."),
         "preview": LazyCommand("cryolike_dask.cli.preview:preview", "Look at a few particles before the long run."),
@@ -213,7 +225,8 @@ def main() -> None:
     Five minutes with your own data:
       cryolike-dask params params.npz --n-pixels 256 --pixel-size 1.06
       cryolike-dask preview particles.star --params params.npz --mrc-folder mrc
-      cryolike-dask convert star particles.star --params params.npz --mrc-folder mrc --out stacks
+      cryolike-dask convert star particles.star --params params.npz \\
+        --mrc-folder mrc --out stacks
       cryolike-dask info stacks
 
     \b

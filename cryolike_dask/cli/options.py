@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import click
 
 from cryolike_dask.cli.config_file import configurable
+from cryolike_dask.cli.help import FILE, FOLDER
 from cryolike_dask.cli.main import debug_option, echo, quiet_option
 from cryolike_dask.errors import InputError
 from cryolike_dask.filesystem.reading import read_input
@@ -84,7 +85,7 @@ def described_option(described: type, name: str) -> Decorator:
     return click.option(
         spelt,
         name,
-        type=_type(kind),
+        type=_type(name, kind),
         required=default is MISSING,
         default=None if several or default is MISSING else default,
         show_default=default not in (MISSING, None, ""),
@@ -103,18 +104,27 @@ def input_arguments(described: type, **positional: str) -> Callable[[Command], C
     """
     kinds = get_type_hints(described)
     arguments = [
-        click.argument(name, metavar=shown, type=_type(kinds[name]), nargs=-1 if shown.endswith("...") else 1, required=True)
+        click.argument(name, metavar=shown, type=_type(name, kinds[name]), nargs=-1 if shown.endswith("...") else 1, required=True)
         for name, shown in positional.items()
     ]
     named = [described_option(described, field.name) for field in fields(described) if field.name not in positional]
     return lambda command: _decorated(command, [*arguments, *named])
 
 
-def _type(kind: Any) -> Any:
-    """What click makes of a value of this type; paths stay text."""
+def _type(name: str, kind: Any) -> Any:
+    """What click makes of a value of this name and type; paths stay text."""
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
+    if name.startswith("folder_"):
+        return FOLDER
+    if _METAVARS.get(name, "").startswith("FILE") or Path in _parts(kind) or name == "zarr_store":
+        return FILE
     return next((number for number in (int, float) if kind in (number, number | None)), str)
+
+
+def _parts(kind: Any) -> set[Any]:
+    """The types that a type is made of, itself included."""
+    return {kind}.union(*map(_parts, get_args(kind)))
 
 
 def _default(described: type, name: str) -> Any:
@@ -139,6 +149,7 @@ def _decorated(command: Command, decorators: list[Decorator]) -> Command:
 params_option = click.option(
     "--params",
     "params_input",
+    type=FILE,
     metavar="P.npz",
     help="Image parameters: see `cryolike-dask params`. By default box and pixel size of the table, or of the image headers.",
 )
@@ -146,15 +157,15 @@ params_option = click.option(
 
 _CONVERSION = (
     params_option,
-    click.option("--out", "folder_output", required=True, metavar="DIR", help="Where the stacks go."),
+    click.option("--out", "folder_output", required=True, type=FOLDER, metavar="DIR", help="Where the stacks go."),
     *(described_option(ConversionSettings, field.name) for field in fields(ConversionSettings)),
 )
 
 _RUNNING = (
     click.option("--workers", type=click.IntRange(min=1), help="Start a local Dask cluster of this many processes."),
     click.option("--scheduler", metavar="ADDRESS", help="Use a running Dask cluster, such as tcp://10.0.0.1:8786."),
-    click.option("--scheduler-file", metavar="FILE", help="The same, by the file that the scheduler wrote."),
-    click.option("--performance-report", metavar="FILE.html", help="Write Dask's page about what the cluster did."),
+    click.option("--scheduler-file", type=FILE, metavar="FILE", help="The same, by the file that the scheduler wrote."),
+    click.option("--performance-report", type=FILE, metavar="FILE.html", help="Write Dask's page about what the cluster did."),
     click.option("--dry-run", is_flag=True, help="Check all tables and headers, print the plan, write nothing."),
     click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
     quiet_option,
@@ -198,6 +209,8 @@ def dask_client(
             if not quiet and find_spec("bokeh") is not None:
                 echo(f"Dask's dashboard shows what they do: {cluster.dashboard_link}", err=True)
             yield cluster
+            if not quiet:
+                echo("Closing the workers ...", err=True)
     elif scheduler_file is not None:
         yield _address_in(Path(scheduler_file).expanduser())
     else:

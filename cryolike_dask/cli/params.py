@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cryolike_dask.cli.help import FILE
 from cryolike_dask.cli.main import debug_option, echo
 from cryolike_dask.cli.options import choice_options, described_option
 from cryolike_dask.cli.tables import input_of_table, table_options
@@ -21,8 +22,10 @@ _TOLERANCE = 1e-4  # relative: tables round pixel sizes
 
 
 @click.command()
-@click.argument("out", metavar="OUT.npz")
-@click.option("--from", "table", metavar="TABLE", help="Take box and pixel size from this table, or else from the image headers.")
+@click.argument("out", metavar="OUT.npz", type=FILE)
+@click.option(
+    "--from", "table", type=FILE, metavar="TABLE", help="Take box and pixel size from this table, or else from the image headers."
+)
 @click.option("--n-pixels", type=int, help="Box size of the images, after downsampling.")
 @click.option("--pixel-size", type=float, help="Å per pixel, after downsampling.")
 @click.option("--precision", type=click.Choice(["single", "double"]), default="single", show_default=True)
@@ -57,8 +60,9 @@ def params(
     """Write the image parameter file of a conversion. CryoLike reads it too.
 
     \b
-    TABLE is a STAR file, a cryoSPARC .cs file or job directory, or a Leopard-EM .csv file. The options from --override on, but
-    --overwrite, are for it.
+    TABLE is a STAR file, a cryoSPARC .cs file or job directory, or a
+    Leopard-EM .csv file. The options from --override on, but --overwrite, are
+    for it.
 
     \b
     Examples:

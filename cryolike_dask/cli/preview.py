@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cryolike_dask.cli.config_file import configurable
+from cryolike_dask.cli.help import FILE, GroupedCommand
 from cryolike_dask.cli.main import debug_option, echo
 from cryolike_dask.cli.options import choice_options, described_option, params_option
 from cryolike_dask.cli.tables import input_of_table, table_options
@@ -17,12 +18,12 @@ from cryolike_dask.particles.inputs import LeopardEMInput
 from cryolike_dask.settings import ConversionSettings
 
 
-@click.command()
-@click.argument("table", metavar="TABLE")
+@click.command(cls=GroupedCommand)
+@click.argument("table", metavar="TABLE", type=FILE)
 @params_option
 @table_options
 @described_option(LeopardEMInput, "invert")
-@click.option("--out", default="preview.png", show_default=True, metavar="FILE.png", help="Where the picture goes.")
+@click.option("--out", type=FILE, default="preview.png", show_default=True, metavar="FILE.png", help="Where the picture goes.")
 @click.option("--n-images", type=click.IntRange(1, 16), default=16, show_default=True, help="Particles to show.")
 @click.option("--low-pass", type=float, help="Å. By default 20, or the resolution of the polar grid if that is coarser.")
 @choice_options
@@ -49,14 +50,17 @@ def preview(
     """Convert a few random particles in memory, bring them back to real space, and draw both.
 
     \b
-    TABLE is a STAR file, a cryoSPARC .cs file or job directory, or a Leopard-EM .csv file.
-    Look whether these are your particles, bright as you expect, in a box that fits them, and whether the CTF fits.
+    TABLE is a STAR file, a cryoSPARC .cs file or job directory, or a
+    Leopard-EM .csv file.
+    Look whether these are your particles, bright as you expect, in a box that
+    fits them, and whether the CTF fits.
 
     \b
     Examples:
       cryolike-dask preview particles.star --mrc-folder mrc --params params.npz
       cryolike-dask preview P3/J42 --params params.npz --out J42.png
-      cryolike-dask preview results.csv --box-size 256 --invert --params params.npz
+      cryolike-dask preview results.csv --box-size 256 --invert \\
+        --params params.npz
     """
     from cryolike_dask.preview import preview_particles
 

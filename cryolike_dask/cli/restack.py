@@ -7,14 +7,15 @@ from typing import Any
 
 import click
 
+from cryolike_dask.cli.help import FILE, FOLDER, GroupedCommand
 from cryolike_dask.cli.main import debug_option, echo, quiet_option
 from cryolike_dask.cli.options import described_option
 from cryolike_dask.settings import ConversionSettings
 
 
-@click.command()
-@click.argument("source", metavar="IN")
-@click.argument("out", metavar="OUT")
+@click.command(cls=GroupedCommand)
+@click.argument("source", metavar="IN", type=FILE)
+@click.argument("out", metavar="OUT", type=FOLDER)
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images in a stack. By default as many as before.")
 @described_option(ConversionSettings, "output_format")
 @described_option(ConversionSettings, "zarr_store")
@@ -36,9 +37,8 @@ def restack(source: str, out: str, save_phys: bool, as_json: bool, quiet: bool, 
       cryolike-dask restack s3://bucket/particles.zarr stacks
     """
     from cryolike_dask.execution.restacking import restack as run
-    from cryolike_dask.progress_bars import progress_for_terminal
 
-    report = run(source, out, save_phys=None if save_phys else False, progress=progress_for_terminal(quiet), **options)
+    report = run(source, out, save_phys=None if save_phys else False, progress=not quiet, **options)
     if as_json:
         echo(json.dumps(report.to_dict(), indent=1))
     elif not quiet:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from cryolike_dask.cli.help import FILE
 from cryolike_dask.cli.options import described_option
 from cryolike_dask.errors import InputError
 from cryolike_dask.particles.inputs import (
@@ -27,7 +28,9 @@ def table_options(command: Command) -> Command:
     """Adds the options that say more of a table: where its images are, or how large boxes are."""
     for option in (
         click.option("--box-size", type=int, help="Edge of the boxes in pixels, for a Leopard-EM table."),
-        click.option("--mrc", "particle_file", metavar="FILE.mrcs", help="The images of a STAR file that does not name them."),
+        click.option(
+            "--mrc", "particle_file", type=FILE, metavar="FILE.mrcs", help="The images of a STAR file that does not name them."
+        ),
         described_option(StarInput, "folder_mrc"),
     ):
         command = option(command)

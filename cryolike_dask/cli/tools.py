@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 
 import click
 
+from cryolike_dask.cli.help import FILE, FOLDER
 from cryolike_dask.cli.main import FAILED, debug_option, echo, quiet_option
+
+_SHOWN = 10
+"""Problems that are shown on the terminal."""
 
 
 @click.command()
-@click.argument("folder", metavar="DIR")
-@click.option("--zarr-store", default="", metavar="PLACE", help="Path or URL of the run's Zarr store, if it is not in DIR.")
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option(
+    "--zarr-store", type=FILE, default="", metavar="PLACE", help="Path or URL of the run's Zarr store, if it is not in DIR."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @debug_option
 def info(folder: str, zarr_store: str, as_json: bool) -> None:
@@ -29,18 +36,21 @@ def info(folder: str, zarr_store: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("folder", metavar="DIR")
+@click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--deep", is_flag=True, help="Also make a sample of images again from their source and compare.")
 @click.option(
     "--templates",
-    type=click.Path(),
+    type=FILE,
     metavar="DIR_OR_PARAMS",
     help="Also check that CryoLike can compare the stacks with these templates: their folder, or the parameter file they were made with.",
 )
-@click.option("--zarr-store", default="", metavar="PLACE", help="Path or URL of the run's Zarr store, if it is not in DIR.")
+@click.option(
+    "--zarr-store", type=FILE, default="", metavar="PLACE", help="Path or URL of the run's Zarr store, if it is not in DIR."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
+@quiet_option
 @debug_option
-def verify(folder: str, deep: bool, templates: str | None, zarr_store: str, as_json: bool) -> None:
+def verify(folder: str, deep: bool, templates: str | None, zarr_store: str, as_json: bool, quiet: bool) -> None:
     """Check that an output folder is complete and undamaged. Exit code 1 if it is not.
 
     \b
@@ -51,15 +61,23 @@ def verify(folder: str, deep: bool, templates: str | None, zarr_store: str, as_j
     """
     from cryolike_dask.runs.verify import verify_output
 
-    problems = verify_output(folder, deep=deep, templates=templates, zarr_store=zarr_store)
+    problems = verify_output(folder, deep=deep, templates=templates, zarr_store=zarr_store, progress=not quiet)
     if as_json:
         echo(json.dumps({"folder": folder, "deep": deep, "templates": templates, "problems": problems}, indent=1))
     else:
-        for problem in problems:
-            echo(problem, err=True)
-        echo(f"{folder}: {_verdict(problems, templates)}.")
+        _echo_problems(problems, "all of them with --json")
+        if not quiet:
+            echo(f"{folder}: {_verdict(problems, templates)}.")
     if problems:
         sys.exit(FAILED)
+
+
+def _echo_problems(problems: Sequence[str], where: str) -> None:
+    """The first problems, and where the others are."""
+    for problem in problems[:_SHOWN]:
+        echo(problem, err=True)
+    if len(problems) > _SHOWN:
+        echo(f"and {len(problems) - _SHOWN:,} more ({where})", err=True)
 
 
 def _verdict(problems: list[str], templates: str | None) -> str:
@@ -69,7 +87,7 @@ def _verdict(problems: list[str], templates: str | None) -> str:
 
 
 @click.command()
-@click.argument("folder", metavar="[DIR]", default="cryolike-demo")
+@click.argument("folder", metavar="[DIR]", type=FOLDER, default="cryolike-demo")
 @click.option("--n-images", type=click.IntRange(min=3), default=600, show_default=True, help="Images to make.")
 @click.option("--box", type=click.IntRange(min=16), default=64, show_default=True, help="Edge of the images in pixels.")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes of the local Dask cluster.")
@@ -79,13 +97,12 @@ def demo(folder: str, n_images: int, box: int, workers: int, quiet: bool) -> Non
     """Make particles, convert them on a local Dask cluster, and verify the stacks. DIR is cryolike-demo if not given.
 
     \b
-    The particles are projections of a random molecule with CTF and noise, in several MRC stacks with a STAR file, as RELION
-    would write them.
+    The particles are projections of a random molecule with CTF and noise, in
+    several MRC stacks with a STAR file, as RELION would write them.
     """
     from cryolike_dask.demo.particles import run_demo
-    from cryolike_dask.progress_bars import progress_for_terminal
 
-    result = run_demo(folder, n_images=n_images, box=box, n_workers=workers, progress=progress_for_terminal(quiet))
+    result = run_demo(folder, n_images=n_images, box=box, n_workers=workers, progress=not quiet)
     output = result.report.folder
     echo(
         f"Particles  {result.data.star_file}\n"
@@ -95,8 +112,7 @@ def demo(folder: str, n_images: int, box: int, workers: int, quiet: bool) -> Non
         f"Pictures   {output / 'plots'}\n"
         f"Report     {result.report}"
     )
-    for problem in result.problems:
-        echo(problem, err=True)
+    _echo_problems(result.problems, f"cryolike-dask verify {output}")
     if result.problems:
         sys.exit(FAILED)
     echo("Verified   complete and undamaged")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.formatting import plural
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.progress import Progress, ProgressOption
+from cryolike_dask.progress_bars import showing
 from cryolike_dask.simulation.ctf import contrast_transfer
 from cryolike_dask.simulation.phantom import Phantom, euler_matrices, random_orientations, random_phantom
 
 if TYPE_CHECKING:
-    from cryolike_dask.progress import Progress
     from cryolike_dask.report import ConversionReport
 
 VOLTAGE = 300.0  # kV
@@ -25,6 +29,10 @@ AMPLITUDE_CONTRAST = 0.1
 SIGNAL_TO_NOISE = (0.05, 0.1)  # variance of the signal over that of the noise, of the whole image
 MICROGRAPHS_PER_FILE = 8
 IMAGES_AT_ONCE = 64  # bounds the memory of the simulation, and nothing else
+
+logger = logging.getLogger(__name__)
+
+_Images: TypeAlias = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,8 @@ def write_demo_particles(
     pixel_size: float = 2.0,
     n_files: int = 3,
     seed: int = 20260,
+    *,
+    progress: ProgressOption = None,
 ) -> DemoData:
     """Write projections of a random blob phantom at random orientations, with CTF and noise, as RELION would extract them.
 
@@ -77,6 +87,7 @@ def write_demo_particles(
         pixel_size: Angstrom.
         n_files: MRC stacks.
         seed: of everything random.
+        progress: as for `Conversion.run`.
 
     Raises:
         InputError: a number is out of range.
@@ -90,10 +101,12 @@ def write_demo_particles(
     rng = np.random.default_rng(seed)
     phantom = random_phantom(0.42 * box * pixel_size, rng)
     particles = _random_particles(n_images, n_files, rng)
-    for number in range(n_files):
-        members = particles[particles["file"] == number]
-        images = _simulate(members, phantom, box, pixel_size, np.random.default_rng((seed, number)))
-        _write_stack(data.folder_mrc / _stack_name(number), len(members), box, pixel_size, images)
+    with showing(progress) as shown:
+        for number in range(n_files):
+            members, before = particles[particles["file"] == number], int((particles["file"] < number).sum())
+            images = _simulate(members, phantom, box, pixel_size, np.random.default_rng((seed, number)))
+            told = _told(images, before, n_images, shown)
+            _write_stack(data.folder_mrc / _stack_name(number), len(members), box, pixel_size, told)
     _write_star(data.star_file, particles[rng.permutation(n_images)], box, pixel_size)
     descriptor.save(data.params_file, overwrite=True)
     return data
@@ -105,7 +118,7 @@ def run_demo(
     n_images: int = 600,
     box: int = 64,
     n_workers: int = 2,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
 ) -> DemoResult:
     """Write demonstration particles, convert them on a local Dask cluster of processes, and verify the stacks.
 
@@ -113,22 +126,19 @@ def run_demo(
         folder: new, empty, or left by an earlier demo, which is replaced. Particles come to `particles`, stacks to `stacks`.
         n_images, box: size of the particle set.
         n_workers: worker processes, one thread each.
-        progress: informed of the conversion.
+        progress: as for `Conversion.run`.
 
     Raises:
         OutputError: the folder holds something else.
     """
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     from cryolike_dask.file_conversions.particle_stacks_wrappers import convert_particle_stacks_from_indexed_star_file
     from cryolike_dask.runs.verify import verify_output
 
     root = _demo_folder(folder)
-    data = write_demo_particles(root / "particles", n_images=n_images, box=box)
-    with (
-        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
-        Client(cluster) as client,
-    ):
+    data = write_demo_particles(root / "particles", n_images=n_images, box=box, progress=progress)
+    with _local_cluster(n_workers, progress) as cluster, Client(cluster) as client:
         report = convert_particle_stacks_from_indexed_star_file(
             data.params_file,
             data.star_file,
@@ -139,7 +149,35 @@ def run_demo(
             client=client,
             progress=progress,
         )
-    return DemoResult(data=data, report=report, problems=tuple(verify_output(root / "stacks", deep=True)))
+    return DemoResult(data=data, report=report, problems=tuple(verify_output(root / "stacks", deep=True, progress=progress)))
+
+
+@contextmanager
+def _local_cluster(n_workers: int, progress: ProgressOption) -> Iterator[Any]:
+    """A cluster on this machine; that it starts and ends, which takes seconds, is told."""
+    from cryolike_dask.execution.cluster import local_cluster
+
+    with showing(progress) as shown:
+        shown.step(f"Starting {plural(n_workers, 'worker')}")
+        cluster = local_cluster("cpu", n_workers, threads_per_worker=1)
+    logger.info("Dask's dashboard shows what they do: %s", cluster.dashboard_link)
+    try:
+        yield cluster
+    finally:
+        with showing(progress) as shown:
+            shown.step("Closing the workers")
+            cluster.close()
+
+
+def _told(images: Iterator[_Images], done: int, total: int, progress: Progress) -> Iterator[_Images]:
+    """The same images, each chunk told of before it is made."""
+    while True:
+        progress.step("Simulating images", done, total)
+        chunk = next(images, None)
+        if chunk is None:
+            return
+        done += len(chunk)
+        yield chunk
 
 
 def _demo_folder(folder: str | Path) -> Path:

@@ -1,26 +1,137 @@
-"""How long a conversion will take, tried on its first images."""
+"""How long a conversion will take on this machine, tried on its first images."""
 
 from __future__ import annotations
 
+import tempfile
+import threading
+import time
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.config import available_cores
+from cryolike_dask.errors import CryolikeError, output_error
 from cryolike_dask.execution.chunks import convert_chunks
+from cryolike_dask.execution.executors.threads import ThreadExecutor
+from cryolike_dask.execution.run import run_plan
+from cryolike_dask.pictures.stack_plots import plot_stack
 from cryolike_dask.planning.plan import Plan
+from cryolike_dask.planning.preflight import CHUNK_BYTES
+from cryolike_dask.progress import NoProgress, Progress
+from cryolike_dask.settings import ConversionSettings
+from cryolike_dask.transform.cpu import say_if_compiling
+from cryolike_dask.transform.interface import OK, TransformedImages
 
-SAMPLE_IMAGES = 32
+_CHUNKS_PER_CORE = 12
+_MOST_BYTES = 1 << 30
+_FEWEST_IMAGES = 32
 
 
-def seconds_per_image(plan: Plan) -> float:
-    """Seconds that one core of this machine needs to read and to transform an image, whatever device the conversion will use.
+def seconds_on_this_machine(plan: Plan, folder: Path, progress: Progress) -> float:
+    """Seconds that all cores of this machine need for a conversion, whatever device it will use: from reading to pictures.
 
-    Up to 32 images of the first stack are converted in memory, twice: the first time also compiles. Nothing is written.
+    Some of its first images are converted in memory, which compiles and finds bad ones, and then into a folder beside the output folder,
+    which is removed again.
+
+    Args:
+        plan: of the conversion.
+        folder: where stacks will go.
+        progress: informed of what is done.
 
     Raises:
         InputError: an image is bad, and the settings do not allow that, or its file has changed.
+        OutputError: nothing can be written beside the output folder.
     """
-    stack = plan.stack(0)
-    # The machine that plans need not have the GPU of those that convert.
-    sample = replace(stack, rows=stack.rows[:SAMPLE_IMAGES], settings=replace(stack.settings, device="cpu"))
-    for _ in range(2):
-        seconds, _warnings = convert_chunks(sample, lambda *_: None)
-    return (seconds["read"] + seconds["compute"]) / len(sample)
+    say_if_compiling(progress.step)
+    sample = _sample(plan)
+    sample = _select(sample, _good_rows(sample))
+    progress.step("Trying some images")
+    place = next(parent for parent in folder.parents if parent.is_dir())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".cryolike-dask-", dir=place) as scratch:
+            return _extrapolate(plan, sample, Path(scratch))
+    except OSError as error:
+        if isinstance(error, CryolikeError):
+            raise
+        raise output_error(error, place) from error
+
+
+def _extrapolate(plan: Plan, sample: Plan, scratch: Path) -> float:
+    one = _select(sample, np.arange(1))
+    _run(one, scratch / "first")  # loads what later ones find loaded
+    fixed = _run(one, scratch / "one")
+    seconds = _run(sample, scratch / "sample")
+    pictures = 0.0
+    if plan.settings.flag_plots:
+        pictures = _seconds_of_pictures(scratch / "sample") / min(available_cores(), plan.n_stacks)
+    per_image = (seconds - fixed - (sample.n_stacks - 1) * pictures) / max(1, sample.n_images - 1)
+    return fixed + max(0.0, per_image) * (plan.n_images - 1) + pictures * (plan.n_stacks - 1)
+
+
+def _seconds_of_pictures(folder: Path) -> float:
+    """Of one stack, on one core."""
+    began = time.perf_counter()
+    plot_stack(folder, 0)
+    return time.perf_counter() - began
+
+
+def _run(plan: Plan, folder: Path) -> float:
+    began = time.perf_counter()
+    executor = ThreadExecutor()
+    try:
+        run_plan(plan, folder, nullcontext(executor), NoProgress(), threading.Event())
+    finally:
+        executor.close()
+    return time.perf_counter() - began
+
+
+def _sample(plan: Plan) -> Plan:
+    """The first images, in at least as many stacks as there are cores; whole stacks where these are small."""
+    cores = available_cores()
+    n_bytes = min(cores * _CHUNKS_PER_CORE * CHUNK_BYTES, _MOST_BYTES)
+    wanted = max(_FEWEST_IMAGES, n_bytes // plan.image_bytes)
+    ends = plan.bounds[:, 1]
+    if ends[0] > wanted:
+        edges = np.linspace(0, wanted, min(cores, wanted) + 1).astype(np.int64)
+    else:
+        edges = np.concatenate([[0], ends[: int(np.searchsorted(ends, wanted)) + 1]])
+    bounds = np.stack([edges[:-1], edges[1:]], axis=1)
+    return replace(
+        plan,
+        table=plan.table.take(slice(0, int(edges[-1]))),
+        settings=_as_tensor_files(plan.settings),
+        bounds=bounds,
+        pixel_size=plan.pixel_size[np.searchsorted(ends, bounds[:, 0], side="right")],
+        file_offsets=np.empty(0, dtype=np.int64),
+    )
+
+
+def _as_tensor_files(settings: ConversionSettings) -> ConversionSettings:
+    """The settings for a try: the machine that plans need not have the GPU, nor the way to the store, of those that convert."""
+    return replace(settings, device="cpu", output_format="pt", zarr_store="", skip_exist=False, overwrite=False, hash_inputs=False)
+
+
+def _select(plan: Plan, rows: npt.NDArray[np.int64]) -> Plan:
+    """The same with these rows only, ascending; stacks that become empty are left out."""
+    ends = np.searchsorted(rows, plan.bounds[:, 1])
+    starts = np.searchsorted(rows, plan.bounds[:, 0])
+    kept = ends > starts
+    bounds = np.stack([starts, ends], axis=1)[kept]
+    return replace(plan, table=plan.table.take(rows), bounds=bounds, pixel_size=plan.pixel_size[kept])
+
+
+def _good_rows(plan: Plan) -> npt.NDArray[np.int64]:
+    """Rows whose images can be converted; all of them if none can."""
+    good: list[npt.NDArray[np.int64]] = []
+    for counter in range(plan.n_stacks):
+        first = int(plan.bounds[counter, 0])
+
+        def note(_: int, positions: npt.NDArray[np.int64], images: TransformedImages, first: int = first) -> None:
+            good.append(first + positions[images.status == OK])
+
+        convert_chunks(plan.stack(counter), note, None)
+    rows = np.sort(np.concatenate(good))
+    return rows if len(rows) else np.arange(plan.n_images)

@@ -50,6 +50,14 @@ def local_cluster(
 
     Raises:
         InputError: there are fewer GPUs than asked for, or none.
+
+    Example:
+        >>> from cryolike_dask import convert_particle_stacks_from_indexed_star_file
+        >>> if __name__ == "__main__":  # worker processes begin by importing the script
+        ...     with local_cluster("cpu", n_workers=1) as cluster:
+        ...         report = convert_particle_stacks_from_indexed_star_file(
+        ...             "params.npz", "particles.star", "mrc", folder_output="stacks", client=cluster
+        ...         )
     """
     if n_workers is not None and n_workers < 1:
         raise InputError(f"n_workers is {n_workers}: it must be at least 1.")
@@ -65,7 +73,8 @@ def local_cluster(
     if memory_limit == "auto":
         memory_limit = MEMORY_LIMIT // n_workers
     options_of_all = {"dashboard_address": "127.0.0.1:0", "memory_limit": memory_limit, **options}
-    setup = WorkerSetup("cuda" if gpus and _has_cuda() else "cpu", None if params is None else ImageDescriptor.ensure(params))
+    descriptor = None if params is None else ImageDescriptor.ensure(params)
+    setup = WorkerSetup("cuda" if gpus and _has_cuda() else "cpu", descriptor, leaves_interrupts=True)
     if not gpus:
         threads = threads_per_worker or max(1, available_cores() // n_workers)
         # The server's environment is that of its start.

@@ -1,19 +1,28 @@
-"""The unit of work: read, transform and write one stack, a few images at a time, on one device."""
+"""The unit of work: read, transform and write one stack, a few images at a time, on one device; and what a process needs for it."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from cryolike_dask.errors import CryolikeError, output_error
 from cryolike_dask.execution.chunks import convert_chunks
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.planning.plan import StackPlan
+from cryolike_dask.settings import ConversionSettings, Device
 from cryolike_dask.stacks.complete import find_complete_stack
 from cryolike_dask.stacks.receipt import StackReceipt
 from cryolike_dask.stacks.writer import StackWriter
-from cryolike_dask.transform.device import peak_device_bytes
+from cryolike_dask.transform.device import make_transform, peak_device_bytes, resolve_device
+from cryolike_dask.transform.interface import TransformedImages
+
+_WARM_UP_BOX = 16
 
 
 def convert_stack(
@@ -54,3 +63,31 @@ def convert_stack(
         device_bytes=peak_device_bytes(stack.settings.device),
         warnings=tuple(warnings),
     )
+
+
+def prepare_process(device: Device, params: ImageDescriptor | None = None) -> dict[str, Any]:
+    """Transform one image, which loads whatever is needed for it.
+
+    Returns:
+        what a person wants to know: device, its name, CUDA_VISIBLE_DEVICES, process.
+
+    Raises:
+        ConversionError: CUDA was asked for and there is none.
+    """
+    resolved = resolve_device(device)
+    device_name = "CPU"
+    if resolved != "cpu":
+        import torch  # which CPUs do without
+
+        torch.set_num_threads(1)  # A worker's threads are its parallelism.
+        device_name = torch.cuda.get_device_name(resolved)
+    descriptor = params or ImageDescriptor.from_individual_values(n_pixels=_WARM_UP_BOX, pixel_size=1.0)
+    n_x, n_y = descriptor.n_pixels
+    image = np.random.default_rng(0).standard_normal((1, n_x, n_y)).astype(np.float32)
+    make_transform(descriptor, ConversionSettings(device=device))(image, TransformedImages.allocate(1, descriptor))
+    return {
+        "device": resolved,
+        "device_name": device_name,
+        "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+        "pid": os.getpid(),
+    }

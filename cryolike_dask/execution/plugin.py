@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import signal
+import threading
 from typing import Any
 
-import numpy as np
 from distributed import WorkerPlugin
 
 from cryolike_dask import config
+from cryolike_dask.execution.convert_stack import prepare_process
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
-from cryolike_dask.settings import ConversionSettings, Device
-from cryolike_dask.transform.device import make_transform, resolve_device
-from cryolike_dask.transform.interface import TransformedImages
+from cryolike_dask.settings import Device
 
 logger = logging.getLogger(__name__)
-
-_WARM_UP_BOX = 16
 
 
 class WorkerSetup(WorkerPlugin):
@@ -30,17 +27,21 @@ class WorkerSetup(WorkerPlugin):
     Args:
         device: that its conversions will use.
         params: descriptor of the images that will be made; None to warm up with small ones, which loads libraries but no tables.
+        leaves_interrupts: Ctrl-C, which a terminal sends to all of its processes, is left to the one that started this worker.
     """
 
     name = "cryolike"
     idempotent = True
 
-    def __init__(self, device: Device = "auto", params: ImageDescriptor | None = None) -> None:
+    def __init__(self, device: Device = "auto", params: ImageDescriptor | None = None, leaves_interrupts: bool = False) -> None:
         self.device: Device = device
         self.params = params
+        self.leaves_interrupts = leaves_interrupts
 
     async def setup(self, worker: Any) -> None:
         """Called by Dask when the worker starts."""
+        if self.leaves_interrupts and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         # Loading libraries takes seconds, during which the worker must answer its scheduler.
         report = await asyncio.to_thread(prepare_process, self.device, self.params)
         logger.info("Worker %s converts on %s.", worker.name, report["device"])
@@ -50,34 +51,6 @@ class WorkerSetup(WorkerPlugin):
 
         # The scheduler shows it among what it knows of the worker: `client.scheduler_info()["workers"][address]["cryolike"]`.
         worker.startup_information[self.name] = startup_report
-
-
-def prepare_process(device: Device, params: ImageDescriptor | None = None) -> dict[str, Any]:
-    """Transform one image, which loads whatever is needed for it.
-
-    Returns:
-        what a person wants to know: device, its name, CUDA_VISIBLE_DEVICES, process.
-
-    Raises:
-        ConversionError: CUDA was asked for and there is none.
-    """
-    resolved = resolve_device(device)
-    device_name = "CPU"
-    if resolved != "cpu":
-        import torch  # which CPUs do without
-
-        torch.set_num_threads(1)  # A worker's threads are its parallelism.
-        device_name = torch.cuda.get_device_name(resolved)
-    descriptor = params or ImageDescriptor.from_individual_values(n_pixels=_WARM_UP_BOX, pixel_size=1.0)
-    n_x, n_y = descriptor.n_pixels
-    image = np.random.default_rng(0).standard_normal((1, n_x, n_y)).astype(np.float32)
-    make_transform(descriptor, ConversionSettings(device=device))(image, TransformedImages.allocate(1, descriptor))
-    return {
-        "device": resolved,
-        "device_name": device_name,
-        "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
-        "pid": os.getpid(),
-    }
 
 
 async def dask_setup(worker: Any) -> None:

@@ -19,8 +19,8 @@ from cryolike_dask.execution.tasks import publish_stacks_task
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.planner import plan_restacking
-from cryolike_dask.progress import Progress, StackProgress
-from cryolike_dask.progress_bars import progress_or_default
+from cryolike_dask.progress import Progress, ProgressOption, StackProgress
+from cryolike_dask.progress_bars import progress_from
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.runs.folder import RunFolder
 from cryolike_dask.runs.steps import begin_run, finish_run, make_report
@@ -46,7 +46,7 @@ def restack(
     save_phys: bool | None = None,
     skip_exist: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
 ) -> ConversionReport:
     """Write the images of an earlier conversion as other stacks: as converting them anew with these settings would.
 
@@ -58,11 +58,15 @@ def restack(
         save_phys: also write the images in real space; None for the same as before.
         skip_exist: go on with an interrupted run in the same folder.
         overwrite: replace what is in the folder.
-        progress: informed of each stack.
+        progress: as for `Conversion.run`.
 
     Raises:
         InputError: the source is not a complete conversion, or its particles do not fit the settings.
         OutputError: the output folder cannot be used.
+
+    Example:
+        >>> len(restack("converted", "smaller", batch_size=3).stacks)
+        4
     """
     particles = open_particles(source)
     if save_phys and not particles.has_physical:
@@ -91,7 +95,7 @@ def restack(
         particles.pixel_size,
         particles.identity["particles"],
     )
-    return _run(particles, plan, folder, progress_or_default(progress))
+    return _run(particles, plan, folder, progress_from(progress))
 
 
 def _run(particles: StoredParticles, plan: Plan, folder: Path, progress: Progress) -> ConversionReport:
@@ -106,7 +110,7 @@ def _write_stacks(
     run: RunFolder, particles: StoredParticles, plan: Plan, progress: Progress
 ) -> tuple[dict[int, StackReceipt], list[str]]:
     """Write and publish one stack after the other. Returns their receipts, and warnings."""
-    published = begin_run(run, plan)
+    published = begin_run(run, plan, progress)
     progress.start(plan.n_stacks - len(published), plan.n_images - sum(receipt.n_images for receipt in published.values()))
     images = _SourceImages(particles)
     try:

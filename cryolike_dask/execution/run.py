@@ -13,8 +13,9 @@ from pathlib import Path
 from cryolike_dask.errors import CryolikeError, RunStoppedError, output_error
 from cryolike_dask.execution.executors.interface import Executor
 from cryolike_dask.execution.run_loop import Outcome, RunLoop, log_warnings, raise_failures
+from cryolike_dask.execution.tasks import prepare_task
 from cryolike_dask.formatting import plural
-from cryolike_dask.pictures.html_report import with_html_report
+from cryolike_dask.pictures.html_report import REPORT, with_html_report
 from cryolike_dask.pictures.stack_plots import missing_plots
 from cryolike_dask.planning.input_files import check_inputs_unchanged
 from cryolike_dask.planning.plan import Plan
@@ -27,6 +28,9 @@ from cryolike_dask.runs.steps import StarFileWriter, begin_run, finish_run, make
 from cryolike_dask.stacks.receipt import StackReceipt
 
 logger = logging.getLogger(__name__)
+
+_PREPARATION_PATIENCE = 60.0
+"""Seconds after which a worker that still prepares is no longer waited for: the others may begin."""
 
 
 def run_plan(
@@ -56,7 +60,8 @@ def run_plan(
             outcome.warnings.append(ctf.reason)
             logger.warning("%s", ctf.reason)
         report = replace(make_report(folder, plan, outcome.published, outcome.warnings, time.perf_counter() - began), ctf=ctf)
-        if not plan.settings.flag_plots:
+        is_news = report.n_kept < len(report.stacks) or not (folder / REPORT).exists()
+        if not plan.settings.flag_plots or not is_news:
             return report
         with run.exclusive_changes():
             return with_html_report(plan, report)
@@ -96,10 +101,9 @@ def _convert(
     with executor as opened:
         check_memory(opened.memory_per_thread, plan)
         check_inputs_unchanged(plan)
-        kept = begin_run(run, plan)
+        kept = begin_run(run, plan, progress)
         outcome.published |= kept
         todo = range(len(kept), plan.n_stacks)
-        progress.start(len(todo), plan.n_images - sum(receipt.n_images for receipt in kept.values()))
 
         def on_published(receipt: StackReceipt) -> None:
             progress.stack_done(
@@ -125,15 +129,19 @@ def _convert(
             with star_file:
                 opened.check_workers(str(folder), run.run_id, next(file.path for file in plan.files if file is not None))
                 without_plots = _without_plots(plan, folder, kept)
+                if todo:
+                    _prepare(opened, run, todo[0], progress)
+                    progress.start(len(todo), plan.n_images - sum(receipt.n_images for receipt in kept.values()))
                 RunLoop(opened, str(folder), run.run_id, todo, without_plots, on_published, outcome).run(on_poll)
-        except BaseException:
+        except BaseException as error:
             # The executor waits for tasks that have begun; they stop when the run is over.
             run.stop()
             opened.close()
             with suppress(OSError):
                 finish_run(run, plan, outcome.published.values())
-            left = plural(plan.n_stacks - len(outcome.published), "stack")
-            logger.warning("Stopped with %s left; skip_exist=True (--skip-exist) goes on from here.", left)
+            left = plan.n_stacks - len(outcome.published)
+            stacks = plural(plan.n_stacks, "stack")
+            error.add_note(f"Stopped with {left:,} of {stacks} left; skip_exist=True (--skip-exist) goes on from here.")
             raise
     # Else stacks that failed because another run has taken over would be reported as failed ones.
     run.check_lock(at_once=True)
@@ -144,6 +152,17 @@ def _convert(
         if not outcome.failures:
             raise
     return outcome
+
+
+def _prepare(executor: Executor, run: RunFolder, counter: int, progress: Progress) -> None:
+    """Let all processes load and compile what they need, so that the speed that is shown is that of making stacks."""
+    if executor.is_this_process:
+        from cryolike_dask.transform.cpu import say_if_compiling  # Loads compiler and FFTs, which the client of a cluster need not.
+
+        say_if_compiling(progress.step)
+    else:
+        progress.step("Preparing the workers")
+    executor.call_everywhere(prepare_task, str(run.folder), run.run_id, counter, patience=_PREPARATION_PATIENCE)
 
 
 def _without_plots(plan: Plan, folder: Path, kept: dict[int, StackReceipt]) -> list[int] | None:

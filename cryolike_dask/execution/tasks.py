@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from cryolike_dask.errors import OutputError, RunStoppedError, output_error
+from cryolike_dask.errors import CryolikeError, OutputError, RunStoppedError, output_error
 from cryolike_dask.execution.events import log_converted_stack
 from cryolike_dask.planning.store import StoredPlan, load_plan
 from cryolike_dask.runs.active import HIDDEN_FOLDER, is_active, publishing
@@ -29,6 +29,20 @@ def convert_stack_task(folder: str, run_id: str, counter: int) -> StackReceipt:
     receipt = convert_stack(current_plan(path, run_id).stack(counter), path, cancelled=lambda: not is_active(path, run_id))
     log_converted_stack(receipt)
     return receipt
+
+
+def prepare_task(folder: str, run_id: str, counter: int) -> None:
+    """Load, tabulate and compile, before the first stack, what this process needs for the stacks of a run.
+
+    Args:
+        folder, run_id: of the run.
+        counter: of one of its stacks. What is wrong is left for this one to tell.
+    """
+    from cryolike_dask.execution.convert_stack import prepare_process  # with compiler and FFTs, as in `convert_stack_task`
+
+    with suppress(CryolikeError, OSError):
+        stack = current_plan(Path(folder), run_id).stack(counter)
+        prepare_process(stack.settings.device, stack.descriptor)
 
 
 def publish_stacks_task(folder: str, run_id: str, counters: Sequence[int], attempts: Sequence[str]) -> None:

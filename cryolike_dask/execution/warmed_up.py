@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from cryolike_dask.execution.plugin import prepare_process
+from cryolike_dask.execution.convert_stack import prepare_process
 
 prepare_process("cpu")
 # What is there now stays: the workers share its pages, and do not look for garbage in it.

@@ -22,7 +22,7 @@ from cryolike_dask.particles.inputs import (
 )
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.planning.pixel_sizes import check_pixel_size_argument
-from cryolike_dask.progress import Progress
+from cryolike_dask.progress import ProgressOption
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.settings import ConversionSettings, DownsampleType, PixelSize, TorchDevice
 
@@ -41,6 +41,12 @@ class ParticleStackConverter:
     Raises:
         TypeError: there is no such option.
         InputError: an option or the descriptor is wrong.
+
+    Example:
+        >>> converter = ParticleStackConverter("params.npz", folder_output="stacks")
+        >>> converter.prepare_indexed_file("particles.star", "starfile", "mrc")
+        >>> converter.convert_stacks(batch_size=5).n_images
+        12
     """
 
     def __init__(
@@ -57,7 +63,7 @@ class ParticleStackConverter:
         device: str | TorchDevice = "auto",
         *,
         client: Any = None,
-        progress: Progress | None = None,
+        progress: ProgressOption = None,
         **options: Unpack[ConverterOptions],
     ) -> None:
         self._settings = ConversionSettings.from_options(

@@ -30,7 +30,7 @@ from cryolike_dask.particles.inputs import (
     ParticleInput,
     StarInput,
 )
-from cryolike_dask.progress import Progress
+from cryolike_dask.progress import ProgressOption
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.settings import ConversionSettings, DownsampleType, PixelSize
 
@@ -42,7 +42,7 @@ def _convert(
     params_input: Params,
     folder_output: str | Path,
     client: Any,
-    progress: Progress | None,
+    progress: ProgressOption,
     **options: Unpack[ConversionOptions],
 ) -> ConversionReport:
     """Convert the particles of any input."""
@@ -63,7 +63,7 @@ def convert_particle_stacks_from_indexed_star_file(
     flag_plots: bool = True,
     *,
     client: Any = None,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     **options: Unpack[StarOptions],
 ) -> ConversionReport:
     """Convert the particles of a RELION STAR file that names its images as index@file.
@@ -71,6 +71,11 @@ def convert_particle_stacks_from_indexed_star_file(
     Raises:
         TypeError: there is no such option.
         InputError, OutputError, ConversionError: see `Conversion`.
+
+    Example:
+        >>> report = convert_particle_stacks_from_indexed_star_file("params.npz", "particles.star", "mrc", folder_output="stacks")
+        >>> report.n_images
+        12
     """
     return _convert(
         StarInput(star_file, folder_mrc),
@@ -104,7 +109,7 @@ def convert_particle_stacks_from_paired_star_and_mrc_files(
     overwrite: bool = False,
     *,
     client: Any = None,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     **options: Unpack[PairedOptions],
 ) -> ConversionReport:
     """Convert image files that have a STAR file each. Images of different files never share a stack.
@@ -112,6 +117,13 @@ def convert_particle_stacks_from_paired_star_and_mrc_files(
     Raises:
         TypeError: there is no such option.
         InputError, OutputError, ConversionError: see `Conversion`.
+
+    Example:
+        >>> report = convert_particle_stacks_from_paired_star_and_mrc_files(
+        ...     "params.npz", ["A.mrcs", "B.mrcs"], ["A.star", "B.star"], folder_output="stacks"
+        ... )
+        >>> len(report.stacks)
+        2
     """
     return _convert(
         PairedInput(particle_file_list, star_file_list, defocus_angle_is_degree, phase_shift_is_degree),
@@ -145,7 +157,7 @@ def convert_particle_stacks_from_indexed_cryosparc_file(
     flag_plots: bool = True,
     *,
     client: Any = None,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     **options: Unpack[CryosparcOptions],
 ) -> ConversionReport:
     """Convert the particles of a cryoSPARC table that names its images by blob/path and blob/idx.
@@ -153,6 +165,11 @@ def convert_particle_stacks_from_indexed_cryosparc_file(
     Raises:
         TypeError: there is no such option.
         InputError, OutputError, ConversionError: see `Conversion`.
+
+    Example:
+        >>> report = convert_particle_stacks_from_indexed_cryosparc_file("params.npz", "particles.cs", "mrc", folder_output="stacks")
+        >>> report.n_images
+        12
     """
     return _convert(
         CryosparcInput(file_cs, folder_cryosparc),
@@ -186,7 +203,7 @@ def convert_particle_stacks_from_cryosparc_job_directory(
     flag_plots: bool = True,
     *,
     client: Any = None,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     **options: Unpack[CryosparcOptions],
 ) -> ConversionReport:
     """Convert the restacked (or else downsampled) particles of a cryoSPARC job directory.
@@ -194,6 +211,11 @@ def convert_particle_stacks_from_cryosparc_job_directory(
     Raises:
         TypeError: there is no such option.
         InputError, OutputError, ConversionError: see `Conversion`.
+
+    Example:
+        >>> report = convert_particle_stacks_from_cryosparc_job_directory("params.npz", "P3", 42, folder_output="stacks")
+        >>> report.n_images
+        12
     """
     return _convert(
         CryosparcJobInput(folder_cryosparc, job_number),
@@ -226,7 +248,7 @@ def convert_particle_stacks_from_leopard_em(
     use_refined: bool = True,
     folder_micrographs: str | Path = "",
     client: Any = None,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     **options: Unpack[LeopardEMOptions],
 ) -> ConversionReport:
     """Convert boxes around Leopard-EM's picks, cut from their micrographs.
@@ -234,6 +256,12 @@ def convert_particle_stacks_from_leopard_em(
     Raises:
         TypeError: there is no such option.
         InputError, OutputError, ConversionError: see `Conversion`.
+
+    Example:
+        >>> params = ImageDescriptor.from_individual_values(n_pixels=16, pixel_size=1.1)
+        >>> report = convert_particle_stacks_from_leopard_em(params, "results.csv", box_size=16, invert=True, folder_output="stacks")
+        >>> report.n_images
+        3
     """
     source = LeopardEMInput(
         dataframe_files,

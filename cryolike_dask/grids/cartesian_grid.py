@@ -29,6 +29,10 @@ class CartesianGrid2D:
 
     Raises:
         InputError: a value is no number, or not positive.
+
+    Example:
+        >>> CartesianGrid2D(n_pixels=16, pixel_size=3.0).n_pixels
+        array([16, 16])
     """
 
     n_pixels: IntArray

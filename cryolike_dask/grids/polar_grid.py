@@ -37,6 +37,12 @@ class PolarGrid:
 
     Raises:
         InputError: a value is out of range, or belongs to a grid that only CryoLike has.
+
+    Example:
+        >>> from cryolike_dask import ImageDescriptor
+        >>> grid = ImageDescriptor.load("params.npz").polar_grid
+        >>> grid.n_shells, grid.n_inplanes
+        (17, 32)
     """
 
     radius_max: float

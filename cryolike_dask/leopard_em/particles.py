@@ -74,6 +74,10 @@ def particles_from_leopard_em(
     Raises:
         InputError: an option is out of range, a table is missing, lacks columns or holds no particle, or a cell is not what its
             column needs: file and row are named.
+
+    Example:
+        >>> len(particles_from_leopard_em("results.csv", box_size=16, invert=True))
+        3
     """
     cut = BoxCut(_box_size(box_size), edge, bool(invert))
     if edge not in get_args(EdgeMode):
@@ -233,7 +237,7 @@ def _differing_pixel_sizes(table: _Table, rows: npt.NDArray[np.void]) -> list[st
     if not len(differing):
         return []
     row = differing[0]
-    return [f"{table.path}: the pixel size is {sizes[0]:g} A in row 1 and {sizes[row]:g} A in row {row + 1}."]
+    return [f"{table.path}: the pixel size is {sizes[0]:g} Å in row 1 and {sizes[row]:g} Å in row {row + 1}."]
 
 
 def _unused_aberrations(table: _Table) -> list[str]:

@@ -54,3 +54,10 @@ def values_of(descriptor: Any) -> dict[str, Any]:
             for key in ("precision", "viewing_distance", "atom_radii", "atom_selection", "use_protein_residue_model", "atom_shape")
         },
     }
+
+
+def same_grids(descriptor: Any, other: Any) -> bool:
+    """Whether the grids of two descriptors, ours or CryoLike's, are exactly equal."""
+    polar = [(descriptor.polar_grid, other.polar_grid, name) for name in ("radius_max", "dist_radii", "n_inplanes")]
+    cartesian = [(descriptor.cartesian_grid, other.cartesian_grid, name) for name in ("n_pixels", "pixel_size")]
+    return all(np.array_equal(getattr(a, name), getattr(b, name, np.nan)) for a, b, name in polar + cartesian)

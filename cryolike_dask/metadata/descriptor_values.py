@@ -174,3 +174,23 @@ def boolean(value: Any, name: str) -> bool:
     if not isinstance(given, (bool, int, float)) or given not in (0, 1):
         raise InputError(f"{name} is {given!r}: it must be True or False.")
     return bool(given)
+
+
+def stated(values: Mapping[str, Any]) -> dict[str, str]:
+    """The values that there are, as text."""
+    return {key: str(value) for key, value in values.items() if value is not None}
+
+
+def described(values: Mapping[str, Any], n_shells: int) -> str:
+    """Lines for people: '16 × 16 pixels of 3 Å>', the polar grid, and the other values that there are.
+
+    Args:
+        values: of a descriptor, by name.
+        n_shells: of its polar grid.
+    """
+    (n_x, n_y), size = values["n_pixels"], values["pixel_size"][0]
+    finest = min(n_x, n_y) * size / (2 * values["radius_max"])
+    grid = f"{n_shells} shells × {values['n_inplanes']} in-plane angles, up to {finest:.3g} Å, {values['precision']} precision"
+    told = ("n_pixels", "pixel_size", "n_inplanes", "precision")
+    others = [f"{key}: {value}" for key, value in stated(values).items() if key not in told]
+    return "\n".join([f"{n_x} × {n_y} pixels of {size:g} Å>", f"polar grid  {grid}", *others])

@@ -21,14 +21,8 @@ from cryolike_dask.formatting import printable
 from cryolike_dask.grids.cartesian_grid import CartesianGrid2D, pair_of
 from cryolike_dask.grids.polar_grid import PolarGrid
 from cryolike_dask.html import render
-from cryolike_dask.metadata import cryolike_objects
-from cryolike_dask.metadata.descriptor_values import (
-    SerializedImageDescriptor,
-    checked_values,
-    default_viewing_distance,
-    is_absent,
-    number,
-)
+from cryolike_dask.metadata import cryolike_objects, descriptor_values
+from cryolike_dask.metadata.descriptor_values import SerializedImageDescriptor, is_absent, number
 from cryolike_dask.metadata.params_file import read_params, write_params
 from cryolike_dask.settings import Axes, ConversionSettings, DownsampleType
 
@@ -49,7 +43,7 @@ class ImageDescriptor:
 
     Args:
         n_pixels: (rows, columns) of the physical images. CryoLike calls the rows x.
-        pixel_size: (rows, columns) in Angstrom.
+        pixel_size: (rows, columns) in Å.
         radius_max: radius of the polar grid; the Nyquist limit is min(n_pixels) / 4.
         dist_radii: distance between shells.
         n_inplanes: number of in-plane angles.
@@ -60,6 +54,10 @@ class ImageDescriptor:
 
     Raises:
         InputError: a value is out of range, or none that CryoLike knows.
+
+    Example:
+        >>> ImageDescriptor.from_individual_values(n_pixels=256, pixel_size=1.06, resolution_factor=0.5).radius_max
+        32.0
     """
 
     n_pixels: tuple[int, int]
@@ -76,7 +74,7 @@ class ImageDescriptor:
 
     def __post_init__(self) -> None:
         # Here, not where values come from: nothing that CryoLike could not load can be made, and so nothing of that kind be saved.
-        for key, value in checked_values(self._values()).items():
+        for key, value in descriptor_values.checked_values(self._values()).items():
             object.__setattr__(self, key, value)
 
     @classmethod
@@ -121,7 +119,9 @@ class ImageDescriptor:
             "dist_radii": 0.25,
             "n_inplanes": 2 * max(box) if n_inplanes is None else n_inplanes,
             "precision": precision,
-            "viewing_distance": default_viewing_distance(factor) if viewing_distance is None else viewing_distance,
+            "viewing_distance": descriptor_values.default_viewing_distance(factor)
+            if viewing_distance is None
+            else viewing_distance,
             "atom_radii": atom_radii,
             "atom_selection": atom_selection,
             "use_protein_residue_model": use_protein_residue_model,
@@ -139,8 +139,7 @@ class ImageDescriptor:
         missing = [key for key in REQUIRED_KEYS if is_absent(data.get(key))]
         if missing:
             raise InputError(f"The image descriptor lacks {', '.join(missing)}. Write a new one with `cryolike-dask params`.")
-        values: dict[str, Any] = {key: data.get(key) for key in (*REQUIRED_KEYS, *OPTIONAL_KEYS)}
-        return cls(**values)
+        return cls(**{key: data.get(key) for key in (*REQUIRED_KEYS, *OPTIONAL_KEYS)})  # type: ignore[arg-type]  # it is checked
 
     @classmethod
     def from_particles(
@@ -261,9 +260,7 @@ class ImageDescriptor:
             other: a descriptor, also one of CryoLike's, or the path of a params file.
         """
         theirs = other if cryolike_objects.is_image_descriptor(other) else ImageDescriptor.ensure(other)
-        polar = [(self.polar_grid, theirs.polar_grid, name) for name in ("radius_max", "dist_radii", "n_inplanes")]
-        cartesian = [(self.cartesian_grid, theirs.cartesian_grid, name) for name in ("n_pixels", "pixel_size")]
-        return all(np.array_equal(getattr(a, name), getattr(b, name, np.nan)) for a, b, name in polar + cartesian)
+        return cryolike_objects.same_grids(self, theirs)
 
     def update_pixel_size(self, pixel_size: Any) -> ImageDescriptor:
         """A copy with this pixel size; the descriptor itself stays as it is.
@@ -290,11 +287,12 @@ class ImageDescriptor:
         values = "".join(f"  {key}: {value}\n" for key, value in self._values().items())
         sys.stdout.write(f"{type(self).__name__}:\n{printable(values)}")
 
+    def __repr__(self) -> str:
+        return printable(f"<ImageDescriptor: {descriptor_values.described(self._values(), self.polar_grid.n_shells)}")
+
     def _repr_html_(self) -> str:
-        rows = {key: str(value) for key, value in self._values().items() if value is not None}
-        grid = self.polar_grid
-        caption = f"ImageDescriptor: {grid.n_shells} shells × {grid.n_inplanes} in-plane angles"
-        return render("table", caption=caption, rows=rows, warnings=None)
+        caption = f"ImageDescriptor: {self.polar_grid.n_shells} shells × {self.n_inplanes} in-plane angles"
+        return render("table", caption=caption, rows=descriptor_values.stated(self._values()), warnings=None)
 
     def _values(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

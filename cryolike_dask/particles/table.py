@@ -95,6 +95,14 @@ class ParticleTable:
         optics_groups: names of the optics groups; `rows['optics_group']` points here.
         warnings: what a user should know about these inputs.
         skipped: one line for each row that the user chose to leave out.
+
+    Example:
+        >>> from cryolike_dask import particles_from_star
+        >>> particles = particles_from_star("particles.star", "mrc")
+        >>> len(particles.query("defocus_u > 0"))
+        12
+        >>> float(particles["voltage"][0])
+        300.0
     """
 
     rows: npt.NDArray[np.void]

@@ -73,15 +73,15 @@ def decide_grids(
         fine = descriptor
         descriptor = descriptor.downsampled(settings.downsampled_box(box), factor)
         warnings.append(
-            f"The descriptor describes the images as they lie on disk ({_size(fine.n_pixels)} pixels of {fine.pixel_size[0]:g} A); "
-            f"downsampling by {factor:g} gives {_size(descriptor.n_pixels)} pixels of {descriptor.pixel_size[0]:g} A and radius_max "
+            f"The descriptor describes the images as they lie on disk ({_size(fine.n_pixels)} pixels of {fine.pixel_size[0]:g} Å); "
+            f"downsampling by {factor:g} gives {_size(descriptor.n_pixels)} pixels of {descriptor.pixel_size[0]:g} Å and radius_max "
             f"{descriptor.radius_max:g} (was {fine.radius_max:g}). It is saved as params.npz in the output folder."
         )
     if given_by_user and differs(source[:1], np.array([own])).any():
-        by = f", which is {own:g} A before downsampling" if own != before else ""
+        by = f", which is {own:g} Å before downsampling" if own != before else ""
         warnings.append(
-            f"The pixel size {source[0]:g} A given as an argument, that of the source images, replaces the descriptor's, {before:g} A{by}. "
-            f"The stacks have {descriptor.pixel_size[0]:g} A a pixel: make the templates with the params.npz in the output folder."
+            f"The pixel size {source[0]:g} Å given as an argument, that of the source images, replaces the descriptor's, {before:g} Å{by}. "
+            f"The stacks have {descriptor.pixel_size[0]:g} Å per pixel: make the templates with the params.npz in the output folder."
         )
     if descriptor.radius_max > descriptor.nyquist_radius * (1 + 1e-9):
         raise InputError(
@@ -166,21 +166,21 @@ def _compare_with_descriptor(
         return np.full(len(written), own[0])
     if settings.mixed_optics == "split" and agrees.any():
         warnings.append(
-            f"Optics groups have different pixel sizes ({list_values(written)} A as written). Each stack carries its own group's; "
-            f"the descriptor's {own[0]:g} A holds for {int(agrees.sum()):,} of {len(written):,} images."
+            f"Optics groups have different pixel sizes ({list_values(written)} Å as written). Each stack carries its own group's; "
+            f"the descriptor's {own[0]:g} Å holds for {int(agrees.sum()):,} of {len(written):,} images."
         )
         return np.where(agrees, own[0], same_pixel_sizes(written))
     row = int(np.argmin(agrees))
-    by = f" ({factor:g} x {written[row] / factor:g} A)" if factor > 1 else ""
+    by = f" ({factor:g} x {written[row] / factor:g} Å)" if factor > 1 else ""
     several = (
-        f" The particles have several pixel sizes ({list_values(written)} A): convert each optics group with its own descriptor, or "
+        f" The particles have several pixel sizes ({list_values(written)} Å): convert each optics group with its own descriptor, or "
         "choose mixed_optics='split'."
         if len(np.unique(np.round(written, 6))) > 1
         else " Make a descriptor with the right pixel size, or, if you know better, give that of the source images with pixel_size "
         f"(--pixel-size){' and override_pixel_size=True (--override-pixel-size)' if 'table' in sizes.says(row) else ''}."
     )
     raise InputError(
-        f"The descriptor says {own[0]:g} A a pixel, but {sizes.says(row)} {written[row]:g} A{by} for {table.where(row)}.{several}"
+        f"The descriptor says {own[0]:g} Å per pixel, but {sizes.says(row)} {written[row]:g} Å{by} for {table.where(row)}.{several}"
     )
 
 

@@ -86,7 +86,7 @@ def _partly_stated(table: ParticleTable, pixel_size: npt.NDArray[np.float64]) ->
         if len(without) and len(stated):
             more = f" and {plural(len(without) - 1, 'more particle')}" if len(without) > 1 else ""
             return (
-                f"{table.where(int(without[0]))}: {source.table} states no pixel size for this particle{more}, but {stated[0]:g} A for "
+                f"{table.where(int(without[0]))}: {source.table} states no pixel size for this particle{more}, but {stated[0]:g} Å for "
                 "others. Correct the table, or give the pixel size of all its images: pixel_size (--pixel-size)."
             )
     return ""
@@ -101,7 +101,7 @@ def _describe_combinations(table: ParticleTable, columns: Sequence[npt.NDArray[n
     lines = []
     for row, number in sorted(zip(first.tolist(), range(len(first)), strict=True)):
         voltage, aberration, contrast, size = values[row]
-        pixel = f", {size:g} A a pixel" if size else ""
+        pixel = f", {size:g} Å per pixel" if size else ""
         images = plural(int(counts[number]), "image")
         lines.append(f"{', '.join(names[number])}: {voltage:g} kV, Cs {aberration:g} mm, contrast {contrast:g}{pixel} ({images})")
     return (

@@ -77,7 +77,7 @@ def decide_pixel_sizes(table: ParticleTable, files: Sequence[ImageFile | None], 
         if conflict.any():
             fate = "overrides the table" if settings.override_pixel_size else "is ignored"
             warnings.append(
-                f"The pixel size {manual:g} A given as an argument {fate}: the table says {list_values(stated[conflict])} A "
+                f"The pixel size {manual:g} Å given as an argument {fate}: the table says {list_values(stated[conflict])} Å "
                 f"for {int(conflict.sum()):,} of {len(table):,} particles."
             )
         chosen = np.where(has_stated & settings.ignore_manual_pixel_size, stated, manual)
@@ -86,8 +86,8 @@ def decide_pixel_sizes(table: ParticleTable, files: Sequence[ImageFile | None], 
     if conflict.any():
         row = int(np.argmax(conflict))
         warnings.append(
-            f"The header of {table.files[table['file'][row]]} says {header[row]:g} A a pixel; {_says(row, origins)} "
-            f"{chosen[row]:g} A, which is used ({plural(int(conflict.sum()), 'image')} so)."
+            f"The header of {table.files[table['file'][row]]} says {header[row]:g} Å per pixel; {_says(row, origins)} "
+            f"{chosen[row]:g} Å, which is used ({plural(int(conflict.sum()), 'image')} so)."
         )
     return PixelSizes(chosen, {name: rows for name, rows in origins.items() if rows.any()}, tuple(warnings))
 
@@ -127,7 +127,7 @@ def check_pixel_size_argument(table: ParticleTable, settings: ConversionSettings
     if conflict.any():
         row = int(np.argmax(conflict))
         raise InputError(
-            f"The pixel size {manual:g} A given as an argument conflicts with {stated[row]:g} A in {table.where(row)}. If the "
+            f"The pixel size {manual:g} Å given as an argument conflicts with {stated[row]:g} Å in {table.where(row)}. If the "
             "table is right, leave the argument out, or let the table win with ignore_manual_pixel_size "
             "(--ignore-manual-pixel-size). If it is wrong, let the argument win with override_pixel_size=True "
             "(--override-pixel-size)."

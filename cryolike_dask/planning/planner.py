@@ -27,7 +27,7 @@ from cryolike_dask.planning.checks import (
     duplicate_particles,
     table_names,
 )
-from cryolike_dask.planning.grids_in_force import decide_grids
+from cryolike_dask.planning.grids_in_force import Grids, decide_grids
 from cryolike_dask.planning.headers import read_headers
 from cryolike_dask.planning.optics import astigmatism_warnings, check_mixed_optics
 from cryolike_dask.planning.pixel_sizes import decide_pixel_sizes, with_origins_in_angstrom
@@ -77,13 +77,14 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor | None, settings
     )
     for line in warnings:
         logger.warning(line)
+    pixel_size_from = _pixel_size_from(sizes.taken_from, grids, descriptor)
     if given:
-        logger.info("Pixel size %g A, taken from the %s.", grids.descriptor.pixel_size[0], sizes.taken_from)
+        logger.info("Pixel size %g Å, taken from the %s.", grids.descriptor.pixel_size[0], pixel_size_from)
     return Plan(
         table=table.take(slice(0, int(bounds[-1, 1]))),
         files=files,
         descriptor=grids.descriptor,
-        pixel_size_from=sizes.taken_from,
+        pixel_size_from=pixel_size_from,
         settings=settings,
         bounds=bounds,
         pixel_size=grids.pixel_size[bounds[:, 0]],
@@ -91,6 +92,14 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor | None, settings
         warnings=warnings,
         particles=particles,
     )
+
+
+def _pixel_size_from(place: str, grids: Grids, given: ImageDescriptor) -> str:
+    """Where the pixel size was found, as a phrase; if it was found for the source images, with what it is there."""
+    source, written = float(grids.source_pixel_size[0]), grids.descriptor.pixel_size[0]
+    if source == written or (place == "descriptor" and given.pixel_size[0] == written):
+        return place
+    return f"{place} ({source:g} Å), downsampled by {written / source:.4g}"
 
 
 def plan_restacking(

@@ -30,7 +30,7 @@ class PlanSummary:
         finest_resolution: Angstrom, at the rim of the polar grid.
         pixel_size: Angstrom, of the images as written.
         pixel_size_from: where it was found.
-        core_seconds: that reading and computing take on one core of this machine; None before a calibration.
+        seconds: that the conversion takes on this machine; None before a calibration.
         skipped: one line for each particle that is left out.
         warnings: what the user should know.
     """
@@ -48,7 +48,7 @@ class PlanSummary:
     finest_resolution: float
     pixel_size: float
     pixel_size_from: str
-    core_seconds: float | None
+    seconds: float | None
     skipped: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -59,10 +59,10 @@ class PlanSummary:
     @property
     def duration(self) -> str:
         """The result of the calibration in words."""
-        if self.core_seconds is None:
+        if self.seconds is None:
             return "not calibrated"
         cores = available_cores()
-        return f"about {format_time(self.core_seconds / cores)} on {plural(cores, 'core')} of this machine, writing apart"
+        return f"about {format_time(max(1.0, self.seconds))} on {plural(cores, 'core')} of this machine"
 
     def __str__(self) -> str:
         left_out = f"; {plural(len(self.skipped), 'particle')} left out" if self.skipped else ""
@@ -72,7 +72,7 @@ class PlanSummary:
             f"({format_bytes(self.bytes_written)}) in {printable(str(self.folder))}\n"
             f"on {self.n_shells} shells × {self.n_inplanes} in-plane angles up to {self.finest_resolution:.3g} Å; "
             f"pixels of {self.pixel_size:g} Å, from the {self.pixel_size_from}"
-            + (f"\n{self.duration}" if self.core_seconds is not None else "")
+            + (f"\n{self.duration}" if self.seconds is not None else "")
         )
 
     def _repr_html_(self) -> str:
@@ -89,13 +89,13 @@ class PlanSummary:
         return render("table", caption="Planned conversion", rows=rows, warnings=self.warnings)
 
 
-def summarize_plan(plan: Plan, folder: Path, seconds_per_image: float | None = None) -> PlanSummary:
+def summarize_plan(plan: Plan, folder: Path, seconds: float | None = None) -> PlanSummary:
     """The plan in numbers. Nothing is read or written.
 
     Args:
         plan: of the conversion.
         folder: where stacks will go.
-        seconds_per_image: of one core, from a calibration.
+        seconds: that it takes, from a calibration.
     """
     position, count = np.unique(plan.table["file"], return_counts=True)
     files = [file for i in position if (file := plan.files[i]) is not None]
@@ -114,7 +114,7 @@ def summarize_plan(plan: Plan, folder: Path, seconds_per_image: float | None = N
         finest_resolution=min(descriptor.n_pixels) * descriptor.pixel_size[0] / (2 * descriptor.radius_max),
         pixel_size=descriptor.pixel_size[0],
         pixel_size_from=plan.pixel_size_from,
-        core_seconds=None if seconds_per_image is None else seconds_per_image * plan.n_images,
+        seconds=seconds,
         skipped=plan.table.skipped,
         warnings=plan.warnings,
     )

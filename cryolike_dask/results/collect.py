@@ -79,8 +79,9 @@ def collect_results(
         OutputError: the file exists, or cannot be written.
 
     Example:
-        >>> df = collect_results("stacks", "likelihood", templates="templates")  # doctest: +SKIP
-        >>> df.groupby("cryolikeBestTemplate").size()  # doctest: +SKIP
+        >>> df = collect_results("converted", "likelihood")
+        >>> len(df)
+        12
     """
     target = None if out is None else output_file(out, overwrite)
     root = Path(stacks).expanduser().resolve()

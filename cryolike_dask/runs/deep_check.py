@@ -14,19 +14,26 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.boxes import BoxCut, cut_boxes
 from cryolike_dask.mrc.reader import ImageFileReader, read_header
 from cryolike_dask.planning.input_files import sha256_of_files
+from cryolike_dask.progress import NoProgress, Progress
 from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.stacks.files import StackPaths
 from cryolike_dask.stacks.loading import load_stack
 from cryolike_dask.transform.direct_sum import centre, crop_fourier, direct_polar_transform, downsample, shift_periodically
 
 SAMPLE_IMAGES = 16
+_SILENT = NoProgress()
 _ROUNDING = 1e-12  # of the brightest pixel: what downsampling may leave of an image that is constant but for that
 _PHYSICAL_TOLERANCE = 1e-6  # of the brightest pixel: images in real space are in single precision
 TOLERANCE = {"single": 1.5e-6, "double": 1e-11}
 
 
 def differences_from_source(
-    root: Path, manifest: dict[str, Any], counters: list[int], seed: int | None = None, zarr_store: str = ""
+    root: Path,
+    manifest: dict[str, Any],
+    counters: list[int],
+    seed: int | None = None,
+    zarr_store: str = "",
+    progress: Progress = _SILENT,
 ) -> Iterator[str]:
     """Compare up to 16 random images with the direct sum over their source image.
 
@@ -39,7 +46,9 @@ def differences_from_source(
     settings = ConversionSettings.from_options(manifest["identity"]["settings"])
     sizes = {stack["counter"]: stack["n_images"] for stack in manifest["stacks"]}
     images = [(counter, i) for counter in counters for i in range(sizes.get(counter, 0))]
-    for choice in rng.choice(len(images), min(SAMPLE_IMAGES, len(images)), replace=False).tolist():
+    sample = rng.choice(len(images), min(SAMPLE_IMAGES, len(images)), replace=False).tolist()
+    for number, choice in enumerate(sample):
+        progress.step("Comparing images with their source", number, len(sample))
         counter, i = images[choice]
         stack = load_stack(root, counter, zarr_store=zarr_store)
         descriptor = ImageDescriptor.from_dict(stack.metadata)

@@ -19,6 +19,7 @@ from cryolike_dask.planning.input_files import hash_inputs, list_inputs
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.preflight import check_disk_space
 from cryolike_dask.planning.store import store_plan
+from cryolike_dask.progress import NoProgress, Progress
 from cryolike_dask.report import ConversionReport, StackRecord
 from cryolike_dask.runs.folder import RunFolder, check_output, has_output, prepare_folder
 from cryolike_dask.runs.manifest import begin_manifest, complete_manifest, read_manifest, recorded_inputs
@@ -35,13 +36,16 @@ from cryolike_dask.stacks.zarr_store import begin_store, check_store, commit
 
 logger = logging.getLogger(__name__)
 
+_SILENT = NoProgress()
 
-def begin_run(run: RunFolder, plan: Plan, tied_to_process: bool = True) -> dict[int, StackReceipt]:
+
+def begin_run(run: RunFolder, plan: Plan, progress: Progress = _SILENT, tied_to_process: bool = True) -> dict[int, StackReceipt]:
     """Make the folder ready for this plan and record that a run is under way.
 
     Args:
         run: that owns the folder.
         plan: of the run.
+        progress: informed of the stacks that are looked at.
         tied_to_process: the run lives and dies with this process, and is not a Dask graph.
 
     Returns:
@@ -69,7 +73,7 @@ def begin_run(run: RunFolder, plan: Plan, tied_to_process: bool = True) -> dict[
         if plan.settings.output_format == "zarr":
             store = open_object_store(store_location(plan.settings, run.folder))
             install_leftovers(store, run.folder, plan.n_stacks, plan.settings.save_phys)
-        kept = _find_published(run.folder, plan) if plan.settings.skip_exist else {}
+        kept = _find_published(run.folder, plan, progress) if plan.settings.skip_exist else {}
         if plan.settings.output_format == "zarr":
             begin_store(plan, run.folder, len(kept), continues)
         # From here on the folder is this run's; had anything failed before, another try would not find it taken.
@@ -185,12 +189,13 @@ def make_report(
     )
 
 
-def _find_published(folder: Path, plan: Plan) -> dict[int, StackReceipt]:
+def _find_published(folder: Path, plan: Plan, progress: Progress) -> dict[int, StackReceipt]:
     kept: dict[int, StackReceipt] = {}
     for counter in range(plan.n_stacks):
         paths = StackPaths(folder, counter)
         if not paths.metadata.exists():
             break
+        progress.step("Checking the stacks that are there", counter, plan.n_stacks)
         receipt = find_complete_stack(plan.stack(counter), folder)
         if receipt is None or receipt.attempt:
             break
@@ -199,7 +204,7 @@ def _find_published(folder: Path, plan: Plan) -> dict[int, StackReceipt]:
     for counter in reversed([c for c in published_counters(folder) if c >= len(kept)]):
         unpublish(StackPaths(folder, counter).data(plan.settings))
     if kept:
-        logger.info("%s of an interrupted run %s complete and kept.", plural(len(kept), "stack"), is_or_are(len(kept)))
+        logger.info("%s %s complete and kept.", plural(len(kept), "stack"), is_or_are(len(kept)))
     return kept
 
 

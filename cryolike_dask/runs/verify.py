@@ -12,6 +12,8 @@ import torch
 
 from cryolike_dask.errors import CryolikeError, InputError, OutputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.progress import Progress, ProgressOption
+from cryolike_dask.progress_bars import showing
 from cryolike_dask.runs.deep_check import differences_from_source
 from cryolike_dask.runs.manifest import MANIFEST, read_manifest
 from cryolike_dask.runs.templates import differences_from_templates, open_templates
@@ -37,7 +39,12 @@ _CHUNK_BYTES = 32 << 20
 
 
 def verify_output(
-    folder: str | Path, deep: bool = False, templates: str | Path | None = None, *, zarr_store: str = ""
+    folder: str | Path,
+    deep: bool = False,
+    templates: str | Path | None = None,
+    *,
+    zarr_store: str = "",
+    progress: ProgressOption = None,
 ) -> list[str]:
     """Everything that is wrong with an output folder.
 
@@ -51,6 +58,7 @@ def verify_output(
         templates: also compare grids, pixel size and precision with those of CryoLike's templates: their folder, or the parameter file
             that they were made with.
         zarr_store: path or URL of the Zarr store of the run, if it is not in the folder: see `load_stack`.
+        progress: as for `Conversion.run`.
 
     Returns:
         One line per problem, with what mends it; empty when all is well.
@@ -58,8 +66,17 @@ def verify_output(
     Raises:
         InputError: the folder holds no conversion, its store is outside it and was not named, or the parameters of the templates cannot be
             read.
+
+    Example:
+        >>> verify_output("converted", deep=True)
+        []
     """
     root = Path(folder).expanduser().resolve()
+    with showing(progress) as shown:
+        return _problems(root, deep, templates, zarr_store, shown)
+
+
+def _problems(root: Path, deep: bool, templates: str | Path | None, zarr_store: str, progress: Progress) -> list[str]:
     compared = None if templates is None else open_templates(templates)
     counters = published_counters(root)
     manifest, problems = None, []
@@ -75,12 +92,13 @@ def verify_output(
         problems.extend(manifest_problems(root, manifest, counters))
         problems.extend(stack_list_problems(root, manifest["n_stacks"], counters))
     records = None if manifest is None else _Records.of(manifest)
-    for counter in counters:
+    for number, counter in enumerate(counters):
+        progress.step("Verifying stacks", number, len(counters))
         problems.extend(_stack_problems(StackPaths(root, counter), records, zarr_store))
     if manifest is not None:
         problems.extend(record_problems(root, manifest, zarr_store))
     if deep and not problems and manifest is not None:
-        problems.extend(differences_from_source(root, manifest, counters, zarr_store=zarr_store))
+        problems.extend(differences_from_source(root, manifest, counters, zarr_store=zarr_store, progress=progress))
     if compared is not None:
         problems.extend(differences_from_templates(compared, root))
     return problems

@@ -109,6 +109,10 @@ class ConversionSettings:
         seed: of the random choice; the same seed chooses the same particles, on every machine and with every version.
         hash_inputs: also record the SHA-256 of each image file. This reads all of them once more. The run can then be continued with
             copies of the files, and `verify --deep` knows whether they are still what was converted.
+
+    Example:
+        >>> ConversionSettings(batch_size=256, device="CUDA").device
+        'cuda'
     """
 
     batch_size: int = 1024

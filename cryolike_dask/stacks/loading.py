@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import textwrap
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,6 +16,7 @@ import numpy as np
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, open_archive, open_input
+from cryolike_dask.formatting import plural
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ZARR_NAME, is_url
 from cryolike_dask.stacks.files import StackPaths, read_metadata
@@ -45,6 +47,18 @@ class LoadedStack:
     physical: torch.Tensor | None
     metadata: dict[str, np.ndarray]
 
+    def __repr__(self) -> str:
+        physical = "not saved" if self.physical is None else _kind(self.physical)
+        names = textwrap.fill(", ".join(self.metadata), 78, initial_indent="metadata  ", subsequent_indent=" " * 10)
+        return (
+            f"<LoadedStack: {plural(len(self.fourier), 'image')}>\nfourier   {_kind(self.fourier)}\nphysical  {physical}\n{names}"
+        )
+
+
+def _kind(images: torch.Tensor) -> str:
+    """'complex64, 5 × 17 × 32'."""
+    return f"{str(images.dtype).removeprefix('torch.')}, {' × '.join(map(str, images.shape))}"
+
 
 def load_stack(folder: str | Path, counter: int, most: int | None = None, *, zarr_store: str = "") -> LoadedStack:
     """Read stack COUNTER of an output folder; its tensors are memory-mapped, or read from the Zarr store.
@@ -58,6 +72,13 @@ def load_stack(folder: str | Path, counter: int, most: int | None = None, *, zar
 
     Raises:
         InputError: there is no such stack, it is damaged, or its images are in a store outside the folder that was not named.
+
+    Example:
+        >>> stack = load_stack("converted", 0)
+        >>> stack.fourier.shape, stack.fourier.dtype
+        (torch.Size([5, 17, 32]), torch.complex64)
+        >>> stack.metadata["defocusU"].shape
+        (5,)
     """
     paths = StackPaths(Path(folder).expanduser(), counter)
     metadata = read_metadata(paths.metadata)

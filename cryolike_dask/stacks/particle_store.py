@@ -54,6 +54,13 @@ def open_store(location: str | Path) -> ParticleStore:
 
     Raises:
         InputError: there is none.
+
+    Example:
+        >>> from cryolike_dask import restack
+        >>> report = restack("converted", "as_zarr", output_format="zarr")
+        >>> store = open_store("as_zarr")
+        >>> store.fourier.shape
+        (12, 17, 32)
     """
     import dask.array as da
     import zarr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from numba import njit
@@ -28,7 +27,5 @@ REORDER_SUMS = {"reassoc", "contract", "nsz"}
 
 
 def is_compiled(function: Any) -> bool:
-    """Whether an earlier process left this loop compiled, so that using it takes no time now."""
-    source = Path(function.py_func.__code__.co_filename)
-    kept = Path(function._cache.cache_path).glob(f"*.{function.py_func.__name__}-*.nbi")
-    return any(path.stat().st_mtime > source.stat().st_mtime for path in kept)
+    """Whether an earlier process left this loop, as its source is now, compiled, so that using it takes no time."""
+    return bool(function._cache._cache_file._load_index())

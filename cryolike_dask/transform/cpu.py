@@ -6,8 +6,9 @@ No files, no Dask: arrays in, arrays out, the same whatever else runs beside it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 # Bytes of half spectra worked on together: few enough to stay in a core's cache, enough to share the cost of a call.
 _CACHE_BYTES = 768 * 1024
+
+_said: list[str] = []
+"""What this process has said of compiling: one text, '' if there was nothing to say."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +67,24 @@ def _compiled_interpolation(descriptor: ImageDescriptor) -> _CompiledInterpolati
     )
 
 
-@cache
-def say_if_compiling() -> None:
-    """Log, once per process, that the transform is compiled first, if it is."""
+def say_if_compiling(say: Callable[[str], None] = logger.info) -> None:
+    """Say, once per process, that the transform is compiled first, if it is.
+
+    Args:
+        say: shows a line; by default it goes through `logging`.
+    """
+    if not _said:
+        _said.append(_compilation_notice())
+        if _said[0]:
+            say(_said[0])
+
+
+def _compilation_notice() -> str:
     if not NJIT_OPTIONS["cache"]:
-        logger.info(
-            "The transform is compiled, for about 10 seconds, as it is in every run: compiled code cannot be kept here. Name a folder that "
-            "can be written in the environment variable NUMBA_CACHE_DIR."
-        )
-    elif not (is_compiled(centre) and is_compiled(kernels.polar_images)):
-        logger.info("The first run on this machine compiles the transform, for about 10 seconds. Later runs find it compiled.")
+        return "Compiling for about 10 s, as in every run here: name a folder that can be written in NUMBA_CACHE_DIR"
+    if not (is_compiled(centre) and is_compiled(kernels.polar_images)):
+        return "Compiling for about 10 s, in the first run on this machine only"
+    return ""
 
 
 class CompiledTransform:

@@ -35,6 +35,12 @@ def fourier_to_physical(
 
     Raises:
         InputError: the shape is not that of the descriptor.
+
+    Example:
+        >>> from cryolike_dask import ImageDescriptor, load_stack
+        >>> stack = load_stack("converted", 0)
+        >>> fourier_to_physical(stack.fourier.numpy(), ImageDescriptor.load("params.npz")).shape
+        (5, 16, 16)
     """
     descriptor = ImageDescriptor.ensure(descriptor)
     grid = descriptor.polar_grid

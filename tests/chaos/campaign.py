@@ -32,6 +32,7 @@ import numpy as np
 import torch
 
 from cryolike_dask.errors import CryolikeError
+from cryolike_dask.progress import NoProgress
 from cryolike_dask.runs.verify import verify_output
 from tests.support.chaos import Case, contents, make_case, real_path, small_disk, warm_up
 
@@ -245,7 +246,7 @@ def full_disk(case: Case, out: Path, log: Path, random: np.random.Generator) -> 
         return "told" if status else "had room"
 
 
-class _FillWhenBegun:
+class _FillWhenBegun(NoProgress):
     """Progress that fills the disk once the first stacks are there, while the conversion goes on."""
 
     def __init__(self, disk: Path, leave: int) -> None:

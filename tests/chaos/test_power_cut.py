@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryolike_dask.progress import StackProgress
+from cryolike_dask.progress import NoProgress, StackProgress
 from cryolike_dask.runs.verify import verify_output
 from tests.support.chaos import Case, Watcher, contents, conversion, make_case
 from tests.support.power_cut import Recording, restore
@@ -32,7 +32,7 @@ def small_case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 @dataclass
-class Reported:
+class Reported(NoProgress):
     """How many steps had been done when each stack was reported complete."""
 
     recording: Recording

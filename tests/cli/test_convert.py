@@ -72,6 +72,49 @@ def test_existing_output_is_neither_replaced_nor_mixed(convert_star: Cli, tmp_pa
     assert len(list((tmp_path / "out" / "fft").glob("*.pt"))) == 1
 
 
+def test_a_finished_run_has_nothing_to_go_on_with_and_keeps_its_report(convert_star: Cli, tmp_path: Path) -> None:
+    assert convert_star("--batch-size", "5").exit_code == 0
+    page = (tmp_path / "out" / "report.html").read_bytes()
+    again = convert_star("--batch-size", "5", "--skip-exist")
+    assert again.exit_code == 0
+    assert again.stdout.startswith(f"Nothing to do: 12 images in 3 stacks are in {tmp_path / 'out'} already.")
+    assert "Converting" not in again.stderr
+    assert (tmp_path / "out" / "report.html").read_bytes() == page
+
+
+def test_an_interrupted_run_says_once_how_it_goes_on(convert_star: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cryolike_dask.execution.run_loop.RunLoop.handle", interrupt)
+        stopped = convert_star("--batch-size", "5", "--quiet")
+    assert stopped.exit_code == 130
+    assert stopped.stderr == "Stopped with 3 of 3 stacks left; skip_exist=True (--skip-exist) goes on from here.\n"
+    assert stopped.stdout == ""
+    assert "12 images in 3 stacks" in convert_star("--batch-size", "5", "--skip-exist").stdout
+
+
+def test_an_interrupt_before_anything_is_written_says_just_that(convert_star: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cryolike_dask.conversion.make_plan", interrupt)
+    stopped = convert_star()
+    assert (stopped.exit_code, stopped.stderr) == (130, "Stopped.\n")
+
+
+def test_downsampling_is_not_said_to_be_the_tables(cli: Cli, particles: DemoData, tmp_path: Path) -> None:
+    cli("params", tmp_path / "half.npz", "--n-pixels", "8", "--pixel-size", "6")
+    arguments = (particles.star_file, "--mrc-folder", particles.folder_mrc, "--params", tmp_path / "half.npz")
+    result = cli("convert", "star", *arguments, "--out", tmp_path / "out", "--downsample-factor", "2")
+    told = "6 Å, {}from the table (3 Å), downsampled by 2"
+    assert told.format("taken ") in result.stderr
+    assert told.format("") in cli("info", tmp_path / "out").stdout
+    assert told.format("") in (tmp_path / "out" / "report.html").read_text()
+    assert told.format("") in cli("preview", *arguments, "--downsample-factor", "2", "--out", tmp_path / "x.png").stdout
+
+
 def test_dry_run_prints_the_plan_and_writes_nothing(convert_star: Cli, tmp_path: Path) -> None:
     result = convert_star("--batch-size", "5", "--dry-run")
     assert result.exit_code == 0
@@ -103,7 +146,7 @@ def test_quiet_says_nothing_where_all_is_well(convert_star: Cli) -> None:
 
 
 def test_log_lines_tell_which_pixel_size_is_in_force(convert_star: Cli) -> None:
-    assert "Pixel size 3 A, taken from the table" in convert_star().stderr
+    assert "Pixel size 3 Å, taken from the table" in convert_star().stderr
 
 
 def test_a_bad_image_is_named_or_written_as_zeros(convert_star: Cli, particles: DemoData, tmp_path: Path) -> None:
@@ -155,6 +198,7 @@ def test_two_worker_processes_give_the_same_stacks(convert_star: Cli, tmp_path: 
     assert re.search(
         r"Starting 2 workers \.\.\.\nDask's dashboard shows what they do: http://127\.0\.0\.1:\d+/status", on_workers.stderr
     )
+    assert on_workers.stderr.endswith("Closing the workers ...\n")
     together = [path.read_bytes() for path in sorted((tmp_path / "out" / "fft").glob("*.pt"))]
     assert alone == together
     assert len(alone) == 3

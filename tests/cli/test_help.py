@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from cryolike_dask import __version__
+from cryolike_dask.cli.convert import convert
+from cryolike_dask.cli.help import GROUPS
 from cryolike_dask.cli.main import main
+from cryolike_dask.cli.preview import preview
+from cryolike_dask.cli.restack import restack
 from tests.cli.conftest import Cli
 
 
@@ -30,6 +36,57 @@ def test_every_command_explains_itself(path: tuple[str, ...], cli: Cli) -> None:
     assert result.exit_code == 0
     assert "Usage:" in result.stdout
     assert len(result.stdout.splitlines()) > 5
+
+
+@pytest.mark.parametrize("path", commands(main), ids=" ".join)
+@pytest.mark.parametrize("columns", [80, 200])
+def test_help_fits_into_80_columns(path: tuple[str, ...], columns: int) -> None:
+    result = CliRunner(env={"COLUMNS": str(columns)}).invoke(main, [*path, "--help"])
+    assert [line for line in result.stdout.splitlines() if len(line) > 80] == []
+
+
+def test_options_stand_in_groups_and_each_in_one() -> None:
+    names = [name for group in GROUPS.values() for name in group]
+    assert len(names) == len(set(names))
+    for command in (*convert.commands.values(), preview, restack):
+        shown = CliRunner().invoke(command, ["--help"]).stdout
+        headings = [line.rstrip(":") for line in shown.splitlines() if re.fullmatch(r"\w[\w ]*:", line)]
+        assert headings == [group for group in GROUPS if group in headings], command.name
+        assert "Output" in headings
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert len(re.findall(rf"^  (?:-\w, )?{option.opts[-1]}(?![\w-])", shown, flags=re.MULTILINE)) == 1, option.name
+
+
+def test_what_must_be_given_comes_first_in_its_group() -> None:
+    shown = CliRunner().invoke(convert.commands["star"], ["--help"]).stdout.partition("Input:")[2]
+    places = [shown.find(text) for text in ("--params", "--mrc-folder", "Particles:", "Output:", "--out DIR", "--batch-size")]
+    assert places == sorted(places)
+    assert places[0] > 0
+
+
+@pytest.mark.parametrize("path", [path for path in commands(main) if path and path != ("convert",)], ids=" ".join)
+def test_everything_that_is_a_file_is_completed_as_one(path: tuple[str, ...]) -> None:
+    command: click.Command = main
+    for name in path:
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command), name)
+        assert found is not None
+        command = found
+    context = click.Context(command)
+    for param in command.params:
+        shown = param.make_metavar(context) if isinstance(param, click.Argument) else param.metavar or ""
+        if re.search(r"FILE|DIR|\.npz|\.csv|\.yaml|\.star|STACKS|RESULTS|PLACE|^IN$|^OUT$|FOLDER$|^TABLE", shown):
+            (item,) = param.shell_complete(context, "x") or [None]
+            assert item is not None, param.name
+            assert item.type in ("file", "dir"), param.name
+
+
+def test_the_package_can_be_run_as_a_program() -> None:
+    command = [sys.executable, "-m", "cryolike_dask", "--help"]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("Usage: cryolike-dask ")
 
 
 def test_help_imports_nothing_heavy() -> None:

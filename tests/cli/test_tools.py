@@ -115,3 +115,38 @@ def test_demo_leaves_the_folders_of_others_alone(cli: Cli, tmp_path: Path) -> No
     (tmp_path / "notes.txt").write_text("mine")
     assert cli("demo", tmp_path).exit_code == 2
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_verify_says_what_it_does_unless_it_is_to_be_quiet(cli: Cli, convert_star: Cli, tmp_path: Path) -> None:
+    assert convert_star("--batch-size", 4).exit_code == 0
+    told = cli("verify", tmp_path / "out", "--deep")
+    assert "Verifying stacks: 0 of 3" in told.stderr
+    assert "Comparing images with their source: 0 of 12" in told.stderr
+    assert cli("verify", tmp_path / "out", "--deep", "--quiet").output == ""
+
+
+def test_verify_shows_ten_problems_and_the_number_of_all(cli: Cli, convert_star: Cli, tmp_path: Path) -> None:
+    assert convert_star("--batch-size", 1).exit_code == 0
+    for path in (tmp_path / "out" / "fft").glob("*.pt"):
+        path.write_bytes(path.read_bytes()[:-1])
+    result = cli("verify", tmp_path / "out", "--quiet")
+    lines = result.stderr.splitlines()
+    assert len(lines) == 11
+    assert lines[-1] == "and 2 more (all of them with --json)"
+    assert len(json.loads(cli("verify", tmp_path / "out", "--json").stdout)["problems"]) == 12
+
+
+def test_the_demo_says_what_takes_its_time(cli: Cli, tmp_path: Path) -> None:
+    result = cli("demo", tmp_path / "demo", "--n-images", 6, "--box", 16, "--workers", 1)
+    assert result.exit_code == 0, result.output
+    told = [
+        "Simulating images: 0 of 6",
+        "Starting 1 worker ...",
+        "dashboard",
+        "Converting 6 images",
+        "Closing the workers ...",
+        "Verifying",
+    ]
+    places = [result.stderr.find(words) for words in told]
+    assert -1 not in places
+    assert places == sorted(places)

@@ -517,7 +517,7 @@ def test_unknown_optics_groups(work: dict[str, Any]) -> None:  # noqa: F811
 
 @shows("A table whose pixel size is not the descriptor's is an error that names both.")
 def test_other_pixel_sizes(work: dict[str, Any]) -> None:  # noqa: F811
-    with pytest.raises(InputError, match=r"1\.9 A.* 2 A"):
+    with pytest.raises(InputError, match=r"1\.9 Å.* 2 Å"):
         star(params_input=params(pixel_size=1.9))
 
 

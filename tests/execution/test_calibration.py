@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from cryolike_dask import Conversion, InputError, particles_from_star
-from cryolike_dask.execution.chunks import StepTimer
+from cryolike_dask.execution import calibration
+from cryolike_dask.planning.plan import Plan
 from tests.support.conversions import files_of
 from tests.support.particle_sets import BOX, NO_PLOTS, ParticleSet, params, write_particle_set
 
@@ -36,10 +37,10 @@ def test_a_plan_tells_its_time_after_calibration_and_not_before(abc: ParticleSet
     assert not TIME.search(conversion._repr_html_())
     before = files_of(abc.folder)
     summary = conversion.calibrate()
-    assert summary.core_seconds is not None
-    assert 0 < summary.core_seconds < 60
+    assert summary.seconds is not None
+    assert 0 < summary.seconds < 60
     assert summary.n_images == 15
-    assert json.loads(json.dumps(summary.to_dict()))["core_seconds"] == summary.core_seconds
+    assert json.loads(json.dumps(summary.to_dict()))["seconds"] == summary.seconds
     for shown in (str(summary), summary._repr_html_(), conversion._repr_html_()):
         assert TIME.search(shown)
         assert "not calibrated" not in shown
@@ -47,21 +48,32 @@ def test_a_plan_tells_its_time_after_calibration_and_not_before(abc: ParticleSet
     assert list(tmp_path.iterdir()) == []
 
 
-def test_time_grows_with_the_images_and_not_with_those_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    particles = write_particle_set(tmp_path / "set", {"a.mrcs": 40})
+def test_time_grows_with_images_and_pictures_and_not_with_those_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    particles = write_particle_set(tmp_path / "set", {"a.mrcs": 100})
+    monkeypatch.setattr(calibration, "_FEWEST_IMAGES", 40)
+    monkeypatch.setattr(calibration, "_MOST_BYTES", 0)
+    monkeypatch.setattr(calibration, "available_cores", lambda: 2)
+    tried = []
 
-    class SecondPerStep(StepTimer):
-        def record(self, step: str) -> None:
-            self.seconds[step] += 1.0
+    def run(plan: Plan, folder: Path) -> float:
+        """3 s for whatever a run is, 0.1 s for an image, 0.5 s for each picture but the first."""
+        tried.append((plan.n_images, plan.n_stacks))
+        return 3.0 + 0.1 * (plan.n_images - 1) + 0.5 * (plan.n_stacks - 1)
 
-    # The images tried are one chunk: it is read in one step, and computed in another.
-    monkeypatch.setattr("cryolike_dask.execution.chunks.StepTimer", SecondPerStep)
-    assert planned(particles, tmp_path / "out", batch_size=40).calibrate().core_seconds == pytest.approx(40 * 2 / 32)
-    assert planned(particles, tmp_path / "out", batch_size=10).calibrate().core_seconds == pytest.approx(40 * 2 / 10)
+    monkeypatch.setattr(calibration, "_run", run)
+    monkeypatch.setattr(calibration, "_seconds_of_pictures", lambda folder: 1.0)
+    with_pictures = {"flag_plots": True}
+    assert planned(particles, tmp_path / "out", batch_size=10, **with_pictures).calibrate().seconds == pytest.approx(
+        3.0 + 0.1 * 99 + 0.5 * 9
+    )
+    assert tried == [(1, 1), (1, 1), (40, 4)]
+    # A stack that is larger than what is tried is tried in parts, one for each core.
+    assert planned(particles, tmp_path / "out", batch_size=100).calibrate().seconds == pytest.approx(3.0 + 0.1 * 99 + 0.5 / 39 * 99)
+    assert tried[-1] == (40, 2)
 
 
 def test_a_machine_without_a_gpu_can_plan_for_those_with_one(abc: ParticleSet, tmp_path: Path) -> None:
-    assert planned(abc, tmp_path / "out", device="cuda").calibrate().core_seconds
+    assert planned(abc, tmp_path / "out", device="cuda").calibrate().seconds
 
 
 def test_what_was_tried_does_not_change_what_is_written(abc: ParticleSet, tmp_path: Path) -> None:
@@ -90,7 +102,28 @@ def test_a_bad_image_that_may_be_zeroed_does_not_stop_a_calibration(tmp_path: Pa
     particles = write_particle_set(tmp_path / "set", {"a.mrcs": 6})
     spoil(particles, 4)
     conversion = planned(particles, tmp_path / "out", on_bad_image="zero")
-    assert conversion.calibrate().core_seconds
+    assert conversion.calibrate().seconds
     # The run tells of it once, whatever the calibration saw.
     (line,) = (line for line in conversion.run().warnings if "written as zeros" in line)
     assert "particle 5" in line
+
+
+def test_what_is_tried_is_written_beside_the_output_folder_and_removed(
+    abc: ParticleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def run(plan: Plan, folder: Path) -> float:
+        seen.append(folder.parent.parent)
+        return original(plan, folder)
+
+    original = calibration._run
+    monkeypatch.setattr(calibration, "_run", run)
+    planned(abc, tmp_path / "a" / "b").calibrate()
+    assert set(seen) == {tmp_path}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_conversion_to_a_store_is_tried_without_it(abc: ParticleSet, tmp_path: Path) -> None:
+    conversion = planned(abc, tmp_path / "out", output_format="zarr", zarr_store="s3://nobody/nothing.zarr")
+    assert conversion.calibrate().seconds

@@ -10,7 +10,7 @@ import pytest
 from distributed import Client, LocalCluster, get_client
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.progress import StackProgress
+from cryolike_dask.progress import NoProgress, StackProgress
 from cryolike_dask.runs.manifest import read_manifest
 from tests.support.clusters import conversion, make_particles, stacks, threads_cluster
 
@@ -65,7 +65,7 @@ def test_run_refuses_an_asynchronous_client(data: Any, tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-class _Cancelling:
+class _Cancelling(NoProgress):
     """Progress that cancels the awaiting task after the first stack."""
 
     def __init__(self) -> None:

@@ -18,6 +18,7 @@ from cryolike_dask.execution.cluster import local_cluster, visible_gpus
 from cryolike_dask.execution.executors.cluster import ClusterExecutor
 from cryolike_dask.execution.plugin import WorkerSetup
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.progress import NoProgress
 from cryolike_dask.transform.cpu import _compiled_interpolation
 from tests.support.clusters import conversion, make_particles, stacks, threads_cluster
 
@@ -164,7 +165,7 @@ def test_workers_may_come_and_go_while_a_conversion_runs(tmp_path: Path) -> None
     ):
         largest = 0
 
-        class ComeAndGo:
+        class ComeAndGo(NoProgress):
             """Progress that changes the size of the cluster, and looks at what the scheduler holds."""
 
             def start(self, n_stacks: int, n_images: int) -> None:

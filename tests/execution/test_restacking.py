@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from cryolike_dask.cli.main import main
 from cryolike_dask.errors import InputError
 from cryolike_dask.execution.restacking import restack
+from cryolike_dask.progress import NoProgress
 from cryolike_dask.runs.verify import verify_output
 from cryolike_dask.stacks.particle_store import open_store
 from tests.support.clusters import conversion, make_particles, stacks
@@ -88,7 +89,7 @@ def test_an_interrupted_restack_goes_on(made: Path, tmp_path: Path) -> None:
     class StopError(Exception):
         pass
 
-    class StopAfterThree:
+    class StopAfterThree(NoProgress):
         """Progress that fails."""
 
         def start(self, n_stacks: int, n_images: int) -> None:

@@ -69,10 +69,10 @@ def test_pairs_stay_apart_and_the_rest_is_restacked_when_both_are_converted_toge
 
 def test_a_table_wins_over_the_pixel_size_argument_only_where_it_was_told_to(work: dict[str, Any]) -> None:
     converter = ParticleStackConverter("params.npz", "out", pixel_size=3.0, flag_plots=False)
-    with pytest.raises(InputError, match=r"pixel size 3 A given as an argument conflicts with 2 A in .*particles.cs"):
+    with pytest.raises(InputError, match=r"pixel size 3 Å given as an argument conflicts with 2 Å in .*particles.cs"):
         converter.prepare_indexed_file("particles.cs", "cryosparc")
     converter.prepare_indexed_file("particles.cs", "cryosparc", ignore_manual_pixel_size=True)
-    with pytest.raises(InputError, match=r"pixel size 3 A given as an argument conflicts with 2 A in .*particles.star"):
+    with pytest.raises(InputError, match=r"pixel size 3 Å given as an argument conflicts with 2 Å in .*particles.star"):
         converter.prepare_indexed_file("particles.star", "starfile")
     report = converter.convert_stacks()
     assert report.n_images == 15

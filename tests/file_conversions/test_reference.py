@@ -236,8 +236,8 @@ def test_six_optics_groups_are_an_error_that_names_them(six_groups: Any, tmp_pat
     with pytest.raises(InputError, match="mixed_optics='split'") as caught:
         convert_particle_stacks_from_indexed_star_file(params, SIX_GROUPS, six_groups[0], folder_output=tmp_path / "out")
     # Voltage and contrast are the same in all six: what differs is (pixel size, Cs), of which there are three.
-    assert "1.25 A a pixel" in str(caught.value)
-    assert "1.24 A a pixel" in str(caught.value)
+    assert "1.25 Å per pixel" in str(caught.value)
+    assert "1.24 Å per pixel" in str(caught.value)
     assert "Cs 2.6 mm" in str(caught.value)
     assert set(re.findall(r"opticsGroup\d", str(caught.value))) == {f"opticsGroup{number}" for number in range(1, 7)}
     assert not (tmp_path / "out").exists()

@@ -47,4 +47,4 @@ def test_rounding_of_pixel_sizes_is_no_difference_of_optics(tmp_path: Path) -> N
 def test_groups_that_none_fits_the_descriptor_are_refused(tmp_path: Path) -> None:
     optics = optics_table(2, rlnImagePixelSize=["3.0", "4.0"])
     particles = write_particle_set(tmp_path, {"a.mrcs": 2}, optics=optics, groups=[1, 2])
-    refused(particles, "descriptor says 2 A", "3, 4 A", mixed_optics="split")
+    refused(particles, "descriptor says 2 Å", "3, 4 Å", mixed_optics="split")

@@ -36,8 +36,8 @@ def test_pixel_size_of_the_table_comes_before_the_header(tmp_path: Path, caplog:
     with caplog.at_level(logging.INFO, "cryolike_dask"):
         plan = plan_of(particles)
     assert plan.pixel_size_from == "table"
-    assert any("says 3 A a pixel; the table says 2 A" in line for line in plan.warnings)
-    assert "Pixel size 2 A, taken from the table" in caplog.text
+    assert any("says 3 Å per pixel; the table says 2 Å" in line for line in plan.warnings)
+    assert "Pixel size 2 Å, taken from the table" in caplog.text
 
 
 def test_pixel_size_of_the_header_counts_where_it_is_believable(tmp_path: Path) -> None:
@@ -53,13 +53,13 @@ def test_headers_count_file_by_file(tmp_path: Path) -> None:
     particles = write_particle_set(tmp_path, {"a.mrcs": 2, "b.mrcs": 2}, optics=optics)
     write_images(particles.mrc, {"b.mrcs": 2}, pixel_size=3.0)
     # a.mrcs does not tell; that b.mrcs contradicts the descriptor must not pass unseen.
-    message = refused(particles, "b.mrcs", "descriptor says 2 A")
+    message = refused(particles, "b.mrcs", "descriptor says 2 Å")
     assert "image headers" in message
 
 
 def test_argument_that_conflicts_with_the_table_is_refused(tmp_path: Path) -> None:
     particles = write_particle_set(tmp_path, {"a.mrcs": 3})
-    refused(particles, "2.001 A given as an argument", "2 A in", "particle 1", pixel_size=2.001)
+    refused(particles, "2.001 Å given as an argument", "2 Å in", "particle 1", pixel_size=2.001)
     # Within 1e-4 they are the same.
     assert pixel_size_of(convert(particles, pixel_size=2.0001)) == 2.0001
 
@@ -68,20 +68,20 @@ def test_table_wins_over_the_argument_on_request(tmp_path: Path) -> None:
     particles = write_particle_set(tmp_path, {"a.mrcs": 3})
     plan = plan_of(particles, pixel_size=5.0, ignore_manual_pixel_size=True)
     assert (plan.pixel_size_from, plan.descriptor.pixel_size) == ("table", (2.0, 2.0))
-    assert any("5 A given as an argument is ignored: the table says 2 A" in line for line in plan.warnings)
+    assert any("5 Å given as an argument is ignored: the table says 2 Å" in line for line in plan.warnings)
     silent = set_without_pixel_size(tmp_path / "silent")
     assert plan_of(silent, pixel_size=5.0, ignore_manual_pixel_size=True).descriptor.pixel_size == (5.0, 5.0)
 
 
 def test_header_that_conflicts_with_the_argument_only_warns(tmp_path: Path) -> None:
     plan = plan_of(set_without_pixel_size(tmp_path, header=3.0), pixel_size=2.0)
-    assert any("says 3 A a pixel; the argument says 2 A" in line for line in plan.warnings)
+    assert any("says 3 Å per pixel; the argument says 2 Å" in line for line in plan.warnings)
 
 
 @pytest.mark.parametrize(("origin", "says"), [("table", "says"), ("image headers", "say")])
 def test_descriptor_that_conflicts_is_refused_saying_which_says_what(tmp_path: Path, origin: str, says: str) -> None:
     particles = write_particle_set(tmp_path, {"a.mrcs": 3}) if origin == "table" else set_without_pixel_size(tmp_path, header=2.0)
-    refused(particles, "The descriptor says 2.1 A", f"the {origin} {says} 2 A", descriptor=params(pixel_size=2.1))
+    refused(particles, "The descriptor says 2.1 Å", f"the {origin} {says} 2 Å", descriptor=params(pixel_size=2.1))
 
 
 def test_rounding_in_a_table_does_not_change_the_descriptors_float(tmp_path: Path) -> None:
@@ -119,9 +119,9 @@ def test_override_lets_the_argument_win_over_table_header_and_descriptor(tmp_pat
     plan = plan_of(particles, pixel_size=14.56, override_pixel_size=True)
     assert plan.pixel_size_from == "argument"
     text = "\n".join(plan.warnings)
-    assert "14.56 A given as an argument overrides the table: the table says 2 A for 3 of 3 particles" in text
-    assert "a.mrcs says 3 A a pixel; the argument says 14.56 A" in text
-    assert "replaces the descriptor's, 2 A" in text
+    assert "14.56 Å given as an argument overrides the table: the table says 2 Å for 3 of 3 particles" in text
+    assert "a.mrcs says 3 Å per pixel; the argument says 14.56 Å" in text
+    assert "replaces the descriptor's, 2 Å" in text
 
 
 def test_override_needs_a_pixel_size_and_excludes_its_opposite(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_override_needs_a_pixel_size_and_excludes_its_opposite(tmp_path: Path) -
 
 def test_a_wrong_table_is_overruled_as_the_message_says(tmp_path: Path) -> None:
     particles = write_particle_set(tmp_path, {"a.mrcs": 3})
-    message = refused(particles, "descriptor says 3 A", "the table says 2 A", descriptor=params(pixel_size=3.0))
+    message = refused(particles, "descriptor says 3 Å", "the table says 2 Å", descriptor=params(pixel_size=3.0))
     assert "override_pixel_size=True (--override-pixel-size)" in message
     stacks = convert(particles, params(pixel_size=3.0), pixel_size=3.0, override_pixel_size=True)
     assert pixel_size_of(stacks) == 3.0
@@ -141,9 +141,9 @@ def test_a_wrong_table_is_overruled_as_the_message_says(tmp_path: Path) -> None:
 def test_a_pixel_size_that_replaces_the_descriptors_is_warned_about(tmp_path: Path) -> None:
     particles = set_without_pixel_size(tmp_path)
     (warning,) = plan_of(particles, params(pixel_size=2.0), pixel_size=4.0).warnings
-    assert "4 A given as an argument, that of the source images, replaces the descriptor's, 2 A." in warning
-    assert "The stacks have 4 A" in warning
+    assert "4 Å given as an argument, that of the source images, replaces the descriptor's, 2 Å." in warning
+    assert "The stacks have 4 Å" in warning
     (warning,) = plan_of(particles, params(6, 4.0), pixel_size=4.0, downsample_factor=2).warnings
-    assert "replaces the descriptor's, 4 A, which is 2 A before downsampling" in warning
-    assert "The stacks have 8 A" in warning
+    assert "replaces the descriptor's, 4 Å, which is 2 Å before downsampling" in warning
+    assert "The stacks have 8 Å" in warning
     assert plan_of(particles, params(pixel_size=2.0), pixel_size=2.0).warnings == ()

@@ -129,7 +129,7 @@ def test_rln_pixel_size_is_read(tmp_path: Path) -> None:
     particles = write_particle_set(tmp_path, {"a.mrcs": 3}, optics=optics, rlnPixelSize="2.0")
     assert plan_of(particles).pixel_size_from == "table"
     particles = write_particle_set(tmp_path, {"a.mrcs": 3}, optics=optics, rlnPixelSize="3.5")
-    refused(particles, "The descriptor says 2 A a pixel, but the table says 3.5 A")
+    refused(particles, "The descriptor says 2 Å per pixel, but the table says 3.5 Å")
     particles = write_particle_set(tmp_path, {"a.mrcs": 3}, optics=optics, rlnPixelSize="0")
     refused(particles, "rlnPixelSize must be positive, but is 0")
 
@@ -151,7 +151,7 @@ def test_a_pixel_size_that_is_not_stated_for_one_particle_names_it(unstated: flo
     table = cryosparc(tmp_path, blob__psize_A=np.array([1.5, 1.5, unstated, 1.5], np.float32))
     message = refused_plan(table)
     assert message.startswith(f"{tmp_path / 'particles.cs'}, particle 3 (image 2, counted from 0, of {tmp_path / 'a.mrc'})")
-    assert "states no pixel size for this particle, but 1.5 A for others" in message
+    assert "states no pixel size for this particle, but 1.5 Å for others" in message
     assert "pixel_size (--pixel-size)" in message
     path = tmp_path / "particles.cs"
     told = f"{path}, particle 3, column blob/psize_A is {unstated:g}: the table states no pixel size for 1 particle."
@@ -195,7 +195,7 @@ def test_groups_of_one_block_are_named_once(tmp_path: Path) -> None:
 
 
 def test_headers_are_spoken_of_in_the_plural(tmp_path: Path) -> None:
-    refused(set_without_pixel_size(tmp_path, header=3.5), "The descriptor says 2 A a pixel, but the image headers say 3.5 A")
+    refused(set_without_pixel_size(tmp_path, header=3.5), "The descriptor says 2 Å per pixel, but the image headers say 3.5 Å")
 
 
 def test_boxes_that_are_not_square_come_with_advice_that_works(tmp_path: Path) -> None:

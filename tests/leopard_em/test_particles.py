@@ -136,7 +136,7 @@ def test_differing_pixel_sizes_stay_with_their_rows_and_are_named(tmp_path: Path
     rows[2]["pixel_size"] = 1.3
     particles = particles_from_leopard_em(write_rows(tmp_path / "p.csv", rows), 32, folder_micrographs=tmp_path)
     np.testing.assert_array_equal(particles["pixel_size"], [1.1, 1.1, 1.3])
-    assert "p.csv: the pixel size is 1.1 A in row 1 and 1.3 A in row 3" in particles.warnings[0]
+    assert "p.csv: the pixel size is 1.1 Å in row 1 and 1.3 Å in row 3" in particles.warnings[0]
 
 
 def test_aberrations_that_cannot_be_converted_are_named(tmp_path: Path) -> None:

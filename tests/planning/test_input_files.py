@@ -22,7 +22,7 @@ from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.particles.star.particles import particles_from_star
 from cryolike_dask.planning import input_files
 from cryolike_dask.planning.input_files import sha256_of_files
-from cryolike_dask.progress import StackProgress
+from cryolike_dask.progress import NoProgress, StackProgress
 from cryolike_dask.runs.verify import verify_output
 
 _IN_A_LABEL = 500
@@ -150,7 +150,7 @@ def test_output_is_not_replaced_before_all_is_hashed(
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
-class Meddler:
+class Meddler(NoProgress):
     """Progress that does something to the manifest when the first stack is done."""
 
     def __init__(self, meddle: Callable[[], object]) -> None:

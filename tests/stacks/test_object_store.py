@@ -13,6 +13,7 @@ import pytest
 
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.execution.restacking import restack
+from cryolike_dask.progress import NoProgress
 from cryolike_dask.runs.verify import verify_output
 from cryolike_dask.stacks.loading import load_stack
 from cryolike_dask.stacks.particle_store import open_store
@@ -59,7 +60,7 @@ def test_a_run_over_s3_survives_a_killed_worker(data: Any, serial: Path, bucket:
     killed: list[int] = []
     with process_cluster(2) as (_, client):
 
-        class Kill:
+        class Kill(NoProgress):
             """Progress that kills a worker."""
 
             def start(self, n_stacks: int, n_images: int) -> None:

@@ -12,6 +12,7 @@ import zarr
 
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.progress import NoProgress
 from cryolike_dask.runs.verify import verify_output
 from cryolike_dask.stacks.loading import load_stack
 from cryolike_dask.stacks.particle_store import open_store
@@ -107,7 +108,7 @@ def test_open_store_is_lazy_and_has_a_block_a_stack(data: Any, truth: Arrays, tm
 def test_only_committed_stacks_are_shown(data: Any, truth: Arrays, tmp_path: Path) -> None:
     seen: list[int] = []
 
-    class Look:
+    class Look(NoProgress):
         """Progress that opens the store meanwhile."""
 
         def start(self, n_stacks: int, n_images: int) -> None:

@@ -31,7 +31,7 @@ from cryolike_dask.filesystem.reading import open_regular_file
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc import reader
 from cryolike_dask.particles.star.particles import particles_from_star
-from cryolike_dask.progress import StackProgress
+from cryolike_dask.progress import NoProgress, StackProgress
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.runs.verify import verify_output
 from cryolike_dask.settings import ConversionSettings
@@ -227,7 +227,7 @@ def watching(out: Path) -> Iterator[Watcher]:
 
 
 @dataclass
-class At:
+class At(NoProgress):
     """Progress that does something once this many stacks are done, while the conversion goes on; `every` repeats it."""
 
     n_done: int

@@ -17,8 +17,8 @@ from distributed.comm.core import CommClosedError
 
 from cryolike_dask import config
 from cryolike_dask.errors import ConversionError, CryolikeError
-from cryolike_dask.execution.executors.interface import TaskKind, TaskResult
-from cryolike_dask.execution.executors.remote import remote_call, remote_call_beside_tasks, remote_task
+from cryolike_dask.execution.executors.interface import USUAL_PATIENCE, TaskKind, TaskResult
+from cryolike_dask.execution.executors.remote import remote_call_beside_tasks, remote_task
 from cryolike_dask.execution.executors.workers import ClusterWorkers
 from cryolike_dask.formatting import is_or_are, plural
 from cryolike_dask.settings import Device
@@ -30,8 +30,6 @@ Calls: TypeAlias = list[tuple[tuple[int, ...], tuple[Any, ...]]]
 
 _NO_ANSWER = (concurrent.futures.CancelledError, TimeoutError, CommClosedError)
 _CLIENT_CLOSED = ("closing", "closed")
-_DEAD_WORKER_TIMEOUT_SECONDS = 8.0
-"""How long a worker is waited for that may be dead."""
 _BACKLOG_SECONDS = 120.0
 """Work that the scheduler is offered at least: an adaptive cluster grows by what it sees waiting."""
 _ASSUMED_SECONDS = 0.5
@@ -61,7 +59,7 @@ class ClusterExecutor:
     def __init__(self, client: Any, device: Device = "auto") -> None:
         with distributed.span("cryolike"):
             self._span = _dask.get_annotations()["span"]
-        self._client = client
+        self._client, self.is_this_process = client, False
         self._address = client.scheduler.address
         self._running: dict[Any, tuple[TaskKind, tuple[int, ...]]] = {}
         self._allowed: dict[Any, set[str]] = {}
@@ -174,14 +172,16 @@ class ClusterExecutor:
         # A digit behind the first dash-separated words makes the dashboard show one group a kind of task.
         return f"{task.removesuffix('_task').replace('_', '-')}-{self._n_submitted}-{self._id}-{counters[0]:06d}"
 
-    def call_everywhere(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def call_everywhere(self, function: Callable[..., Any], *arguments: Any, patience: float = USUAL_PATIENCE) -> None:
         """See `Executor`. Workers that do not answer are not waited for."""
 
         async def call() -> None:
-            await self._client.run(remote_call(), function.__module__, function.__name__, *arguments, on_error="ignore")
+            await self._client.run(
+                remote_call_beside_tasks(), function.__module__, function.__name__, *arguments, on_error="ignore"
+            )
 
         with suppress(TimeoutError):
-            self._client.sync(call, callback_timeout=_DEAD_WORKER_TIMEOUT_SECONDS)
+            self._client.sync(call, callback_timeout=patience)
 
     def wait(self, seconds: float) -> list[TaskResult]:
         """See `Executor`."""
@@ -240,7 +240,7 @@ class ClusterExecutor:
         if not futures:
             return {}
         try:
-            return dict(zip(futures, self._client.sync(gather, callback_timeout=_DEAD_WORKER_TIMEOUT_SECONDS), strict=True))
+            return dict(zip(futures, self._client.sync(gather, callback_timeout=USUAL_PATIENCE), strict=True))
         except Exception:  # noqa: BLE001  # one of them is lost: each is asked for alone, and says what became of it
             return {}
 
@@ -250,9 +250,9 @@ class ClusterExecutor:
         worker, value, error = "", None, None
         try:
             if returned is None:
-                error = future.exception(_DEAD_WORKER_TIMEOUT_SECONDS)
+                error = future.exception(USUAL_PATIENCE)
             if error is None:
-                worker, value = returned or future.result(_DEAD_WORKER_TIMEOUT_SECONDS)
+                worker, value = returned or future.result(USUAL_PATIENCE)
         except Exception as failure:  # noqa: BLE001  # the cluster itself failed; the run loop decides
             error, value = failure, None
         if isinstance(value, CryolikeError):
@@ -287,10 +287,10 @@ class ClusterExecutor:
             return
         tasks = _tasks(running)
         with suppress(TimeoutError, concurrent.futures.CancelledError), self._client.as_current():
-            distributed.wait(tasks, timeout=_DEAD_WORKER_TIMEOUT_SECONDS)
+            distributed.wait(tasks, timeout=USUAL_PATIENCE)
         self._client.cancel(tasks)
         publishing = [future for future in running if isinstance(future, concurrent.futures.Future)]
-        for future in concurrent.futures.wait(publishing, _DEAD_WORKER_TIMEOUT_SECONDS).not_done:
+        for future in concurrent.futures.wait(publishing, USUAL_PATIENCE).not_done:
             future.cancel()
 
 

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+USUAL_PATIENCE = 8.0
+"""Seconds to wait for a process that may be dead."""
+
 TaskKind = Literal["convert", "publish", "plot"]
 
 
@@ -33,6 +36,10 @@ class TaskResult:
 
 class Executor(Protocol):
     """Runs tasks."""
+
+    @property
+    def is_this_process(self) -> bool:
+        """Whether tasks run in this process, and in no other."""
 
     @property
     def memory_per_thread(self) -> int | None:
@@ -68,8 +75,13 @@ class Executor(Protocol):
             arguments: of types that a scheduler knows without this package.
         """
 
-    def call_everywhere(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Call a function of a module, with arguments as for `submit`, at once in each process that runs tasks."""
+    def call_everywhere(self, function: Callable[..., Any], *arguments: Any, patience: float = USUAL_PATIENCE) -> None:
+        """Call a function of a module at once, in each process that runs tasks.
+
+        Args:
+            function, arguments: as for `submit`.
+            patience: seconds to wait for processes that do not answer.
+        """
 
     def wait(self, seconds: float) -> list[TaskResult]:
         """Tasks that ended, waiting for at least one of them up to this long."""

@@ -7,11 +7,13 @@ from typing import Any
 
 import psutil
 
-from cryolike_dask.execution.executors.interface import TaskKind, TaskResult
+from cryolike_dask.execution.executors.interface import USUAL_PATIENCE, TaskKind, TaskResult
 
 
 class SerialExecutor:
     """One task after the other in the calling thread: the oracle for the other executors."""
+
+    is_this_process = True
 
     def __init__(self) -> None:
         self.memory_per_thread = psutil.virtual_memory().available
@@ -38,7 +40,7 @@ class SerialExecutor:
         except Exception as error:  # noqa: BLE001  # whatever a task raises is the run loop's to judge
             self._results.append(TaskResult(kind, counters, error=error))
 
-    def call_everywhere(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def call_everywhere(self, function: Callable[..., Any], *arguments: Any, patience: float = USUAL_PATIENCE) -> None:
         """See `Executor`."""
         function(*arguments)
 

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 from cryolike_dask.config import available_cores
-from cryolike_dask.execution.executors.interface import TaskKind, TaskResult
+from cryolike_dask.execution.executors.interface import USUAL_PATIENCE, TaskKind, TaskResult
 from cryolike_dask.formatting import is_or_are, plural
 
 
@@ -19,6 +19,8 @@ class ThreadExecutor:
     Args:
         n_threads: stacks converted at a time; all cores that this process may use if not given.
     """
+
+    is_this_process = True
 
     def __init__(self, n_threads: int | None = None) -> None:
         n_threads = n_threads or available_cores()
@@ -48,7 +50,7 @@ class ThreadExecutor:
         pool = self._publisher if kind == "publish" else self._workers
         self._running[pool.submit(task, *arguments)] = (kind, counters)
 
-    def call_everywhere(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def call_everywhere(self, function: Callable[..., Any], *arguments: Any, patience: float = USUAL_PATIENCE) -> None:
         """See `Executor`."""
         function(*arguments)
 

@@ -71,6 +71,10 @@ def particles_from_cryosparc_job(
     Raises:
         InputError: a file is missing or wrong, there are more images than rows, or uids or recorded paths contradict the order.
             A table with more rows than there are images is used as far as they go, with a warning.
+
+    Example:
+        >>> len(particles_from_cryosparc_job("P3", 42))
+        12
     """
     directory = _job_directory(folder_cryosparc, job_number)
     if n_images_max is not None and n_images_max < 1:

@@ -37,6 +37,10 @@ def particles_from_cryosparc(file_cs: str | os.PathLike[str], folder_cryosparc: 
 
     Raises:
         InputError: the table or a value in it cannot be used; the message names the particle, counted from 1.
+
+    Example:
+        >>> len(particles_from_cryosparc("particles.cs", "mrc"))
+        12
     """
     if not os.fspath(file_cs):
         raise InputError("file_cs is empty: give the path of a CryoSPARC .cs file.")

@@ -39,6 +39,11 @@ def particles_from_star(star_file: str | Path, folder_mrc: str | Path = "") -> P
 
     Raises:
         InputError: the file is unreadable, damaged or inconsistent, or a required value is missing.
+
+    Example:
+        >>> particles = particles_from_star("particles.star", "mrc")
+        >>> len(particles)
+        12
     """
     path = _absolute(star_file)
     particles, optics, warnings = read_star_tables(path, COLUMNS)
@@ -73,6 +78,10 @@ def particles_from_paired_star_and_mrc_files(
     Raises:
         InputError: the lists are empty or of different length, a table is unreadable or inconsistent, a table and its MRC file
             disagree about the number of images, or a table names its images in another order.
+
+    Example:
+        >>> len(particles_from_paired_star_and_mrc_files(["A.mrcs", "B.mrcs"], ["A.star", "B.star"]))
+        12
     """
     for name, paths in (("particle_file_list", particle_file_list), ("star_file_list", star_file_list)):
         if isinstance(paths, str | os.PathLike):

@@ -1,0 +1,59 @@
+"""Help in which the options of a command stand in groups, and folders that a shell completes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+GROUPS = {
+    "Input": (
+        *("params_input", "folder_mrc", "folder_cryosparc", "folder_micrographs", "star_file_list", "particle_file_list"),
+        *("particle_file", "defocus_angle_is_degree", "phase_shift_is_degree", "box_size", "template_size", "edge", "invert"),
+        *("use_refined", "on_missing", "hash_inputs"),
+    ),
+    "Particles": ("where", "ind", "sample", "seed", "n_images", "order", "mixed_optics", "on_bad_image"),
+    "Images": (
+        *("pixel_size", "ignore_manual_pixel_size", "override_pixel_size", "axes", "contrast", "apply_origins"),
+        *("downsample_factor", "downsample_type", "downsample_to", "low_pass"),
+    ),
+    "Output": (
+        *("folder_output", "out", "batch_size", "n_stacks_max", "never_combine_input_files", "output_format", "zarr_store"),
+        *("save_phys", "flag_plots", "skip_exist", "overwrite"),
+    ),
+    "Where it runs": ("device", "workers", "scheduler", "scheduler_file", "performance_report"),
+    "What is shown": ("dry_run", "as_json", "quiet", "--config", "write_config", "--debug", "--help"),
+}
+"""The options of each group, by their Python names (those that act at once, by how they are spelt), in the order of the help."""
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists its options in groups, those that must be given first. Options of no group come last."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See `click.Command`."""
+        options = {
+            param.opts[-1] if param.is_eager else str(param.name): param
+            for param in self.get_params(ctx)
+            if isinstance(param, click.Option)
+        }
+        others = tuple(name for name in options if not any(name in names for names in GROUPS.values()))
+        for group, names in (GROUPS | {"Other options": others}).items():
+            shown = sorted((options[name] for name in names if name in options), key=lambda option: not option.required)
+            records = [record for option in shown if (record := option.get_help_record(ctx)) is not None]
+            if records:
+                with formatter.section(group):
+                    formatter.write_dl(records)
+
+
+class Folder(click.Path):
+    """A path that a shell completes with names of folders; whether it is one is not asked here."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """See `click.Path`."""
+        return [CompletionItem(incomplete, type="dir")]
+
+
+FILE: Any = click.Path()
+FOLDER: Any = Folder()

@@ -1,0 +1,60 @@
+"""What Python shows of our objects: lines that a person can read, none of them an array."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cryolike_dask import Conversion, ImageDescriptor, load_stack, particles_from_star
+from cryolike_dask.demo.particles import write_demo_particles
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("demo")
+    data = write_demo_particles(folder, n_images=6, box=16, pixel_size=3.0, n_files=2)
+    table = particles_from_star(data.star_file, data.folder_mrc)
+    conversion = Conversion(table, data.params_file, folder_output=folder / "out", batch_size=4)
+    report = conversion.run()
+    return {
+        "descriptor": ImageDescriptor.load(data.params_file),
+        "conversion": conversion,
+        "report": report,
+        "stack": load_stack(folder / "out", 0),
+        "folder": folder / "out",
+    }
+
+
+@pytest.mark.parametrize("name", ["descriptor", "conversion", "report", "stack"])
+def test_a_repr_names_the_class_and_has_neither_arrays_nor_long_lines(shown: dict[str, Any], name: str) -> None:
+    text = repr(shown[name]).replace(str(shown["folder"]), "OUT").replace(str(shown["folder"].parent), "IN")
+    first, *lines = text.splitlines()
+    assert first.startswith(f"<{type(shown[name]).__name__}")
+    assert lines
+    assert not [line for line in [first, *lines] if len(line) > 80]
+    for raw in ("array(", "tensor(", "dtype=", "PosixPath"):
+        assert raw not in text
+
+
+def test_a_descriptor_says_what_it_is(shown: dict[str, Any]) -> None:
+    lines = repr(shown["descriptor"]).splitlines()
+    assert lines[0] == "<ImageDescriptor: 16 × 16 pixels of 3 Å>"
+    assert lines[1] == "polar grid  17 shells × 32 in-plane angles, up to 6 Å, single precision"
+    assert "radius_max: 4.0" in lines
+
+
+def test_a_conversion_says_what_it_will_do(shown: dict[str, Any]) -> None:
+    text = repr(shown["conversion"])
+    assert "6 images" in text
+    assert f"to 2 stacks of at most 4 images (32.3 kB) in {shown['folder']}" in text
+
+
+def test_a_stack_says_what_is_in_it(shown: dict[str, Any]) -> None:
+    lines = repr(shown["stack"]).splitlines()
+    assert lines[:3] == ["<LoadedStack: 4 images>", "fourier   complex64, 4 × 17 × 32", "physical  float32, 4 × 16 × 16"]
+    assert "defocusU" in repr(shown["stack"])
+
+
+def test_a_report_says_what_came_of_it(shown: dict[str, Any]) -> None:
+    assert repr(shown["report"]).startswith("<ConversionReport>\n6 images in 2 stacks, ")
