@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import durability, scaling, scheduling, transform_speed
+from benchmarks import durability, processes, scaling, scheduling, transform_speed
 from benchmarks.rendering import render
 from cryolike_dask.config import available_cores
 
@@ -39,6 +39,8 @@ def main() -> None:
         folder = Path(root) / "run"
         measurements: dict[str, Callable[[], Any]] = {
             "whole_conversions": lambda: transform_speed.whole_conversions(folder, repeats),
+            "whole_processes": lambda: processes.whole_processes(folder, 1 if arguments.quick else 5),
+            "start_up": lambda: processes.start_up(folder, 1 if arguments.quick else 5),
             "transforms_alone": lambda: transform_speed.transforms_alone(repeats),
             "split_of_the_transform": lambda: transform_speed.split_of_the_transform(repeats),
             "with_images": lambda: scaling.with_images(folder),
