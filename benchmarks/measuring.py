@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,6 +47,25 @@ def convert(particles: ParticleSet, folder: Path, **options: Any) -> tuple[float
         **({"flag_plots": False} | options),
     )
     return time.perf_counter() - began, report
+
+
+def in_a_process(*arguments: str) -> dict[str, Any]:
+    return in_processes([arguments])[0]
+
+
+def in_processes(commands: list[tuple[str, ...]]) -> list[dict[str, Any]]:
+    """What these commands of `one_process`, all running at once, print."""
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.one_process", *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).resolve().parents[1],
+        )
+        for arguments in commands
+    ]
+    printed = [process.communicate()[0] for process in running]
+    return [json.loads(text.splitlines()[-1]) for text in printed]
 
 
 @contextmanager

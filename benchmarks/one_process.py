@@ -1,4 +1,4 @@
-"""Work that is measured in a process of its own: `python -m benchmarks.one_process plan|convert|published ...` prints one line of JSON."""
+"""Work that is measured in a process of its own: `python -m benchmarks.one_process NAME ...` prints one line of JSON."""
 
 from __future__ import annotations
 
@@ -51,6 +51,17 @@ def convert(star_file: str, folder: str, output: str, batch_size: str, box: str,
     return {"seconds": sum(seconds[1:]) if seconds[1:] else seconds[0]}
 
 
+def stream(star_file: str, folder: str, box: str, n_stacks: str) -> dict[str, Any]:
+    """So many stacks of 1,024 images, handed over one after the other and forgotten."""
+    conversion = Conversion(
+        particles_from_star(star_file, folder),
+        ImageDescriptor.from_individual_values(int(box), 1.5),
+        folder_output=Path(folder) / "out",
+        n_stacks_max=int(n_stacks),
+    )
+    return {"images": sum(len(stack.fourier) for stack in conversion.stream())}
+
+
 def published(star_file: str, folder: str, output: str, batch_size: str, box: str) -> dict[str, Any]:
     """A conversion in the published way."""
     from benchmarks import published_method  # imports finufft, and torch, of which nobody else here should pay the price
@@ -66,6 +77,6 @@ def peak_megabytes() -> float:
 
 
 if __name__ == "__main__":
-    result = {"plan": plan, "convert": convert, "published": published}[sys.argv[1]](*sys.argv[2:])
+    result = {"plan": plan, "convert": convert, "published": published, "stream": stream}[sys.argv[1]](*sys.argv[2:])
     result["peak_MB"] = peak_megabytes()
     sys.stdout.write(json.dumps(result) + "\n")

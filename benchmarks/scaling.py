@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shutil
 import statistics
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -16,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measuring import MemoryProgress, convert, interleaved, local_cluster, median_ratio
+from benchmarks.measuring import MemoryProgress, convert, in_a_process, in_processes, interleaved, local_cluster, median_ratio
 from benchmarks.particle_files import write_particles
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.particles.star.particles import particles_from_star
@@ -101,7 +98,7 @@ def with_workers(folder: Path, repeats: int) -> dict[str, Any]:
     def plain(n_processes: int) -> float:
         out = [str(folder / f"out-{i}") for i in range(n_processes)]
         commands = [("convert", str(warm.star_file), str(warm.folder), path, "100", "128", "4") for path in out]
-        return statistics.mean(result["seconds"] for result in _in_processes(commands))
+        return statistics.mean(result["seconds"] for result in in_processes(commands))
 
     single, pair = interleaved(repeats, lambda: plain(1), lambda: plain(2))
     shutil.rmtree(folder)
@@ -210,7 +207,7 @@ def writing(folder: Path, repeats: int) -> dict[str, Any]:
 def planning(folder: Path) -> dict[str, Any]:
     """1,000,000 rows over 1,000 files: everything before the first pixel, in a process of its own."""
     particles = write_particles(folder / "in", 1_000_000, 8, n_files=1000, n_distinct=20_000)
-    result = _in_a_process("plan", str(particles.star_file), str(particles.folder))
+    result = in_a_process("plan", str(particles.star_file), str(particles.folder))
     shutil.rmtree(folder)
     return result
 
@@ -228,31 +225,12 @@ def memory(folder: Path) -> list[dict[str, Any]]:
         (256, 20_000, 4096),
     ):
         particles = write_particles(folder / "in", n_images, box, n_distinct=500)
-        result = _in_a_process(
+        result = in_a_process(
             "convert", str(particles.star_file), str(particles.folder), str(folder / "out"), str(batch_size), str(box)
         )
         rows.append({"box": box, "images": n_images, "batch_size": batch_size, **result})
         shutil.rmtree(folder)
     return rows
-
-
-def _in_a_process(*arguments: str) -> dict[str, Any]:
-    return _in_processes([arguments])[0]
-
-
-def _in_processes(commands: list[tuple[str, ...]]) -> list[dict[str, Any]]:
-    """What these commands of `one_process`, all running at once, print."""
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.one_process", *arguments],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).resolve().parents[1],
-        )
-        for arguments in commands
-    ]
-    printed = [process.communicate()[0] for process in running]
-    return [json.loads(text.splitlines()[-1]) for text in printed]
 
 
 def disk_speed(folder: Path) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import psutil
 import torch
 from distributed import Client, LocalCluster
 
-from benchmarks.measuring import interleaved, median_ratio
+from benchmarks.measuring import in_a_process, interleaved, median_ratio
 from benchmarks.particle_files import write_particles
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.execution.executors.cluster import ClusterExecutor
@@ -158,7 +157,7 @@ def growth_of_an_adaptive_cluster(repeats: int) -> dict[str, Any]:
 
 
 def streaming(folder: Path, n_images: int = 20_000) -> dict[str, Any]:
-    """Images of 128 x 128: handed over without being written, and written. A quarter of the stacks of both are compared."""
+    """Images of 128 x 128: handed over without being written, and written. All stacks of both are compared."""
     particles = write_particles(folder / "in", n_images, 128, n_distinct=2000)
 
     def conversion() -> Conversion:
@@ -167,23 +166,32 @@ def streaming(folder: Path, n_images: int = 20_000) -> dict[str, Any]:
 
     for _ in zip(range(2), conversion().stream(), strict=False):
         pass  # libraries and tables
-    megabytes = []
     began = time.perf_counter()
-    for _stack in conversion().stream():
-        megabytes.append(psutil.Process().memory_info().rss / 1e6)
+    n_streamed = sum(len(stack.fourier) for stack in conversion().stream())
     streamed = time.perf_counter() - began
     began = time.perf_counter()
     conversion().run()
     written = time.perf_counter() - began
-    for counter, stack in zip(range(len(megabytes) // 4), conversion().stream(), strict=False):
-        assert torch.equal(stack.fourier, load_stack(folder / "out", counter).fourier)
+    for counter, stack in enumerate(conversion().stream()):
+        there = load_stack(folder / "out", counter)
+        assert torch.equal(stack.fourier, there.fourier)
+        assert stack.physical is not None
+        assert there.physical is not None
+        assert torch.equal(stack.physical, there.physical)
+        assert (stack.metadata["defocusU"] == there.metadata["defocusU"]).all()
+        n_streamed -= len(there.fourier)
+    assert n_streamed == 0
+    n_stacks = counter + 1
+    quarter, whole = (
+        in_a_process("stream", str(particles.star_file), str(particles.folder), "128", str(n))["peak_MB"]
+        for n in (n_stacks // 4, n_stacks)
+    )
     shutil.rmtree(folder)
-    half = len(megabytes) // 2
     return {
         "images": n_images,
         "stream_s": streamed,
         "written_s": written,
         "ratio": written / streamed,
-        "peak_MB_first_half": max(megabytes[:half]),
-        "peak_MB_second_half": max(megabytes[half:]),
+        "peak MB of a quarter": quarter,
+        "peak MB of all": whole,
     }
