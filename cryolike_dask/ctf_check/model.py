@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import j0, j1
 
 from cryolike_dask.simulation.ctf import MILLIMETRE_IN_ANGSTROM, electron_wavelength
 
@@ -131,4 +130,6 @@ def shell_quadrupoles(optics: Optics, frequencies: FloatArray) -> npt.NDArray[np
 
 
 def _bessel(order: int, factor: FloatArray, s: FloatArray) -> FloatArray:
+    from scipy.special import j0, j1  # Loading it takes longer than planning, which knows this module and does not use it.
+
     return np.asarray((j0 if order == 0 else j1)(factor * s**2))

@@ -80,7 +80,7 @@ def _draw_rings(canvas: Canvas, check: CtfCheck, left: int, top: int) -> None:
     axes.y_ticks(*even_ticks(*axes.y_limits, most=4))
     whole = np.arange(np.ceil(axes.x_limits[0]), axes.x_limits[1])
     axes.dashes(whole)
-    step = -(-len(whole) // 12)
+    step = max(1, -(-len(whole) // 12))  # Of few rings, none may reach a zero.
     axes.x_ticks(whole[::step], [f"{number:.0f}".replace("-", "−") for number in (whole + 0.0)[::step]])
     axes.curve(rings.phase, rings.expected, INK, 1.2)
     axes.curve(rings.phase, np.clip(rings.power, *axes.y_limits), width=2.2)
