@@ -203,11 +203,12 @@ class _Comparison:
         return f"the axis of astigmatism: {best.suspect}" if certain else ""
 
     def _significance(self, model: _Model) -> float:
-        """Standard deviations of what shuffled CTFs score, by which a model is above their mean."""
+        """Standard deviations of what shuffled CTFs score, by which a model is above their mean; 0 where all score the same."""
         rng = np.random.default_rng(0)
         n = len(self.sample.optics)
         shuffled = [score(self.sample.deviations, model.predicted[:, rng.permutation(n)]) for _ in range(_SHUFFLES)]
-        return float((model.score - np.mean(shuffled)) / np.std(shuffled))
+        deviation = float(np.std(shuffled))
+        return float(model.score - np.mean(shuffled)) / deviation if deviation > 0 else 0.0
 
 
 def _as_shells(values: npt.NDArray[np.complexfloating[Any, Any]]) -> FloatArray:

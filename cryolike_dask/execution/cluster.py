@@ -77,8 +77,9 @@ def local_cluster(
     setup = WorkerSetup("cuda" if gpus and _has_cuda() else "cpu", descriptor, leaves_interrupts=True)
     if not gpus:
         threads = threads_per_worker or max(1, available_cores() // n_workers)
-        # The server's environment is that of its start.
-        options_of_all["env"] = dict(os.environ) | options.get("env", {})
+        if options_of_all.get("processes", True):
+            # The server's environment is that of its start.
+            options_of_all["env"] = dict(os.environ) | options.get("env", {})
         with forked_workers():
             # After the server has begun, because asking loads the compiler.
             say_if_compiling()

@@ -28,9 +28,11 @@ def start_fork_server() -> None:
     if not _serves(dask.config.get(_METHOD, "spawn")):
         return
     multiprocessing.get_context("forkserver").set_forkserver_preload(_PRELOADED)
-    # Libraries read these when they are imported, which the server does for the workers.
+    # Libraries read these when they are imported, which the server does for the workers. It must find the libraries that this process has.
     settings = dask.config.get("distributed.nanny.pre-spawn-environ", {})
-    with _environment({name: str(value) for name, value in settings.items()}):
+    with _environment(
+        {name: str(value) for name, value in settings.items()} | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    ):
         forkserver.ensure_running()
 
 

@@ -60,7 +60,8 @@ def run_plan(
             outcome.warnings.append(ctf.reason)
             logger.warning("%s", ctf.reason)
         report = replace(make_report(folder, plan, outcome.published, outcome.warnings, time.perf_counter() - began), ctf=ctf)
-        is_news = report.n_kept < len(report.stacks) or not (folder / REPORT).exists()
+        page = folder / REPORT
+        is_news = report.n_kept < len(report.stacks) or page.is_symlink() or not page.exists()
         if not plan.settings.flag_plots or not is_news:
             return report
         with run.exclusive_changes():

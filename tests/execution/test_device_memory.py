@@ -37,6 +37,7 @@ def test_a_stack_made_on_a_gpu_tells_the_peak_of_that_gpu(tmp_path: Path, monkey
     monkeypatch.setattr(
         "cryolike_dask.execution.chunks.make_transform", lambda d, s: make(d, s.downsample_factor, s.downsample_type)
     )
+    monkeypatch.setattr("cryolike_dask.execution.convert_stack.make_transform", lambda d, _: make(d))
     monkeypatch.setattr(device, "resolve_device", lambda _: "cuda:0")
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda found: next(peaks[found]))
     assert _convert(tmp_path) == [3_000_000, 5_000_000]

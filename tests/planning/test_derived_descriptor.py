@@ -205,7 +205,7 @@ def test_the_argument_counts_as_it_does_with_parameters(options: dict[str, Any],
     particles = with_sizes(tmp_path, ["1.06"])
     table = particles_from_star(particles.star, particles.mrc)
     if pixel_size is None:
-        with pytest.raises(InputError, match=r"2 A given as an argument conflicts with 1.06 A"):
+        with pytest.raises(InputError, match=r"2 Å given as an argument conflicts with 1\.06 Å"):
             Conversion(table, None, **options)
     else:
         assert Conversion(table, None, **options).plan.descriptor == ImageDescriptor.from_individual_values(BOX, pixel_size)

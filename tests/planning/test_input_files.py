@@ -190,9 +190,9 @@ def test_inputs_that_changed_after_planning_are_told_before_anything_is_written(
     touched, gone, same = sorted(data.folder_mrc.iterdir())
     os.utime(touched, ns=(0, touched.stat().st_mtime_ns + 1))
     gone.unlink()
-    with pytest.raises(InputError, match=r"2 image files changed after .* bytes of .* then, .* now\); .*No such file") as told:
+    with pytest.raises(InputError, match=r"2 image files changed after") as told:
         planned.run() if way == "run" else dask.compute(planned.to_delayed(), scheduler="synchronous")
-    assert touched.name in str(told.value)
-    assert gone.name in str(told.value)
+    assert re.search(rf"{touched.name} \([\d,]+ bytes of .* then, [\d,]+ bytes of .* now\)", str(told.value))
+    assert f"{gone.name} (No such file" in str(told.value)
     assert same.name not in str(told.value)
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file() and ".graph-" not in str(path)]
