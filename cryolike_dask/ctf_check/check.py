@@ -67,6 +67,7 @@ def check_ctf(
         quadrupoles: (n, k) the mean of |F|² exp(2iθ) over each shell, θ counted as the defocus angle is: tells whether the axis of
             astigmatism is right.
     """
+    power = power.astype(np.float64)  # of bright images, squares would overflow in single precision
     kept = np.flatnonzero(power.sum(axis=1) > 0)
     optics, n = optics.take(kept), len(kept)
     n_micrographs = int(optics.micrograph.max()) + 1 if n else 0
@@ -74,7 +75,7 @@ def check_ctf(
     if n < MIN_PARTICLES:
         return unknown(nothing, f"{plural(n, 'particle')} {is_or_are(n)} too few")
     shells = np.flatnonzero(power[kept].std(axis=0) > _LEAST_VARIATION * power[kept].mean(axis=0))
-    if not len(shells):
+    if not len(shells) or frequencies[shells[-1]] <= 0:
         return unknown(nothing, "the images are all the same")
     power = power[np.ix_(kept, shells)]
     sample = Sample.from_power(power, frequencies[shells], optics, box_length)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.config import available_cores
-from cryolike_dask.errors import CryolikeError, output_error
+from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.execution.chunks import convert_chunks
 from cryolike_dask.execution.executors.threads import ThreadExecutor
 from cryolike_dask.execution.run import run_plan
@@ -54,9 +54,14 @@ def seconds_on_this_machine(plan: Plan, folder: Path, progress: Progress) -> flo
         with tempfile.TemporaryDirectory(prefix=".cryolike-dask-", dir=place) as scratch:
             return _extrapolate(plan, sample, Path(scratch))
     except OSError as error:
-        if isinstance(error, CryolikeError):
+        if isinstance(error, InputError):
             raise
-        raise output_error(error, place) from error
+        # Of an OutputError it is the cause that does not name the folder of the try.
+        cause = error.__cause__ if isinstance(error, OutputError) and isinstance(error.__cause__, OSError) else error
+        raise OutputError(
+            f"How long it takes was to be tried in {place}, beside the output folder, and nothing can be written there: "
+            f"{cause.strerror or cause}. Make room or choose another output folder."
+        ) from error
 
 
 def _extrapolate(plan: Plan, sample: Plan, scratch: Path) -> float:

@@ -79,7 +79,7 @@ def local_cluster(
         threads = threads_per_worker or max(1, available_cores() // n_workers)
         if options_of_all.get("processes", True):
             # The server's environment is that of its start.
-            options_of_all["env"] = dict(os.environ) | options.get("env", {})
+            options_of_all["env"] = {"PYTHONPATH": "", **os.environ, **options.get("env", {})}
         with forked_workers():
             # After the server has begun, because asking loads the compiler.
             say_if_compiling()

@@ -21,9 +21,8 @@ from cryolike_dask.stacks.zarr_store import commit
 
 def convert_stack_task(folder: str, run_id: str, counter: int) -> StackReceipt:
     """Make and stage one stack."""
-    from cryolike_dask.execution.convert_stack import (
-        convert_stack,  # Loads compiler and FFTs, which the client of a cluster need not.
-    )
+    # Loads compiler and FFTs, which the client of a cluster need not.
+    from cryolike_dask.execution.convert_stack import convert_stack
 
     path = Path(folder)
     receipt = convert_stack(current_plan(path, run_id).stack(counter), path, cancelled=lambda: not is_active(path, run_id))

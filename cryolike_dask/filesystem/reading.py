@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import stat
+import threading
 import tokenize
 import zipfile
 import zlib
@@ -137,6 +138,10 @@ def open_archive(file: BinaryIO, path: str | os.PathLike[str], what: str, most: 
     return archive
 
 
+_parsing = threading.Lock()
+"""Headers are Python literals, and Python 3.11 fails now and then to parse two of them at once (SystemError, gh-106905)."""
+
+
 def read_arrays(archive: zipfile.ZipFile, names: Collection[str] | None = None) -> dict[str, npt.NDArray[Any]]:
     """The arrays of an `.npz` archive: all, or those of these names that are there.
 
@@ -164,9 +169,7 @@ def read_array(stream: Any, n_bytes: int) -> npt.NDArray[Any]:
         ObjectArrayError: it holds Python objects.
         any of UNREADABLE_ARRAY: it is damaged.
     """
-    version = np.lib.format.read_magic(stream)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, is_fortran, dtype = read_header(stream)
+    shape, is_fortran, dtype = read_array_header(stream)
     # Read by its size: without one, a small archive that announces too little is unpacked to its end all the same.
     content = bytearray(n_bytes - stream.tell())
     if stream.readinto(content) != len(content):
@@ -176,6 +179,19 @@ def read_array(stream: Any, n_bytes: int) -> npt.NDArray[Any]:
     if min(shape, default=0) < 0 or not dtype.itemsize or math.prod(shape) * dtype.itemsize != len(content):
         raise ValueError(f"its header announces the shape {shape} of {dtype}, and {len(content)} bytes are there")
     return np.frombuffer(content, dtype).reshape(shape, order="F" if is_fortran else "C")
+
+
+def read_array_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran order and type of the array of an `.npy` stream, which is left at the array's first byte.
+
+    Raises:
+        any of UNREADABLE_ARRAY: it is damaged.
+    """
+    with _parsing:
+        version = np.lib.format.read_magic(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, is_fortran, dtype = read_header(stream)
+    return shape, is_fortran, dtype
 
 
 def read_array_file(path: Path, what: str) -> npt.NDArray[Any]:

@@ -51,7 +51,7 @@ def choose_particles(table: ParticleTable, settings: ConversionSettings) -> tupl
     left = np.flatnonzero(chosen)
     if not len(left):
         names = first_few(list(dict.fromkeys(source.table for source in table.sources)), 3)
-        raise InputError(f"No particle is left: none of the {len(table):,} particles of {names} is among {' and '.join(by)}.")
+        raise InputError(f"No particle is left of the {len(table):,} of {names} after choosing {' and '.join(by)}.")
     if settings.sample is not None:
         left = left[draw(len(left), settings.sample, settings.seed)]
         by.append(f"a sample of {settings.sample:,} with the seed {settings.seed}")

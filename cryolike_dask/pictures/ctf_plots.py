@@ -40,7 +40,7 @@ def draw_ctf_check(canvas: Canvas, check: CtfCheck, left: int, top: int) -> None
 def _draw_scan(canvas: Canvas, check: CtfCheck, left: int, top: int) -> None:
     sizes, scores = check.pixel_sizes, check.scores
     lowest, highest = float(min(scores.min(), 0.0)), float(scores.max())
-    room = 0.08 * (highest - lowest)
+    room = 0.08 * (highest - lowest) or 1.0  # Where nothing fits at all, every score is 0.
     axes = Axes(
         canvas,
         *(left + 30, top + 40, 335, 172),

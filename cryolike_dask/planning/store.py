@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from cryolike_dask.errors import OutputError
 from cryolike_dask.filesystem.pinned import create_file
+from cryolike_dask.filesystem.reading import read_array_header
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.boxes import BoxCut
 from cryolike_dask.mrc.header import ImageFile
@@ -94,10 +94,6 @@ def store_plan(plan: Plan, folder: Path) -> None:
     partial.replace(folder / "plan.json")
 
 
-_parsing = threading.Lock()
-"""Headers are Python literals, and Python 3.11 fails now and then to parse two of them at once (SystemError, gh-106905)."""
-
-
 class _Column:
     """A one-dimensional `.npy` file, of which parts are read.
 
@@ -109,9 +105,8 @@ class _Column:
     def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
         self.path, self.dtype = path, np.dtype(dtype)
         try:
-            with path.open("rb") as file, _parsing:
-                np.lib.format.read_magic(file)
-                (self.n,), _, found = np.lib.format.read_array_header_1_0(file)
+            with path.open("rb") as file:
+                (self.n,), _, found = read_array_header(file)
                 self._data_offset = file.tell()
         except ValueError as error:
             raise OutputError(f"{path} is damaged ({error}). Check the file system, and convert once more.") from error

@@ -186,7 +186,7 @@ def check_ctf_of_stacks(folder: Path, counters: list[int]) -> CtfCheck | None:
             metadata.append(read_metadata(StackPaths(folder, counter).metadata))
     try:
         return check_stacks(metadata)
-    except (CryolikeError, LookupError, TypeError, ValueError) as error:
+    except (CryolikeError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         logger.info("The CTF of %s was not checked: %s", folder, error)
         return None
 

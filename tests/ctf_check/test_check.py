@@ -13,6 +13,7 @@ from cryolike_dask.ctf_check.check import check_ctf
 from cryolike_dask.ctf_check.model import Optics
 from cryolike_dask.ctf_check.of_stacks import check_particles, check_stacks, evenly
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.pictures.ctf_plots import plot_ctf_check
 from tests.ctf_check.simulated import CASES, FINE, USUAL, Case, Kind, Simulated, simulate
 
 cached = cache(simulate)
@@ -177,3 +178,40 @@ def test_chance_does_not_decide_without_signal() -> None:
 def test_kinds_of_sets_differ() -> None:
     assert len({case.kind for case in CASES}) > 3
     assert isinstance(USUAL, Kind)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_is_compared_ends_in_a_verdict(seed: int) -> None:
+    """Powers and optics of no microscope: a check that fails would end a conversion whose stacks are all there."""
+    rng = np.random.default_rng(seed)
+    n, k = int(rng.integers(1, 40)), int(rng.integers(1, 40))
+    power = rng.gamma(2, 1, (n, k)).astype(np.float32)
+    power = (
+        power,
+        np.ones_like(power),
+        np.where(rng.random((n, 1)) < 0.7, 0, power),
+        np.where(rng.random(k) < 0.7, 0, power),
+        np.repeat(power[:1], n, axis=0) * np.where(np.arange(n) == 0, 2, 1)[:, None],
+        power * np.float32(10) ** rng.integers(-30, 30),
+        np.where(rng.random((n, k)) < 0.9, 0, power),
+        np.where(np.arange(k) == 0, 1e38, power),
+    )[seed % 8]
+    defocus = rng.choice([0.0, 1e-3, 5000.0, -2000.0, 1e6], n) + rng.random(n) * rng.choice([0, 1, 1000])
+    optics = Optics.from_rows(
+        {
+            "defocus_u": defocus,
+            "defocus_v": defocus - rng.choice([0, 100, 1e5]),
+            "defocus_angle": 7 * rng.random(n),
+            "phase_shift": rng.choice([0.0, 1.5], n),
+            "spherical_aberration": np.full(n, rng.choice([0, 0.01, 2.7, 20])),
+            "voltage": np.full(n, rng.choice([10.0, 300.0, 1500.0])),
+            "amplitude_contrast": np.full(n, rng.choice([0.0, 0.1, 1.0])),
+        }
+    )
+    frequencies = np.linspace(rng.choice([0, 0.01]), 0.5, k)
+    quadrupoles = None if seed % 2 else power * np.exp(2j * np.pi * rng.random((n, k)))
+    check = check_ctf(power, optics, frequencies, 64.0, 1.0, quadrupoles)
+    assert check.verdict != "fits"
+    json.dumps(check.to_dict())
+    if len(check.scores):
+        assert plot_ctf_check(check).startswith(b"\x89PNG")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cryolike_dask import Conversion, InputError, particles_from_star
+from cryolike_dask.errors import OutputError, output_error
 from cryolike_dask.execution import calibration
 from cryolike_dask.planning.plan import Plan
 from tests.support.conversions import files_of
@@ -127,3 +130,20 @@ def test_what_is_tried_is_written_beside_the_output_folder_and_removed(
 def test_a_conversion_to_a_store_is_tried_without_it(abc: ParticleSet, tmp_path: Path) -> None:
     conversion = planned(abc, tmp_path / "out", output_format="zarr", zarr_store="s3://nobody/nothing.zarr")
     assert conversion.calibrate().seconds
+
+
+@pytest.mark.parametrize("told_as", [lambda error, folder: error, output_error], ids=["by the system", "by the run"])
+def test_where_nothing_can_be_tried_the_message_names_the_place(
+    abc: ParticleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told_as: Callable[[OSError, Path], OSError]
+) -> None:
+    def full(_: Plan, folder: Path) -> float:
+        error = OSError(errno.ENOSPC, "No space left on device")
+        raise told_as(error, folder) from error
+
+    monkeypatch.setattr(calibration, "_run", full)
+    with pytest.raises(OutputError, match=r"tried in .* No space left on device\. Make room") as told:
+        planned(abc, tmp_path / "out").calibrate()
+    assert str(tmp_path) in str(told.value)
+    assert ".cryolike-dask-" not in str(told.value)
+    assert "skip_exist" not in str(told.value)
+    assert list(tmp_path.iterdir()) == []

@@ -46,7 +46,8 @@ from cryolike_dask.execution.cluster import local_cluster
 from cryolike_dask.execution.fork_server import start_fork_server
 
 def state():
-    return os.getppid(), "numba" in sys.modules, os.environ["OMP_NUM_THREADS"], os.environ["OF_THE_PARENT"], os.environ.get("OF_WORKERS")
+    variables = [os.environ.get(name) for name in ("OMP_NUM_THREADS", "OF_THE_PARENT", "OF_WORKERS", "PYTHONPATH")]
+    return os.getppid(), "numba" in sys.modules, *variables
 
 if __name__ == "__main__":
     start_fork_server()
@@ -56,7 +57,7 @@ if __name__ == "__main__":
         with local_cluster("cpu", n_workers=2, env={"OF_WORKERS": "set"}) as cluster, Client(cluster) as client:
             states = set(client.run(state).values())
             ((server, warm, *variables),) = states
-            assert warm and variables == ["1", attempt, "set"], states
+            assert warm and variables == ["1", attempt, "set", os.environ["PYTHONPATH"]], states
             assert server != os.getpid()
         assert dask.config.get("distributed.worker.multiprocessing-method") == "spawn"
     with dask.config.set({"distributed.worker.multiprocessing-method": "fork"}):

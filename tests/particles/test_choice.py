@@ -209,9 +209,9 @@ def test_a_sample_is_drawn_from_what_is_left(scattered: ParticleSet) -> None:
 
 def test_nothing_left_is_an_error_that_says_so(scattered: ParticleSet) -> None:
     particles = particles_from_star(scattered.star, scattered.mrc)
-    with pytest.raises(InputError, match=r"No particle is left: none of the 31 particles of .* is among where defocus_u < 5"):
+    with pytest.raises(InputError, match=r"No particle is left of the 31 of .* after choosing where defocus_u < 5"):
         Conversion(particles, params(), where="defocus_u < 5")
-    with pytest.raises(InputError, match="among where defocus_u < 10020 and the 1 row of an array"):
+    with pytest.raises(InputError, match="after choosing where defocus_u < 10020 and the 1 row of an array"):
         Conversion(particles, params(), where="defocus_u < 10020", ind=[9])
 
 
