@@ -51,9 +51,10 @@ faults: env ## Hit conversions with a thousand random faults (ARGS="--seed 1 --f
 verdicts: env ## Check CTFs of simulated sets, right and wrong, 100 seeds each (ARGS="--seeds 10" for fewer)
 	$(BIN)/python -m tests.ctf_check.campaign $(ARGS)
 
-docs: env ## Build the documentation into docs/_build/html; a warning is an error
+docs: env ## Build the documentation into docs/_build/html; a warning is an error, and so is a line that is cut
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python docs/layout.py
 
 figures: env ## Draw the pictures of the documentation anew
 	$(BIN)/python docs/figures.py

@@ -10,11 +10,15 @@ project = "cryolike_dask"
 copyright = "the authors of cryolike_dask, MIT licence"
 release = version = cryolike_dask.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build", "notebooks"]
 html_theme = "furo"
 html_title = f"cryolike_dask {release}"
 html_static_path = ["_static"]
+html_css_files = ["guide.css"]
+
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "  # shown, not copied
+copybutton_prompt_is_regexp = True
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3

@@ -110,9 +110,9 @@ def draw_the_way(image: np.ndarray) -> None:
         steps = (image, fine, disc, polar, fourier_to_physical(fourier, descriptor)[0])
         titles = ("1  centred image", "2  padded, FFT", "3  at polar points", "4  shells × angles", "back again")
         for number, (picture, title) in enumerate(zip(steps, titles, strict=True)):
-            tile(
-                figure, (number / 5 + 0.005, 0.02, 0.19, 0.84), picture, title, "gray" if number in (0, 4) else "magma"
-            ).set_aspect("auto")
+            axes = tile(figure, (number / 5 + 0.005, 0.02, 0.19, 0.84), picture, title, "gray" if number in (0, 4) else "magma")
+            if number == 3:
+                axes.set_aspect("auto")  # shells and angles have no common unit
 
 
 def transformed(image: np.ndarray, descriptor: ImageDescriptor) -> TransformedImages:
@@ -172,7 +172,8 @@ def notebook_page(path: Path, folder: Path, first_cell: int) -> Path:
     for cell in notebook.cells[first_cell:]:
         if cell.cell_type == "markdown":
             title, _, text = cell.source.partition("\n\n")
-            parts.append(f"<h2>{escape(title.lstrip('# '))}</h2><p>{escape(text)}</p>")
+            text = re.sub("`(.*?)`", r"<code>\1</code>", escape(text))
+            parts.append(f"<h2>{escape(title.lstrip('# '))}</h2><p>{text}</p>")
             continue
         parts.append(f"<pre style='background:#f4f4f6;padding:.8em;border-left:3px solid #99b'>{escape(cell.source)}</pre>")
         for output in cell.outputs:
@@ -204,9 +205,6 @@ def main() -> None:
         screenshot(report.folder / "report.html", STATIC / "report.png", 1500)
         page = notebook_page(NOTEBOOKS / "first-conversion.ipynb", Path(scratch) / "notebook", first_cell=9)
         screenshot(page, STATIC / "notebook.png", 580)
-    front = Path(__file__).parent / "_build" / "html" / "index.html"
-    if front.exists():
-        screenshot(front, STATIC / "front-page.png", 900)
 
 
 if __name__ == "__main__":

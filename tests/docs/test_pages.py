@@ -26,8 +26,8 @@ DOCS = ROOT / "docs"
 SOURCES = sorted((ROOT / "cryolike_dask").rglob("*.py"))
 # Pages that need more than particles have tests of their own, beside this one.
 OTHERS = ("leopard-em.md", "results.md")
-GUIDE = (page for page in DOCS.rglob("*.md") if page.name not in OTHERS and "_build" not in page.parts)
-PAGES = [*sorted(GUIDE), ROOT / "CONTRIBUTING.md"]
+GUIDE = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
+PAGES = [*GUIDE, ROOT / "CONTRIBUTING.md"]
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 BOX, PIXEL_SIZE = 256, 1.06  # as the pages say
 
@@ -61,7 +61,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name not in OTHERS], ids=lambda page: page.relative_to(ROOT).as_posix()
+)
 def test_commands_and_python_of_a_page_run(
     page: Path,
     inputs: Path,
@@ -111,8 +113,21 @@ def test_messages_of_the_troubleshooting_page_exist() -> None:
 def test_links_and_pictures_lead_to_files() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        for target in re.findall(r"\]\(([^)#\s]+)\)", text) + re.findall(r"\{image\} (\S+)", text):
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
             assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_file_beside_the_pages_is_used() -> None:
+    texts = [page.read_text(encoding="utf-8") for page in [*GUIDE, ROOT / "README.md"]]
+    named = {Path(target).name for text in texts for target in re.findall(r"\]\(([^)\s]*_static/[^)\s]+)\)", text)}
+    named |= set(re.findall(r'html_css_files = \["([^"]+)"\]', (DOCS / "conf.py").read_text(encoding="utf-8")))
+    assert {path.name for path in (DOCS / "_static").rglob("*") if path.is_file()} == named
+
+
+def test_links_have_words_and_pictures_are_described() -> None:
+    """A code host shows nothing for a link without words."""
+    for page in PAGES:
+        assert "[](" not in page.read_text(encoding="utf-8"), page.name
 
 
 def test_sizes_in_the_parameter_guide_are_right() -> None:
