@@ -10,8 +10,8 @@ project = "cryolike_dask"
 copyright = "the authors of cryolike_dask, MIT licence"
 release = version = cryolike_dask.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
-exclude_patterns = ["_build", "notebooks"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"cryolike_dask {release}"
 html_static_path = ["_static"]
@@ -19,6 +19,14 @@ html_css_files = ["guide.css"]
 
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "  # shown, not copied
 copybutton_prompt_is_regexp = True
+copybutton_selector = "div:not(.output) > div.highlight pre"
+
+# Notebooks are kept without outputs, and run when the guide is built.
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_merge_streams = True
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3

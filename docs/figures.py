@@ -112,7 +112,7 @@ def draw_the_way(image: np.ndarray) -> None:
         for number, (picture, title) in enumerate(zip(steps, titles, strict=True)):
             axes = tile(figure, (number / 5 + 0.005, 0.02, 0.19, 0.84), picture, title, "gray" if number in (0, 4) else "magma")
             if number == 3:
-                axes.set_aspect("auto")  # shells and angles have no common unit
+                axes.set(aspect="auto", box_aspect=1)  # shells and angles have no common unit
 
 
 def transformed(image: np.ndarray, descriptor: ImageDescriptor) -> TransformedImages:
