@@ -22,6 +22,8 @@ class StackRecord:
         n_images: images in it.
         fourier, metadata: its `.pt` and `.npz`; of a Zarr store, `fourier` is the shard's place within it.
         physical: the same of its images in real space; None if not saved.
+        mean_power: mean of |F|^2 over its images, shells and in-plane angles.
+        n_zeroed: bad images that were written as zeros.
     """
 
     counter: int
@@ -29,6 +31,8 @@ class StackRecord:
     fourier: Path
     metadata: Path
     physical: Path | None
+    mean_power: float
+    n_zeroed: int
 
 
 _SHOWN = 10
@@ -48,7 +52,7 @@ class ConversionReport:
         n_bytes: bytes of the stacks.
         warnings: what the user should know.
         skipped: one line for each particle that was left out.
-        n_kept: stacks that were there already.
+        n_kept: stacks of an interrupted run that were kept.
         seconds_by_step: seconds of all workers spent to 'read', 'compute' and 'write'.
         ctf: whether the CTF of the table fits the images; None if nothing tells of their power.
 
@@ -88,7 +92,7 @@ class ConversionReport:
                 f"Nothing to do: {plural(self.n_images, 'image')} in {plural(len(self.stacks), 'stack')} are in "
                 f"{printable(str(self.folder))} already"
             )
-        kept = f" ({self.n_kept:,} of them were there already)" if self.n_kept else ""
+        kept = f" ({self.n_kept:,} of them kept from an interrupted run)" if self.n_kept else ""
         return (
             f"{plural(self.n_images, 'image')} in {plural(len(self.stacks), 'stack')}{kept}, {format_bytes(self.n_bytes)}, "
             f"{format_time(self.seconds)}, in {printable(str(self.folder))}"

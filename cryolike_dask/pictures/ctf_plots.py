@@ -76,7 +76,7 @@ def _draw_rings(canvas: Canvas, check: CtfCheck, left: int, top: int) -> None:
     )
     canvas.text(left + 50, top + 14, "Rings of all particles together", 10)
     canvas.text(left + 385, top + 30, "images", 8, colour=ACCENT, anchor="rm")
-    canvas.text(left + 335, top + 30, "CTF² as recorded", 8, colour=QUIET, anchor="rm")
+    canvas.text(left + 335, top + 30, "CTF² as recorded", 8, anchor="rm")
     axes.y_ticks(*even_ticks(*axes.y_limits, most=4))
     whole = np.arange(np.ceil(axes.x_limits[0]), axes.x_limits[1])
     axes.dashes(whole)

@@ -1,4 +1,7 @@
-"""`OUT/report.html`: one page about a run that opens anywhere, offline: pictures are in it, and it loads nothing."""
+"""`OUT/report.html`: one page about a run that opens anywhere, offline: pictures are in it, and it loads nothing.
+
+Its links lead to files of the output folder, and work as long as it lies there.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import base64
 import io
 import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.axes import Axes, even_ticks
 from cryolike_dask.pictures.canvas import Canvas
 from cryolike_dask.pictures.ctf_plots import plot_ctf_check
+from cryolike_dask.pictures.settings_words import settings_in_words
+from cryolike_dask.pictures.stack_table import FEWEST_STACKS, RULE, RULE_OF_FEW, StackRow, make_row, make_stack_table
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.summary import summarize_plan
 from cryolike_dask.report import ConversionReport
@@ -40,7 +45,7 @@ def write_html_report(plan: Plan, report: ConversionReport) -> Path:
 
     Args:
         plan: of the run.
-        report: its result; pictures of its first stack are taken from the folder `plots`, where they are there.
+        report: its result. Pictures of its first, middle and last stack are taken from the folder `plots`, as far as they exist.
 
     Returns:
         The path of the page.
@@ -112,8 +117,7 @@ def _panels(table: ParticleTable) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def _page(plan: Plan, report: ConversionReport) -> str:
-    physical, fourier, power = StackPaths(report.folder, 0).plots
-    pictures = {"The first images": physical, "Their transforms": fourier, "Power spectrum": power}
+    chosen, usual = settings_in_words(plan.settings)
     return render(
         "report",
         title=f"Conversion of {plural(report.n_images, 'particle')}",
@@ -123,11 +127,12 @@ def _page(plan: Plan, report: ConversionReport) -> str:
         left_out=f"{plural(len(report.skipped), 'particle')} left out:",
         skipped=report.skipped,
         **_overview(plan, report),
-        pictures={title: _png_url(read_input(path, "a picture")) for title, path in pictures.items() if path.exists()},
+        **_stacks(plan, report),
         **_ctf(report),
         histograms=_png_url(plot_histograms(plan.table)),
         command=plan.command,
-        settings={name: str(value) for name, value in asdict(plan.settings).items()},
+        chosen=chosen,
+        usual=usual,
         **_times(report),
     )
 
@@ -136,7 +141,7 @@ def _overview(plan: Plan, report: ConversionReport) -> dict[str, dict[str, str |
     """The tables `overview`, of the run, and `grid`, of its images."""
     summary = summarize_plan(plan, report.folder)
     d = plan.descriptor
-    kept = f"; {report.n_kept:,} were there already" if report.n_kept else ""
+    kept = f"; {report.n_kept:,} kept from an interrupted run" if report.n_kept else ""
     return {
         "overview": {
             "images": f"{report.n_images:,}",
@@ -152,6 +157,39 @@ def _overview(plan: Plan, report: ConversionReport) -> dict[str, dict[str, str |
             "finest shell": f"{summary.finest_resolution:.3g} Å",
             "precision": d.precision,
         },
+    }
+
+
+def _stacks(plan: Plan, report: ConversionReport) -> dict[str, Any]:
+    """The table of all `stacks`, how they are marked (`rules`), and some of them with their pictures (`shown_stacks`)."""
+    table = make_stack_table(plan, report)
+    n = len(report.stacks)
+    shown = [_stack_with_pictures(plan, report, position) for position in sorted({0, n // 2, n - 1})]
+    return {
+        "stacks": table,
+        "rules": RULE if n >= FEWEST_STACKS else f"{RULE} {RULE_OF_FEW}",
+        "shown_stacks": [stack for stack in shown if stack["pictures"]],
+    }
+
+
+def _stack_with_pictures(plan: Plan, report: ConversionReport, position: int) -> dict[str, Any]:
+    stack = report.stacks[position]
+    row = make_row(plan, report.folder, stack, 1.0, frozenset())
+    paths = StackPaths(report.folder, stack.counter)
+    pictures = dict(zip(("The first images", "Their Fourier transforms", "Power spectrum"), paths.plots, strict=True))
+    return {
+        "heading": f"Stack {row.counter}: {plural(stack.n_images, 'image')}, rows {row.particles} of the table",
+        "facts": _facts(row, stack.mean_power),
+        "pictures": {title: _png_url(read_input(path, "a picture")) for title, path in pictures.items() if path.exists()},
+    }
+
+
+def _facts(row: StackRow, mean_power: float) -> dict[str, str]:
+    return {
+        "first image": row.first_image,
+        "defocus": f"{row.figures['defocus']} µm",
+        "mean power |F|²": f"{mean_power:.3g}",
+        "written as zeros": f"{row.figures['zeroed']} images",
     }
 
 

@@ -170,7 +170,8 @@ def make_report(
         if store:
             fourier, physical = (Path(shard_name(array, receipt.counter)) for array in ("fourier", "phys"))
         kept = physical if settings.save_phys else None
-        records.append(StackRecord(receipt.counter, receipt.n_images, fourier, paths.metadata, kept))
+        figures = receipt.mean_power, len(receipt.zeroed)
+        records.append(StackRecord(receipt.counter, receipt.n_images, fourier, paths.metadata, kept, *figures))
     return ConversionReport(
         folder=folder,
         store=store,

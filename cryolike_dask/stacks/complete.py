@@ -113,7 +113,15 @@ def _receipt_of_attempt(stack: StackPlan, paths: StackPaths, attempt: str) -> St
                 n_bytes += status.st_size
     warnings = tuple(f"{stack.where(i)} is bad: {WRITTEN_AS_ZEROS}" for i in metadata["zeroed"].tolist())
     return StackReceipt(
-        stack.counter, len(stack), n_bytes, crcs["fourier"], crcs.get("phys", -1), warnings=warnings, kept=True, attempt=attempt
+        stack.counter,
+        len(stack),
+        n_bytes,
+        crcs["fourier"],
+        crcs.get("phys", -1),
+        mean_power=float(metadata["power_spectrum"].mean()),
+        warnings=warnings,
+        kept=True,
+        attempt=attempt,
     )
 
 

@@ -17,6 +17,7 @@ class StackReceipt:
         n_images: images in it.
         n_bytes: bytes of its files.
         fourier_crc32, phys_crc32: of the tensors' bytes; the latter -1 where no physical images are saved.
+        mean_power: mean of |F|^2 over its images, shells and in-plane angles.
         read_seconds, compute_seconds, write_seconds: where its time went.
         device_bytes: the most CUDA memory that its worker's tensors have taken at once so far; 0 on a CPU.
         warnings: bad images that were written as zeros.
@@ -29,6 +30,7 @@ class StackReceipt:
     n_bytes: int
     fourier_crc32: int
     phys_crc32: int
+    mean_power: float = 0.0
     read_seconds: float = 0.0
     compute_seconds: float = 0.0
     write_seconds: float = 0.0

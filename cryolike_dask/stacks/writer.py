@@ -134,7 +134,13 @@ class StackWriter:
         for final in map(self._place, self.paths.data(self.stack.settings)):
             os.replace(partial_name(final, self.attempt), staged_name(final, self.attempt))
         return StackReceipt(
-            self.stack.counter, len(self.stack), n_bytes, crcs["fourier_crc32"], crcs["phys_crc32"], attempt=self.attempt
+            self.stack.counter,
+            len(self.stack),
+            n_bytes,
+            crcs["fourier_crc32"],
+            crcs["phys_crc32"],
+            mean_power=float(metadata["power_spectrum"].mean()),
+            attempt=self.attempt,
         )
 
 

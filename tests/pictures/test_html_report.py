@@ -22,6 +22,8 @@ from cryolike_dask.pictures.canvas import ACCENT, INK
 from cryolike_dask.pictures.html_report import plot_histograms, write_html_report
 from tests.support.markup import Elements
 
+_LOADING = ("src", "href", "srcset", "data", "action")
+
 
 @pytest.fixture(scope="module")
 def conversion(tmp_path_factory: pytest.TempPathFactory) -> Conversion:
@@ -44,29 +46,41 @@ def page(report: ConversionReport) -> str:
 def test_page_loads_nothing(page: str) -> None:
     elements = Elements(page)
     assert elements.open == []
-    loaded = [value for _, name, value in elements.attributes if name in ("src", "href", "srcset", "data", "action")]
-    assert len(loaded) == 5
+    loaded = [value for tag, name, value in elements.attributes if name in _LOADING and tag != "a"]
+    assert len(loaded) == 3 * 3 + 2
     assert all(value.startswith("data:image/png;base64,") for value in loaded)
     assert not re.search(r"https?:|//\w+\.\w|url\(|@import|<script|<link|<iframe", re.sub(r'"data:[^"]*"', "", page))
 
 
-def test_pictures_are_those_of_the_first_stack(page: str, report: ConversionReport) -> None:
+def test_links_lead_to_the_files_of_each_stack(page: str, report: ConversionReport) -> None:
+    links = [value for tag, name, value in Elements(page).attributes if (tag, name) == ("a", "href")]
+    written = {
+        path.relative_to(report.folder).as_posix() for kind in ("fft", "phys", "plots") for path in report.folder.glob(f"{kind}/*")
+    }
+    assert sorted(links) == sorted(written)
+    assert len(links) == 3 * (3 + 3)
+
+
+def test_pictures_are_those_of_the_first_middle_and_last_stack(page: str, report: ConversionReport) -> None:
     pictures = [base64.b64decode(text) for text in re.findall(r'base64,([^"]+)', page)]
     for picture in pictures:
         Image.open(io.BytesIO(picture)).verify()
-    on_disk = {path.read_bytes() for path in (report.folder / "plots").glob("*_stack_000000.png")}
+    on_disk = {path.read_bytes() for path in (report.folder / "plots").glob("*.png")}
     assert on_disk <= set(pictures)
-    assert len(on_disk) == 3
+    assert len(on_disk) == 9
+    text = " ".join(Elements(page).words)
+    assert "Stack 000001: 5 images, rows 6 to 10 of the table" in text
+    assert "Stack 000002: 2 images, rows 11 to 12 of the table" in text
 
 
 def test_what_was_done_is_told(page: str, conversion: Conversion) -> None:
-    text = " ".join(Elements(page).words)
+    text = " ".join(Elements(page).text.split())
     for wanted in (
         "12 particles",
         "3 of at most 5 images",
         "2 Å, from the table",
         "17 shells × 32 in-plane angles",
-        "batch_size",
+        "batch size 5 images per stack",
         "No warnings",
     ):
         assert wanted in text
@@ -104,7 +118,7 @@ def test_steps_share_the_bar(conversion: Conversion, report: ConversionReport) -
 def test_a_run_that_had_nothing_to_do_has_no_bar(conversion: Conversion, report: ConversionReport) -> None:
     told = replace(report, n_kept=len(report.stacks), seconds_by_step={"read": 0.0, "compute": 0.0, "write": 0.0})
     page = Elements(write_html_report(conversion.plan, told).read_text(encoding="utf-8"))
-    assert "3 were there already" in page.text
+    assert "3 kept from an interrupted run" in page.text
     assert "workers" not in page.text
     assert "images per second" not in page.text
 

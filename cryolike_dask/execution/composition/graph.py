@@ -217,7 +217,8 @@ def _find_published(folder: Path, counter: int, fingerprint: str) -> StackReceip
         crcs = int(metadata["fourier_crc32"]), int(metadata["phys_crc32"])
         files = (paths.physical, paths.fourier, paths.metadata)
         n_bytes = sum(path.stat().st_size for path in files if path.exists())
-        return StackReceipt(counter, int(metadata["n_images"]), n_bytes, *crcs, kept=True)
+        mean_power = float(metadata["power_spectrum"].mean())
+        return StackReceipt(counter, int(metadata["n_images"]), n_bytes, *crcs, mean_power=mean_power, kept=True)
     except (InputError, KeyError, OSError):
         return None
 

@@ -1,0 +1,57 @@
+"""The settings of a run as a person reads them: the words of the command line, and units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from cryolike_dask.formatting import plural
+from cryolike_dask.settings import ConversionSettings
+
+_NAMES = {"flag_plots": "plots", "save_phys": "phys", "output_format": "format"}
+"""Settings that the command line calls otherwise."""
+
+_NOT_GIVEN = {
+    "pixel_size": "that of the table, of the image headers or of the parameters",
+    "zarr_store": "in the output folder",
+    "never_combine_input_files": "for image files with a STAR file each",
+    "where": "all particles",
+    "ind": "all rows",
+    "sample": "all particles",
+}
+"""What is done where a setting has no value."""
+
+_IN_WORDS: dict[str, Callable[[Any], str]] = {
+    "batch_size": lambda n: f"{plural(n, 'image')} per stack",
+    "n_stacks_max": lambda n: "all stacks" if n < 0 else plural(n, "stack"),
+    "pixel_size": lambda size: f"{size:g} Å",
+    "downsample_factor": lambda factor: "no downsampling" if factor == 1 else f"{factor} × {factor} pixels become one",
+    "downsample_to": lambda edge: f"{edge} × {edge} pixels",
+    "ind": lambda rows: rows if isinstance(rows, str) else plural(len(rows), "row"),
+    "sample": lambda n: plural(n, "particle"),
+}
+
+
+def settings_in_words(settings: ConversionSettings) -> tuple[dict[str, str], dict[str, str]]:
+    """Names and values of the settings: those that are not the default, and the others.
+
+    Args:
+        settings: of a run.
+    """
+    default = ConversionSettings()
+    chosen: dict[str, str] = {}
+    usual: dict[str, str] = {}
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        words = usual if value == getattr(default, field.name) else chosen
+        words[_NAMES.get(field.name, field.name.replace("_", " "))] = _in_words(field.name, value)
+    return chosen, usual
+
+
+def _in_words(name: str, value: Any) -> str:
+    if value is None or value == "":
+        return _NOT_GIVEN.get(name, "none")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return _IN_WORDS[name](value) if name in _IN_WORDS else str(value)
