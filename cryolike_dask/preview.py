@@ -1,12 +1,11 @@
-"""A look at a few particles before the long run: as they lie on disk, and after the way there and back again."""
+"""A look at a few particles before the long run: as they lie on disk, and back from the polar grid."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +21,10 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.options import ConversionOptions, takes_options
 from cryolike_dask.particles.choice import choose_particles, draw
 from cryolike_dask.particles.image_grid import find_image_grid
-from cryolike_dask.particles.table import ParticleTable
-from cryolike_dask.pictures.canvas import QUIET, Canvas, Target
-from cryolike_dask.pictures.ctf_plots import HEIGHT, WIDTH, draw_ctf_check
-from cryolike_dask.pictures.montage import GAP, GREYS, Bytes, block_means, map_colours, tile_images
+from cryolike_dask.particles.table import ParticleTable, image_label
+from cryolike_dask.pictures.canvas import Target
 from cryolike_dask.pictures.plots import shell_resolutions
+from cryolike_dask.pictures.preview_picture import draw_preview
 from cryolike_dask.planning.plan import Plan, StackPlan
 from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.transform.interface import TransformedImages
@@ -35,8 +33,6 @@ from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factor
 MAX_PARTICLES = 16
 USUAL_LOW_PASS = 20.0  # Å: protein becomes visible
 TRUSTED_RADIUS = 0.3  # of the box: within, the angles are dense enough for the inverse
-_TILE = 128
-_COLUMNS = ("source", "low-passed", "there and back")
 
 
 @dataclass(frozen=True)
@@ -48,6 +44,7 @@ class Preview:
         low_passed: (k, n_x, n_y) the same after a low-pass filter.
         round_trip: (k, n_x, n_y) the Fourier-polar images brought back to real space, with the same filter.
         names: (k,) table, row and image of each.
+        labels: (k,) the same in short, for the picture.
         descriptor: in force, of the images as they would be written.
         pixel_size_from: where the pixel size was found.
         low_pass: Å, of the filter.
@@ -62,6 +59,7 @@ class Preview:
     low_passed: npt.NDArray[np.float64] = field(repr=False)
     round_trip: npt.NDArray[np.float64] = field(repr=False)
     names: tuple[str, ...] = field(repr=False)
+    labels: tuple[str, ...] = field(repr=False)
     descriptor: ImageDescriptor
     pixel_size_from: str
     low_pass: float
@@ -85,14 +83,27 @@ class Preview:
             f"box          {d.n_pixels[0]} × {d.n_pixels[1]} pixels, {box:.4g} Å wide",
             f"polar grid   {grid.n_shells} shells × {grid.n_inplanes} in-plane angles, up to {box / (2 * d.radius_max):.3g} Å",
             f"defocus      {self.defocus[0]:,.0f} to {self.defocus[1]:,.0f} Å",
-            f"round trip   correlation {self.worst_correlation:.3f} at worst, low-passed to {self.low_pass:.3g} Å",
+            f"agreement    {self._agreement()}",
             f"CTF          {self.ctf}",
         ]
         return printable("\n".join([*lines, *(f"warning      {line}" for line in self.warnings)]))
 
     def save(self, path: Target) -> None:
         """Write the picture as PNG to this path or open binary file."""
-        draw_preview(self, path)
+        d = self.descriptor
+        heading = (
+            f"{self.n_particles:,} particles; pixels of {d.pixel_size[0]:.4g} Å from the {self.pixel_size_from}; "
+            f"box {d.n_pixels[0] * d.pixel_size[0]:.4g} Å; defocus {self.defocus[0] / 1e4:.2f} to {self.defocus[1] / 1e4:.2f} µm",
+            f"Low-pass filter {self.low_pass:.3g} Å; {self._agreement()}",
+        )
+        draw_preview(path, (self.source, self.low_passed, self.round_trip), self.labels, d.pixel_size[0], heading, self.ctf)
+
+    def _agreement(self) -> str:
+        """How well the images back from the polar grid agree with the low-passed ones, rounded down."""
+        if np.isnan(self.worst_correlation):
+            return "all images are bad, so nothing can be compared"
+        least = np.floor(1000 * self.worst_correlation) / 1000
+        return f"low-passed images and those back from the polar grid correlate by {least:.3f} or more"
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -159,6 +170,7 @@ def preview_particles(
         low_passed=low_passed,
         round_trip=round_trip,
         names=tuple(converted.names),
+        labels=tuple(converted.labels),
         descriptor=descriptor,
         pixel_size_from=plan.pixel_size_from,
         low_pass=cutoff,
@@ -184,6 +196,7 @@ class _Converted:
         self.fourier = np.empty((len(shown), grid.n_shells, grid.n_inplanes), dtype=plan.descriptor.complex_dtype)
         self.physical = np.empty((len(shown), *plan.descriptor.n_pixels), dtype=np.float32)
         self.names: list[str] = []
+        self.labels: list[str] = []
         self.warnings: list[str] = []
         self._power, self._quadrupoles = np.zeros((n, grid.n_shells)), np.zeros((n, grid.n_shells), dtype=np.complex64)
         self._place = np.full(n, -1)
@@ -213,64 +226,11 @@ class _Converted:
             self._quadrupoles[first + positions] = (results.fourier.real**2 + results.fourier.imag**2) @ wave
 
         self.warnings += convert_chunks(stack, keep, None)[1]
-        self.names += [stack.where(position) for position in np.flatnonzero(self._place[first : first + len(stack)] >= 0).tolist()]
-
-
-def draw_preview(preview: Preview, path: Target) -> None:
-    """The picture of a preview: three tiles a particle, each kind with a grey scale of its own, and what is in force above.
-
-    Args:
-        preview: what to draw.
-        path: PNG to write, or an open binary file.
-    """
-    kinds = [_tiles(images) for images in (preview.source, preview.low_passed, preview.round_trip)]
-    width = kinds[0].shape[2]
-    triples = [np.concatenate(_with_gaps(triple), axis=1) for triple in zip(*kinds, strict=True)]
-    columns = 1 if len(triples) < 3 else 2
-    picture = tile_images(_with_margin(np.stack(triples)), columns, 1)
-    margin, heading, d = 16, 74, preview.descriptor
-    text = (
-        f"{preview.n_particles:,} particles; pixels of {d.pixel_size[0]:.4g} Å from the {preview.pixel_size_from}; "
-        f"box {d.n_pixels[0] * d.pixel_size[0]:.4g} Å"
-    )
-    second_line = (
-        f"low-pass {preview.low_pass:.3g} Å; round trip correlates {preview.worst_correlation:.3f} or better; "
-        f"defocus {preview.defocus[0] / 1e4:.2f} to {preview.defocus[1] / 1e4:.2f} µm"
-    )
-    below = picture.shape[0] + heading + margin
-    canvas = Canvas(max(picture.shape[1] + 2 * margin, WIDTH + margin), below + HEIGHT + 2 * margin)
-    canvas.pixels(picture, margin, heading)
-    canvas.text(margin, 16, text, 10)
-    canvas.text(margin, 36, second_line, 9)
-    for column in range(columns):
-        for number, label in enumerate(_COLUMNS):
-            left = margin + column * (3 * width + 2 * GAP + _PARTICLE_GAP + GAP) + number * (width + GAP)
-            canvas.text(left, heading - 12, label, 8, colour=QUIET)
-    canvas.text(margin, below + margin, preview.ctf.reason, 9)
-    if len(preview.ctf.scores):
-        draw_ctf_check(canvas, preview.ctf, 0, below + 2 * margin)
-    canvas.save(path)
-
-
-_PARTICLE_GAP = 14  # pixels between the triples of two particles
-
-
-def _tiles(images: npt.NDArray[np.floating[Any]]) -> Bytes:
-    """(k, rows, columns, 3), brought to about the size of a tile, with one grey scale."""
-    factor = max(1, -(-max(images.shape[1:]) // _TILE))
-    zoom = max(1, _TILE // max(images.shape[1:]))
-    shown = block_means(images, factor).repeat(zoom, axis=1).repeat(zoom, axis=2)
-    mean, half_range = float(shown.mean()), 3 * float(shown.std()) or 1.0
-    return map_colours(shown, (mean - half_range, mean + half_range), GREYS)
-
-
-def _with_gaps(triple: Sequence[Bytes]) -> list[Bytes]:
-    gap = np.full((triple[0].shape[0], GAP, 3), 255, dtype=np.uint8)
-    return [triple[0], gap, triple[1], gap, triple[2]]
-
-
-def _with_margin(tiles: Bytes) -> Bytes:
-    return np.pad(tiles, ((0, 0), (0, 0), (0, _PARTICLE_GAP), (0, 0)), constant_values=255)
+        for position in np.flatnonzero(self._place[first : first + len(stack)] >= 0).tolist():
+            self.names.append(stack.where(position))
+            row = stack.rows[position]
+            image = image_label(row, stack.sources[row["source"]], stack.files[int(row["file"])].path)
+            self.labels.append(f"particle {row['row'] + 1}: {image}")
 
 
 def _low_passed(images: npt.NDArray[np.float32], pixel_size: tuple[float, float], cutoff: float) -> npt.NDArray[np.float64]:

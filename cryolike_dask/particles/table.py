@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -247,6 +248,13 @@ def particle_label(row: Any, source: Source, file: str) -> str:
     index = int(row["index"])
     image = f"image {index}, counted from 0," if source.kind.startswith("cryosparc") else f"image {index + 1}"
     return f"{source.table}, particle {int(row['row']) + 1} ({'a box' if source.boxes else image} of {file})"
+
+
+def image_label(row: Any, source: Source, file: str) -> str:
+    """Which image a particle is, counted as in its table, and the file's name without its folder."""
+    index = int(row["index"])
+    image = f"image {index} (from 0)" if source.kind.startswith("cryosparc") else f"image {index + 1}"
+    return f"{'a box' if source.boxes else image} of {Path(file).name}"
 
 
 def new_rows(n: int) -> npt.NDArray[np.void]:

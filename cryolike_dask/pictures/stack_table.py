@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.formatting import plural
+from cryolike_dask.particles.table import image_label
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.report import ConversionReport, StackRecord
 from cryolike_dask.stacks.files import StackPaths
@@ -124,7 +125,7 @@ def make_row(plan: Plan, folder: Path, stack: StackRecord, usual_power: float, m
         counter=f"{stack.counter:06d}",
         n_images=f"{stack.n_images:,}",
         particles=f"{rows['row'][0] + 1:,} to {rows['row'][-1] + 1:,}",
-        first_image=_image(plan, first),
+        first_image=image_label(rows[0], plan.table.sources[rows["source"][0]], plan.table.files[rows["file"][0]]),
         figures={
             "defocus": _range(float(defocus.min()), float(defocus.max())),
             "power": f"{stack.mean_power / usual_power:.2f}",
@@ -145,14 +146,6 @@ def _stands_out(values: npt.NDArray[np.float64], n_images: npt.NDArray[np.int64]
     smaller = np.sqrt(np.maximum(1.0, np.median(n_images) / n_images))
     deviation = _OF_NORMAL * float(np.median(distance)) * smaller
     return np.asarray((distance > _DEVIATIONS * deviation) & (distance > _LEAST_CHANGE * abs(median)))
-
-
-def _image(plan: Plan, position: int) -> str:
-    row = plan.table.rows[position]
-    source, name = plan.table.sources[row["source"]], Path(plan.table.files[row["file"]]).name
-    if source.boxes:
-        return f"a box of {name}"
-    return f"{int(row['index']) + (not source.kind.startswith('cryosparc'))} of {name}"
 
 
 def _range(least: float, largest: float) -> str:

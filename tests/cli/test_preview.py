@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import mrcfile
 import numpy as np
 import pytest
+import starfile
 from PIL import Image
 
 from cryolike_dask import InputError, particles_from_star, preview_particles
 from cryolike_dask.demo.particles import DemoData, write_demo_particles
+from cryolike_dask.pictures.canvas import Canvas
+from cryolike_dask.pictures.preview_picture import _shortened
 from tests.cli.conftest import Cli
 
 
@@ -51,6 +55,44 @@ def test_images_are_those_that_their_names_say(larger: DemoData) -> None:
         assert np.corrcoef(wanted.ravel(), image.ravel())[0, 1] == pytest.approx(1, abs=1e-6)
 
 
+def test_tiles_are_labelled_and_a_bar_shows_their_scale(larger: DemoData, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: dict[str, tuple[float, float]] = {}
+    bars: list[tuple[float, float]] = []
+    text, rectangle = Canvas.text, Canvas.rectangle
+
+    def note_text(canvas: Canvas, x: float, y: float, line: str, *style: float, **more: str) -> None:
+        written[line] = (x, y)
+        text(canvas, x, y, line, *style, **more)
+
+    def note_bar(canvas: Canvas, left: float, top: float, right: float, bottom: float, colour: str) -> None:
+        if bottom - top == 4 and right - left > 1:
+            bars.append((left, right))
+        rectangle(canvas, left, top, right, bottom, colour)
+
+    monkeypatch.setattr(Canvas, "text", note_text)
+    monkeypatch.setattr(Canvas, "rectangle", note_bar)
+    preview = preview_particles(particles_from_star(larger.star_file, larger.folder_mrc), larger.params_file, n_images=5)
+    picture = Image.open(io.BytesIO(preview._repr_png_())).convert("L")
+    table = starfile.read(larger.star_file)["particles"]
+    for name, label, source in zip(preview.names, preview.labels, preview.source, strict=True):
+        row = int(name.partition("particle ")[2].partition(" ")[0])
+        number, _, file = table["rlnImageName"][row - 1].partition("@")
+        assert label == f"particle {row}: image {int(number)} of {Path(file).name}"
+        # The tile below it, of 48 pixels 3 times enlarged, is that of the particle.
+        left, top = (round(place) for place in written[label])
+        tile = np.asarray(picture)[top + 10 : top + 10 + 144, left : left + 144].reshape(48, 3, 48, 3)[:, 1, :, 1]
+        assert np.corrcoef(tile.ravel(), source.ravel())[0, 1] > 0.98
+    ((start, end),) = bars
+    assert f"{(end - start) / 3 * 2.5:g} Å" in written
+
+
+def test_long_file_names_keep_their_ends() -> None:
+    short = _shortened("particle 7: image 3 of " + "x" * 60 + "_0012.mrcs", 40)
+    assert short == "particle 7: image 3 of …xxxxxx_0012.mrcs"
+    assert len(short) == 40
+    assert _shortened("particle 7: image 3 of a.mrcs", 40) == "particle 7: image 3 of a.mrcs"
+
+
 def test_a_seed_chooses_the_particles(larger: DemoData) -> None:
     particles = particles_from_star(larger.star_file, larger.folder_mrc)
     one, same, other = (preview_particles(particles, larger.params_file, n_images=3, seed=seed).names for seed in (1, 1, 2))
@@ -84,7 +126,8 @@ def test_a_bad_image_is_named_or_left_black(particles: DemoData, tmp_path: Path,
     (line,) = (line for line in shown.stdout.splitlines() if "written as zeros" in line)
     assert "particle 5" in line
     # The black image has no correlation of its own to tell.
-    assert f"correlation {np.delete(before.correlation, 4).min():.3f} at worst" in shown.stdout
+    least = np.floor(1000 * np.delete(before.correlation, 4).min()) / 1000
+    assert f"correlate by {least:.3f} or more" in shown.stdout
     with Image.open(tmp_path / "p.png") as picture:
         assert np.asarray(picture).std() > 20
 
