@@ -1,5 +1,6 @@
 """The public names: what `__init__.py` imports when it is first used, and what type checkers see."""
 
+from .browse.page import browse_particles as browse_particles
 from .conversion import Conversion as Conversion
 from .errors import ConversionError as ConversionError
 from .errors import CryolikeError as CryolikeError

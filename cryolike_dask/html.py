@@ -5,6 +5,8 @@ The templates and the style sheet that all of them share are in `templates/`.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -40,10 +42,18 @@ def _environment() -> Environment:
     # Imported when the first page is made: the public classes import this module, and importing them must stay immediate.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("cryolike_dask"),
         autoescape=True,  # select_autoescape would not know the ending .html.j2
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["csp_hash"] = _csp_hash
+    return environment
+
+
+def _csp_hash(script: str) -> str:
+    """How the Content-Security-Policy of a page names a script that the page includes, and allows no other."""
+    content = _environment().get_template(script).render()
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"

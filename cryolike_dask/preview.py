@@ -28,7 +28,7 @@ from cryolike_dask.pictures.preview_picture import draw_preview
 from cryolike_dask.planning.plan import Plan, StackPlan
 from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.transform.interface import TransformedImages
-from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors
+from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors, low_passed
 
 MAX_PARTICLES = 16
 USUAL_LOW_PASS = 20.0  # Å: protein becomes visible
@@ -163,18 +163,18 @@ def preview_particles(
     converted = _Converted(plan, draw(plan.n_images, min(n_images, plan.n_images), settings.seed))
     source = converted.physical
     round_trip = fourier_to_physical(converted.fourier, descriptor, factors)
-    low_passed = _low_passed(source, descriptor.pixel_size, cutoff)
+    filtered = low_passed(source, descriptor.pixel_size, cutoff)
     defocus = particles["defocus_u"], particles["defocus_v"]
     return Preview(
         source=source,
-        low_passed=low_passed,
+        low_passed=filtered,
         round_trip=round_trip,
         names=tuple(converted.names),
         labels=tuple(converted.labels),
         descriptor=descriptor,
         pixel_size_from=plan.pixel_size_from,
         low_pass=cutoff,
-        correlation=_correlations(low_passed, round_trip),
+        correlation=_correlations(filtered, round_trip),
         defocus=(float(np.min(defocus)), float(np.max(defocus))),
         n_particles=len(particles),
         ctf=converted.check_ctf(),
@@ -231,14 +231,6 @@ class _Converted:
             row = stack.rows[position]
             image = image_label(row, stack.sources[row["source"]], stack.files[int(row["file"])].path)
             self.labels.append(f"particle {row['row'] + 1}: {image}")
-
-
-def _low_passed(images: npt.NDArray[np.float32], pixel_size: tuple[float, float], cutoff: float) -> npt.NDArray[np.float64]:
-    n_x, n_y = images.shape[1:]
-    frequency = np.hypot(np.fft.fftfreq(n_x, pixel_size[0])[:, None], np.fft.rfftfreq(n_y, pixel_size[1])[None, :])
-    with np.errstate(divide="ignore"):
-        factors = low_pass_factors(1.0 / frequency, cutoff)
-    return np.asarray(np.fft.irfft2(np.fft.rfft2(images) * factors, s=(n_x, n_y)))
 
 
 def _correlations(left: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

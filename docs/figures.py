@@ -23,7 +23,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
-from cryolike_dask import Conversion, ImageDescriptor, load_stack, particles_from_star, preview_particles
+from cryolike_dask import Conversion, ImageDescriptor, browse_particles, load_stack, particles_from_star, preview_particles
 from cryolike_dask.demo.particles import DemoData, write_demo_particles
 from cryolike_dask.pictures.canvas import ACCENT, INK, QUIET, Canvas
 from cryolike_dask.pictures.ctf_plots import HEIGHT, WIDTH
@@ -194,6 +194,7 @@ def main() -> None:
         data = write_demo_particles(Path(scratch) / "particles", n_images=600, box=BOX, pixel_size=PIXEL_SIZE, n_files=3)
         particles = particles_from_star(data.star_file, data.folder_mrc)
         preview_particles(particles, data.params_file, n_images=8).save(STATIC / "preview.png")
+        screenshot(browse_particles(particles, Path(scratch) / "contact.html").path, STATIC / "browse.png", 900)
         report = Conversion(particles, data.params_file, folder_output=Path(scratch) / "stacks").run()
         stack = load_stack(report.folder, 0)
         draw_ctf_check(data)

@@ -14,6 +14,7 @@ import click
 import pytest
 
 import cryolike_dask
+from cryolike_dask.cli.browse import browse
 from cryolike_dask.cli.convert import convert
 from cryolike_dask.cli.preview import preview
 from cryolike_dask.cli.restack import restack
@@ -30,6 +31,7 @@ TAKING = [
     CONVERTER.__init__,
     cryolike_dask.Conversion.__init__,
     cryolike_dask.preview_particles,
+    cryolike_dask.browse_particles,
 ]
 READERS = {
     inputs.StarInput: cryolike_dask.particles_from_star,
@@ -85,7 +87,7 @@ def test_readers_take_what_the_description_of_their_input_says(described: Any, r
     assert meanings(described).keys() == {field.name for field in fields(described)}
 
 
-@pytest.mark.parametrize("command", [*convert.commands.values(), preview, restack], ids=lambda command: command.name)
+@pytest.mark.parametrize("command", [*convert.commands.values(), preview, browse, restack], ids=lambda command: command.name)
 def test_the_command_line_takes_defaults_and_choices_from_the_same_place(command: click.Command) -> None:
     types = option_types()
     taken = {parameter.name: parameter for parameter in command.params if parameter.name in DEFAULTS}
@@ -99,7 +101,13 @@ def test_the_command_line_takes_defaults_and_choices_from_the_same_place(command
 
 
 def test_a_misspelt_keyword_is_a_type_error_that_suggests_the_right_one() -> None:
-    for function in (*TAKING[:5], CONVERTER, cryolike_dask.Conversion, cryolike_dask.preview_particles):
+    for function in (
+        *TAKING[:5],
+        CONVERTER,
+        cryolike_dask.Conversion,
+        cryolike_dask.preview_particles,
+        cryolike_dask.browse_particles,
+    ):
         with pytest.raises(TypeError, match=rf"{function.__name__}\(\) got an unexpected keyword argument 'downsample_fctor'"):
             function("params.npz", "x", downsample_fctor=2)
     with pytest.raises(TypeError, match="Did you mean 'pixel_size'"):

@@ -62,9 +62,9 @@ def test_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
         metadata = BytesParser().parsebytes(archive.read(next(name for name in names if name.endswith("/METADATA"))))
         (entry_points,) = (archive.read(name).decode() for name in names if name.endswith("/entry_points.txt"))
     package = ROOT / "cryolike_dask"
-    kinds = ("*.py", "*.pyi", "*.yaml", "*.j2", "*.css", "py.typed")
+    kinds = ("*.py", "*.pyi", "*.yaml", "*.j2", "*.css", "*.js", "py.typed")
     expected = {path.relative_to(ROOT).as_posix() for kind in kinds for path in package.rglob(kind)}
-    assert {Path(name).suffix for name in expected} == {".py", ".pyi", ".yaml", ".j2", ".css", ".typed"}
+    assert {Path(name).suffix for name in expected} == {".py", ".pyi", ".yaml", ".j2", ".css", ".js", ".typed"}
     assert expected <= names
     assert {name.partition("/")[0] for name in names} == {"cryolike_dask", metadata_folder(wheel)}
     assert not [name for name in names if "__pycache__" in name]

@@ -16,7 +16,7 @@ GROUPS = {
     "Particles": ("where", "ind", "sample", "seed", "n_images", "order", "mixed_optics", "on_bad_image"),
     "Images": (
         *("pixel_size", "ignore_manual_pixel_size", "override_pixel_size", "axes", "contrast", "apply_origins"),
-        *("downsample_factor", "downsample_type", "downsample_to", "low_pass"),
+        *("downsample_factor", "downsample_type", "downsample_to", "low_pass", "tile_size"),
     ),
     "Output": (
         *("folder_output", "out", "batch_size", "n_stacks_max", "never_combine_input_files", "output_format", "zarr_store"),

@@ -206,6 +206,7 @@ def show_log(level: int) -> None:
     lazy={
         "params": LazyCommand("cryolike_dask.cli.params:params", "Write the image parameter file that a conversion needs."),
         "preview": LazyCommand("cryolike_dask.cli.preview:preview", "Look at a few particles before the long run."),
+        "browse": LazyCommand("cryolike_dask.cli.browse:browse", "Look through particles, and leave some of them out."),
         "convert": LazyCommand("cryolike_dask.cli.convert:convert", "Convert particles to Fourier-polar stacks."),
         "info": LazyCommand("cryolike_dask.cli.tools:info", "Say what an output folder holds."),
         "verify": LazyCommand("cryolike_dask.cli.tools:verify", "Check that an output folder is complete and undamaged."),

@@ -20,7 +20,15 @@ logger = logging.getLogger(__name__)
 
 
 def choose_particles(table: ParticleTable, settings: ConversionSettings) -> tuple[ParticleTable, ConversionSettings]:
-    """The particles that the settings choose, in the order of the table.
+    """The particles that the settings choose, in the order of the table: see `choose_rows`."""
+    if not settings.chooses:
+        return table, settings
+    left, settings = choose_rows(table, settings)
+    return table.take(left), settings
+
+
+def choose_rows(table: ParticleTable, settings: ConversionSettings) -> tuple[npt.NDArray[np.int64], ConversionSettings]:
+    """The rows of the table that the settings choose.
 
     `where` and `ind` leave what both of them name; `sample` draws from that.
 
@@ -29,13 +37,12 @@ def choose_particles(table: ParticleTable, settings: ConversionSettings) -> tupl
         settings: of the run.
 
     Returns:
-        the particles, and the settings as they are recorded: in place of the rows that `ind` names are their number and checksum.
+        (k,) positions in the table, ascending; and the settings as they are recorded: in place of the rows that `ind` names are their
+        number and checksum.
 
     Raises:
         InputError: the condition or the rows do not fit the table, or nothing is left.
     """
-    if not settings.chooses:
-        return table, settings
     chosen = np.ones(len(table), dtype=bool)
     by = []
     if settings.where:
@@ -55,8 +62,9 @@ def choose_particles(table: ParticleTable, settings: ConversionSettings) -> tupl
     if settings.sample is not None:
         left = left[draw(len(left), settings.sample, settings.seed)]
         by.append(f"a sample of {settings.sample:,} with the seed {settings.seed}")
-    logger.info("%s of %s chosen: %s.", f"{len(left):,}", plural(len(table), "particle"), ", ".join(by))
-    return table.take(left), settings
+    if by:
+        logger.info("%s of %s chosen: %s.", f"{len(left):,}", plural(len(table), "particle"), ", ".join(by))
+    return left, settings
 
 
 def draw(n: int, k: int, seed: int) -> npt.NDArray[np.int64]:

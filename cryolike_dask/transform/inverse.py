@@ -1,4 +1,4 @@
-"""Back from Fourier-polar images to real space, to see what a stack holds."""
+"""Back from Fourier-polar images to real space, to see what a stack holds, and the low-pass filter that makes it visible."""
 
 from __future__ import annotations
 
@@ -89,3 +89,28 @@ def low_pass_factors(resolution: npt.NDArray[np.floating[Any]], cutoff: float) -
     """
     frequency = cutoff / np.asarray(resolution, dtype=np.float64)
     return np.asarray(0.5 + 0.5 * np.cos(np.pi * np.clip((frequency - 0.75) / 0.5, 0.0, 1.0)))
+
+
+def low_passed(
+    images: npt.NDArray[np.floating[Any]], pixel_size: tuple[float, float], cutoff: float, shape: tuple[int, int] | None = None
+) -> npt.NDArray[np.float64]:
+    """Images after the filter of `low_pass_factors`, on as many pixels as they had or on fewer.
+
+    Args:
+        images: (k, n_x, n_y) in real space.
+        pixel_size: Angstrom along both axes.
+        cutoff: Angstrom.
+        shape: (m_x, m_y) pixels of the result, at most (n_x, n_y); what its larger pixels cannot hold is left out.
+
+    Returns:
+        (k, m_x, m_y), of the same brightness.
+    """
+    n_x, n_y = images.shape[1:]
+    m_x, m_y = (n_x, n_y) if shape is None else shape
+    # Cycles per image, the negative ones of axis 1 as NumPy counts them from the end.
+    x, y = np.rint(np.fft.fftfreq(m_x, 1 / m_x)).astype(np.int64), np.arange(m_y // 2 + 1)
+    frequency = np.hypot(x[:, None] / (n_x * pixel_size[0]), y[None, :] / (n_y * pixel_size[1]))
+    with np.errstate(divide="ignore"):
+        factors = low_pass_factors(1.0 / frequency, cutoff)
+    spectra = np.fft.rfft2(images)[:, x, : m_y // 2 + 1] * factors
+    return np.asarray(np.fft.irfft2(spectra, s=(m_x, m_y)) * (m_x * m_y / (n_x * n_y)))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import starfile
 
+from cryolike_dask.cli.browse import browse
 from cryolike_dask.cli.convert import convert
 from cryolike_dask.cli.preview import preview
 from cryolike_dask.demo.particles import DemoData
@@ -17,7 +18,7 @@ from tests.support.leopard_em_files import rows_of_page, write_rows
 CHOICE = {"--where", "--ind", "--sample", "--seed"}
 
 
-@pytest.mark.parametrize("command", [*convert.commands.values(), preview], ids=lambda command: command.name)
+@pytest.mark.parametrize("command", [*convert.commands.values(), preview, browse], ids=lambda command: command.name)
 def test_every_command_takes_a_choice(command: object) -> None:
     assert {spelling for parameter in command.params for spelling in parameter.opts} >= CHOICE  # type: ignore[attr-defined]
 

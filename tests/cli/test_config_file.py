@@ -13,6 +13,7 @@ import click
 import pytest
 import yaml
 
+from cryolike_dask.cli.browse import browse
 from cryolike_dask.cli.convert import convert
 from cryolike_dask.cli.main import main
 from cryolike_dask.cli.preview import preview
@@ -21,7 +22,7 @@ from tests.cli.conftest import Cli
 from tests.support.conversions import files_of
 from tests.support.markup import Elements
 
-COMMANDS = [*convert.commands.values(), preview]
+COMMANDS = [*convert.commands.values(), preview, browse]
 
 
 def write(path: Path, **options: Any) -> Path:
@@ -59,7 +60,7 @@ def value_for(option: click.Option) -> Any:
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_every_option_can_stand_in_the_file(command: click.Command, parsed: dict[str, Any], tmp_path: Path, cli: Cli) -> None:
     arguments = ["T.star", "4"][: sum(isinstance(parameter, click.Argument) for parameter in command.params)]
-    name = [command.name] if command is preview else ["convert", command.name]
+    name = [command.name] if command in (preview, browse) else ["convert", command.name]
     required = [one for one in command.params if isinstance(one, click.Option) and one.required]
     by_hand = [word for one in required for word in (one.opts[-1], "8")]
     options = [one for one in command.params if isinstance(one, click.Option) and one.expose_value and one.name != "write_config"]

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from cryolike_dask import __version__
+from cryolike_dask.cli.browse import browse
 from cryolike_dask.cli.convert import convert
 from cryolike_dask.cli.help import GROUPS
 from cryolike_dask.cli.main import main
@@ -48,7 +49,7 @@ def test_help_fits_into_80_columns(path: tuple[str, ...], columns: int) -> None:
 def test_options_stand_in_groups_and_each_in_one() -> None:
     names = [name for group in GROUPS.values() for name in group]
     assert len(names) == len(set(names))
-    for command in (*convert.commands.values(), preview, restack):
+    for command in (*convert.commands.values(), preview, browse, restack):
         shown = CliRunner().invoke(command, ["--help"]).stdout
         headings = [line.rstrip(":") for line in shown.splitlines() if re.fullmatch(r"\w[\w ]*:", line)]
         assert headings == [group for group in GROUPS if group in headings], command.name

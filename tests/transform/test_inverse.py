@@ -7,7 +7,7 @@ import pytest
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
-from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors
+from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors, low_passed
 from tests.support.direct_transform import converted, direct_transform, polar_grid
 
 
@@ -85,3 +85,21 @@ def test_a_stack_of_another_grid_is_refused() -> None:
 
 def test_low_pass_falls_to_half_at_the_cutoff() -> None:
     np.testing.assert_allclose(low_pass_factors(np.array([np.inf, 40.0, 20.0, 10.0]), 20.0), [1, 1, 0.5, 0], atol=1e-15)
+
+
+def test_a_wave_is_passed_as_its_resolution_is_and_may_stand_on_fewer_pixels() -> None:
+    x, y = np.mgrid[:60, :48]
+    coarse, middle = np.cos(2 * np.pi * (2 * x / 60 + y / 48)), np.sin(2 * np.pi * 3 * x / 60)
+    fine = np.cos(2 * np.pi * 16 * y / 48)
+    images = (5 + coarse + middle + fine)[None]
+
+    def passed(frequency: float) -> float:
+        """Of a frequency in 1/Å, with a cutoff at 40 Å: half of it at 1/40."""
+        return (
+            0.5 + 0.5 * np.cos(np.pi * (40 * frequency - 0.75) / 0.5) if 0.75 < 40 * frequency < 1.25 else float(frequency < 0.02)
+        )
+
+    assert passed(3 / 120) == pytest.approx(0.5)
+    wanted = 5 + passed(np.hypot(2 / 120, 1 / 96)) * coarse + passed(3 / 120) * middle + passed(16 / 96) * fine
+    np.testing.assert_allclose(low_passed(images, (2.0, 2.0), 40.0)[0], wanted, atol=1e-12)
+    np.testing.assert_allclose(low_passed(images, (2.0, 2.0), 40.0, (20, 16))[0], wanted[::3, ::3], atol=1e-12)

@@ -1,0 +1,89 @@
+"""Particles of stacks that were written before: their images are those of the stacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.browse.tiles import Browsed, TileForm, Tiles, shown_and_unseen
+from cryolike_dask.errors import InputError
+from cryolike_dask.formatting import plural
+from cryolike_dask.particles.cryosparc.job import ORDER_NOT_VERIFIED
+from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.progress import Progress
+from cryolike_dask.runs.stored_particles import StoredParticles, open_particles
+from cryolike_dask.settings import ConversionSettings
+
+_SPECTRUM_BYTES = 32 << 20  # of the images that are worked on together
+
+
+def browse_stacks(folder: str | Path, choice: ConversionSettings, low_pass: float, size: int, progress: Progress) -> Browsed:
+    """The chosen particles of an output folder.
+
+    Args:
+        folder: of a complete conversion.
+        choice: settings of which only the choice counts.
+        low_pass, size: see `TileForm.of_images`.
+        progress: informed of how many tiles are made.
+
+    Raises:
+        InputError: there are no stacks, or not all of them; or rows are chosen, which are those of a table.
+    """
+    if choice.ind is not None:
+        raise InputError(
+            f"ind (--ind) chooses rows of a table, and {folder} holds stacks: choose by where or sample (--where, --sample), or browse "
+            "the table."
+        )
+    stored = open_particles(folder)
+    shown, unseen = shown_and_unseen(stored.table, choice)
+    form = TileForm.of_images(stored.descriptor, low_pass, size, stored.identity["settings"]["axes"])
+    rows, rows_of = _rows(folder, stored.table)
+    return Browsed(
+        table=stored.table.take(shown),
+        rows=rows[shown],
+        unseen=np.sort(rows[unseen]),
+        rows_of=rows_of,
+        form=form,
+        tiles=lambda: _tiles(stored, shown, form, progress),
+        warnings=[] if stored.zeroed is None or not stored.zeroed.any() else [_bad_images(int(stored.zeroed.sum()))],
+    )
+
+
+def _rows(folder: str | Path, table: ParticleTable) -> tuple[npt.NDArray[np.int64], str]:
+    """(n,) rows as `--ind` counts them, and what they are rows of."""
+    (source, *others) = table.sources
+    # Of a job directory, only rows with an image are read, and of several tables nobody recorded how long each was.
+    if not others and (source.kind != "cryosparc-job" or ORDER_NOT_VERIFIED in source.notes):
+        return table["row"], f"Rows are those of {source.table} as it was converted, counted from 0."
+    return (
+        np.arange(len(table)),
+        f"Rows are those of {Path(folder) / 'particles.star'}, counted from 0: convert this file with the rows that you save, because the "
+        "stacks do not record which rows of their input these are.",
+    )
+
+
+def _bad_images(n: int) -> str:
+    return f"{plural(n, 'bad image')} of the stacks had been written as zeros."
+
+
+def _tiles(stored: StoredParticles, shown: npt.NDArray[np.int64], form: TileForm, progress: Progress) -> Iterator[Tiles]:
+    done, first = 0, 0
+    n_x, n_y = stored.descriptor.n_pixels
+    at_once = max(1, _SPECTRUM_BYTES // (16 * n_x * n_y))
+    for counter, end in enumerate(stored.stack_ends.tolist()):
+        places = shown[(shown >= first) & (shown < end)] - first
+        if len(places):
+            fourier, physical = stored.read(counter)
+            descriptor = stored.descriptor.update_pixel_size(float(stored.pixel_size[first]))
+        for start in range(0, len(places), at_once):
+            progress.step("Reading images", done, len(shown))
+            some = places[start : start + at_once]
+            if physical is not None:
+                yield form.of_physical(physical[some], descriptor.pixel_size)
+            else:
+                yield form.of_fourier(fourier[some], descriptor)
+            done += len(some)
+        first = end

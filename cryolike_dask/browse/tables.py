@@ -1,0 +1,108 @@
+"""Particles of a table: their images are read from the image files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cryolike_dask.browse.tiles import Browsed, TileForm, Tiles, shown_and_unseen
+from cryolike_dask.conversion import Conversion
+from cryolike_dask.execution.chunks import convert_chunks
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.particles.image_grid import find_image_grid
+from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.planning.plan import Plan
+from cryolike_dask.progress import Progress
+from cryolike_dask.settings import ConversionSettings
+from cryolike_dask.transform.cpu import say_if_compiling
+from cryolike_dask.transform.interface import TransformedImages
+
+_AT_ONCE = 256  # images; the memory that is needed does not depend on how many there are
+_N_INPLANES = 16  # nobody looks at the transforms
+
+
+def browse_table(
+    particles: ParticleTable,
+    params: ImageDescriptor | str | Path | None,
+    settings: ConversionSettings,
+    low_pass: float,
+    size: int,
+    progress: Progress,
+) -> Browsed:
+    """The chosen particles of a table.
+
+    Args:
+        particles: as read.
+        params: their image descriptor, or its path; None for box and pixel size of the table.
+        settings: with the choice.
+        low_pass, size: see `TileForm.of_images`.
+        progress: informed of how many tiles are made.
+
+    Raises:
+        InputError: see `Conversion`.
+    """
+    shown, unseen = shown_and_unseen(particles, settings)
+    if params is None:
+        params = find_image_grid(particles.take(np.concatenate([shown, unseen])), settings).descriptor()
+    plan = _plan(particles.take(shown), ImageDescriptor.ensure(params), settings, low_pass)
+    form = TileForm.of_images(plan.descriptor, low_pass, size, settings.axes)
+    warnings = list(plan.warnings)
+    return Browsed(
+        table=plan.table,
+        rows=shown[_places(particles.take(shown), plan.table)],
+        unseen=unseen,
+        rows_of="Rows are those of the table as it is read, counted from 0.",
+        form=form,
+        tiles=lambda: _tiles(plan, form, progress, warnings),
+        warnings=warnings,
+    )
+
+
+def _plan(particles: ParticleTable, stated: ImageDescriptor, settings: ConversionSettings, low_pass: float) -> Plan:
+    """How the images are read; what is transformed of them is as little as can be."""
+    n_pixels = min(stated.n_pixels)
+    factor = min(1.0, max(2.5 * stated.pixel_size[0] / low_pass, 4 / n_pixels))
+    descriptor = ImageDescriptor.from_individual_values(
+        stated.n_pixels, stated.pixel_size, resolution_factor=factor, n_inplanes=_N_INPLANES
+    )
+    here = replace(
+        settings, where="", ind=None, sample=None, batch_size=_AT_ONCE, n_stacks_max=-1, device="cpu", output_format="pt"
+    )
+    return Conversion(particles, descriptor, **vars(here)).plan
+
+
+def _places(chosen: ParticleTable, planned: ParticleTable) -> npt.NDArray[np.int64]:
+    """Where each planned particle stands among the chosen ones, of which planning may leave out some, or change the order."""
+
+    def key(table: ParticleTable) -> npt.NDArray[np.int64]:
+        return (table["source"].astype(np.int64) << 40) + table["row"]
+
+    order = np.argsort(key(chosen), kind="stable")
+    return np.asarray(order[np.searchsorted(key(chosen), key(planned), sorter=order)])
+
+
+def _tiles(plan: Plan, form: TileForm, progress: Progress, warnings: list[str]) -> Iterator[Tiles]:
+    say_if_compiling(progress.step)
+    for counter in range(plan.n_stacks):
+        stack = plan.stack(counter)
+        shape = form.shape[::-1] if form.transposed else form.shape
+        grey, power = np.zeros((len(stack), *shape), dtype=np.uint8), np.zeros(len(stack))
+
+        def keep(
+            _: int,
+            positions: npt.NDArray[np.int64],
+            images: TransformedImages,
+            grey: npt.NDArray[np.uint8] = grey,
+            power: npt.NDArray[np.float64] = power,
+            pixel_size: tuple[float, float] = stack.descriptor.pixel_size,
+        ) -> None:
+            tiles = form.of_physical(images.physical, pixel_size)
+            grey[positions], power[positions] = tiles.grey, tiles.power
+
+        progress.step("Reading images", int(plan.bounds[counter, 0]), plan.n_images)
+        warnings += convert_chunks(stack, keep, None)[1]
+        yield Tiles(grey, power)

@@ -1,0 +1,170 @@
+"""Small pictures of particles, and the sheets on which a page holds many of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.particles.choice import choose_rows, draw
+from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.pictures.canvas import Bytes
+from cryolike_dask.pictures.montage import GREYS, map_colours
+from cryolike_dask.settings import ConversionSettings
+from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors, low_passed
+
+MOST_PARTICLES = 5000
+"""On a page, unless `sample` asks for another number."""
+SHEET_COLUMNS = 16
+PER_SHEET = SHEET_COLUMNS * SHEET_COLUMNS
+_BLOCK = 8  # pixels on which JPEG works together: a tile that fills whole blocks shows nothing of its neighbours
+_QUALITY = 88
+_GREY_RANGE = 3.0  # standard deviations on both sides of the mean
+_FINEST = 2.5  # pixels: the filter is 0 from 1.25 / cutoff on, and pixels hold up to half a cycle each
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Some images, small.
+
+    Args:
+        grey: (k, rows, columns).
+        power: (k,) variance of the low-passed image over that of the image; 0 for a bad image.
+    """
+
+    grey: Bytes
+    power: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TileForm:
+    """How images become tiles.
+
+    Args:
+        shape: (n_x, n_y) pixels of a tile.
+        low_pass: Å, of the filter.
+        transposed: whether x runs along the columns of an image, and so of a tile.
+    """
+
+    shape: tuple[int, int]
+    low_pass: float
+    transposed: bool
+
+    @classmethod
+    def of_images(cls, descriptor: ImageDescriptor, low_pass: float, size: int, axes: str) -> TileForm:
+        """Tiles with the longer edge of `size` pixels, or of as many as the images have, if those are fewer.
+
+        The filter is at least as coarse as the pixels of the tile need it.
+        """
+        box = descriptor.n_pixels
+        scale = min(1.0, size / max(box))
+        shape = (max(1, round(box[0] * scale)), max(1, round(box[1] * scale)))
+        pixel = max(pixel * n / m for pixel, n, m in zip(descriptor.pixel_size, box, shape, strict=True))
+        return cls(shape, max(low_pass, _FINEST * pixel) if scale < 1 else low_pass, axes == "relion")
+
+    def of_physical(self, images: npt.NDArray[np.floating[Any]], pixel_size: tuple[float, float]) -> Tiles:
+        """Tiles of images in real space, (k, n_x, n_y)."""
+        small = low_passed(images, pixel_size, self.low_pass, self.shape)
+        variance = images.var(axis=(1, 2), dtype=np.float64)
+        power = np.divide(small.var(axis=(1, 2)), variance, out=np.zeros(len(images)), where=variance > 0)
+        return Tiles(self._grey(small), power)
+
+    def of_fourier(self, images: npt.NDArray[Any], descriptor: ImageDescriptor) -> Tiles:
+        """Tiles of Fourier-polar images, (k, n_shells, n_inplanes), which have the norm 1; of zeros where they are bad ones."""
+        grid, (n_x, n_y) = descriptor.polar_grid, descriptor.n_pixels
+        factors = low_pass_factors(n_x * descriptor.pixel_size[0] / (2 * np.maximum(grid.radii, 1e-9)), self.low_pass)
+        # Shells are counted in cycles per box, so the same grid describes the images on fewer pixels.
+        pixel_size = (descriptor.pixel_size[0] * n_x / self.shape[0], descriptor.pixel_size[1] * n_y / self.shape[1])
+        small = fourier_to_physical(images, replace(descriptor, n_pixels=self.shape, pixel_size=pixel_size), factors)
+        kept = np.flatnonzero(factors)
+        squares = (np.abs(images[:, kept]) ** 2).sum(axis=2, dtype=np.float64)  # (k, shells kept)
+        return Tiles(self._grey(small), squares @ (grid.shell_weights * factors**2)[kept])
+
+    def _grey(self, images: npt.NDArray[np.float64]) -> Bytes:
+        """Each with a grey scale of its own."""
+        shown = images.transpose(0, 2, 1) if self.transposed else images
+        mean, deviation = shown.mean(axis=(1, 2), keepdims=True), shown.std(axis=(1, 2), keepdims=True)
+        scaled = np.divide(shown - mean, deviation, out=np.full(shown.shape, -_GREY_RANGE), where=deviation > 0)
+        return map_colours(scaled, (-_GREY_RANGE, _GREY_RANGE), GREYS)[..., 0]
+
+
+@dataclass(frozen=True)
+class Browsed:
+    """Particles to be shown on a page.
+
+    Args:
+        table: of them, in the order of the page.
+        rows: (n,) of each, as `--ind` counts them.
+        unseen: rows that were chosen, but are not on the page.
+        rows_of: what the rows are counted in, in a sentence.
+        form: of the tiles.
+        tiles: makes them, in the order of the table.
+        warnings: what the user should know; there may be more once the tiles are made.
+    """
+
+    table: ParticleTable
+    rows: npt.NDArray[np.int64]
+    unseen: npt.NDArray[np.int64]
+    rows_of: str
+    form: TileForm
+    tiles: Callable[[], Iterator[Tiles]]
+    warnings: list[str]
+
+
+def shown_and_unseen(table: ParticleTable, settings: ConversionSettings) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Positions of the particles that a page shows, and of those that were chosen, too, but are too many; ascending both.
+
+    Raises:
+        InputError: see `choose_rows` and `draw`.
+    """
+    chosen, _ = choose_rows(table, replace(settings, sample=None))
+    n = min(len(chosen), MOST_PARTICLES) if settings.sample is None else settings.sample
+    drawn = np.zeros(len(chosen), dtype=bool)
+    drawn[draw(len(chosen), n, settings.seed)] = True
+    return chosen[drawn], chosen[~drawn]
+
+
+class Sheets:
+    """Tiles on sheets of 16 × 16, each a JPEG picture as soon as it is full."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Bytes] = []
+        self._urls: list[str] = []
+
+    def add(self, tiles: Bytes) -> None:
+        """Put tiles, (k, rows, columns), after those that are there."""
+        for tile in tiles:
+            self._waiting.append(tile)
+            if len(self._waiting) == PER_SHEET:
+                self._finish()
+
+    def urls(self) -> list[str]:
+        """The addresses of all sheets, which hold the pictures; nothing can be added afterwards."""
+        if self._waiting:
+            self._finish()
+        return self._urls
+
+    def _finish(self) -> None:
+        tiles = np.stack(self._waiting)
+        self._waiting = []
+        k, rows, columns = tiles.shape
+        height, width = cell_of((rows, columns))
+        sheet = np.zeros((-(-k // SHEET_COLUMNS), SHEET_COLUMNS, height, width), dtype=np.uint8)
+        padded = np.pad(tiles, ((0, 0), (0, height - rows), (0, width - columns)), mode="edge")
+        sheet.reshape(-1, height, width)[:k] = padded
+        picture = io.BytesIO()
+        pixels = sheet.transpose(0, 2, 1, 3).reshape(-1, SHEET_COLUMNS * width)
+        Image.fromarray(pixels).save(picture, format="JPEG", quality=_QUALITY)
+        self._urls.append(f"data:image/jpeg;base64,{base64.b64encode(picture.getvalue()).decode()}")
+
+
+def cell_of(tile: tuple[int, int]) -> tuple[int, int]:
+    """The pixels that a tile of these rows and columns takes on a sheet."""
+    return -(-tile[0] // _BLOCK) * _BLOCK, -(-tile[1] // _BLOCK) * _BLOCK

@@ -1,0 +1,53 @@
+"""`cryolike-dask browse`: a page of a table, or of stacks, and what is told about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cryolike_dask.demo.particles import DemoData
+from tests.cli.conftest import Cli
+
+
+def test_a_page_of_a_table_and_of_its_stacks(particles: DemoData, convert_star: Cli, tmp_path: Path, cli: Cli) -> None:
+    out = tmp_path / "contact.html"
+    result = cli("browse", particles.star_file, "--mrc-folder", particles.folder_mrc, "--out", out, "--where", "row != 3")
+    assert result.exit_code == 0, result.stderr
+    assert "particles    11 of 11\n" in result.stdout
+    assert "Rows are those of the table as it is read, counted from 0." in result.stdout
+    assert f"{out}, " in result.stdout
+    assert "Reading images" in result.stderr
+    assert convert_star("--no-plots").exit_code == 0
+    quiet = cli("browse", tmp_path / "out", "--out", out, "--sample", 5, "--seed", 1, "--quiet")
+    assert (quiet.exit_code, quiet.stdout, quiet.stderr) == (0, "", "")
+    assert "This page shows 5 particles of 12, drawn at random" in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--mrc-folder", "mrc"], "leave out --mrc-folder"),
+        (["--invert"], "leave out --invert"),
+        (["--ind", "rows.txt"], "--where, --sample"),
+        (["--sample", "99"], "at most 12"),
+        (["--where", "defocus > 3"], "defocus_u"),
+        (["--low-pass", "0"], "low_pass is 0"),
+        (["--out", "nowhere/page.html"], "no folder"),
+    ],
+)
+def test_what_does_not_fit_stacks_is_told(options: list[str], told: str, convert_star: Cli, tmp_path: Path, cli: Cli) -> None:
+    assert convert_star("--no-plots", "--no-phys").exit_code == 0
+    result = cli("browse", tmp_path / "out", "--out", tmp_path / "page.html", *options)
+    assert result.exit_code == 2 or "nowhere" in options[-1]
+    assert told in result.stderr
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_an_unfinished_conversion_is_told(convert_star: Cli, tmp_path: Path, cli: Cli) -> None:
+    assert convert_star("--no-plots").exit_code == 0
+    manifest = tmp_path / "out" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"status": "complete"', '"status": "running"'))
+    result = cli("browse", tmp_path / "out", "--out", tmp_path / "page.html")
+    assert result.exit_code == 2
+    assert "--skip-exist" in result.stderr
