@@ -79,7 +79,7 @@ def _places(chosen: ParticleTable, planned: ParticleTable) -> npt.NDArray[np.int
     """Where each planned particle stands among the chosen ones, of which planning may leave out some, or change the order."""
 
     def key(table: ParticleTable) -> npt.NDArray[np.int64]:
-        return (table["source"].astype(np.int64) << 40) + table["row"]
+        return np.asarray((table["source"].astype(np.int64) << 40) + table["row"])
 
     order = np.argsort(key(chosen), kind="stable")
     return np.asarray(order[np.searchsorted(key(chosen), key(planned), sorter=order)])

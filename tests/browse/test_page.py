@@ -109,7 +109,9 @@ def test_too_many_particles_are_drawn_from_and_that_is_said(page: Page, tmp_path
     made = browse_particles(table, tmp_path / "page.html", seed=3, where="row < 300", progress=False)
     assert "50 of 300, drawn at random with the seed 3" in str(made)
     text = made.path.read_text(encoding="utf-8")
-    assert "shows 50 particles of 300, drawn at random. The saved file leaves out the other 250" in " ".join(Elements(text).text.split())
+    assert "shows 50 particles of 300, drawn at random. The saved file leaves out the other 250" in " ".join(
+        Elements(text).text.split()
+    )
     rows, unseen = data_of(text)["rows"], np.reshape(data_of(text)["unseen"], (-1, 2))
     others = [row for first, last in unseen for row in range(first, last + 1)]
     assert sorted(rows + others) == list(range(300))
