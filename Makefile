@@ -57,7 +57,7 @@ docs: env ## Build the documentation into docs/_build/html; a warning is an erro
 	$(BIN)/python docs/layout.py
 
 figures: env ## Draw the pictures of the documentation anew
-	$(BIN)/python docs/figures.py
+	$(BIN)/python -m docs.figures
 
 bench: env ## Measure speed, memory and accuracy; keeps benchmarks/RESULTS.md (ARGS=--quick to keep nothing)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,4 +1,4 @@
-"""Draws the pictures of the documentation into docs/_static, from demonstration particles: `make figures`.
+"""Draws all pictures of the guide into docs/_static, from demonstration particles: `make figures`.
 
 Screenshots of pages are taken where Chromium is installed.
 """
@@ -6,6 +6,7 @@ Screenshots of pages are taken where Chromium is installed.
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
+from PIL import Image
 
 from cryolike_dask import Conversion, ImageDescriptor, browse_particles, load_stack, particles_from_star, preview_particles
 from cryolike_dask.demo.particles import DemoData, write_demo_particles
@@ -32,6 +34,7 @@ from cryolike_dask.pictures.montage import block_means, polar_lookup
 from cryolike_dask.transform.cpu import CompiledTransform
 from cryolike_dask.transform.interface import TransformedImages
 from cryolike_dask.transform.inverse import fourier_to_physical
+from tests.support.gallery import PAGES, PICTURES, run_page, write_inputs
 
 STATIC = Path(__file__).parent / "_static"
 NOTEBOOKS = Path(__file__).parent / "notebooks"
@@ -127,14 +130,20 @@ def screenshot(page: Path, picture: Path, height: int) -> None:
     if which("chromium") is None:
         sys.stderr.write(f"chromium is not installed: {picture.name} is left as it was\n")
         return
-    from PIL import Image
-
     options = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size=1200,{height}")
     with tempfile.TemporaryDirectory() as profile:
         command = ["chromium", *options, f"--user-data-dir={profile}", f"--screenshot={picture}", page.resolve().as_uri()]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
+    make_smaller(picture)
+
+
+def make_smaller(picture: Path, widest: int = 1200) -> None:
+    """Write a picture with 128 colours, rare ones among them, and no wider than that."""
     with Image.open(picture) as image:
-        image.convert("RGB").quantize(128).save(picture, optimize=True)
+        height = round(image.height * min(1, widest / image.width))
+        image.convert("RGB").resize((min(image.width, widest), height)).quantize(128, Image.Quantize.MAXCOVERAGE).save(
+            picture, optimize=True
+        )
 
 
 class WatchedNotebook(NotebookClient):
@@ -187,10 +196,24 @@ def notebook_page(path: Path, folder: Path, first_cell: int) -> Path:
     return page
 
 
+def draw_gallery(scratch: Path) -> None:
+    """The picture of each example, by the commands of its page."""
+    inputs = write_inputs(scratch / "inputs")
+    (STATIC / "gallery").mkdir(exist_ok=True)
+    for page in PAGES:
+        folder = scratch / page.stem
+        shutil.copytree(inputs, folder)
+        run_page(page, folder)
+        picture = STATIC / "gallery" / f"{page.stem}.png"
+        shutil.copy(folder / PICTURES[page.stem], picture)
+        make_smaller(picture, widest=850)
+
+
 def main() -> None:
     """Draw everything."""
     STATIC.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="cryolike-demo-") as scratch:
+        draw_gallery(Path(scratch) / "gallery")
         data = write_demo_particles(Path(scratch) / "particles", n_images=600, box=BOX, pixel_size=PIXEL_SIZE, n_files=3)
         particles = particles_from_star(data.star_file, data.folder_mrc)
         preview_particles(particles, data.params_file, n_images=8).save(STATIC / "preview.png")

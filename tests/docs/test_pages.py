@@ -24,10 +24,11 @@ from tests.support import cs_files
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 SOURCES = sorted((ROOT / "cryolike_dask").rglob("*.py"))
-# Pages that need more than particles have tests of their own, beside this one.
+# Pages that need more than particles, and the examples of the gallery, have tests of their own, beside this one.
 OTHERS = ("leopard-em.md", "results.md")
 GUIDE = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
 PAGES = [*GUIDE, ROOT / "CONTRIBUTING.md"]
+RUN = [page for page in PAGES if page.name not in OTHERS and page.parent.name != "gallery"]
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 BOX, PIXEL_SIZE = 256, 1.06  # as the pages say
 
@@ -62,7 +63,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if page.name not in OTHERS], ids=lambda page: page.relative_to(ROOT).as_posix()
+    "page",
+    [page for page in PAGES if page.name not in OTHERS and page.parent.name != "gallery"],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
 )
 def test_commands_and_python_of_a_page_run(
     page: Path,
