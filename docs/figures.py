@@ -147,7 +147,7 @@ def make_smaller(picture: Path, widest: int = 1200) -> None:
 
 
 class WatchedNotebook(NotebookClient):
-    """Runs a notebook, and keeps what it shows when a bar is about halfway.
+    """Runs a notebook, and keeps what it shows when the bar of a conversion is about halfway.
 
     Args:
         halfway: the notebook with its outputs at that moment.
@@ -158,7 +158,7 @@ class WatchedNotebook(NotebookClient):
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
         """Look at the bar after each message of the kernel."""
         output = super().process_message(msg, cell, cell_index)
-        if msg["msg_type"] == "update_display_data" and self.halfway is None:
+        if msg["msg_type"] == "update_display_data" and ".run(" in cell.source and self.halfway is None:
             drawn = re.search(r"width:([\d.]+)%", msg["content"]["data"].get("text/html", ""))
             if drawn and 40 < float(drawn[1]) < 80:
                 self.halfway = deepcopy(self.nb)
@@ -211,14 +211,17 @@ def draw_gallery(scratch: Path) -> None:
 
 def main() -> None:
     """Draw everything."""
-    STATIC.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="cryolike-demo-") as scratch:
-        draw_gallery(Path(scratch) / "gallery")
-        data = write_demo_particles(Path(scratch) / "particles", n_images=600, box=BOX, pixel_size=PIXEL_SIZE, n_files=3)
+    # Pages show where their files are: a name that can be read.
+    scratch = Path(tempfile.gettempdir()) / "cryolike-demo"
+    scratch.mkdir()
+    try:
+        draw_gallery(scratch / "gallery")
+        data = write_demo_particles(scratch / "particles", n_images=600, box=BOX, pixel_size=PIXEL_SIZE, n_files=3)
         particles = particles_from_star(data.star_file, data.folder_mrc)
         preview_particles(particles, data.params_file, n_images=8).save(STATIC / "preview.png")
-        screenshot(browse_particles(particles, Path(scratch) / "contact.html").path, STATIC / "browse.png", 900)
-        report = Conversion(particles, data.params_file, folder_output=Path(scratch) / "stacks").run()
+        make_smaller(STATIC / "preview.png")
+        screenshot(browse_particles(particles, scratch / "contact.html").path, STATIC / "browse.png", 900)
+        report = Conversion(particles, data.params_file, folder_output=scratch / "stacks").run()
         stack = load_stack(report.folder, 0)
         draw_ctf_check(data)
         assert stack.physical is not None
@@ -227,8 +230,10 @@ def main() -> None:
         draw_resolution_and_downsampling(image)
         draw_the_way(image)
         screenshot(report.folder / "report.html", STATIC / "report.png", 1500)
-        page = notebook_page(NOTEBOOKS / "first-conversion.ipynb", Path(scratch) / "notebook", first_cell=9)
-        screenshot(page, STATIC / "notebook.png", 580)
+        page = notebook_page(NOTEBOOKS / "first-conversion.ipynb", scratch / "notebook", first_cell=9)
+        screenshot(page, STATIC / "notebook.png", 560)
+    finally:
+        shutil.rmtree(scratch)
 
 
 if __name__ == "__main__":
