@@ -1,4 +1,4 @@
-"""The published way of converting, as a yardstick: whole files in memory, one finufft call an image in complex128, `torch.save`.
+"""The published way of converting, as a yardstick: whole files in memory, one finufft call per image in complex128, `torch.save`.
 
 Written from the mathematics, with finufft for the transform. It reads the same STAR and MRC files as the service and writes the same
 kinds of files, so that whole conversions can be compared.

@@ -156,7 +156,7 @@ def _shares(tasks: Any, began: float, seconds: float) -> dict[str, Any]:
 
 
 def tiny_stacks(folder: Path, n_stacks: int = 1000) -> dict[str, Any]:
-    """Stacks of one tiny image on two workers: stacks a second, and the memory of the process that holds scheduler and client."""
+    """Stacks of one tiny image on two workers: stacks per second, and the memory of the process that holds scheduler and client."""
     particles = write_particles(folder / "in", n_stacks, 16, n_distinct=100)
     memory = MemoryProgress(n_stacks // 4)
     with local_cluster(2) as client:

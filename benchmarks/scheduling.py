@@ -89,7 +89,7 @@ def _workers_of_this_process(n_workers: int) -> Iterator[Client]:
 
 
 def rate_of_trivial_stacks(repeats: int, n_stacks: int = 2000) -> list[dict[str, Any]]:
-    """Stacks a second that take no time, and tasks of `client.map`, whose results are fetched, too. All workers are in this process."""
+    """Stacks per second that take no time, and tasks of `client.map`, whose results are fetched, too. All workers are in this process."""
     rows = []
     for n_workers in (4, 16):
         with _workers_of_this_process(n_workers) as client:

@@ -61,7 +61,7 @@ def whole_conversions(folder: Path, repeats: int) -> list[dict[str, Any]]:
 
 
 def transforms_alone(repeats: int) -> list[dict[str, Any]]:
-    """Milliseconds an image on one core, in memory, with the error against finufft at 1e-14 in float64."""
+    """Milliseconds per image on one core, in memory, with the error against finufft at 1e-14 in float64."""
     rows = []
     for box, precision in ((64, "single"), (128, "single"), (256, "single"), (384, "single"), (512, "single"), (256, "double")):
         descriptor = ImageDescriptor.from_individual_values(box, 1.5, precision)
@@ -114,7 +114,7 @@ def _nearly_exact(image: npt.NDArray[np.float32], descriptor: ImageDescriptor) -
 
 
 def split_of_the_transform(repeats: int) -> list[dict[str, Any]]:
-    """Milliseconds an image on one core of each step of the compiled transform."""
+    """Milliseconds per image on one core of each step of the compiled transform."""
     rows = []
     for box in (64, 128, 256, 384):
         descriptor = ImageDescriptor.from_individual_values(box, 1.5)

@@ -1,6 +1,6 @@
 """The errors a user can meet.
 
-Each message says what is wrong, where (file and row), and how to mend it, in one plain paragraph: it is shown as it is, without a
+Each message says what is wrong, where (file and row), and what to do, in one plain paragraph: it is shown as it is, without a
 traceback.
 """
 
@@ -53,7 +53,7 @@ class OutputError(CryolikeError, OSError):
 
 
 class OutputExistsError(OutputError, FileExistsError, ValueError):
-    """What would be written is there already. It is an OutputError, and what CryoLike's users catch: FileExistsError, ValueError."""
+    """What would be written already exists. It is an OutputError, and what CryoLike's users catch: FileExistsError, ValueError."""
 
 
 class ConversionError(CryolikeError, RuntimeError):
@@ -84,4 +84,4 @@ def output_error(error: OSError, folder: Path) -> OutputError:
     what = f"Writing to {folder} failed: {error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return OutputError(f"{what}. Free some space, then run again with skip_exist=True (--skip-exist) to go on from here.")
-    return OutputError(f"{what}. Mend it, then run again with skip_exist=True (--skip-exist) to go on from here.")
+    return OutputError(f"{what}. Solve that, then run again with skip_exist=True (--skip-exist) to go on from here.")

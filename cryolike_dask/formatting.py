@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 import time
 from collections.abc import Sequence
 
 # Control characters apart from line breaks and tabs, those that turn the direction of writing, other line breaks, and what is no text.
 _ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_COLUMNS = 80
 
 
 def format_bytes(n: float) -> str:
@@ -39,7 +42,7 @@ def format_time(seconds: float) -> str:
 
 
 def rate(amount: float, seconds: float) -> float:
-    """Amount a second; NaN before any time has passed."""
+    """Amount per second; NaN before any time has passed."""
     return amount / seconds if seconds > 0 else math.nan
 
 
@@ -70,6 +73,16 @@ def format_file_state(n_bytes: int, mtime_ns: int) -> str:
     """State of a file: '1,024 bytes of 2026-01-31 12:00:00.000000000'."""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(mtime_ns // 10**9))
     return f"{n_bytes:,} bytes of {when}.{mtime_ns % 10**9:09d}"
+
+
+def entry(name: str, text: str, indent: int) -> str:
+    """A name and, `indent` columns from the left, a text, wrapped to 80 columns; a long word, such as a path, stays in one piece."""
+    lines = [
+        part
+        for line in text.splitlines()
+        for part in textwrap.wrap(line, _COLUMNS - indent, break_long_words=False, break_on_hyphens=False) or [""]
+    ]
+    return "\n".join(f"{name if number == 0 else '':<{indent}}{line}" for number, line in enumerate(lines))
 
 
 def printable(text: str) -> str:

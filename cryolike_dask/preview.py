@@ -16,7 +16,7 @@ from cryolike_dask.ctf_check.of_stacks import check_particles, sample_size
 from cryolike_dask.ctf_check.verdict import CtfCheck
 from cryolike_dask.errors import InputError
 from cryolike_dask.execution.chunks import convert_chunks
-from cryolike_dask.formatting import printable
+from cryolike_dask.formatting import entry, printable
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.options import ConversionOptions, takes_options
 from cryolike_dask.particles.choice import choose_particles, draw
@@ -78,15 +78,16 @@ class Preview:
         d, grid = self.descriptor, self.descriptor.polar_grid
         box = d.n_pixels[0] * d.pixel_size[0]
         lines = [
-            f"particles    {len(self.source)} of {self.n_particles:,}",
-            f"pixel size   {d.pixel_size[0]:g} Å, from the {self.pixel_size_from}",
-            f"box          {d.n_pixels[0]} × {d.n_pixels[1]} pixels, {box:.4g} Å wide",
-            f"polar grid   {grid.n_shells} shells × {grid.n_inplanes} in-plane angles, up to {box / (2 * d.radius_max):.3g} Å",
-            f"defocus      {self.defocus[0]:,.0f} to {self.defocus[1]:,.0f} Å",
-            f"agreement    {self._agreement()}",
-            f"CTF          {self.ctf}",
+            ("particles", f"{len(self.source)} of {self.n_particles:,}"),
+            ("pixel size", f"{d.pixel_size[0]:g} Å, from the {self.pixel_size_from}"),
+            ("box", f"{d.n_pixels[0]} × {d.n_pixels[1]} pixels, {box:.4g} Å wide"),
+            ("polar grid", f"{grid.n_shells} shells × {grid.n_inplanes} in-plane angles, up to {box / (2 * d.radius_max):.3g} Å"),
+            ("defocus", f"{self.defocus[0]:,.0f} to {self.defocus[1]:,.0f} Å"),
+            ("agreement", self._agreement()),
+            ("CTF", str(self.ctf)),
+            *(("warning", line) for line in self.warnings),
         ]
-        return printable("\n".join([*lines, *(f"warning      {line}" for line in self.warnings)]))
+        return printable("\n".join(entry(name, text, 13) for name, text in lines))
 
     def save(self, path: Target) -> None:
         """Write the picture as PNG to this path or open binary file."""
@@ -103,7 +104,7 @@ class Preview:
         if np.isnan(self.worst_correlation):
             return "all images are bad, so nothing can be compared"
         least = np.floor(1000 * self.worst_correlation) / 1000
-        return f"low-passed images and those back from the polar grid correlate by {least:.3f} or more"
+        return f"images back from the polar grid correlate by {least:.3f} or more"
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()

@@ -170,7 +170,7 @@ def _write(context: click.Context, path: Path) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(f"{header}\n{text}\n")
     except FileExistsError:
-        raise OutputExistsError(f"{path} is there already. Choose another name for --write-config, or remove it.") from None
+        raise OutputExistsError(f"{path} already exists. Choose another name for --write-config, or remove it.") from None
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}. Give another file with --write-config.") from error
     echo(f"{path}: {plural(given, 'option')}. Use it with `cryolike-dask {name} ... --config {path}`.")

@@ -33,14 +33,14 @@ def convert() -> None:
     """Convert particles to Fourier-polar stacks.
 
     \b
-    Everything that can be wrong with tables and image headers is found before
-    the first image is read. An interrupted run goes on with --skip-exist.
+    Tables and image headers are checked before the first image is read. An
+    interrupted run goes on with --skip-exist.
 
     \b
     Where it runs:
       by default         in this process, on all cores or the GPU
       --workers N        on a local Dask cluster of N processes
-      --scheduler ADDR   on a Dask cluster that is there already
+      --scheduler ADDR   on a running Dask cluster
     """
 
 

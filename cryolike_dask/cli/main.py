@@ -120,7 +120,7 @@ class LazyGroup(click.Group):
         except Exception as error:
             if ctx.meta.get(_DEBUG):
                 raise
-            what = f"Something unforeseen happened ({type(error).__name__}: {error}). What is complete stays."
+            what = f"An unexpected error occurred ({type(error).__name__}: {error}). Complete stacks are kept."
             advice = "This is a fault of cryolike-dask: please report it with what the same command prints with --debug."
             echo(f"{what} {advice}", err=True, label="Error:")
             ctx.exit(FAILED)
@@ -208,10 +208,12 @@ def show_log(level: int) -> None:
         "preview": LazyCommand("cryolike_dask.cli.preview:preview", "Look at a few particles before the long run."),
         "browse": LazyCommand("cryolike_dask.cli.browse:browse", "Look through particles, and leave some of them out."),
         "convert": LazyCommand("cryolike_dask.cli.convert:convert", "Convert particles to Fourier-polar stacks."),
-        "info": LazyCommand("cryolike_dask.cli.tools:info", "Say what an output folder holds."),
+        "info": LazyCommand("cryolike_dask.cli.tools:info", "Show what an output folder holds."),
         "verify": LazyCommand("cryolike_dask.cli.tools:verify", "Check that an output folder is complete and undamaged."),
         "collect": LazyCommand("cryolike_dask.cli.collect:collect", "Join CryoLike's likelihoods and poses with the particles."),
-        "restack": LazyCommand("cryolike_dask.cli.restack:restack", "Write stacks of another size or form from those there are."),
+        "restack": LazyCommand(
+            "cryolike_dask.cli.restack:restack", "Write the stacks of a conversion with another size or format."
+        ),
         "demo": LazyCommand("cryolike_dask.cli.tools:demo", "Make particles, convert them on a local Dask cluster, verify."),
         "pick": LazyCommand("cryolike_dask.cli.pick:pick", "Pick particles from Leopard-EM's statistics maps."),
         "plot-picks": LazyCommand("cryolike_dask.cli.pick:plot_picks", "Draw picks on their micrograph."),

@@ -73,7 +73,7 @@ def params(
     given, settings = _Given(n_pixels, pixel_size, override), ConversionSettings.from_options(options)
     if table is None:
         if folder_mrc or particle_file or box_size or override or settings != ConversionSettings():
-            raise InputError("The options from --override on say more of a table: give it with --from TABLE, or leave them out.")
+            raise InputError("The options from --override on are for a table: give it with --from TABLE, or leave them out.")
         box, size = given.alone()
     else:
         box, size = given.beside(table, folder_mrc, particle_file, box_size, settings)
@@ -97,7 +97,7 @@ class _Given:
         """Box and pixel size without a table."""
         if self.n_pixels is None or self.pixel_size is None:
             raise InputError(
-                "Nothing says what the images are: give --from TABLE, which takes box and pixel size from a table, or both "
+                "Box and pixel size are not known: give --from TABLE, which takes box and pixel size from a table, or both "
                 "--n-pixels and --pixel-size."
             )
         return (self.n_pixels, self.n_pixels), self.pixel_size
@@ -131,7 +131,7 @@ class _Given:
 
 
 def _save(descriptor: ImageDescriptor, out: str, overwrite: bool) -> None:
-    """Write the file, unless it is there already, and say what is in it."""
+    """Write the file, unless it already exists, and say what is in it."""
     from cryolike_dask.formatting import format_bytes
     from cryolike_dask.metadata.params_file import params_path
 

@@ -73,7 +73,7 @@ def pick(
 @click.option(
     "--micrograph", "micrographs", multiple=True, help="Draw this one (path or file name; may be repeated). Default: all."
 )
-@click.option("--micrograph-folder", default="", help="Folder that holds the micrographs, whatever the table records.")
+@click.option("--micrograph-folder", default="", help="Folder of the micrographs, in place of the recorded ones.")
 @click.option("--diameter", type=float, help="Diameter of the circles in pixels. Default: the template's size.")
 @click.option("--z-score-cutoff", type=float, help="The cutoff, if it was given when picking.")
 @click.option("--false-positives", type=float, default=1.0, show_default=True, help="As it was when picking.")

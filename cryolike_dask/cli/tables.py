@@ -54,9 +54,9 @@ def input_of_table(table: str, folder: str, particle_file: str | None, box_size:
     job = re.fullmatch(r"J(\d+)", path.resolve().name)
     kind = "job" if path.is_dir() and job else path.suffix.lower()
     if particle_file is not None and kind != ".star":
-        raise InputError(f"--mrc gives the images of a STAR file, but {table} is none.")
+        raise InputError(f"--mrc gives the images of a STAR file, but {table} is not one.")
     if (box_size is not None or invert) and kind != ".csv":
-        raise InputError(f"--box-size and --invert are for boxes of a Leopard-EM .csv file, but {table} is none.")
+        raise InputError(f"--box-size and --invert are for boxes of a Leopard-EM .csv file, but {table} is not one.")
     if particle_file is not None:
         return PairedInput([particle_file], [table])
     if kind == ".star":
@@ -67,9 +67,11 @@ def input_of_table(table: str, folder: str, particle_file: str | None, box_size:
         return CryosparcJobInput(path.resolve().parent, int(job[1]))
     if kind == ".csv":
         if box_size is None:
-            raise InputError(f"{table} is a Leopard-EM table, of which boxes are cut: say how large with --box-size.")
+            raise InputError(
+                f"{table} is a Leopard-EM table, for which boxes are cut from micrographs: give their size with --box-size."
+            )
         return LeopardEMInput([table], box_size, invert=invert, folder_micrographs=folder)
     raise InputError(
-        f"{table} is of no kind that is known: give a STAR file (.star), a cryoSPARC table (.cs) or job directory (such as "
+        f"{table} is of no known kind: give a STAR file (.star), a cryoSPARC table (.cs) or job directory (such as "
         "P3/J42), or a Leopard-EM table (.csv)."
     )

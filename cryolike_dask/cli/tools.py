@@ -23,7 +23,7 @@ _SHOWN = 10
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @debug_option
 def info(folder: str, zarr_store: str, as_json: bool) -> None:
-    """Say what an output folder holds: stacks, images, settings, whether it is complete.
+    """Show what an output folder holds: stacks, images, settings, and whether it is complete.
 
     \b
     Example:
@@ -82,7 +82,7 @@ def _echo_problems(problems: Sequence[str], where: str) -> None:
 
 def _verdict(problems: list[str], templates: str | None) -> str:
     if problems:
-        return "not whole" if templates is None else "not whole, or not on the grids of the templates"
+        return "incomplete or damaged" if templates is None else "incomplete, damaged, or not on the grids of the templates"
     return "complete and undamaged" if templates is None else "complete and undamaged, and on the grids of the templates"
 
 

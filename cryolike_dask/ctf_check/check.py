@@ -80,7 +80,7 @@ def check_ctf(
     power = power[np.ix_(kept, shells)]
     sample = Sample.from_power(power, frequencies[shells], optics, box_length)
     if sample.predicted()[0].var(axis=1).max() < _MIN_SPREAD:
-        return unknown(nothing, "the particles have nearly the same CTF, so that it tells no two of them apart")
+        return unknown(nothing, "the particles have nearly the same CTF, so that it cannot tell them apart")
     relative = None if quadrupoles is None else quadrupoles[np.ix_(kept, shells)] / power.mean(axis=0)
     return _Comparison(sample, pixel_size).verdict(nothing, relative)
 

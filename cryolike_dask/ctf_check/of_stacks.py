@@ -77,6 +77,6 @@ def check_particles(
     box_length = descriptor.n_pixels[0] * descriptor.pixel_size[0]
     if descriptor.n_pixels[0] != descriptor.n_pixels[1]:
         unchecked = CtfCheck("cannot tell", "", len(power), 0, descriptor.pixel_size[0])
-        return unknown(unchecked, "the images are not square, and their shells no circles")
+        return unknown(unchecked, "the images are not square, so that their shells are not circles")
     frequencies = 2 * descriptor.polar_grid.radii / box_length
     return check_ctf(power, optics, frequencies, box_length, descriptor.pixel_size[0], quadrupoles)

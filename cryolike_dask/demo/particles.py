@@ -84,7 +84,7 @@ def write_demo_particles(
         folder: where to write; made if absent.
         n_images: images in all.
         box: edge in pixels.
-        pixel_size: Angstrom.
+        pixel_size: Å.
         n_files: MRC stacks.
         seed: of everything random.
         progress: as for `Conversion.run`.
@@ -93,7 +93,7 @@ def write_demo_particles(
         InputError: a number is out of range.
     """
     if n_files < 1 or n_images < n_files:
-        raise InputError(f"{n_images} images cannot fill {n_files} files: give at least one image a file, and at least one file.")
+        raise InputError(f"{n_images} images cannot fill {n_files} files: give at least one image per file, and at least one file.")
     descriptor = ImageDescriptor.from_individual_values(n_pixels=box, pixel_size=pixel_size)
     root = Path(folder).expanduser()
     data = DemoData(star_file=root / "particles.star", folder_mrc=root / "mrc", params_file=root / "params.npz")
@@ -154,7 +154,7 @@ def run_demo(
 
 @contextmanager
 def _local_cluster(n_workers: int, progress: ProgressOption) -> Iterator[Any]:
-    """A cluster on this machine; that it starts and ends, which takes seconds, is told."""
+    """A cluster on this machine. Its start and its end, which take seconds, are shown as steps."""
     from cryolike_dask.execution.cluster import local_cluster
 
     with showing(progress) as shown:
@@ -194,8 +194,8 @@ _PARTICLE = np.dtype(
         ("file", np.int64),
         ("index", np.int64),  # within the file, counted from 1
         ("micrograph", np.int64),  # of all files
-        ("defocus_u", np.float64),  # Angstrom
-        ("defocus_v", np.float64),  # Angstrom
+        ("defocus_u", np.float64),  # Å
+        ("defocus_v", np.float64),  # Å
         ("defocus_angle", np.float64),  # degrees
         ("orientation", np.float64, 3),  # rot, tilt, psi in degrees
         ("signal_to_noise", np.float64),

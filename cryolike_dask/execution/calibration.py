@@ -59,8 +59,8 @@ def seconds_on_this_machine(plan: Plan, folder: Path, progress: Progress) -> flo
         # Of an OutputError it is the cause that does not name the folder of the try.
         cause = error.__cause__ if isinstance(error, OutputError) and isinstance(error.__cause__, OSError) else error
         raise OutputError(
-            f"How long it takes was to be tried in {place}, beside the output folder, and nothing can be written there: "
-            f"{cause.strerror or cause}. Make room or choose another output folder."
+            f"The estimate of the time needs to convert some images in {place}, beside the output folder, but nothing can be written "
+            f"there: {cause.strerror or cause}. Make room or choose another output folder."
         ) from error
 
 

@@ -140,6 +140,6 @@ def _check_certificate(address: str, security: Any) -> None:
         return
     if (security or Security()).get_connection_args("client").get("ssl_context") is None:
         raise InputError(
-            f"The Dask scheduler at {address} admits only who has a certificate, and Dask's configuration names none. Set "
+            f"The Dask scheduler at {address} admits only clients with a certificate, and Dask's configuration names none. Set "
             "distributed.comm.tls, as deploy/tls/README.md shows, or give a Client with its own Security."
         )

@@ -1,4 +1,4 @@
-"""Clusters on this machine: one process a GPU, or processes that share the cores."""
+"""Clusters on this machine: one process per GPU, or processes that share the cores."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def local_cluster(
     """Start a Dask cluster on this machine. Use it as a context manager, or close it.
 
     Args:
-        device: 'cuda' for one process a GPU, each seeing its own; 'cpu' for processes that share the cores; 'auto' for GPUs where
+        device: 'cuda' for one process per GPU, each seeing its own; 'cpu' for processes that share the cores; 'auto' for GPUs where
             there are any.
         n_workers: processes. By default one for each GPU, or as many as cores and memory allow.
         threads_per_worker: of each process. By default `cryolike.gpu.threads` on GPUs, else the cores shared out.

@@ -228,5 +228,5 @@ def raise_failures(outcome: Outcome, n_left: int) -> None:
     waiting = f" {plural(n_staged, 'later stack')} {is_or_are(n_staged)} complete but not visible before them." if n_staged else ""
     raise ConversionError(
         f"{plural(len(outcome.failures), 'stack')} could not be made; {n_left} {is_or_are(n_left)} not visible yet."
-        f"{waiting} Mend the cause, then run again with skip_exist=True (--skip-exist) to go on from here.{lines}"
+        f"{waiting} Remove the cause, then run again with skip_exist=True (--skip-exist) to go on from here.{lines}"
     ) from unexpected

@@ -23,7 +23,7 @@ Images = npt.NDArray[np.float32]
 TEMPLATE_SIZE = 48  # pixels
 VIEWS = 3
 IN_PLANE_ANGLES = np.arange(0.0, 360.0, 45.0)  # degrees
-RELATIVE_DEFOCUS = (-1500.0, 0.0, 1500.0)  # Angstrom
+RELATIVE_DEFOCUS = (-1500.0, 0.0, 1500.0)  # Å
 TOTAL_PROJECTIONS = VIEWS * len(IN_PLANE_ANGLES) * len(RELATIVE_DEFOCUS)
 OPTICS = {
     "voltage": 300.0,
@@ -42,9 +42,9 @@ class DemoMicrographs:
     """Where the demonstration micrographs lie, and what is in them.
 
     Args:
-        configs: one match YAML a micrograph, as Leopard-EM's match-template program reads it.
+        configs: one match YAML per micrograph, as Leopard-EM's match-template program reads it.
         micrographs: the micrographs.
-        truth: one row a particle, with micrograph_path, pos_x, pos_y (the template's top-left corner), phi, theta, psi and
+        truth: one row per particle, with micrograph_path, pos_x, pos_y (the template's top-left corner), phi, theta, psi and
             relative_defocus.
         template_size: edge length of the template in pixels.
         total_projections: orientations times defocus values searched, for the cutoff.
@@ -72,7 +72,7 @@ def write_demo_micrographs(
     grows across the micrograph. The search correlates the micrograph with the very same projections, so the best correlations are
     known to lie at the particles. The mean over the search is that of the noise; its deviation is the strength of the noise.
 
-    At the usual cutoff noise alone makes about one false pick a micrograph; pick with `false_positives=FALSE_POSITIVES` to find the
+    At the usual cutoff noise alone makes about one false pick per micrograph; pick with `false_positives=FALSE_POSITIVES` to find the
     particles and nothing else.
 
     Args:
@@ -80,7 +80,7 @@ def write_demo_micrographs(
         n_micrographs: how many.
         n_particles: in each micrograph; the first one touches the corner, so its box reaches beyond the edge.
         shape: (rows, columns) of the micrographs in pixels.
-        pixel_size: Angstrom.
+        pixel_size: Å.
         seed: of the random numbers.
 
     Raises:

@@ -37,7 +37,7 @@ class MatchTemplateMaps:
         correlation_average: mean correlation over the search.
         correlation_variance: standard deviation over the search, whatever the name says.
         orientation_psi, orientation_theta, orientation_phi: degrees.
-        relative_defocus: Angstrom.
+        relative_defocus: Å.
     """
 
     mip: FloatMap
@@ -85,14 +85,14 @@ class MatchTemplateMaps:
 
         Args:
             paths: file of each map, by the map's name; a file that exists is replaced when the new one is complete.
-            pixel_size: Angstrom.
+            pixel_size: Å.
 
         Raises:
             InputError: the pixel size is not a positive number, or a map is not named.
             OutputError: a file cannot be written.
         """
         if not (math.isfinite(pixel_size) and pixel_size > 0):
-            raise InputError(f"pixel_size is {pixel_size}: give Angstrom a pixel, a positive number.")
+            raise InputError(f"pixel_size is {pixel_size}: give Å per pixel, a positive number.")
         missing = [name for name in MAP_NAMES if name not in paths]
         if missing:
             raise InputError(f"No file is named for the statistics maps {', '.join(missing)}. All eight are needed.")

@@ -61,7 +61,7 @@ def particles_from_leopard_em(
     use_refined: bool = True,
     folder_micrographs: str | Path = "",
 ) -> ParticleTable:
-    """Read match-template or refined tables: one particle a row, its image a box of the micrograph. No micrograph is opened.
+    """Read match-template or refined tables: one particle per row, its image a box of the micrograph. No micrograph is opened.
 
     Refined values are preferred: positions where their column is there; angles where all three are there; relative defocus and
     pixel size where every row has a finite one (otherwise the values before refinement, with a warning). Boxes are centred on the
@@ -197,7 +197,7 @@ def _template_sizes(table: _Table, given: int | None, notes: list[str]) -> Any:
         if differing:
             row = min(differing)
             notes.append(
-                f"{table.path}, row {row + 1}: the positions in the image speak for another template than template_size={given}, "
+                f"{table.path}, row {row + 1}: the positions in the image imply another template than template_size={given}, "
                 f"which is used."
             )
         return given

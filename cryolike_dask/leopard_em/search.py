@@ -23,13 +23,13 @@ class MatchOptics:
     """How the micrograph was taken.
 
     Args:
-        pixel_size: Angstrom.
+        pixel_size: Å.
         voltage: kV.
         spherical_aberration: mm.
         amplitude_contrast_ratio: fraction.
-        defocus_u, defocus_v: Angstrom.
+        defocus_u, defocus_v: Å.
         astigmatism_angle, phase_shift: degrees.
-        ctf_B_factor: square Angstrom.
+        ctf_B_factor: Å².
         even_zernikes, odd_zernikes, mag_matrix: carried along into the table as they are; None if not stated.
     """
 

@@ -36,7 +36,7 @@ _MICROGRAPH, _GROUP = "rlnMicrographName", "rlnOpticsGroup"
 
 
 def write_star(df: pd.DataFrame, path: str | Path, *, use_refined: bool = True) -> None:
-    """Write picks as a RELION 3.1 STAR file: an optics table, and one particle a row with its micrograph and coordinates.
+    """Write picks as a RELION 3.1 STAR file: an optics table, and one particle per row with its micrograph and coordinates.
 
     Coordinates are centres in pixels of the micrograph; angles go over unchanged, as both programs use the same convention;
     relative defocus is added to the micrograph's. RELION extracts such particles with 're-extract refined particles'.
@@ -81,7 +81,7 @@ def read_star(path: str | Path) -> pd.DataFrame:
     """Read picks that `write_star` wrote.
 
     Returns:
-        One row a particle with the columns of a match-template table that a STAR file holds. The defocus is absolute, so
+        One row per particle with the columns of a match-template table that a STAR file holds. The defocus is absolute, so
         relative_defocus is 0.
 
     Raises:

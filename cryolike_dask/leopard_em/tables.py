@@ -39,7 +39,7 @@ def read_match_template_dataframe(path: str | Path) -> pd.DataFrame:
         path: CSV file, `~` allowed.
 
     Returns:
-        One row a particle, known columns first, in the file format's order. Indices, positions and counts are int64; scores,
+        One row per particle, known columns first, in the file format's order. Indices, positions and counts are int64; scores,
         angles and relative_defocus float32; other numbers float64; empty cells NaN.
 
     Raises:

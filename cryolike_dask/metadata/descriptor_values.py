@@ -55,7 +55,7 @@ def checked_values(given: Mapping[str, Any]) -> dict[str, Any]:
     if min(n_pixels) < 2:
         raise InputError(f"n_pixels is {n_pixels}: an image needs at least 2 x 2 pixels.")
     if min(pixel_size) <= 0:
-        raise InputError(f"pixel_size is {pixel_size}: give the pixel size in Angstrom, a positive number.")
+        raise InputError(f"pixel_size is {pixel_size}: give the pixel size in Å, a positive number.")
     radius_max = number(given["radius_max"], "radius_max")
 
     def optional(key: str, check: Callable[[Any, str], Any], default: Any) -> Any:

@@ -95,7 +95,7 @@ class ImageDescriptor:
 
         Args:
             n_pixels: box size, one number for a square.
-            pixel_size: Angstrom per pixel.
+            pixel_size: Å per pixel.
             precision: 'single' or 'double', or CryoLike's `Precision`.
             resolution_factor: radius of the polar grid as a fraction of the Nyquist limit; 0.5 keeps half the resolution.
             viewing_distance: CryoLike's template spacing; 1 / (4 pi resolution_factor) if not given.
@@ -266,7 +266,7 @@ class ImageDescriptor:
         """A copy with this pixel size; the descriptor itself stays as it is.
 
         Args:
-            pixel_size: Angstrom, one number for square pixels, or two.
+            pixel_size: Å, one number for square pixels, or two.
         """
         return replace(self, pixel_size=pixel_size)
 

@@ -61,7 +61,7 @@ def write_params(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], *, ov
             stream.write(buffer.getvalue())
     except FileExistsError:
         raise OutputExistsError(
-            f"The parameter file {file} is there already. Choose another name, or replace it with overwrite=True."
+            f"The parameter file {file} already exists. Choose another name, or replace it with overwrite=True."
         ) from None
 
 

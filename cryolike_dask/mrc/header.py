@@ -37,7 +37,7 @@ class ImageFile:
         n_images, n_rows, n_columns: its images; one for a two-dimensional file.
         dtype: numpy type of a pixel on disk, with byte order, such as '<f4'.
         data_offset: bytes before the first image, after decompression.
-        pixel_size: Angstrom; NaN when not believable (0, 1, not finite, or different along rows and columns).
+        pixel_size: Å; NaN when not believable (0, 1, not finite, or different along rows and columns).
         compression: '', 'gz' or 'bz2'.
         size: bytes on disk.
         mtime_ns: time of the last change on disk, so that a later change can be noticed.
@@ -222,7 +222,7 @@ def _pixel_dtype(path: str, header: bytes, order: str, mode: int) -> str:
 
 
 def _pixel_size(header: bytes, order: str) -> float:
-    """Angstrom, or NaN when the header does not say it in a believable way."""
+    """Å, or NaN when the header does not say it in a believable way."""
     samples = struct.unpack_from(f"{order}2i", header, 28)
     cell = struct.unpack_from(f"{order}2f", header, 40)
     if min(samples) < 1 or not all(math.isfinite(edge) and edge > 0 for edge in cell):

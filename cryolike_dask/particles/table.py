@@ -1,4 +1,4 @@
-"""The particle table: one row an image, whatever file described it."""
+"""The particle table: one row per image, whatever file described it."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ PARTICLE_DTYPE = np.dtype(
         ("index", np.int64),  # image within the file, counted from 0
         ("top", np.int64),  # first micrograph row of the box; 0 unless the source cuts boxes
         ("left", np.int64),  # first micrograph column of the box; 0 unless the source cuts boxes
-        ("defocus_u", np.float64),  # Angstrom
-        ("defocus_v", np.float64),  # Angstrom
+        ("defocus_u", np.float64),  # Å
+        ("defocus_v", np.float64),  # Å
         ("defocus_angle", np.float64),  # radians
         ("phase_shift", np.float64),  # radians
         ("spherical_aberration", np.float64),  # mm
         ("voltage", np.float64),  # kV
         ("amplitude_contrast", np.float64),
-        ("b_factor", np.float64),  # square Angstrom; NaN: not stated
+        ("b_factor", np.float64),  # Å²; NaN: not stated
         ("scale_factor", np.float64),  # NaN: not stated
         ("angle_rotation", np.float64),  # radians; NaN: not stated
         ("angle_tilt", np.float64),  # radians; NaN: not stated
         ("angle_psi", np.float64),  # radians; NaN: not stated
-        ("origin_x", np.float64),  # Angstrom along columns, what RELION shifts the image by to centre the particle; NaN: not stated
-        ("origin_y", np.float64),  # Angstrom along rows, likewise
+        ("origin_x", np.float64),  # Å along columns, what RELION shifts the image by to centre the particle; NaN: not stated
+        ("origin_y", np.float64),  # Å along rows, likewise
         ("origin_in_pixels", np.bool_),  # origins are in pixels of the image on disk instead, whose size planning will know
         ("pose_rotation", np.float64),  # radians, RELION's angles of cryoSPARC's pose; NaN: not stated
         ("pose_tilt", np.float64),  # radians; NaN: not stated
         ("pose_psi", np.float64),  # radians; NaN: not stated
-        ("pixel_size", np.float64),  # Angstrom, of the images as they lie on disk; NaN: not stated
+        ("pixel_size", np.float64),  # Å, of the images as they lie on disk; NaN: not stated
         ("box_rows", np.int32),  # of the images as they lie on disk, pixels; 0: not stated
         ("box_columns", np.int32),  # of the images as they lie on disk, pixels; 0: not stated
         ("sign", np.int8),  # cryoSPARC's blob/sign: -1 where particles are dark; 0: not stated

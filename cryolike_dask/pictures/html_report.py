@@ -9,7 +9,7 @@ import base64
 import io
 import logging
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,11 @@ from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.axes import Axes, even_ticks
 from cryolike_dask.pictures.canvas import Canvas
 from cryolike_dask.pictures.ctf_plots import plot_ctf_check
-from cryolike_dask.pictures.settings_words import settings_in_words
 from cryolike_dask.pictures.stack_table import FEWEST_STACKS, RULE, RULE_OF_FEW, StackRow, make_row, make_stack_table
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.summary import summarize_plan
 from cryolike_dask.report import ConversionReport
+from cryolike_dask.settings.words import settings_in_words
 from cryolike_dask.stacks.durable import write_atomic
 from cryolike_dask.stacks.files import StackPaths
 
@@ -59,7 +59,7 @@ def write_html_report(plan: Plan, report: ConversionReport) -> Path:
 
 
 def with_html_report(plan: Plan, report: ConversionReport) -> ConversionReport:
-    """Write the page, and return the report, with a warning if the page could not be written: the stacks are whole without it."""
+    """Write the page, and return the report, with a warning if the page could not be written: the stacks are complete without it."""
     try:
         write_html_report(plan, report)
     except (OSError, ArithmeticError, MemoryError, RuntimeError, ValueError) as error:
@@ -117,7 +117,7 @@ def _panels(table: ParticleTable) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def _page(plan: Plan, report: ConversionReport) -> str:
-    chosen, usual = settings_in_words(plan.settings)
+    chosen, usual = settings_in_words(asdict(plan.settings))
     return render(
         "report",
         title=f"Conversion of {plural(report.n_images, 'particle')}",

@@ -40,7 +40,7 @@ def plot_physical_images(images: FloatArray, pixel_size: float, path: Target) ->
 
     Args:
         images: (k, rows, columns); the first 16 are shown.
-        pixel_size: Angstrom.
+        pixel_size: Å.
         path: PNG to write, or an open binary file.
     """
     shown = np.asarray(images[:MAX_IMAGES], dtype=np.float32)
@@ -60,7 +60,7 @@ def plot_fourier_images(fourier: ComplexArray, radii: FloatArray, box_length: fl
     Args:
         fourier: (k, n_shells, n_inplanes); the first 16 are shown.
         radii: (n_shells,) of the polar grid.
-        box_length: edge of the images in Angstrom.
+        box_length: edge of the images in Å.
         path: PNG to write, or an open binary file.
     """
     shown = fourier[:MAX_IMAGES]
@@ -92,10 +92,10 @@ def plot_power_spectrum(
 
     Args:
         power: (n_shells,) mean over images and in-plane angles of |F|^2.
-        resolution: (n_shells,) Angstrom, as `shell_resolutions` gives.
+        resolution: (n_shells,) Å, as `shell_resolutions` gives.
         path: PNG to write, or an open binary file.
-        ctf_zeros: Angstrom; zeros of the CTF that most images have in common, marked as far as they can be told apart.
-        box_length: edge of the images in Angstrom. If given, shells coarser than twice the box, where nothing but the removed mean
+        ctf_zeros: Å; zeros of the CTF that most images have in common, marked as far as they can be told apart.
+        box_length: edge of the images in Å. If given, shells coarser than twice the box, where nothing but the removed mean
             would be, are left out.
     """
     power, resolution = np.asarray(power, dtype=np.float64), np.asarray(resolution, dtype=np.float64)
@@ -125,11 +125,11 @@ def plot_power_spectrum(
 
 
 def shell_resolutions(radii: FloatArray, box_length: float) -> npt.NDArray[np.float64]:
-    """Resolution in Angstrom of each shell: box_length / (2 r).
+    """Resolution in Å of each shell: box_length / (2 r).
 
     Args:
         radii: (n_shells,)
-        box_length: edge of the images in Angstrom.
+        box_length: edge of the images in Å.
     """
     return np.asarray(box_length / (2 * np.asarray(radii, dtype=np.float64)))
 

@@ -53,9 +53,9 @@ def check_origins_inside(
     """Refuse to apply origins by which particles would lie outside their images.
 
     Args:
-        table: the particles, their origins in Angstrom.
+        table: the particles, their origins in Å.
         files: headers, aligned with `table.files`; None where no particle is left.
-        on_disk: (n,) Angstrom per pixel of each particle's image as it lies on disk.
+        on_disk: (n,) Å per pixel of each particle's image as it lies on disk.
         settings: that say whether origins are applied.
     """
     if not settings.apply_origins:

@@ -29,8 +29,8 @@ class Grids:
 
     Args:
         descriptor: in force, of the images as they are written.
-        pixel_size: (n,) Angstrom of each particle's image as written; equal to the descriptor's unless optics groups differ.
-        source_pixel_size: (n,) Angstrom of the same image as it lies on disk.
+        pixel_size: (n,) Å of each particle's image as written; equal to the descriptor's unless optics groups differ.
+        source_pixel_size: (n,) Å of the same image as it lies on disk.
         warnings: what was derived or found to conflict.
     """
 

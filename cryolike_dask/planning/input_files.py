@@ -127,7 +127,7 @@ def _sha256(path: str, stopped: threading.Event) -> str | InputError:
     except InputError as error:
         return error
     except OSError as error:
-        return InputError(f"{path} cannot be read for its SHA-256: {error.strerror or error}. Mend that, then start again.")
+        return InputError(f"{path} cannot be read for its SHA-256: {error.strerror or error}. Correct that, then start again.")
 
 
 def _size(path: str) -> int:

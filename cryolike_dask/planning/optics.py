@@ -16,7 +16,7 @@ from cryolike_dask.settings import ConversionSettings
 
 _MAX_LISTED = 200
 
-_STRONG_ASTIGMATISM = 200.0  # Angstrom of |U - V|: with less, a wrong axis hardly changes the CTF
+_STRONG_ASTIGMATISM = 200.0  # Å of |U - V|: with less, a wrong axis hardly changes the CTF
 
 
 def check_mixed_optics(table: ParticleTable, settings: ConversionSettings, pixel_size: npt.NDArray[np.float64]) -> None:
@@ -25,7 +25,7 @@ def check_mixed_optics(table: ParticleTable, settings: ConversionSettings, pixel
     Args:
         table: in output order.
         settings: of the run.
-        pixel_size: (n,) Angstrom; 0 where it is not known.
+        pixel_size: (n,) Å; 0 where it is not known.
 
     Raises:
         InputError: naming the optics groups.

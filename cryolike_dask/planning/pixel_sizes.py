@@ -27,7 +27,7 @@ class PixelSizes:
     """What is known of the pixel sizes before the descriptor is asked.
 
     Args:
-        on_disk: (n,) Angstrom, of each particle's image as it lies on disk; NaN where only the descriptor can say it.
+        on_disk: (n,) Å, of each particle's image as it lies on disk; NaN where only the descriptor can say it.
         origins: the rows whose size was found in the 'argument', the 'table', the 'image headers' or, NaN still, the 'descriptor'.
         warnings: what was found to conflict.
     """
@@ -93,12 +93,12 @@ def decide_pixel_sizes(table: ParticleTable, files: Sequence[ImageFile | None], 
 
 
 def with_origins_in_angstrom(table: ParticleTable, on_disk: npt.NDArray[np.float64], settings: ConversionSettings) -> ParticleTable:
-    """The particles with their origins in Angstrom of the pixel sizes in force.
+    """The particles with their origins in Å of the pixel sizes in force.
 
     Args:
         table: the particles.
-        on_disk: (n,) Angstrom, in force, of each particle's image as it lies on disk.
-        settings: if they override the table's pixel sizes, these were wrong, and so are lengths in Angstrom that were measured with them.
+        on_disk: (n,) Å, in force, of each particle's image as it lies on disk.
+        settings: if they override the table's pixel sizes, these were wrong, and so are lengths in Å that were measured with them.
     """
     rows = table.rows
     scale = np.where(rows["origin_in_pixels"], on_disk, 1.0)

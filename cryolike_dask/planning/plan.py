@@ -71,7 +71,7 @@ class Plan:
         pixel_size_from: where the pixel size in force was found.
         settings: of the run.
         bounds: (n_stacks, 2) first row of each stack and the row after its last.
-        pixel_size: (n_stacks,) Angstrom of each stack's images as written.
+        pixel_size: (n_stacks,) Å of each stack's images as written.
         file_offsets: (n_stacks,) see StackPlan.file_offset, -1 for None; empty if all are None.
         warnings: what the user should know.
         particles: SHA-256 of all particles and the paths of their files, also of those that n_stacks_max leaves out.
@@ -100,7 +100,7 @@ class Plan:
 
     @property
     def image_bytes(self) -> int:
-        """Bytes written for one image, metadata apart."""
+        """Bytes written for one image, without metadata."""
         grid, (n_x, n_y) = self.descriptor.polar_grid, self.descriptor.n_pixels
         physical = 4 * n_x * n_y if self.settings.save_phys else 0
         return grid.n_points * self.descriptor.complex_dtype.itemsize + physical

@@ -117,7 +117,7 @@ def plan_restacking(
         files: of the particles, aligned with `table.files`.
         descriptor: of the images as they were written.
         settings: of the new stacks.
-        pixel_size: (n,) Angstrom of each image as it was written.
+        pixel_size: (n,) Å of each image as it was written.
         particles: see `Plan`; as it was.
 
     Raises:

@@ -30,10 +30,10 @@ _READ_BUFFER_BYTES = 16 << 20
 
 
 def check_disk_space(folder: Path, plan: Plan) -> None:
-    """Compare the free space with what the plan writes, less what is there already and will be kept or replaced.
+    """Compare the free space with what the plan writes, less what already exists and will be kept or replaced.
 
     Raises:
-        OutputError: it will not do.
+        OutputError: there is too little.
     """
     existing = ("fft/*.pt", "phys/*.pt", "fft/.*.staged", "phys/.*.staged", f"{ZARR_NAME}/{_SHARDS}")
     store = plan.settings.zarr_store
@@ -65,7 +65,7 @@ def check_memory(bytes_per_thread: int | None, plan: Plan) -> None:
         bytes_per_thread: of the worker that has least; None if nothing is known.
 
     Raises:
-        InputError: it will not do.
+        InputError: there is too little.
     """
     needed = memory_per_thread(plan)
     if bytes_per_thread is None:

@@ -19,7 +19,7 @@ def cut_into_stacks(
     Args:
         table: in output order.
         settings: of the run.
-        pixel_size: (n,) Angstrom of each image as written.
+        pixel_size: (n,) Å of each image as written.
 
     Returns:
         (n_stacks, 2) first row of each stack and the row after its last.

@@ -189,7 +189,7 @@ class StoredPlan:
 
 @lru_cache(maxsize=16)
 def load_plan(folder: Path, run_id: str) -> StoredPlan:
-    """The plan in this folder; each process reads it once a run.
+    """The plan in this folder; each process reads it once per run.
 
     Args:
         folder: where `store_plan` wrote it.

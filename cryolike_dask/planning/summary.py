@@ -24,11 +24,11 @@ class PlanSummary:
         n_images, n_stacks: that will be written.
         largest_stack: images of the largest stack.
         n_files: image files that will be read.
-        bytes_read, bytes_written: images, metadata and pictures apart.
-        memory_a_thread: bytes that each thread needs at most, libraries apart.
+        bytes_read, bytes_written: of images, without metadata and pictures.
+        memory_per_thread: bytes that each thread needs at most, without libraries.
         n_shells, n_inplanes: polar grid.
-        finest_resolution: Angstrom, at the rim of the polar grid.
-        pixel_size: Angstrom, of the images as written.
+        finest_resolution: Å, at the rim of the polar grid.
+        pixel_size: Å, of the images as written.
         pixel_size_from: where it was found.
         seconds: that the conversion takes on this machine; None before a calibration.
         skipped: one line for each particle that is left out.
@@ -42,7 +42,7 @@ class PlanSummary:
     n_files: int
     bytes_read: int
     bytes_written: int
-    memory_a_thread: int
+    memory_per_thread: int
     n_shells: int
     n_inplanes: int
     finest_resolution: float
@@ -81,7 +81,7 @@ class PlanSummary:
             "stacks": f"{self.n_stacks:,} of at most {plural(self.largest_stack, 'image')}",
             "read": f"{format_bytes(self.bytes_read)} of {plural(self.n_files, 'file')}",
             "written": f"{format_bytes(self.bytes_written)} in {self.folder}",
-            "memory": f"{format_bytes(self.memory_a_thread)} per thread",
+            "memory": f"{format_bytes(self.memory_per_thread)} per thread",
             "time": self.duration,
             "polar grid": f"{self.n_shells} shells × {self.n_inplanes} in-plane angles up to {self.finest_resolution:.3g} Å",
             "pixel size": f"{self.pixel_size:g} Å, from the {self.pixel_size_from}",
@@ -108,7 +108,7 @@ def summarize_plan(plan: Plan, folder: Path, seconds: float | None = None) -> Pl
         n_files=len(files),
         bytes_read=sum(_bytes_read(plan, file.image_bytes, file.dtype, int(n)) for file, n in zip(files, count, strict=True)),
         bytes_written=plan.n_images * plan.image_bytes,
-        memory_a_thread=memory_per_thread(plan),
+        memory_per_thread=memory_per_thread(plan),
         n_shells=grid.n_shells,
         n_inplanes=grid.n_inplanes,
         finest_resolution=min(descriptor.n_pixels) * descriptor.pixel_size[0] / (2 * descriptor.radius_max),

@@ -92,7 +92,7 @@ def collect_results(
     found = read_results(results, np.diff(stored.stack_ends, prepend=0).tolist())
     for name, value in constant_likelihoods(found).items():
         logger.warning(
-            f"The log-likelihood {name} is {value:g} for all particles and structures: CryoLike did not compute it. It decides nothing."
+            f"The log-likelihood {name} is {value:g} for all particles and structures: CryoLike did not compute it. It is not used."
         )
     columns = _particle_columns(stored) | _score_columns(found)
     assert stored.zeroed is not None  # an output folder records them
@@ -205,14 +205,14 @@ def _relion_columns(
 
 
 def _applied_origins(stored: StoredParticles) -> npt.NDArray[np.float64]:
-    """(n, 2) by which the stacks' images were moved along RELION's x and y, in Angstrom: what was found is relative to that."""
+    """(n, 2) by which the stacks' images were moved along RELION's x and y, in Å: what was found is relative to that."""
     if not stored.identity["settings"].get("apply_origins", False):
         return np.zeros((len(stored.table), 2))
     return np.stack([stored.table["origin_x"], stored.table["origin_y"]], axis=1)
 
 
 def _centre_offset(stored: StoredParticles, root: Path) -> npt.NDArray[np.float64]:
-    """(n,) by how much the centre of the stacks' images lies beyond that of the source images, in Angstrom.
+    """(n,) by how much the centre of the stacks' images lies beyond that of the source images, in Å.
 
     The central one of the blocks that became pixels is not centred on the central pixel of the source image.
     """

@@ -58,10 +58,10 @@ def relion_origins(displacement: FloatArray, inplane: FloatArray, axes: str, cen
     """RELION's origins of CryoLike's poses: what an image is shifted by to bring its particle to the centre.
 
     Args:
-        displacement: (n, 2) of the best template along x and y of CryoLike, in Angstrom.
+        displacement: (n, 2) of the best template along x and y of CryoLike, in Å.
         inplane: (n,) in-plane rotation in radians.
         axes: 'cryolike' or 'relion', of the run that made the stacks.
-        centre_offset: (n,) by how much the centre of the stacks' images lies beyond that of the source images, in Angstrom along both axes.
+        centre_offset: (n,) by how much the centre of the stacks' images lies beyond that of the source images, in Å along both axes.
 
     Returns:
         (n, 2) rlnOriginXAngst and rlnOriginYAngst.

@@ -34,9 +34,9 @@ def output_file(path: str | Path, overwrite: bool) -> Path:
     if target.suffix.lower() not in _SUFFIXES:
         raise InputError(f"{path}: the suffix decides the format, so choose a name that ends with {', '.join(_SUFFIXES)}.")
     if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists already. Choose another name, or replace it (overwrite=True, --overwrite).")
+        raise OutputError(f"{target} already exists. Choose another name, or replace it (overwrite=True, --overwrite).")
     if not target.parent.is_dir():
-        raise OutputError(f"{target.parent} is no folder: make it first, or choose another place for {target.name}.")
+        raise OutputError(f"{target.parent} is not a folder: make it first, or choose another place for {target.name}.")
     return target
 
 

@@ -45,7 +45,7 @@ def _compare(old: Any, new: Any, name: str = "") -> dict[str, str]:
     if name == "particles":
         return {name: "the particles in the table have changed"}
     if name == "format":
-        return {name: "it was made by a version of cryolike-dask whose output is of another form"}
+        return {name: "it was made by a version of cryolike-dask that writes another format"}
     return {name: f"{name}: {old!r} there, {new!r} now"}
 
 

@@ -1,4 +1,4 @@
-"""The output folder of a run: who may write there, what is there already, and the hidden folder that holds the run's plan.
+"""The output folder of a run: who may write there, what it already holds, and the hidden folder that holds the run's plan.
 
 `OUT/.conversion` exists while a run is on. Tasks look for a file named after the run's ID in it now and then: when it is gone they stop, so
 a worker that the run has lost sight of cannot write into a later one.
@@ -176,7 +176,7 @@ def acquire_folder(folder: Path, graph: str = "") -> RunFolder:
 
 def _not_writable(folder: Path, error: OSError) -> OutputError:
     return OutputError(
-        f"The output folder {folder} cannot be written: {error.strerror or error}. Mend that, or choose another one."
+        f"The output folder {folder} cannot be written: {error.strerror or error}. Correct that, or choose another folder."
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import textwrap
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +14,7 @@ import numpy as np
 from cryolike_dask.ctf_check.of_stacks import check_stacks, sampled_stacks
 from cryolike_dask.ctf_check.verdict import CtfCheck
 from cryolike_dask.errors import CryolikeError, InputError, OutputError
-from cryolike_dask.formatting import format_bytes, plural, printable
+from cryolike_dask.formatting import entry, format_bytes, plural, printable
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.runs.manifest import read_manifest
 from cryolike_dask.runs.verify_records import (
@@ -27,6 +26,7 @@ from cryolike_dask.runs.verify_records import (
     with_remedy,
 )
 from cryolike_dask.settings import ZARR_NAME, ConversionSettings
+from cryolike_dask.settings.words import settings_in_words
 from cryolike_dask.stacks.complete import arrays_of_stack
 from cryolike_dask.stacks.files import StackPaths, published_counters, read_metadata
 from cryolike_dask.stacks.loading import UnnamedStoreError, named_store
@@ -45,7 +45,7 @@ class OutputInfo:
         status: 'complete': the run is, and so are its files; 'damaged': the run was complete, its files are not; 'unchecked': the run was
             complete, its files are in a store that was not named; 'incomplete'; 'running' (or killed while it ran); 'unknown' without a
             manifest.
-        problems: of a run that was complete, each with what mends it, as far as they show without a look into the stacks.
+        problems: of a run that was complete, each with what to do, as far as they can be found without reading stacks.
         n_stacks, n_images: that are complete and visible.
         n_stacks_planned, n_images_planned: of the run; None without a manifest.
         n_bytes: of the complete stacks' files.
@@ -94,12 +94,12 @@ class OutputInfo:
             "pixel size": self._pixel_size(),
             "polar grid": self._grid(),
             "CTF": "" if self.ctf is None else str(self.ctf),
-            "settings": ", ".join(f"{name} {value}" for name, value in self.settings.items() if value is not None),
+            "settings": "; ".join(f"{name}: {value}" for name, value in settings_in_words(self.settings)[0].items()),
             "written": f"{self.written} by cryolike_dask {self.version}" if self.version else "",
             "skipped": plural(len(self.skipped), "particle") if self.skipped else "",
             "warnings": "\n".join(self.warnings),
         }
-        return printable("\n".join(_entry(name, text) for name, text in lines.items() if text))
+        return printable("\n".join(entry(name, text, 11) for name, text in lines.items() if text))
 
     def _pixel_size(self) -> str:
         source = f", from the {self.pixel_size_from}" if self.pixel_size_from else ""
@@ -117,10 +117,10 @@ _SHOWN = 5
 _STATUS = {
     "complete": "complete",
     "incomplete": "incomplete: go on with --skip-exist",
-    "running": "being written now, or its run was killed: then go on with --skip-exist",
-    "damaged": "not whole, though its run was complete: `cryolike-dask verify` looks into the stacks, too",
-    "unchecked": "its run was complete; name the Zarr store outside this folder to have it looked at (--zarr-store)",
-    "unknown": "no manifest.json: nothing tells whether it is complete",
+    "running": "being written now; if its run was killed, go on with --skip-exist",
+    "damaged": "the run was complete, but files are missing or damaged; `cryolike-dask verify` checks the stacks, too",
+    "unchecked": "the run was complete; to check its Zarr store outside this folder, name it with --zarr-store",
+    "unknown": "unknown, as there is no manifest.json",
 }
 
 
@@ -245,8 +245,3 @@ def _bytes_in_store(root: Path, manifest: Manifest, stack: dict[str, Any], zarr_
 
 def _of(found: int, planned: int | None) -> str:
     return f"{found:,}" if planned is None or found == planned else f"{found:,} of {planned:,}"
-
-
-def _entry(name: str, text: str) -> str:
-    lines = [wrapped for line in text.splitlines() for wrapped in textwrap.wrap(line, 100, break_long_words=False) or [""]]
-    return "\n".join(f"{name if number == 0 else '':<11}{line}" for number, line in enumerate(lines))

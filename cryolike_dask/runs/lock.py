@@ -75,7 +75,7 @@ def _create_complete(path: Path, content: str) -> None:
     """Create a file with this content at once, so that nobody ever sees a lock without its owner.
 
     Raises:
-        FileExistsError: it is there already.
+        FileExistsError: it already exists.
     """
     written = path.with_name(f"new-lock-{os.getpid()}-{threading.get_ident()}")
     with os.fdopen(create_file(written), "w") as file:
@@ -203,8 +203,8 @@ def exclusive_access(folder: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise OutputError(
-                        f"Another process is in the midst of changing {folder.parent} and does not get on: it may have been "
-                        "suspended. Let it go on or end it, then try again."
+                        f"Another process is changing {folder.parent} and makes no progress: it may be suspended. Resume or end it, "
+                        "then try again."
                     ) from None
                 time.sleep(_POLL_SECONDS)
             except OSError:

@@ -83,7 +83,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def _damaged(path: Path, what: str) -> OutputError:
-    return OutputError(f"{path} is damaged ({what}): the folder's stacks may be whole, but cannot be continued.")
+    return OutputError(f"{path} is damaged ({what}): the folder's stacks may be undamaged, but the run cannot be continued.")
 
 
 def recorded_inputs(manifest: dict[str, Any] | None) -> dict[str, InputRecord]:

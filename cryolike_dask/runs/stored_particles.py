@@ -32,7 +32,7 @@ class StoredParticles:
     Args:
         table: the particles in the order of the stacks.
         descriptor: of the images, apart from pixel sizes that differ between stacks.
-        pixel_size: (n,) Angstrom of each image.
+        pixel_size: (n,) Å of each image.
         stack_ends: (n_stacks,) the row after the last of each stack.
         zeroed: (n,) whether the image is a bad one that was written as zeros; None for a Zarr store, which does not record it.
         identity: of the run, see `Plan.identity`.

@@ -61,7 +61,7 @@ def verify_output(
         progress: as for `Conversion.run`.
 
     Returns:
-        One line per problem, with what mends it; empty when all is well.
+        One line per problem, with what to do; empty when all is well.
 
     Raises:
         InputError: the folder holds no conversion, its store is outside it and was not named, or the parameters of the templates cannot be

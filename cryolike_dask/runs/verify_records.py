@@ -32,7 +32,7 @@ NOT_OF_THIS_RUN = "remove it, or make everything again with --overwrite"
 
 
 def with_remedy(problem: str, remedy: str) -> str:
-    """One line about a problem that says how to mend it."""
+    """One line about a problem that says what to do."""
     return f"{problem} ({remedy})"
 
 

@@ -78,7 +78,7 @@ class ConversionSettings:
         downsample_factor: edge of the blocks of pixels that become one pixel; 1 for no downsampling.
         downsample_type: the 'mean' or the 'max' of a block, as CryoLike has them; or 'fourier' to crop the Fourier transform of the
             image, which keeps its centre and what is within the new band.
-        downsample_to: edge in pixels of the box to downsample to, of any ratio, with `downsample_type` 'fourier'.
+        downsample_to: edge in pixels of the box after downsampling, of any size, with `downsample_type` 'fourier'.
         flag_plots: draw three pictures per stack.
         skip_exist: go on with an interrupted run in the same folder: keep its complete stacks.
         overwrite: replace what the output folder holds.
@@ -86,7 +86,7 @@ class ConversionSettings:
             sees as number 0, so that 'cuda:0' is 'cuda', and other numbers are refused.
         save_phys: also write the centred images in real space.
         output_format: 'pt' for CryoLike's files, 'zarr' for one Zarr store.
-        zarr_store: path or URL (s3://bucket/particles.zarr) of the Zarr store, if it is not to lie in the output folder. Any URL
+        zarr_store: path or URL (s3://bucket/particles.zarr) of the Zarr store, by default in the output folder. Any URL
             that fsspec knows will do. Records of the run go to the output folder in any case.
         on_missing: what to do where image files are missing: 'raise' an error, or 'skip' their particles.
         on_bad_image: what to do with a constant or non-finite image: 'raise' an error, or write 'zero'.
@@ -95,20 +95,21 @@ class ConversionSettings:
         axes: whether x, from which astigmatism and viewing angles count, runs along the rows of an image ('cryolike') or along its
             columns, as in RELION, cryoSPARC and Leopard-EM ('relion'). With 'relion', the pixels of each image are transposed before
             anything else.
-        contrast: 'as-is', 'invert' to multiply all images by -1, or 'auto' to multiply each by its blob/sign in a cryoSPARC table.
+        contrast: 'as-is' to leave the images as they are, 'invert' to multiply all by -1, or 'auto' to multiply each by its blob/sign in a
+            cryoSPARC table.
         apply_origins: move each image by the origin that its table states, so that its particle is in the middle.
         ignore_manual_pixel_size: let the table win where `pixel_size` conflicts with it, without an error.
         override_pixel_size: let `pixel_size` win over table, image headers and descriptor, with a warning.
         never_combine_input_files: end a stack where the image file changes. By default, this is done for image files that have a
             STAR file each, and for no others. True does it for all of them, False for none.
-        where: a condition that particles must meet, such as "defocus_u < 15000 and optics_group == 'g1'": comparisons of our columns or
-            of the table's with numbers or quoted text, joined by and, or, not, in and parentheses.
-        ind: the rows of the table to take, counted from 0: a file of them (`.npy` with numbers or a mask, or text with a number per
-            line), or in Python a list or an array.
-        sample: take so many particles at random, of those that where and ind leave. The order of the table is kept.
-        seed: of the random choice; the same seed chooses the same particles, on every machine and with every version.
+        where: a condition that particles must meet, such as "defocus_u < 15000 and optics_group == 'g1'". It compares columns, of the
+            particle table or of the input table, with numbers or quoted text; and, or, not, in and parentheses join comparisons.
+        ind: rows of the table to take, counted from 0: a `.npy` file with numbers or a mask, a text file with one number per line, or in
+            Python a list or an array.
+        sample: number of particles to draw at random from those that where and ind leave. The order of the table is kept.
+        seed: seed of the random choice. The same seed chooses the same particles, on every machine and with every version.
         hash_inputs: also record the SHA-256 of each image file. This reads all of them once more. The run can then be continued with
-            copies of the files, and `verify --deep` knows whether they are still what was converted.
+            copies of the files, and `verify --deep` knows whether they are still those that were converted.
 
     Example:
         >>> ConversionSettings(batch_size=256, device="CUDA").device

@@ -20,7 +20,7 @@ _MAX_ZEROS = 1000
 
 
 def electron_wavelength(voltage: float) -> float:
-    """Wavelength in Angstrom of an electron accelerated by `voltage` kV, with the relativistic correction."""
+    """Wavelength in Å of an electron accelerated by `voltage` kV, with the relativistic correction."""
     volts = voltage * 1e3
     return 12.2642598 / math.sqrt(volts * (1.0 + 0.978475598e-6 * volts))
 
@@ -41,8 +41,8 @@ def contrast_transfer(
 
     Args:
         box: edge of the images in pixels.
-        pixel_size: Angstrom.
-        defocus_u, defocus_v: (n,) Angstrom.
+        pixel_size: Å.
+        defocus_u, defocus_v: (n,) Å.
         defocus_angle: (n,) radians.
         voltage: kV.
         spherical_aberration: mm.
@@ -80,15 +80,15 @@ def ctf_zero_resolutions(
     """Resolutions at which the CTF of a mean defocus is zero.
 
     Args:
-        defocus: Angstrom, underfocus positive.
+        defocus: Å, underfocus positive.
         voltage: kV.
         spherical_aberration: mm.
         amplitude_contrast: fraction between 0 and 1.
         phase_shift: radians.
-        finest: leave out zeros beyond this resolution, Angstrom.
+        finest: leave out zeros beyond this resolution, Å.
 
     Returns:
-        (n,) Angstrom, coarsest first, the first 1,000 at most; empty where a value is not finite or there is no zero.
+        (n,) Å, coarsest first, the first 1,000 at most; empty where a value is not finite or there is no zero.
     """
     # With u = s^2 the phase in units of pi is  a u + b u^2 + c : the CTF is zero where that is a whole number.
     wavelength = electron_wavelength(voltage) if voltage > 0 else math.nan

@@ -16,8 +16,8 @@ class Phantom:
     """Gaussian blobs in space.
 
     Args:
-        centres: (k, 3) x, y, z in Angstrom, around 0.
-        widths: (k,) standard deviations in Angstrom.
+        centres: (k, 3) x, y, z in Å, around 0.
+        widths: (k,) standard deviations in Å.
         weights: (k,) integrated densities.
     """
 
@@ -31,7 +31,7 @@ class Phantom:
         Args:
             rotations: (n, 3, 3) matrices as `euler_matrices` makes them.
             box: edge of the images in pixels; the origin is at pixel box // 2.
-            pixel_size: Angstrom.
+            pixel_size: Å.
 
         Returns:
             (n, box, box), rows are y.
@@ -47,7 +47,7 @@ class Phantom:
 
 
 def random_phantom(radius: float, rng: np.random.Generator, n_blobs: int = 120) -> Phantom:
-    """A compact asymmetric phantom within about `radius` Angstrom of the origin.
+    """A compact asymmetric phantom within about `radius` Å of the origin.
 
     A chain of blobs walks at random and turns back where it would leave an ellipsoid with three different axes.
     """

@@ -91,7 +91,7 @@ def staged_name(final: Path, attempt: str) -> Path:
 
 
 def mark_staged_as_leftover(folder: Path, settings: ConversionSettings) -> None:
-    """Give what earlier runs staged the attempt LEFTOVER, one attempt a stack, so that nobody else needs to list the folder.
+    """Give what earlier runs staged the attempt LEFTOVER, one attempt per stack, so that nobody else needs to list the folder.
 
     Should this be cut short, files of two attempts may come together; the checksums in the metadata tell.
     """

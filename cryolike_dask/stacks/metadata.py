@@ -29,7 +29,7 @@ ORIGINS = {
     "poseTilt": "pose_tilt",
     "posePsi": "pose_psi",
 }
-"""Our keys, (n,) each: origins in Angstrom with RELION's signs, as the table states them, and the angles of cryoSPARC's pose in radians;
+"""Our keys, (n,) each: origins in Å with RELION's signs, as the table states them, and the angles of cryoSPARC's pose in radians;
 absent if no particle of the stack states them."""
 EXCHANGED = "defocusExchanged"
 """Our key for the images whose U and V were exchanged; absent if there are none."""

@@ -173,7 +173,7 @@ def _check_protocol(url: str) -> None:
     protocol = url.partition("://")[0]
     if protocol not in _PROTOCOLS or "::" in url:
         raise InputError(
-            f"{url} is no address that a Zarr store can be at. Give one that begins with {', '.join(f'{p}://' for p in _PROTOCOLS)}, or "
+            f"{url} is not an address that a Zarr store can have. Give one that begins with {', '.join(f'{p}://' for p in _PROTOCOLS)}, or "
             "a path."
         )
 
@@ -188,7 +188,7 @@ class _RemoteStore:
             self.files, self.root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
             raise InputError(
-                f"{url} cannot be reached: {error}. Install what knows such addresses, for S3: `pip install s3fs`."
+                f"{url} cannot be reached: {error}. Install the package for such addresses; for S3: `pip install s3fs`."
             ) from error
 
     def _full_name(self, name: str) -> str:

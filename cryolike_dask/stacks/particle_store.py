@@ -24,7 +24,7 @@ class ParticleStore:
     Args:
         location: path or URL.
         descriptor: grids and precision.
-        fourier: (n, n_shells, n_inplanes) `dask.array`, a block a stack.
+        fourier: (n, n_shells, n_inplanes) `dask.array`, one block per stack.
         physical: (n, n_x, n_y) float32 `dask.array`; None if it was not saved.
         columns: (n,) `dask.array` each, by CryoLike's names, such as 'defocusU'; units as in its `.npz`.
         files: image files; `columns['file']` points here.

@@ -21,7 +21,7 @@ class StackReceipt:
         read_seconds, compute_seconds, write_seconds: where its time went.
         device_bytes: the most CUDA memory that its worker's tensors have taken at once so far; 0 on a CPU.
         warnings: bad images that were written as zeros.
-        kept: it was there already, from an interrupted run.
+        kept: an interrupted run made it, and it was kept.
         attempt: name of the attempt that staged it; '' when it is published.
     """
 

@@ -3,7 +3,7 @@
     particles.zarr
       attributes["cryolike_dask"]   identity, fingerprint, committed_stacks, committed_images, status, checksums of what is not images ...
       fourier (n, n_shells, n_inplanes)   phys (n, n_x, n_y)        a shard is a stack
-      defocusU, defocusV ... (n,)         CryoLike's names and units, one value an image
+      defocusU, defocusV ... (n,)         CryoLike's names and units, one value per image
       files (n_files,)                    `file` points here
 
 Shards appear in any order, the columns at the beginning; what counts is committed in the order of the stacks. Only the first
@@ -91,7 +91,7 @@ def check_store(plan: Plan, folder: Path, continues: bool) -> None:
         # The folder says whose its own store is, and each shard is checked anyway: what the store says of itself is written anew.
         return
     if existing is None and not store.is_empty():
-        raise OutputExistsError(f"{location} holds something that is no conversion. Choose another place.")
+        raise OutputExistsError(f"{location} holds something other than a conversion. Choose another place.")
     if existing is not None and not _continues(existing, plan) and not plan.settings.overwrite:
         raise OutputExistsError(
             f"{location} holds a conversion already. Choose another place, or replace it (overwrite=True, --overwrite)."

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 _CACHE_BYTES = 768 * 1024
 
 _said: list[str] = []
-"""What this process has said of compiling: one text, '' if there was nothing to say."""
+"""What this process has said of compiling: one text, '' if it said nothing."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def _device_tables(descriptor: ImageDescriptor, device: str) -> _DeviceTables:
 
 
 def _sparse_matrix(interpolation: PolarInterpolation) -> torch.Tensor:
-    """(n_points, n_spectrum_rows * fine_x) CSR, w * w entries a row."""
+    """(n_points, n_spectrum_rows * fine_x) CSR, w * w entries per row."""
     w, fine_x = interpolation.width, interpolation.fine_shape[0]
     rows = interpolation.row[:, None, None] + np.arange(w)[None, :, None]
     columns = (interpolation.column[:, None, None] + np.arange(w)[None, None, :]) % fine_x

@@ -76,7 +76,7 @@ def make_interpolation(descriptor: ImageDescriptor) -> PolarInterpolation:
     grid = descriptor.polar_grid
     n_angles = grid.n_inplanes // 2 if grid.n_inplanes % 2 == 0 else grid.n_inplanes
     angles = grid.angles[:n_angles]
-    # k1 = 4 pi r cos(theta) / n_x radians a pixel is k1 fine_x / (2 pi) steps of the oversampled grid; likewise for y.
+    # k1 = 4 pi r cos(theta) / n_x radians per pixel is k1 fine_x / (2 pi) steps of the oversampled grid; likewise for y.
     steps_x = (2.0 * fine_x / n_x) * np.outer(grid.radii, np.cos(angles))
     steps_y = (2.0 * fine_y / n_y) * np.outer(grid.radii, np.sin(angles))
     conjugate = angles > np.pi

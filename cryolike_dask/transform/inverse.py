@@ -84,8 +84,8 @@ def low_pass_factors(resolution: npt.NDArray[np.floating[Any]], cutoff: float) -
     """A soft low-pass filter: 1 up to 0.75 / cutoff, 0 from 1.25 / cutoff, half a cosine between.
 
     Args:
-        resolution: Angstrom, any shape; infinite for the zero frequency.
-        cutoff: Angstrom.
+        resolution: Å, any shape; infinite for the zero frequency.
+        cutoff: Å.
     """
     frequency = cutoff / np.asarray(resolution, dtype=np.float64)
     return np.asarray(0.5 + 0.5 * np.cos(np.pi * np.clip((frequency - 0.75) / 0.5, 0.0, 1.0)))

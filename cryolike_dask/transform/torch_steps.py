@@ -46,7 +46,7 @@ def shift_images(
 
 @contextmanager
 def single_threaded_torch() -> Iterator[None]:
-    """Parallelism is one thread a stack; a second level inside torch would only fight with it. Restored afterwards."""
+    """Parallelism is one thread per stack; a second level inside torch would only fight with it. Restored afterwards."""
     with _threads_lock:
         # The setting is each thread's own, but a new thread begins with the latest one of any: what to restore is what held before
         # the first of those inside came.

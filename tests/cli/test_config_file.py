@@ -163,7 +163,7 @@ def test_a_written_file_gives_the_same_options(
     assert "10 options" in result.stdout
     again = cli("convert", "star", "T.star", *options, "--write-config", written)
     assert again.exit_code == 2
-    assert "is there already" in again.stderr
+    assert "already exists" in again.stderr
     text = written.read_text(encoding="utf-8")
     assert "\n# on-missing: raise\n" in text
     # What is commented out is as good as given.

@@ -122,7 +122,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(convert_star: Cli, tmp_path:
     assert "3 stacks" in result.stdout
     assert "nothing was written" in result.stdout
     plan = json.loads(convert_star("--batch-size", "5", "--dry-run", "--json").stdout)
-    # 16 x 16 pixels give 17 shells x 32 in-plane angles of 8 bytes, and 4 bytes a pixel of the physical image.
+    # 16 x 16 pixels give 17 shells x 32 in-plane angles of 8 bytes, and 4 bytes per pixel of the physical image.
     assert plan["bytes_written"] == 12 * (17 * 32 * 8 + 16 * 16 * 4)
     assert plan["bytes_read"] == 12 * 16 * 16 * 4
     assert (plan["n_images"], plan["n_stacks"], plan["n_files"]) == (12, 3, 2)

@@ -123,8 +123,9 @@ def test_a_bad_image_is_named_or_left_black(particles: DemoData, tmp_path: Path,
     assert not (tmp_path / "p.png").exists()
     shown = cli("preview", particles.star_file, *options, "--on-bad-image", "zero")
     assert shown.exit_code == 0, shown.stderr
-    (line,) = (line for line in shown.stdout.splitlines() if "written as zeros" in line)
-    assert "particle 5" in line
+    warning = " ".join(shown.stdout.partition("\nwarning ")[2].partition("\npicture ")[0].split())
+    assert ", particle 5 (" in warning
+    assert warning.endswith("written as zeros")
     # The black image has no correlation of its own to tell.
     least = np.floor(1000 * np.delete(before.correlation, 4).min()) / 1000
     assert f"correlate by {least:.3f} or more" in shown.stdout
@@ -148,7 +149,7 @@ def test_images_of_a_paired_star_file(particles: DemoData, tmp_path: Path, cli: 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["table.txt"], "no kind"),
+        (["table.txt"], "no known kind"),
         (["table.csv"], "--box-size"),
         (["table.cs", "--mrc", "x.mrcs"], "--mrc"),
         (["table.star", "--invert"], "Leopard-EM"),

@@ -90,7 +90,7 @@ def test_nothing_that_a_command_prints_acts_on_the_terminal(tmp_path: Path, case
     shown = result.stdout + result.stderr
     assert "evil" in shown, "the text does not get there: this case proves nothing"
     assert acting(shown) == []
-    assert "Something unforeseen" not in shown
+    assert "An unexpected error" not in shown
 
 
 def test_a_name_that_is_no_text_can_be_printed(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_params_replaces_other_parameters_only_when_told_to(cli: Cli, tmp_path: 
 def test_info_tells_what_a_folder_holds(cli: Cli, convert_star: Cli, tmp_path: Path) -> None:
     assert convert_star("--batch-size", "5").exit_code == 0
     told = cli("info", tmp_path / "out").stdout
-    for words in ("complete", "particles.star", "3 Å, from the table", "batch_size 5", "32 in-plane angles"):
+    for words in ("complete", "particles.star", "3 Å, from the table", "batch size: 5 images per stack", "32 in-plane angles"):
         assert words in told
     numbers = json.loads(cli("info", tmp_path / "out", "--json").stdout)
     assert (numbers["n_stacks"], numbers["n_images"], numbers["status"]) == (3, 12, "complete")

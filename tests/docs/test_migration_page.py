@@ -306,7 +306,7 @@ def test_absent_values() -> None:
 def test_saving_replaces_nothing(tmp_path: Path) -> None:
     params().save(tmp_path / "params.npz")
     for name in ("params", "params.npz"):
-        with pytest.raises(ValueError, match="is there already"):
+        with pytest.raises(ValueError, match="already exists"):
             params(pixel_size=3.0).save(tmp_path / name)
     assert ImageDescriptor.load(tmp_path / "params.npz") == params()
 

@@ -46,4 +46,4 @@ def test_a_planned_conversion_shows_its_numbers(tmp_path: Path) -> None:
         expected = {"37.6 kB in": f"{7 * (17 * 32 * 8 + 16 * 16 * 4) / 1000:.1f} kB in"}.get(wanted, wanted)
         assert expected in markup
     assert "<out>" not in markup
-    assert summarize_plan(conversion.plan, conversion.folder).memory_a_thread == memory_per_thread(conversion.plan)
+    assert summarize_plan(conversion.plan, conversion.folder).memory_per_thread == memory_per_thread(conversion.plan)

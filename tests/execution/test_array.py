@@ -72,7 +72,7 @@ def test_blocks_as_the_caller_wants_them(data: Any, tmp_path: Path, truth: npt.N
 
 
 def test_blocks_across_stacks_of_other_pixel_sizes(data: Any, tmp_path: Path) -> None:
-    """Images are shifted by origins in Angstrom, so each needs the pixel size of its own stack."""
+    """Images are shifted by origins in Å, so each needs the pixel size of its own stack."""
     table = particles_from_star(data.star_file, data.folder_mrc)
     table.rows["origin_x"], table.rows["origin_y"] = np.random.default_rng(4).uniform(-9, 9, (2, len(table)))
     planned = Conversion(

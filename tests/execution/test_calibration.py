@@ -141,7 +141,7 @@ def test_where_nothing_can_be_tried_the_message_names_the_place(
         raise told_as(error, folder) from error
 
     monkeypatch.setattr(calibration, "_run", full)
-    with pytest.raises(OutputError, match=r"tried in .* No space left on device\. Make room") as told:
+    with pytest.raises(OutputError, match=r"convert some images in .* No space left on device\. Make room") as told:
         planned(abc, tmp_path / "out").calibrate()
     assert str(tmp_path) in str(told.value)
     assert ".cryolike-dask-" not in str(told.value)

@@ -25,7 +25,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def made(data: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Conversions of the particles: `pt` and `zarr` of 8 images a stack, `pt5` of 5."""
+    """Conversions of the particles: `pt` and `zarr` of 8 images per stack, `pt5` of 5."""
     folder = tmp_path_factory.mktemp("made")
     conversion(data, folder / "pt", batch_size=8).run_serially()
     conversion(data, folder / "pt5", batch_size=5).run_serially()

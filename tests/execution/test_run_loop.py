@@ -18,7 +18,7 @@ from cryolike_dask.execution.run_loop import Outcome, raise_failures
             1,
             "2 stacks could not be made; 1 is not visible yet. 2 later stacks are complete but not visible before them.",
         ),
-        ([0], [], 1, "1 stack could not be made; 1 is not visible yet. Mend the cause"),
+        ([0], [], 1, "1 stack could not be made; 1 is not visible yet. Remove the cause"),
     ],
 )
 def test_failures_are_counted_in_words_that_agree(failed: list[int], staged: list[int], n_left: int, told: str) -> None:

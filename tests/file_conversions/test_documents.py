@@ -1,4 +1,4 @@
-"""The examples of the guide and of the CryoSPARC tutorial: file names, counts and contents as the documents say."""
+"""The examples of the guide and of the cryoSPARC tutorial: file names, counts and contents as the documents say."""
 
 from __future__ import annotations
 

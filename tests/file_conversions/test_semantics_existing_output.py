@@ -168,7 +168,7 @@ def test_resuming_output_of_another_version_says_that(tmp_path: Path) -> None:
     manifest.write_text(json.dumps(content))
     with pytest.raises(OutputError) as caught:
         convert(particles, skip_exist=True)
-    assert "a version of cryolike-dask whose output is of another form" in str(caught.value)
+    assert "a version of cryolike-dask that writes another format" in str(caught.value)
     assert "the particles in the table" not in str(caught.value)
 
 

@@ -118,7 +118,7 @@ def test_a_file_is_replaced_only_when_told_to(tmp_path: Path) -> None:
     first, second = (ImageDescriptor.from_individual_values(32, pixel_size) for pixel_size in (1.5, 1.6))
     first.save(str(tmp_path / "params"))
     for name in ("params", "params.npz"):
-        with pytest.raises(OutputError, match=r"params\.npz is there already.*overwrite=True") as told:
+        with pytest.raises(OutputError, match=r"params\.npz already exists.*overwrite=True") as told:
             second.save(str(tmp_path / name))
         assert isinstance(told.value, (ValueError, FileExistsError))
         assert ImageDescriptor.load(tmp_path / "params.npz") == first

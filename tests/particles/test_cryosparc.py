@@ -1,4 +1,4 @@
-"""Particles of indexed CryoSPARC tables."""
+"""Particles of indexed cryoSPARC tables."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_pixel_size_of_zero_is_not_stated(tmp_path: Path) -> None:
         ({"ctf__df2_A": [1.0, np.nan, 2.0]}, "a.cs, particle 2, column ctf/df2_A is nan, not a finite number"),
         ({"ctf__accel_kv": [300, 300, -1.0]}, "particle 3, column ctf/accel_kv is -1 kV"),
         ({"ctf__accel_kv": [b"300"] * 3}, "column ctf/accel_kv of .* is of type"),
-        ({"ctf__df1_A": np.zeros((3, 2))}, "column ctf/df1_A of .* one a particle"),
+        ({"ctf__df1_A": np.zeros((3, 2))}, "column ctf/df1_A of .* one per particle"),
         ({"blob__idx": [0.0, 1.0, 2.0]}, "column blob/idx of .* whole numbers"),
         ({"blob__idx": [0, -1, 2]}, "particle 2, column blob/idx is -1: images are counted from 0"),
         ({"blob__path": [b"a.mrc", b">", b"b.mrc"]}, "particle 2, column blob/path is b'>'"),
@@ -214,7 +214,7 @@ def _npy(array: Any) -> bytes:
         (b"", "empty"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "Git LFS pointer"),
         (b"<!DOCTYPE html><html></html>", "HTML page"),
-        (b"data_\nloop_\n", "not a CryoSPARC table: it begins with b'data_"),
+        (b"data_\nloop_\n", "not a cryoSPARC table: it begins with b'data_"),
         (_npy(np.zeros(3)), "without named columns"),
         (_npy(records(table()).reshape(3, 1)), "without named columns"),
         (_npy(records(table())[:0]), "no particles"),

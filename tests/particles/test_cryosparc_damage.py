@@ -1,4 +1,4 @@
-"""Damaged CryoSPARC tables give the same particles or an InputError: nothing else, and nothing fewer."""
+"""Damaged cryoSPARC tables give the same particles or an InputError: nothing else, and nothing fewer."""
 
 from __future__ import annotations
 

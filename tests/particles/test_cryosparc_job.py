@@ -1,4 +1,4 @@
-"""Particles of CryoSPARC job directories."""
+"""Particles of cryoSPARC job directories."""
 
 from __future__ import annotations
 

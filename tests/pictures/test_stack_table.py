@@ -11,11 +11,9 @@ import pytest
 from cryolike_dask import Conversion, ConversionReport, load_stack, particles_from_star
 from cryolike_dask.demo.particles import write_demo_particles
 from cryolike_dask.pictures.html_report import write_html_report
-from cryolike_dask.pictures.settings_words import settings_in_words
 from cryolike_dask.pictures.stack_table import StackTable, find_outliers, make_stack_table
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.report import StackRecord
-from cryolike_dask.settings import ConversionSettings
 
 N_IMAGES = 4  # of each stack
 
@@ -106,20 +104,3 @@ def test_of_thousands_the_first_the_last_and_the_marked_are_shown(small: tuple[P
     assert table.summary.endswith("4,949 are not shown.")
     assert write_html_report(plan, report).stat().st_size < 300_000
     assert counters(make_stack_table(*run_of(small, [1.0] * 50))) == [*range(50)]
-
-
-def test_settings_are_told_in_words_those_that_were_chosen_apart() -> None:
-    chosen, usual = settings_in_words(
-        ConversionSettings(batch_size=1, pixel_size=1.06, save_phys=False, ind=[4, 7], downsample_factor=3)
-    )
-    assert chosen == {
-        "batch size": "1 image per stack",
-        "pixel size": "1.06 Å",
-        "downsample factor": "3 × 3 pixels become one",
-        "phys": "no",
-        "ind": "2 rows",
-    }
-    assert usual["plots"] == "yes"
-    assert usual["n stacks max"] == "all stacks"
-    words = " ".join([*usual.values(), *settings_in_words(ConversionSettings())[1].values()])
-    assert not any(python in words.split() for python in ("None", "True", "False", "-1", "()", ""))

@@ -486,9 +486,9 @@ def test_output_that_cannot_be_is_refused_before_any_work(found: Collected, tmp_
     with pytest.raises(InputError, match=r"results\.txt: the suffix decides the format"):
         collect_results(nowhere, nowhere, out=tmp_path / "results.txt")
     (tmp_path / "results.csv").write_text("mine")
-    with pytest.raises(OutputError, match=r"exists already.*--overwrite"):
+    with pytest.raises(OutputError, match=r"already exists.*--overwrite"):
         collect_results(nowhere, nowhere, out=tmp_path / "results.csv")
-    with pytest.raises(OutputError, match=r"is no folder: make it first"):
+    with pytest.raises(OutputError, match=r"is not a folder: make it first"):
         collect_results(nowhere, nowhere, out=tmp_path / "no" / "results.csv")
     collect_results(found.stacks, found.results, out=tmp_path / "results.csv", overwrite=True)
     assert len(pd.read_csv(tmp_path / "results.csv")) == 31

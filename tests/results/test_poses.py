@@ -33,7 +33,7 @@ def matched_by_cryolike(
 ) -> npt.NDArray[np.complex128]:
     """(n_shells, n_inplanes) the template of this direction, displaced, then turned by whole in-plane steps, as CryoLike does it."""
     x, y = (np.outer(GRID.radii, part(GRID.angles)) for part in (np.cos, np.sin))
-    k = np.stack([x, y], axis=-1) * 2 / (BOX * PIXEL_SIZE)  # (n_shells, n_inplanes, 2), in 1 / Angstrom
+    k = np.stack([x, y], axis=-1) * 2 / (BOX * PIXEL_SIZE)  # (n_shells, n_inplanes, 2), in 1 / Å
     cos_a, sin_a, cos_p, sin_p = math.cos(azimuth), math.sin(azimuth), math.cos(polar), math.sin(polar)
     # As CryoLike's _fourier_circles has it: about y by the polar angle, then about z by the azimuth.
     in_space = np.stack(

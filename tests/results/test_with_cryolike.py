@@ -29,7 +29,7 @@ from tests.support.particle_sets import NO_PLOTS, optics_table, write_star
 cryolike = import_cryolike()
 
 BOX, PIXEL_SIZE = 24, 4.0
-WIDTH = 5.0  # of the blobs, Angstrom
+WIDTH = 5.0  # of the blobs, Å
 N_IMAGES, N_STACKS = 7, 3
 DISTANCE = 0.25  # of the directions, radians
 STEP = 2 * PIXEL_SIZE  # of the displacements

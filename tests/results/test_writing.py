@@ -159,7 +159,7 @@ def test_the_command_writes_the_table_and_says_what_is_in_it(found: Collected, t
     assert f"{out}: 31 particles, by integrated_fourier: template0 for {counts[0]}, template1 for {counts[1]}." in result.stdout
     refused = cli(*arguments)
     assert refused.exit_code == 2
-    assert "exists already" in refused.stderr
+    assert "already exists" in refused.stderr
     again = cli(*arguments, "--overwrite", "--template-source", "map", "--quiet")
     assert (again.exit_code, again.stdout) == (0, "")
     assert (starfile.read(out)["particles"]["rlnAngleTilt"] != df["rlnAngleTilt"]).any()

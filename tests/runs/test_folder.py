@@ -1,4 +1,4 @@
-"""Output folders: links in them, and what is there already."""
+"""Output folders: links in them, and what they already hold."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(data: DemoDa
     assert not link.is_symlink()
 
 
-# What is there already
+# What they already hold
 
 
 def test_output_is_refused_before_any_work_unless_told_what_to_do(data: DemoData, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_a_place_with_something_else_is_refused_and_left_alone(data: Any, tmp_pa
     other.mkdir()
     (other / "thesis.tex").write_text("important")
     for options in ({}, {"overwrite": True}):
-        with pytest.raises(OutputError, match="something that is no conversion"):
+        with pytest.raises(OutputError, match="something other than a conversion"):
             as_zarr(data, tmp_path / "out", zarr_store=str(other), **options).run_serially()
         # Nor is the folder taken, so that another place can be given at once.
         assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
@@ -174,7 +174,7 @@ def test_output_is_not_replaced_if_its_store_would_be_refused(data: Any, tmp_pat
     before = stacks(tmp_path / "out")
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("important")
-    with pytest.raises(OutputError, match="something that is no conversion"):
+    with pytest.raises(OutputError, match="something other than a conversion"):
         as_zarr(data, tmp_path / "out", zarr_store=str(tmp_path / "home"), overwrite=True).run_serially()
     assert stacks(tmp_path / "out") == before
 
@@ -218,7 +218,7 @@ def test_what_somebody_else_was_writing_makes_a_folder_no_empty_store(data: Any,
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (theirs / name).write_bytes(b"a film")
-    with pytest.raises(OutputError, match="holds something that is no conversion"):
+    with pytest.raises(OutputError, match="holds something other than a conversion"):
         as_zarr(data, tmp_path / "out", zarr_store=str(theirs), overwrite=True).run_serially()
     assert (theirs / name).read_bytes() == b"a film"
 

@@ -1,4 +1,4 @@
-"""CryoSPARC tables and job directories as test input, made with numpy alone."""
+"""cryoSPARC tables and job directories as test input, made with numpy alone."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def records(columns: Columns) -> npt.NDArray[np.void]:
 
 
 def write_cs(path: Path, columns: Columns) -> Path:
-    """Write a .cs file as CryoSPARC does by default."""
+    """Write a .cs file as cryoSPARC does by default."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         np.save(file, records(columns), allow_pickle=False)

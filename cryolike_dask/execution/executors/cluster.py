@@ -110,7 +110,7 @@ class ClusterExecutor:
 
     def _scheduler_gone(self) -> ConversionError:
         return ConversionError(
-            f"The Dask scheduler at {self._address} is gone. What is complete stays: start a cluster, then run again with "
+            f"The Dask scheduler at {self._address} is gone. Complete stacks are kept: start a cluster, then run again with "
             "skip_exist=True (--skip-exist) to go on from here."
         )
 

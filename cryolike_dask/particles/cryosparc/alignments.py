@@ -55,7 +55,7 @@ def _numbers(table: CsTable, name: str, n_values: int, told: list[str]) -> npt.N
     column = table[name]
     if column.dtype.kind not in "fiu" or column.shape not in ((len(table), n_values), (len(table),) if n_values == 1 else ()):
         raise InputError(
-            f"The column {name} of {table.path} is of type {column.dtype} with {column.shape[1:] or 'one'} values a particle: "
+            f"The column {name} of {table.path} is of type {column.dtype} with {column.shape[1:] or 'one'} values per particle: "
             f"{n_values} numbers are needed. Export the particles again."
         )
     values = column.astype(np.float64).reshape(len(table), n_values)

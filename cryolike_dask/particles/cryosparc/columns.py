@@ -1,4 +1,4 @@
-"""What the columns of a CryoSPARC table mean: its CTF, optics groups, pixel size and image positions."""
+"""What the columns of a cryoSPARC table mean: its CTF, optics groups, pixel size and image positions."""
 
 from __future__ import annotations
 
@@ -84,9 +84,7 @@ def fill_pixel_size(rows: npt.NDArray[np.void], table: CsTable) -> list[str]:
     wrong = np.flatnonzero(np.isinf(stated) | (stated < 0))
     if len(wrong):
         row = int(wrong[0])
-        raise InputError(
-            f"{table.where(row, 'blob/psize_A')} is {stated[row]}: the pixel size must be a positive number of Angstrom."
-        )
+        raise InputError(f"{table.where(row, 'blob/psize_A')} is {stated[row]}: the pixel size must be a positive number, in Å.")
     rows["pixel_size"] = np.where(stated > 0, stated, np.nan)
     unstated = np.flatnonzero(~(stated > 0))
     if not len(unstated):
@@ -195,14 +193,16 @@ def integers(table: CsTable, name: str) -> npt.NDArray[np.integer[Any]]:
     """An integer column."""
     column = table[name]
     if column.dtype.kind not in "iu" or column.ndim != 1:
-        raise InputError(f"The column {name} of {table.path} is of type {column.dtype}: whole numbers are needed, one a particle.")
+        raise InputError(
+            f"The column {name} of {table.path} is of type {column.dtype}: whole numbers are needed, one per particle."
+        )
     return column
 
 
 def _numbers(table: CsTable, name: str) -> npt.NDArray[np.float64]:
     column = table[name]
     if column.dtype.kind not in "fiu" or column.ndim != 1:
-        raise InputError(f"The column {name} of {table.path} is of type {column.dtype}: numbers are needed, one a particle.")
+        raise InputError(f"The column {name} of {table.path} is of type {column.dtype}: numbers are needed, one per particle.")
     return column.astype(np.float64)
 
 
@@ -217,7 +217,7 @@ def _check_columns(table: CsTable, required: tuple[str, ...]) -> None:
         return
     close = [match for name in missing for match in get_close_matches(name, set(table.names) - set(COLUMNS), n=1, cutoff=0.8)]
     hint = f" Is {', '.join(close)} a misspelling?" if close else ""
-    raise InputError(f"{table.path} lacks the column {', '.join(missing)}.{hint} Export the particles from CryoSPARC again.")
+    raise InputError(f"{table.path} lacks the column {', '.join(missing)}.{hint} Export the particles from cryoSPARC again.")
 
 
 def _check_spelling(table: CsTable) -> None:

@@ -1,4 +1,4 @@
-"""CryoSPARC's compressed table format (CSDAT), read through the optional `cryosparc-tools` package.
+"""cryoSPARC's compressed table format (CSDAT), read through the optional `cryosparc-tools` package.
 
 That package decodes with native code which damaged files can crash, so it runs in a process of its own: this file, as a script.
 """
@@ -35,7 +35,7 @@ def read_csdat(path: str, wanted: Collection[str]) -> tuple[tuple[str, ...], npt
     length, names = _header(path)
     if importlib.util.find_spec("cryosparc") is None:
         raise InputError(
-            f"{path} is in CryoSPARC's compressed table format, which needs one more package: "
+            f"{path} is in cryoSPARC's compressed table format, which needs one more package: "
             "`pip install cryolike-dask[cryosparc]`. Or export the particles again in the uncompressed format."
         )
     present = [name for name in names if name in wanted]

@@ -1,4 +1,4 @@
-"""Particles of a CryoSPARC job directory: numbered batch files and one table that describes their images."""
+"""Particles of a cryoSPARC job directory: numbered batch files and one table that describes their images."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class _ImageLocations:
 def particles_from_cryosparc_job(
     folder_cryosparc: str | os.PathLike[str] = "", job_number: int = 0, *, n_images_max: int | None = None
 ) -> ParticleTable:
-    """Read the particles of a CryoSPARC job directory `folder_cryosparc/JN`; of the image files only the headers are read.
+    """Read the particles of a cryoSPARC job directory `folder_cryosparc/JN`; of the image files only the headers are read.
 
     `JN_passthrough_particles.cs` describes the images of `restack/batch_NUMBER_restacked.mrc`, or, if there are none, of
     `downsample/batch_NUMBER_downsample.mrc`. Numbers start at 0 and may be padded with zeros; reading stops at the first gap.
@@ -136,7 +136,7 @@ def _table_path(directory: str, job_number: int) -> str:
     path = os.path.join(directory, f"J{job_number}_passthrough_particles.cs")
     if os.path.exists(path):
         return path
-    # Some versions of CryoSPARC put the project in front, as in P45_J103_passthrough_particles.cs.
+    # Some versions of cryoSPARC put the project in front, as in P45_J103_passthrough_particles.cs.
     found = sorted(str(other) for other in Path(directory).glob(f"*_J{job_number}_passthrough_particles.cs"))
     if len(found) == 1:
         return found[0]
@@ -146,7 +146,7 @@ def _table_path(directory: str, job_number: int) -> str:
         if others
         else ""
     )
-    raise MissingFileError(f"The job directory has no table {path}. Copy it there from the CryoSPARC project.{hint}")
+    raise MissingFileError(f"The job directory has no table {path}. Copy it there from the cryoSPARC project.{hint}")
 
 
 def _check_counts(table: CsTable, batches: BatchFiles) -> None:

@@ -1,4 +1,4 @@
-"""Particles from a CryoSPARC table that names the image file and index of each particle."""
+"""Particles from a cryoSPARC table that names the image file and index of each particle."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from cryolike_dask.particles.table import ParticleTable, Source, new_rows
 
 @described_by(CryosparcInput)
 def particles_from_cryosparc(file_cs: str | os.PathLike[str], folder_cryosparc: str | os.PathLike[str] = "") -> ParticleTable:
-    """Read the particles of an indexed CryoSPARC table, in the order of its rows. No image file is opened.
+    """Read the particles of an indexed cryoSPARC table, in the order of its rows. No image file is opened.
 
-    Angles are radians and lengths Angstrom, as CryoSPARC stores them; `blob/idx` counts from 0. Voltage, Cs and amplitude contrast
+    Angles are radians and lengths Å, as cryoSPARC stores them; `blob/idx` counts from 0. Voltage, Cs and amplitude contrast
     are kept for each row, and `ctf/exp_group_id` names the optics groups. If the table has no `blob/*` or no `ctf/*` columns, they
     are looked up by uid in the job's other tables beside it, with a warning. Phase shifts are 0, with a warning, where there is
     no column for them; every other CTF column is required, amplitude contrast too, since a guess would be a wrong CTF. Images are
@@ -43,7 +43,7 @@ def particles_from_cryosparc(file_cs: str | os.PathLike[str], folder_cryosparc: 
         12
     """
     if not os.fspath(file_cs):
-        raise InputError("file_cs is empty: give the path of a CryoSPARC .cs file.")
+        raise InputError("file_cs is empty: give the path of a cryoSPARC .cs file.")
     table = with_ctf(read_cs(file_cs, COLUMNS))
     if not any(name in table for name in BLOB_REQUIRED):
         table = join_columns_by_uid(table, BLOB, BLOB_REQUIRED, "the image columns")

@@ -1,4 +1,4 @@
-"""CryoSPARC tables (.cs): their columns as numpy arrays, and columns of one table looked up from another by uid."""
+"""cryoSPARC tables (.cs): their columns as numpy arrays, and columns of one table looked up from another by uid."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SIBLINGS_FIRST = ("restacked_particles", "downsampled_particles", "extracted_pa
 
 @dataclass(frozen=True)
 class CsTable:
-    """Some columns of a CryoSPARC table, one row a particle.
+    """Some columns of a cryoSPARC table, one row per particle.
 
     Args:
         path: the table.
@@ -70,16 +70,16 @@ def read_cs(path: str | os.PathLike[str], wanted: Collection[str]) -> CsTable:
     """Read columns of a .cs file; wanted columns that are not there are left out. Nothing is unpickled.
 
     Raises:
-        InputError: the file is missing, is no CryoSPARC table, is damaged, or holds no particles.
+        InputError: the file is missing, is no cryoSPARC table, is damaged, or holds no particles.
     """
     file = os.path.abspath(os.path.expanduser(path))
     try:
         with open_input(file, "a .cs file") as stream:
             start = stream.read(_LARGEST_GROUP)
     except FileNotFoundError:
-        raise MissingFileError(f"The CryoSPARC table {file} does not exist. Check the path.") from None
+        raise MissingFileError(f"The cryoSPARC table {file} does not exist. Check the path.") from None
     except OSError as error:
-        raise InputError(f"The CryoSPARC table {file} cannot be read: {error}.") from error
+        raise InputError(f"The cryoSPARC table {file} cannot be read: {error}.") from error
     foreign = foreign_content(start)
     if foreign:
         raise InputError(f"{file} is {foreign}.")
@@ -93,7 +93,7 @@ def read_cs(path: str | os.PathLike[str], wanted: Collection[str]) -> CsTable:
             "images (blob/path) instead; columns that it lacks are looked up in the others beside it."
         )
     else:
-        raise InputError(f"{file} is not a CryoSPARC table: it begins with {start[:8]!r}. Give a .cs file as CryoSPARC writes it.")
+        raise InputError(f"{file} is not a cryoSPARC table: it begins with {start[:8]!r}. Give a .cs file as cryoSPARC writes it.")
     if not len(rows):
         raise InputError(f"{file} holds no particles (it has no rows). Give a table with at least one particle.")
     columns = {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()}
@@ -141,7 +141,7 @@ def join_columns_by_uid(table: CsTable, names: Collection[str], required: Iterab
     beside = f" ({', '.join(tried)} beside it lacks some of its particles or repeats a uid)" if tried else ""
     raise InputError(
         f"{table.path} lacks {what} ({', '.join(required)}), and no other particle table in its folder has them for all of its "
-        f"particles{beside}. Put the job's other .cs files beside it, or export the particles from CryoSPARC again."
+        f"particles{beside}. Put the job's other .cs files beside it, or export the particles from cryoSPARC again."
     )
 
 
@@ -171,7 +171,7 @@ def _read_npy(path: str, beginning: bytes, wanted: Collection[str]) -> tuple[tup
         raise InputError(_unreadable(path, error)) from error
     names = stored.dtype.names
     if stored.ndim != 1 or names is None:
-        raise InputError(f"{path} is a numpy array without named columns, not a CryoSPARC table. Give a .cs file.")
+        raise InputError(f"{path} is a numpy array without named columns, not a cryoSPARC table. Give a .cs file.")
     if stored.offset + stored.nbytes != size:
         raise InputError(
             f"{path} is damaged: its header ({stored.offset} bytes) announces {len(stored)} rows of {stored.dtype.itemsize} bytes, "
@@ -191,7 +191,7 @@ def _read_npy(path: str, beginning: bytes, wanted: Collection[str]) -> tuple[tup
 
 def _as_uids(path: str, column: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
     if column.dtype.kind not in "iu" or column.ndim != 1:
-        raise InputError(f"The column uid of {path} is of type {column.dtype}: whole numbers are needed, one a particle.")
+        raise InputError(f"The column uid of {path} is of type {column.dtype}: whole numbers are needed, one per particle.")
     return column.astype(np.uint64)
 
 
@@ -203,4 +203,4 @@ def _unreadable(path: str, error: BaseException) -> str:
             "Export the particles from cryoSPARC again, or, if you trust the file, write it anew in Python with cryosparc-tools: "
             "`Dataset(np.load(FILE, allow_pickle=True)).save(NEW)`."
         )
-    return f"{path} is damaged: it cannot be read as a CryoSPARC table ({error}). Copy it again from where it came from."
+    return f"{path} is damaged: it cannot be read as a cryoSPARC table ({error}). Copy it again from where it came from."

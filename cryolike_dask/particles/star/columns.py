@@ -55,7 +55,7 @@ COLUMNS = frozenset(
 )
 """The columns with a meaning here, without 'rln'."""
 
-_BELIEVABLE_PIXEL = (0.2, 50.0)  # Angstrom: what detector pixel size and magnification may amount to
+_BELIEVABLE_PIXEL = (0.2, 50.0)  # Å: what detector pixel size and magnification may amount to
 _LARGEST_IMAGE = 65535  # pixels along an edge: as in image headers
 _MISSPELT = 0.85  # likeness of names: rlnPhase_Shift and rlnPhaseShift, but not rlnAnglePsiFlip and rlnAnglePsi
 
@@ -155,7 +155,7 @@ def _groups_by_value(rows: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.int32],
 
 
 def _pixel_size(columns: JoinedColumns, warnings: list[str]) -> npt.NDArray[np.float64]:
-    """(n,) Angstrom of the images, NaN where the tables do not say."""
+    """(n,) Å of the images, NaN where the tables do not say."""
     path = columns.particles.path
     stated = {column: _positive(columns, column) for column in ("ImagePixelSize", "PixelSize") if column in columns}
     if len(stated) == 2:

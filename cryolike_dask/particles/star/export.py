@@ -67,10 +67,10 @@ def write_particles_star(
 
     Args:
         path: the file to write.
-        table: the particles, in output order, their origins in Angstrom.
+        table: the particles, in output order, their origins in Å.
         stack_of_row: (n,) counter of the stack that holds each image.
         position_in_stack: (n,) position of the image in that stack, from 0.
-        pixel_size: Angstrom, of the images that the table names; one for all, or (n,).
+        pixel_size: Å, of the images that the table names; one for all, or (n,).
         box: edge length of these images in pixels.
         origins_applied: the stacks' images were moved by their origins. Origins are then 0, and what was applied, which the images that
             the table names lack, is in columns of its own.
@@ -161,7 +161,7 @@ def _said_otherwise(particles: Collection[str]) -> tuple[str, ...]:
 
 
 def ctf_columns(table: ParticleTable) -> dict[str, npt.NDArray[Any]]:
-    """(n,) each, in degrees and Angstrom: what RELION keeps of the CTF with each particle; see `OPTICS` for the rest."""
+    """(n,) each, in degrees and Å: what RELION keeps of the CTF with each particle; see `OPTICS` for the rest."""
     columns = {column: table[name] for column, name in _LENGTHS.items()}
     columns |= {column: np.degrees(table[name]) for column, name in _ANGLES.items()}
     return columns | {column: table[name] for column, name in _OPTIONAL.items() if _stated(table, name)}

@@ -73,7 +73,7 @@ def optics_rows(particles: StarTable, optics: StarTable | None) -> npt.NDArray[n
     if numbers.has_duplicates:
         duplicated = np.flatnonzero(numbers.duplicated(keep=False))
         raise InputError(
-            f"{optics.path}: the same rln{GROUP} is in {optics.where(duplicated)} of 'data_optics'. Keep one row a group."
+            f"{optics.path}: the same rln{GROUP} is in {optics.where(duplicated)} of 'data_optics'. Keep one row per group."
         )
     group_numbers = particles.numbers(GROUP)
     position = numbers.get_indexer(pd.Index(group_numbers))

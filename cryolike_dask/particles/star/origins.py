@@ -16,7 +16,7 @@ ORIGINS = (*_IN_ANGSTROM, *_IN_PIXELS, *_APPLIED)
 def fill_origins(rows: npt.NDArray[np.void], particles: StarTable) -> list[str]:
     """Write the origins, where the table states them, into rows of PARTICLE_DTYPE that have their pixel sizes. Returns warnings.
 
-    Origins in pixels become Angstrom where the pixel size is stated, and stay what they are elsewhere.
+    Origins in pixels become Å where the pixel size is stated, and stay what they are elsewhere.
 
     Raises:
         InputError: a value is not a finite number.

@@ -35,7 +35,7 @@ def particles_from_star(star_file: str | Path, folder_mrc: str | Path = "") -> P
     Image files are looked for and not opened.
 
     Returns:
-        One row an image; degrees have become radians and image numbers count from 0.
+        One row per image; degrees have become radians and image numbers count from 0.
 
     Raises:
         InputError: the file is unreadable, damaged or inconsistent, or a required value is missing.
@@ -73,7 +73,7 @@ def particles_from_paired_star_and_mrc_files(
     are left to the planning of a conversion, which lists all of them.
 
     Returns:
-        One row an image, one source a pair.
+        One row per image, one source per pair.
 
     Raises:
         InputError: the lists are empty or of different length, a table is unreadable or inconsistent, a table and its MRC file

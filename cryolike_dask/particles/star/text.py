@@ -177,7 +177,7 @@ class StarText:
             self._fail(
                 i,
                 f"(row {row} of 'data_{name}') has {self._tokens[i]} values where {len(columns)} columns are named{more}. The row "
-                "is damaged, or a value with a blank is not quoted: mend the row or get the file anew",
+                "is damaged, or a value with a blank is not quoted: correct the row or get the file anew",
             )
         return StarBlock(name, header + 1, tuple(columns), rows + 1)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from cryolike_dask.formatting import plural
@@ -33,19 +33,18 @@ _IN_WORDS: dict[str, Callable[[Any], str]] = {
 }
 
 
-def settings_in_words(settings: ConversionSettings) -> tuple[dict[str, str], dict[str, str]]:
-    """Names and values of the settings: those that are not the default, and the others.
+def settings_in_words(settings: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """Names and values of settings: those that are not the default, and the others.
 
     Args:
-        settings: of a run.
+        settings: by their names in Python, all or some.
     """
-    default = ConversionSettings()
+    default = asdict(ConversionSettings())
     chosen: dict[str, str] = {}
     usual: dict[str, str] = {}
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        words = usual if value == getattr(default, field.name) else chosen
-        words[_NAMES.get(field.name, field.name.replace("_", " "))] = _in_words(field.name, value)
+    for name, value in settings.items():
+        words = usual if value == default.get(name) else chosen
+        words[_NAMES.get(name, name.replace("_", " "))] = _in_words(name, value)
     return chosen, usual
 
 

@@ -1,0 +1,25 @@
+"""Settings as a person reads them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from cryolike_dask.settings import ConversionSettings
+from cryolike_dask.settings.words import settings_in_words
+
+
+def test_settings_are_told_in_words_those_that_were_chosen_apart() -> None:
+    chosen, usual = settings_in_words(
+        asdict(ConversionSettings(batch_size=1, pixel_size=1.06, save_phys=False, ind=[4, 7], downsample_factor=3))
+    )
+    assert chosen == {
+        "batch size": "1 image per stack",
+        "pixel size": "1.06 Å",
+        "downsample factor": "3 × 3 pixels become one",
+        "phys": "no",
+        "ind": "2 rows",
+    }
+    assert usual["plots"] == "yes"
+    assert usual["n stacks max"] == "all stacks"
+    words = " ".join([*usual.values(), *settings_in_words(asdict(ConversionSettings()))[1].values()])
+    assert not any(python in words.split() for python in ("None", "True", "False", "-1", "()", ""))
