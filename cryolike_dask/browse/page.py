@@ -167,7 +167,7 @@ def _data(browsed: Browsed, power: np.ndarray[Any, np.dtype[np.float64]]) -> dic
     identity = "\n".join([*(source.table for source in table.sources), browsed.rows_of, *map(str, browsed.rows.tolist())])
     return {
         "id": hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:16],
-        "about": f"of {_tables(table)}. {browsed.rows_of}",
+        "about": printable(f"of {_tables(table)}. {browsed.rows_of}"),
         "tile": list(tile),
         "cell": list(cell_of(tile)),
         "columns": SHEET_COLUMNS,

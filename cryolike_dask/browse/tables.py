@@ -48,7 +48,12 @@ def browse_table(
     shown, unseen = shown_and_unseen(particles, settings)
     if params is None:
         params = find_image_grid(particles.take(np.concatenate([shown, unseen])), settings).descriptor()
-    plan = _plan(particles.take(shown), ImageDescriptor.ensure(params), settings, low_pass)
+    stated = ImageDescriptor.ensure(params)
+    if settings.axes == "cryolike":
+        # Tiles look the same with either axis as x; with this one, planning has nothing to say about astigmatism.
+        stated = replace(stated, n_pixels=stated.n_pixels[::-1], pixel_size=stated.pixel_size[::-1])
+        settings = replace(settings, axes="relion")
+    plan = _plan(particles.take(shown), stated, settings, low_pass)
     form = TileForm.of_images(plan.descriptor, low_pass, size, settings.axes)
     warnings = list(plan.warnings)
     return Browsed(

@@ -80,9 +80,11 @@ class TileForm:
         """Tiles of Fourier-polar images, (k, n_shells, n_inplanes), which have the norm 1; of zeros where they are bad ones."""
         grid, (n_x, n_y) = descriptor.polar_grid, descriptor.n_pixels
         factors = low_pass_factors(n_x * descriptor.pixel_size[0] / (2 * np.maximum(grid.radii, 1e-9)), self.low_pass)
-        # Shells are counted in cycles per box, so the same grid describes the images on fewer pixels.
+        # Shells are counted in cycles per box, so the same grid describes the images on fewer pixels, which need fewer angles.
         pixel_size = (descriptor.pixel_size[0] * n_x / self.shape[0], descriptor.pixel_size[1] * n_y / self.shape[1])
-        small = fourier_to_physical(images, replace(descriptor, n_pixels=self.shape, pixel_size=pixel_size), factors)
+        step = _angle_step(grid.n_inplanes, 2 * max(self.shape))
+        coarse = replace(descriptor, n_pixels=self.shape, pixel_size=pixel_size, n_inplanes=grid.n_inplanes // step)
+        small = fourier_to_physical(images[:, :, ::step], coarse, factors)
         kept = np.flatnonzero(factors)
         squares = (np.abs(images[:, kept]) ** 2).sum(axis=2, dtype=np.float64)  # (k, shells kept)
         return Tiles(self._grey(small), squares @ (grid.shell_weights * factors**2)[kept])
@@ -163,6 +165,11 @@ class Sheets:
         pixels = sheet.transpose(0, 2, 1, 3).reshape(-1, SHEET_COLUMNS * width)
         Image.fromarray(pixels).save(picture, format="JPEG", quality=_QUALITY)
         self._urls.append(f"data:image/jpeg;base64,{base64.b64encode(picture.getvalue()).decode()}")
+
+
+def _angle_step(n_inplanes: int, enough: int) -> int:
+    """The largest step between angles that divides them evenly and leaves enough."""
+    return next((step for step in range(n_inplanes // enough, 1, -1) if n_inplanes % (2 * step) == 0), 1)
 
 
 def cell_of(tile: tuple[int, int]) -> tuple[int, int]:

@@ -72,7 +72,7 @@ def browse(
             raise InputError(f"{table} holds stacks, which know their images: leave out {', '.join(wrong or ['--invert'])}.")
         page = browse_particles(folder, out, progress=not quiet, **options)
     else:
-        source = input_of_table(table, folder_mrc, particle_file, box_size, invert)
+        source = input_of_table(table, folder_mrc, particle_file, box_size, invert, ", or the output folder of a conversion")
         page = browse_particles(read_particles(source), out, params=params_input, progress=not quiet, **options)
     if not quiet:
         echo(str(page))

@@ -37,7 +37,9 @@ def table_options(command: Command) -> Command:
     return command
 
 
-def input_of_table(table: str, folder: str, particle_file: str | None, box_size: int | None, invert: bool = False) -> ParticleInput:
+def input_of_table(
+    table: str, folder: str, particle_file: str | None, box_size: int | None, invert: bool = False, also: str = ""
+) -> ParticleInput:
     """The input that a table is, its kind known by its name.
 
     Args:
@@ -46,6 +48,7 @@ def input_of_table(table: str, folder: str, particle_file: str | None, box_size:
         particle_file: the images of a STAR file that does not name them.
         box_size: of the boxes of a Leopard-EM table.
         invert: make these boxes dark where they are bright.
+        also: what else the command takes, for the message.
 
     Raises:
         InputError: it is no such table, or an argument is for another kind.
@@ -73,5 +76,5 @@ def input_of_table(table: str, folder: str, particle_file: str | None, box_size:
         return LeopardEMInput([table], box_size, invert=invert, folder_micrographs=folder)
     raise InputError(
         f"{table} is of no known kind: give a STAR file (.star), a cryoSPARC table (.cs) or job directory (such as "
-        "P3/J42), or a Leopard-EM table (.csv)."
+        f"P3/J42), or a Leopard-EM table (.csv){also}."
     )

@@ -250,8 +250,11 @@ def test_rows_not_on_the_page_are_saved_when_that_is_asked_for(chromium: Browser
 
 
 def test_the_page_fits_into_a_narrow_window(browser: Browser, page: Page) -> None:
-    browser.open(page.path.as_uri(), width=400)
-    assert browser.evaluate("document.scrollingElement.scrollWidth") <= 400
+    for width in (400, 600, 900):
+        browser.open(page.path.as_uri(), width=width)
+        assert browser.evaluate("document.scrollingElement.scrollWidth") <= width
+        edges = browser.evaluate("[...document.querySelectorAll('.tile')].map((tile) => tile.offsetLeft + tile.offsetWidth)")
+        assert width / 2 < max(edges) <= browser.evaluate("document.getElementById('grid').clientWidth")
     browser.open(page.path.as_uri(), width=1100)
     browser.fill("#size", "256")
     assert browser.evaluate("document.querySelector('#p0 canvas').clientWidth") > 200

@@ -21,12 +21,14 @@ from cryolike_dask import (
     ParticleTable,
     browse_particles,
     particles_from_cryosparc_job,
+    particles_from_leopard_em,
     particles_from_paired_star_and_mrc_files,
     particles_from_star,
 )
 from cryolike_dask.browse import tiles
 from tests.browse.conftest import CONSTANT_ROW, LOW_PASS, N, Page, data_of, filtered, power_of
 from tests.support import cs_files
+from tests.support.leopard_em_files import rows_of_page, write_mrc, write_rows
 from tests.support.markup import Elements
 from tests.support.particle_sets import PIXEL_SIZE, ParticleSet, params, write_particle_set, write_star
 
@@ -217,6 +219,15 @@ def test_rows_that_planning_leaves_out_do_not_shift_the_others(tmp_path: Path) -
     for place, row in enumerate(data["rows"]):
         name, index = particles.listed[row]
         assert (data["files"][data["file"][place]], data["image"][place]) == (name, f"image {index + 1}")
+
+
+def test_boxes_of_micrographs_are_named_by_their_place(tmp_path: Path) -> None:
+    write_mrc(tmp_path / "mic.mrc", np.random.default_rng(0).normal(size=(80, 80)), 1.1)
+    write_rows(tmp_path / "results.csv", rows_of_page())
+    table = particles_from_leopard_em(tmp_path / "results.csv", box_size=16, invert=True, folder_micrographs=tmp_path)
+    data = data_of(page_text(table, tmp_path))
+    assert data["image"] == [f"box at row {top}, column {left}" for top, left in zip(table["top"], table["left"], strict=True)]
+    assert data["files"] == ["mic.mrc"]
 
 
 @pytest.mark.parametrize(

@@ -51,3 +51,9 @@ def test_an_unfinished_conversion_is_told(convert_star: Cli, tmp_path: Path, cli
     result = cli("browse", tmp_path / "out", "--out", tmp_path / "page.html")
     assert result.exit_code == 2
     assert "--skip-exist" in result.stderr
+
+
+def test_a_folder_without_stacks_is_told(tmp_path: Path, cli: Cli) -> None:
+    result = cli("browse", tmp_path, "--out", tmp_path / "page.html")
+    assert result.exit_code == 2
+    assert "the output folder of a conversion" in result.stderr
