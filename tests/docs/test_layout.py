@@ -1,0 +1,36 @@
+"""The look at the built guide finds what does not fit on a page, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from shutil import which
+
+import pytest
+from PIL import Image
+
+from docs.layout import findings
+
+PAGE = """<!doctype html><meta charset="utf-8"><style>pre {{ overflow: auto; white-space: {wrap} }}</style>
+<article style="width: 700px"><pre>{line}</pre><p>text</p><img src="{picture}" style="width: {width}px; height: 100px"></article>"""
+
+
+@pytest.mark.skipif(which("chromium") is None, reason="chromium is not installed")
+def test_what_is_cut_distorted_or_missing_is_found(tmp_path: Path) -> None:
+    Image.new("RGB", (200, 100)).save(tmp_path / "picture.png")
+
+    def write(name: str, wrap: str = "pre-wrap", width: int = 200, picture: str = "picture.png") -> None:
+        text = PAGE.format(wrap=wrap, line="command " * 40, width=width, picture=picture)
+        (tmp_path / f"{name}.html").write_text(text, encoding="utf-8")
+
+    write("fits")
+    write("cut", wrap="pre")
+    write("distorted", width=230)
+    write("missing", picture="none.png")
+    write("wide", width=1500)
+    assert {tuple(line.split(": ")[:2]) for line in findings(tmp_path)} == {
+        ("cut.html", "cut"),
+        ("distorted.html", "distorted picture"),
+        ("missing.html", "missing picture"),
+        ("wide.html", "distorted picture"),
+        ("wide.html", "reaches out of the page"),
+    }
