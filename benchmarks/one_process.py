@@ -51,6 +51,28 @@ def convert(star_file: str, folder: str, output: str, batch_size: str, box: str,
     return {"seconds": sum(seconds[1:]) if seconds[1:] else seconds[0]}
 
 
+def worker(star_file: str, folder: str, output: str, batch_size: str, box: str) -> dict[str, Any]:
+    """Conversions on a local cluster of one worker of two threads. The peak is that of the worker."""
+    from distributed import Client
+
+    from cryolike_dask import local_cluster
+
+    with local_cluster(1, threads_per_worker=2) as cluster, Client(cluster) as client:
+        seconds = (
+            Conversion(
+                particles_from_star(star_file, folder),
+                ImageDescriptor.from_individual_values(int(box), 1.5),
+                folder_output=output,
+                batch_size=int(batch_size),
+                flag_plots=False,
+            )
+            .run(client, progress=DeletingProgress(Path(output)))
+            .seconds
+        )
+        (peak,) = client.run(peak_megabytes).values()
+    return {"seconds": seconds, "peak_MB": peak}
+
+
 def stream(star_file: str, folder: str, box: str, n_stacks: str) -> dict[str, Any]:
     """So many stacks of 1,024 images, handed over one after the other and forgotten."""
     conversion = Conversion(
@@ -77,6 +99,7 @@ def peak_megabytes() -> float:
 
 
 if __name__ == "__main__":
-    result = {"plan": plan, "convert": convert, "published": published, "stream": stream}[sys.argv[1]](*sys.argv[2:])
-    result["peak_MB"] = peak_megabytes()
+    functions = {function.__name__: function for function in (plan, convert, worker, published, stream)}
+    result = functions[sys.argv[1]](*sys.argv[2:])
+    result.setdefault("peak_MB", peak_megabytes())
     sys.stdout.write(json.dumps(result) + "\n")

@@ -213,22 +213,24 @@ def planning(folder: Path) -> dict[str, Any]:
 
 
 def memory(folder: Path) -> list[dict[str, Any]]:
-    """Peak resident memory of one process that converts, stacks removed as soon as they are complete.
+    """Peak resident memory of one process that converts, alone in one thread or as the worker of a cluster in two.
 
-    Without physical images: with them 20,000 would not fit into the memory file system of a small machine, were they all kept.
+    Stacks are removed as soon as they are complete. A process alone also checks the CTF in the end; it writes no physical images.
     """
     rows = []
-    for box, n_images, batch_size in (
-        (128, 4000, 2000),
-        (256, 1000, 256),
-        (256, 1000, 4096),
-        (256, 20_000, 4096),
+    for process, box, n_images, batch_size in (
+        ("convert", 128, 4000, 2000),
+        ("convert", 256, 1000, 256),
+        ("convert", 256, 1000, 4096),
+        ("convert", 256, 20_000, 4096),
+        ("worker", 256, 8192, 4096),
+        ("worker", 256, 20_480, 4096),
     ):
         particles = write_particles(folder / "in", n_images, box, n_distinct=500)
         result = in_a_process(
-            "convert", str(particles.star_file), str(particles.folder), str(folder / "out"), str(batch_size), str(box)
+            process, str(particles.star_file), str(particles.folder), str(folder / "out"), str(batch_size), str(box)
         )
-        rows.append({"box": box, "images": n_images, "batch_size": batch_size, **result})
+        rows.append({"process": process, "box": box, "images": n_images, "batch_size": batch_size, **result})
         shutil.rmtree(folder)
     return rows
 

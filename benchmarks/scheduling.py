@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import statistics
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import dask
 import torch
 from distributed import Client, LocalCluster
 
@@ -78,20 +80,29 @@ def _map(client: Client, n_stacks: int, task: Callable[..., StackReceipt]) -> fl
 
 @contextmanager
 def _workers_of_this_process(n_workers: int) -> Iterator[Client]:
+    # Each worker watches itself and its process many times per second: with a thousand in one process, nothing else would go on.
+    quiet = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1h"}
     with (
+        dask.config.set(quiet | {"distributed.admin.system-monitor.interval": "1h"}),
         LocalCluster(
             n_workers=n_workers, threads_per_worker=1, processes=False, memory_limit=None, dashboard_address=None
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         client.wait_for_workers(n_workers)
+        # What a thousand workers consist of is not to be searched for garbage again and again.
+        gc.collect()
+        gc.freeze()
         yield client
+        gc.unfreeze()
 
 
-def rate_of_trivial_stacks(repeats: int, n_stacks: int = 2000) -> list[dict[str, Any]]:
+def rate_of_trivial_stacks(
+    repeats: int, n_stacks: int = 2000, numbers_of_workers: tuple[int, ...] = (4, 16, 100)
+) -> list[dict[str, Any]]:
     """Stacks per second that take no time, and tasks of `client.map`, whose results are fetched, too. All workers are in this process."""
     rows = []
-    for n_workers in (4, 16):
+    for n_workers in numbers_of_workers:
         with _workers_of_this_process(n_workers) as client:
 
             def loop(n: int, client: Client = client) -> float:
@@ -112,6 +123,11 @@ def rate_of_trivial_stacks(repeats: int, n_stacks: int = 2000) -> list[dict[str,
             }
         )
     return rows
+
+
+def rate_with_a_thousand_workers() -> list[dict[str, Any]]:
+    """As `rate_of_trivial_stacks`, once."""
+    return rate_of_trivial_stacks(1, 50_000, (1000,))
 
 
 def growth_of_an_adaptive_cluster(repeats: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,26 @@ def test_no_more_stacks_are_made_than_asked_for(scattered: ParticleSet, tmp_path
         while len(begun) and done.acquire(timeout=0.5):
             pass
         assert len(begun) == n_taken + 2
+    stacks.close()
+
+
+def test_a_stack_that_was_handed_over_is_the_callers_alone(
+    scattered: ParticleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed_over: list[weakref.ref[Any]] = []
+
+    def watched(fourier: Any, physical: Any, metadata: Any) -> LoadedStack:
+        handed_over.append(weakref.ref(fourier))
+        return loaded(fourier, physical, metadata)
+
+    loaded = stream._loaded
+    monkeypatch.setattr(stream, "_loaded", watched)
+    stacks = conversion(scattered, tmp_path / "out").stream(ahead=1)
+    for _ in range(N_STACKS):
+        stack = next(stacks)
+        assert handed_over[-1]() is not None
+        del stack
+        assert handed_over[-1]() is None
     stacks.close()
 
 

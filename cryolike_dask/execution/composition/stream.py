@@ -98,17 +98,16 @@ class _Stream:
             while begun < min(self.plan.n_stacks, counter + 1 + self.ahead):
                 self._begin(begun)
                 begun += 1
-            # The time that the caller took for the stack before is not counted.
-            results = PatientWait(self.executor)
-            while counter not in self.ready:
-                for result in results.next():
-                    self._handle(result)
-            fourier, physical, metadata = self.ready.pop(counter)
-            yield LoadedStack(
-                torch.from_numpy(fourier),
-                None if physical is None else torch.from_numpy(physical),
-                {key: np.asarray(value) for key, value in metadata.items()},
-            )
+            self._wait_for(counter)
+            # Held by nothing here: while the next one is waited for, its memory is the caller's to give up.
+            yield _loaded(*self.ready.pop(counter))
+
+    def _wait_for(self, counter: int) -> None:
+        # The time that the caller took for the stack before is not counted.
+        results = PatientWait(self.executor)
+        while counter not in self.ready:
+            for result in results.next():
+                self._handle(result)
 
     def _begin(self, counter: int, avoid: str = "") -> None:
         # Each task holds the rows of its own stack, so that nothing has to be on a disk that all workers see but the images.
@@ -126,6 +125,14 @@ class _Stream:
             raise result.error
         logger.warning("Stack %06d could not be made (%s); it is tried once more.", counter, result.error)
         self._begin(counter, avoid=result.worker)
+
+
+def _loaded(fourier: npt.NDArray[Any], physical: npt.NDArray[np.float32] | None, metadata: dict[str, Any]) -> LoadedStack:
+    return LoadedStack(
+        torch.from_numpy(fourier),
+        None if physical is None else torch.from_numpy(physical),
+        {key: np.asarray(value) for key, value in metadata.items()},
+    )
 
 
 class StackDataset(torch.utils.data.IterableDataset[LoadedStack]):

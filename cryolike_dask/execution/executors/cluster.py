@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import math
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Literal, TypeAlias
@@ -19,6 +18,7 @@ from cryolike_dask import config
 from cryolike_dask.errors import ConversionError, CryolikeError
 from cryolike_dask.execution.executors.interface import USUAL_PATIENCE, TaskKind, TaskResult
 from cryolike_dask.execution.executors.remote import remote_call_beside_tasks, remote_task
+from cryolike_dask.execution.executors.returned import TOPIC, Returned, ReturnedValues
 from cryolike_dask.execution.executors.workers import ClusterWorkers
 from cryolike_dask.formatting import is_or_are, plural
 from cryolike_dask.settings import Device
@@ -42,6 +42,8 @@ _ROUND_SECONDS = 0.1
 """How long they are waited for, once there is one."""
 _LOOK_SECONDS = 0.02
 """Between two looks at what has ended."""
+_STRANDED_SECONDS = 1.0
+"""How often those that wait for certain workers are looked after. Dask tries for half a minute to reach one that died."""
 _PRIORITIES: dict[TaskKind, int] = {"convert": 0, "plot": -10}
 """Pictures wait."""
 
@@ -63,14 +65,14 @@ class ClusterExecutor:
         self._address = client.scheduler.address
         self._running: dict[Any, tuple[TaskKind, tuple[int, ...]]] = {}
         self._allowed: dict[Any, set[str]] = {}
-        """Of tasks that may not run anywhere: the workers that they wait for."""
+        """Of tasks that may not run anywhere, and of publishing: the workers that they wait for."""
         self._to_send: dict[tuple[TaskKind, str], Calls] = {}
         """What was submitted since the last round, by kind and the worker to avoid."""
         self._n_submitted = 0
-        self._id = uuid.uuid4().hex[:12]
+        self._returned = ReturnedValues(client)
         self._window_factor = config.positive_integer("window")
         self._workers = ClusterWorkers(client, device)
-        self._run_task, self._call_beside_tasks = remote_task(), remote_call_beside_tasks()
+        self._call_beside_tasks = remote_call_beside_tasks()
 
     def check_workers(self, folder: str, run_id: str, image_file: str) -> None:
         """See `Executor`."""
@@ -141,14 +143,15 @@ class ClusterExecutor:
         others = [address for address in workers if address != avoid]
         allowed = others if others and (self._workers.unusable or avoid in workers) else None
         with self._scheduler_needed(), _dask.annotate(span=self._span):
+            resources = self._workers.gpu_resources() if kind == "convert" else None
             futures = self._client.map(
-                self._run_task,
+                remote_task(TOPIC, self._returned.id, resources),
                 *zip(*calls, strict=True),
                 key=[self._new_key(name, of) for (_, name, *_), of in zip(calls, counters, strict=True)],
                 pure=False,
                 workers=allowed,
                 priority=_PRIORITIES[kind],
-                resources=self._workers.gpu_resources() if kind == "convert" else None,
+                resources=resources,
             )
         for future, of in zip(futures, counters, strict=True):
             self._running[future] = (kind, of)
@@ -161,16 +164,18 @@ class ClusterExecutor:
             # Another one each time: what one of them could not do is done by the next.
             self._n_submitted += 1
             on_worker = self._on_worker(workers[self._n_submitted % len(workers)], call)
-            self._running[asyncio.run_coroutine_threadsafe(on_worker, self._client.loop.asyncio_loop)] = ("publish", counters)
+            future = asyncio.run_coroutine_threadsafe(on_worker, self._client.loop.asyncio_loop)
+            self._running[future] = ("publish", counters)
+            self._allowed[future] = {workers[self._n_submitted % len(workers)]}
 
-    async def _on_worker(self, address: str, call: tuple[Any, ...]) -> tuple[str, Any]:
-        answers: dict[str, tuple[str, Any]] = await self._client.run(self._call_beside_tasks, *call, workers=[address])
+    async def _on_worker(self, address: str, call: tuple[Any, ...]) -> Returned:
+        answers: dict[str, Returned] = await self._client.run(self._call_beside_tasks, *call, workers=[address])
         return answers[address]
 
     def _new_key(self, task: str, counters: tuple[int, ...]) -> str:
         self._n_submitted += 1
         # A digit behind the first dash-separated words makes the dashboard show one group a kind of task.
-        return f"{task.removesuffix('_task').replace('_', '-')}-{self._n_submitted}-{self._id}-{counters[0]:06d}"
+        return f"{task.removesuffix('_task').replace('_', '-')}-{self._n_submitted}-{self._returned.id}-{counters[0]:06d}"
 
     def call_everywhere(self, function: Callable[..., Any], *arguments: Any, patience: float = USUAL_PATIENCE) -> None:
         """See `Executor`. Workers that do not answer are not waited for."""
@@ -187,14 +192,12 @@ class ClusterExecutor:
         """See `Executor`."""
         self._send()
         with self._scheduler_needed():
-            ended = self._next_ended(seconds)
-            if not ended:
-                return self._take_back_stranded()
-            returned = self._gather([future for future in _tasks(ended) if future.status == "finished"])
+            ended = self._next_ended(min(seconds, _STRANDED_SECONDS) if self._allowed else seconds)
+            returned = self._returned.take([future for future in _tasks(ended) if future.status == "finished"])
             # What died with its worker, result and all, is made again by the cluster, and waited for like any other.
             ended = [future for future in ended if future.done()]
             try:
-                return [self._result(future, returned.get(future)) for future in ended]
+                return [self._result(future, returned.get(future)) for future in ended] + self._take_back_stranded()
             finally:
                 # Released at once: what the client holds, a dying worker makes the scheduler compute again. Released on the client's loop,
                 # so that it is woken once, and not for each.
@@ -230,21 +233,7 @@ class ClusterExecutor:
             results.append(TaskResult(kind, counters, error=error, lost="cut off"))
         return results
 
-    def _gather(self, futures: list[Any]) -> dict[Any, tuple[str, Any]]:
-        """What these tasks returned, fetched in one go; what cannot be had soon is left out."""
-
-        async def gather() -> list[Any]:
-            # A worker that holds a receipt may be dead, and none there to make it again: it is not waited for.
-            return list(await self._client.gather(futures))
-
-        if not futures:
-            return {}
-        try:
-            return dict(zip(futures, self._client.sync(gather, callback_timeout=USUAL_PATIENCE), strict=True))
-        except Exception:  # noqa: BLE001  # one of them is lost: each is asked for alone, and says what became of it
-            return {}
-
-    def _result(self, future: Any, returned: tuple[str, Any] | None) -> TaskResult:
+    def _result(self, future: Any, returned: Returned | None) -> TaskResult:
         kind, counters = self._running.pop(future)
         self._allowed.pop(future, None)
         worker, value, error = "", None, None
@@ -283,17 +272,22 @@ class ClusterExecutor:
         self._running.clear()
         self._allowed.clear()
         self._to_send.clear()
+        self._returned.close()
         if not running or self._client.status in _CLIENT_CLOSED:
             return
         tasks = _tasks(running)
         with suppress(TimeoutError, concurrent.futures.CancelledError), self._client.as_current():
             distributed.wait(tasks, timeout=USUAL_PATIENCE)
         self._client.cancel(tasks)
-        publishing = [future for future in running if isinstance(future, concurrent.futures.Future)]
-        for future in concurrent.futures.wait(publishing, USUAL_PATIENCE).not_done:
+        for future in concurrent.futures.wait(_publishing(running), USUAL_PATIENCE).not_done:
             future.cancel()
 
 
 def _tasks(futures: Iterable[Any]) -> list[Any]:
     """Those of these futures that are tasks."""
     return [future for future in futures if isinstance(future, distributed.Future)]
+
+
+def _publishing(futures: Iterable[Any]) -> list[concurrent.futures.Future[Any]]:
+    """The others of them, which are no tasks."""
+    return [future for future in futures if isinstance(future, concurrent.futures.Future)]

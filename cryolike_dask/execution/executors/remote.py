@@ -7,30 +7,46 @@ images; a function made inside another one is sent as code, and imports what it 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 _PAUSES_SECONDS = (0.0, 0.5, 2.0, 5.0)
+_MAX_EVENT_BYTES = 1 << 14
+"""Of what a task returned: a scheduler remembers a thousand events."""
 
 
-def remote_task() -> Callable[..., tuple[str, Any]]:
+def remote_task(topic: str, run_id: str, share: Mapping[str, float] | None = None) -> Callable[..., tuple[str, Any]]:
     """`run(module, name, *arguments)` calls a function on a worker: the worker's address, and what the function returned.
 
     An error for the user is returned, too: a worker would log a raised one with a traceback.
+
+    Args:
+        topic: of the event that tells what was returned, if that is small.
+        run_id: in this event.
+        share: of the worker's resources that the task takes. So many tasks may run at a time as these allow, also on a worker of fewer
+            threads, as dask-cuda's have one: the others leave its pool.
     """
 
     def run(module: str, name: str, *arguments: Any) -> tuple[str, Any]:
+        import pickle
         from importlib import import_module
 
-        from distributed import get_worker
+        from dask.sizeof import sizeof
+        from distributed import get_worker, secede
 
         from cryolike_dask.errors import CryolikeError
 
-        address = get_worker().address
+        worker = get_worker()
+        # The scheduler takes tasks that left the pool for short ones, and an adaptive cluster grows less: only where it must be.
+        if any(worker.state.nthreads < worker.state.total_resources[name] / part for name, part in (share or {}).items()):
+            secede()
         try:
-            return address, getattr(import_module(module), name)(*arguments)
+            returned = worker.address, getattr(import_module(module), name)(*arguments)
         except CryolikeError as error:
-            return address, error
+            returned = worker.address, error
+        if sizeof(returned) < _MAX_EVENT_BYTES and len(pickled := pickle.dumps(returned)) < _MAX_EVENT_BYTES:
+            worker.log_event(topic, {"run": run_id, "key": worker.get_current_task(), "returned": pickled})
+        return returned
 
     return run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import Any
 
@@ -20,7 +21,9 @@ Worker = dict[str, Any]
 _WORKER_BYTES = 400 << 20
 """What a worker process takes once all libraries are loaded."""
 _CACHE_SECONDS = 1.0
-"""How long what the scheduler said of its workers is taken for true."""
+"""How long what the scheduler said of its workers is taken for true, at least."""
+_CACHE_SHARE = 50
+"""Times what it took to say it: of a thousand workers, the scheduler has to tell for a good part of a second."""
 _CHECK_TIMEOUT_SECONDS = 60.0
 """How long workers may take to say whether they can work on a run: they import all libraries for that."""
 
@@ -39,7 +42,7 @@ class ClusterWorkers:
         self._gpu = config.text("gpu.resource") if device != "cpu" else ""
         self._stacks_per_gpu = config.positive_integer("gpu.stacks")
         self._workers: dict[str, Worker] = {}
-        self._read_at = -_CACHE_SECONDS
+        self._valid_until = -math.inf
         self._check: tuple[str, str, str] | None = None
         self._checked: set[str] = set()
         self._seen: set[str] = set()
@@ -57,9 +60,10 @@ class ClusterWorkers:
         Raises:
             ConversionError: there are workers, and none is of use.
         """
-        if time.monotonic() - self._read_at >= _CACHE_SECONDS:
+        if (began := time.monotonic()) >= self._valid_until:
             self._workers = dict(self._client.scheduler_info(n_workers=-1)["workers"])
-            self._read_at = time.monotonic()
+            took = time.monotonic() - began
+            self._valid_until = began + max(_CACHE_SECONDS, _CACHE_SHARE * took)
             self._seen |= self._workers.keys()
         if self._check is not None and not self._workers.keys() <= self._checked:
             self._set_unusable_aside(self._workers.keys() - self._checked, self._check)
@@ -75,15 +79,12 @@ class ClusterWorkers:
 
     def n_slots(self) -> int:
         """Stacks that they can work on at a time."""
-        gpus = self.with_gpus()
-        if gpus:
-            return sum(min(w["nthreads"], int(w["resources"][self._gpu] * self._stacks_per_gpu)) for w in gpus)
-        return sum(w["nthreads"] for w in self.usable().values())
+        return sum(self._slots(worker) for worker in self.with_gpus() or self.usable().values())
 
     def memory_per_thread(self) -> int | None:
         """Where there is least, less what a worker needs before it does anything; None if that is not known."""
         limits = [
-            (w["memory_limit"] - _WORKER_BYTES) // max(1, w["nthreads"])
+            (w["memory_limit"] - _WORKER_BYTES) // max(1, w["nthreads"], self._slots(w))
             for w in self.with_gpus() or self.usable().values()
             if w.get("memory_limit")
         ]
@@ -95,6 +96,10 @@ class ClusterWorkers:
         gone = f" {plural(n_gone, 'worker')} {is_or_are(n_gone)} gone: if they died, their logs say why." if n_gone else ""
         aside = f" {plural(n_aside, 'worker')} {is_or_are(n_aside)} not used." if n_aside else ""
         return f"{plural(n_usable, 'worker')} {is_or_are(n_usable)} there.{gone}{aside}"
+
+    def _slots(self, worker: Worker) -> int:
+        on_gpus = worker.get("resources", {}).get(self._gpu, 0) if self._gpu else 0
+        return int(on_gpus * self._stacks_per_gpu) or worker["nthreads"]
 
     def _gpu_workers(self, workers: dict[str, Worker]) -> list[Worker]:
         return [w for w in workers.values() if self._gpu and w.get("resources", {}).get(self._gpu, 0) > 0]
