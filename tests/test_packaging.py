@@ -70,7 +70,7 @@ def test_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
     assert not [name for name in names if "__pycache__" in name]
     assert metadata["Name"] == "cryolike-dask"
     assert metadata["Requires-Python"] == ">=3.11"
-    assert "cryolike-dask = cryolike_dask.cli.main:main" in entry_points
+    assert "cryolike-dask = cryolike_dask.__main__:run" in entry_points
     assert "[dask_cli]" in entry_points
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import copy
 import importlib.util
 import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +87,7 @@ def local_cluster(
         with forked_workers():
             # After the server has begun, because asking loads the compiler.
             say_if_compiling()
-            return LocalCluster(n_workers=n_workers, threads_per_worker=threads, plugins={setup}, **options_of_all)
+            return _start(LocalCluster, n_workers=n_workers, threads_per_worker=threads, plugins={setup}, **options_of_all)
     options_of_all |= {
         "threads_per_worker": threads_per_worker or config.positive_integer("gpu.threads"),
         "resources": {config.text("gpu.resource"): 1},
@@ -92,8 +96,44 @@ def local_cluster(
     if importlib.util.find_spec("dask_cuda") is not None:
         from dask_cuda import LocalCUDACluster
 
-        return LocalCUDACluster(CUDA_VISIBLE_DEVICES=gpus[:n_workers], **options_of_all)
-    return LocalGpuCluster(gpus[:n_workers], **options_of_all)
+        return _start(LocalCUDACluster, CUDA_VISIBLE_DEVICES=gpus[:n_workers], **options_of_all)
+    return _start(LocalGpuCluster, gpus[:n_workers], **options_of_all)
+
+
+def _start(kind: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """A cluster of this kind. Where Ctrl-C comes meanwhile, it is closed as soon as it has started: half started, it cannot be."""
+    with _interrupts_wait() as interrupted:
+        cluster = kind(*arguments, **options)
+        if interrupted.is_set():
+            cluster.close()
+        return cluster
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[threading.Event]:
+    """Within it, the first Ctrl-C is noted, and raised at the end.
+
+    The second one is raised at once, as is the first where another handler than Python's is in place.
+    """
+    noted = threading.Event()
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield noted
+        return
+
+    def note(*_: object) -> None:
+        noted.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if noted.is_set():
+        raise KeyboardInterrupt
 
 
 class LocalGpuCluster(LocalCluster):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 
 _METHOD = "distributed.worker.multiprocessing-method"
 _PRELOADED = ["distributed", "cryolike_dask.execution.tasks", "cryolike_dask.execution.warmed_up"]
@@ -33,7 +34,9 @@ def start_fork_server() -> None:
     with _environment(
         {name: str(value) for name, value in settings.items()} | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     ):
-        forkserver.ensure_running()
+        resource_tracker.ensure_running()  # which the server needs; where it starts it, it lets interrupts through again
+        with _without_interrupts():
+            forkserver.ensure_running()
 
 
 @contextmanager
@@ -49,6 +52,16 @@ def forked_workers() -> Iterator[None]:
 
 def _serves(method: str) -> bool:
     return sys.platform.startswith("linux") and method in ("spawn", "forkserver")
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that are started within it never see Ctrl-C, which a terminal sends to all; it is for the one that started them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
