@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Unpack
@@ -26,7 +27,10 @@ from cryolike_dask.pictures.canvas import Target
 from cryolike_dask.pictures.plots import shell_resolutions
 from cryolike_dask.pictures.preview_picture import draw_preview
 from cryolike_dask.planning.plan import Plan, StackPlan
+from cryolike_dask.progress import Progress, ProgressOption
+from cryolike_dask.progress_bars import showing
 from cryolike_dask.settings import ConversionSettings
+from cryolike_dask.transform.cpu import say_if_compiling
 from cryolike_dask.transform.interface import TransformedImages
 from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors, low_passed
 
@@ -119,6 +123,7 @@ def preview_particles(
     *,
     n_images: int = MAX_PARTICLES,
     low_pass: float | None = None,
+    progress: ProgressOption = None,
     **options: Unpack[ConversionOptions],
 ) -> Preview:
     """Convert a few particles, taken at random, in memory, and bring them back to real space. Nothing is written.
@@ -131,6 +136,7 @@ def preview_particles(
             headers.
         n_images: how many, at most 16.
         low_pass: Å; by default 20, or the resolution of the polar grid if that is coarser.
+        progress: as for `Conversion.run`.
 
     Raises:
         TypeError: there is no such option.
@@ -161,9 +167,12 @@ def preview_particles(
     if not cutoff > 0:
         raise InputError(f"low_pass is {low_pass}: give a resolution in Å, a positive number.")
     factors = low_pass_factors(shell_resolutions(descriptor.polar_grid.radii, box), cutoff)
-    converted = _Converted(plan, draw(plan.n_images, min(n_images, plan.n_images), settings.seed))
-    source = converted.physical
-    round_trip = fourier_to_physical(converted.fourier, descriptor, factors)
+    with showing(progress) as bar:
+        say_if_compiling(bar.step)
+        converted = _Converted(plan, draw(plan.n_images, min(n_images, plan.n_images), settings.seed), bar)
+        source = converted.physical
+        bar.step("Transforming back to real space")
+        round_trip = fourier_to_physical(converted.fourier, descriptor, factors)
     filtered = low_passed(source, descriptor.pixel_size, cutoff)
     defocus = particles["defocus_u"], particles["defocus_v"]
     return Preview(
@@ -189,9 +198,10 @@ class _Converted:
     Args:
         plan: of all of them.
         shown: (k,) positions of the few in the plan, ascending.
+        progress: informed of the particles that are converted.
     """
 
-    def __init__(self, plan: Plan, shown: npt.NDArray[np.int64]) -> None:
+    def __init__(self, plan: Plan, shown: npt.NDArray[np.int64], progress: Progress) -> None:
         grid, n = plan.descriptor.polar_grid, plan.n_images
         self.plan = plan
         self.fourier = np.empty((len(shown), grid.n_shells, grid.n_inplanes), dtype=plan.descriptor.complex_dtype)
@@ -200,6 +210,7 @@ class _Converted:
         self.labels: list[str] = []
         self.warnings: list[str] = []
         self._power, self._quadrupoles = np.zeros((n, grid.n_shells)), np.zeros((n, grid.n_shells), dtype=np.complex64)
+        self._progress, self._done, self._lock = progress, 0, threading.Lock()
         self._place = np.full(n, -1)
         self._place[shown] = np.arange(len(shown))
         for counter in range(plan.n_stacks):
@@ -225,6 +236,9 @@ class _Converted:
             self.physical[place[shown]] = results.physical[shown]
             self._power[first + positions] = results.power
             self._quadrupoles[first + positions] = (results.fourier.real**2 + results.fourier.imag**2) @ wave
+            with self._lock:  # of several threads
+                self._done += len(positions)
+                self._progress.step("Converting particles", self._done, len(self._place))
 
         self.warnings += convert_chunks(stack, keep, None)[1]
         for position in np.flatnonzero(self._place[first : first + len(stack)] >= 0).tolist():

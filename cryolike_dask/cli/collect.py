@@ -54,6 +54,7 @@ def collect(stacks: str, results: str, out: str, templates: str | None, template
         template_source=template_source,  # type: ignore[arg-type]  # click has checked it
         out=out,
         overwrite=overwrite,
+        progress=not quiet,
     )
     if not quiet:
         echo(f"{out}: {len(df):,} particles{_structures(df)}.")

@@ -14,6 +14,8 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import plural
 from cryolike_dask.particles.star.export import OPTICS, POSITION_COLUMN, STACK_COLUMN, ctf_columns, image_columns
 from cryolike_dask.particles.star.tables import read_star_tables
+from cryolike_dask.progress import Progress, ProgressOption
+from cryolike_dask.progress_bars import showing
 from cryolike_dask.results.files import CROSS_CORRELATION, LIKELIHOODS, POSE, Results, read_results
 from cryolike_dask.results.likelihoods import NO_STRUCTURE, choose_structure, constant_likelihoods
 from cryolike_dask.results.poses import TemplateSource, relion_angles, relion_origins
@@ -45,6 +47,7 @@ def collect_results(
     template_source: TemplateSource = "pdb",
     out: str | Path | None = None,
     overwrite: bool = False,
+    progress: ProgressOption = None,
 ) -> pd.DataFrame:
     """Join what CryoLike's likelihood found with the particles: one row per particle, in the order of the table they came from.
 
@@ -70,6 +73,7 @@ def collect_results(
             CryoLike takes their axes in a different order.
         out: also write the table to this file, by its suffix: `.star` for RELION, `.csv` or `.parquet`.
         overwrite: replace the file if it exists.
+        progress: as for `Conversion.run`.
 
     Returns:
         One row per particle.
@@ -83,13 +87,25 @@ def collect_results(
         >>> len(df)
         12
     """
-    target = None if out is None else output_file(out, overwrite)
+    with showing(progress) as shown:
+        return _collect(stacks, results, templates, template_source, None if out is None else output_file(out, overwrite), shown)
+
+
+def _collect(
+    stacks: str | Path,
+    results: str | Path,
+    templates: str | Path | None,
+    template_source: TemplateSource,
+    target: Path | None,
+    progress: Progress,
+) -> pd.DataFrame:
     root = Path(stacks).expanduser().resolve()
     if not (root / MANIFEST).exists():
         raise InputError(f"{root} holds no conversion: there is no {MANIFEST} in it. Give the output folder of a conversion.")
     made_from = None if templates is None else open_templates(templates)
+    progress.step("Reading the particles")
     stored = open_particles(root)
-    found = read_results(results, np.diff(stored.stack_ends, prepend=0).tolist())
+    found = read_results(results, np.diff(stored.stack_ends, prepend=0).tolist(), progress)
     for name, value in constant_likelihoods(found).items():
         logger.warning(
             f"The log-likelihood {name} is {value:g} for all particles and structures: CryoLike did not compute it. It is not used."
@@ -110,6 +126,7 @@ def collect_results(
         )
     df = pd.DataFrame(columns).iloc[np.lexsort((stored.table["row"], stored.table["source"]))].reset_index(drop=True)
     if target is not None:
+        progress.step(f"Writing {target.name}")
         write_results(df, target, root)
     return df
 

@@ -20,9 +20,12 @@ import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import plural
+from cryolike_dask.progress import NoProgress, Progress
 from cryolike_dask.stacks.loading import load_tensor
 
 FloatArray = npt.NDArray[np.float64]
+
+_SILENT = NoProgress()
 
 LIKELIHOODS = ("integrated_fourier", "optimal_fourier", "optimal_physical")
 """In the order in which they are preferred to choose a structure."""
@@ -61,12 +64,13 @@ class Results:
     poses: Mapping[int, Mapping[str, FloatArray]]
 
 
-def read_results(folder: str | Path, sizes: Sequence[int]) -> Results:
+def read_results(folder: str | Path, sizes: Sequence[int], progress: Progress = _SILENT) -> Results:
     """Read what the likelihood wrote for all images of some stacks.
 
     Args:
         folder: the likelihood's output folder, the folder above it, or the folder of stitched matrices.
         sizes: images of each stack.
+        progress: informed of each quantity that is read.
 
     Raises:
         InputError: there is nothing, something is missing, or it does not fit the stacks.
@@ -76,7 +80,11 @@ def read_results(folder: str | Path, sizes: Sequence[int]) -> Results:
     root = roots[0] if roots else given
     structures = _structures(root)
     reader = _ResultReader(sizes)
-    read = {(number, name): reader.read(root / f"template{number}", name) for number in structures for name in _STACKS}
+    read: dict[tuple[int, str], FloatArray | None] = {}
+    for number in structures:
+        for name in _STACKS:
+            progress.step("Reading results", len(read), len(structures) * len(_STACKS))
+            read[number, name] = reader.read(root / f"template{number}", name)
     matrices = {
         name: path
         for name, path in ((name, _matrix(given, name)) for name in _MATRICES)

@@ -16,6 +16,7 @@ from cryolike_dask.demo.particles import DemoData, write_demo_particles
 from cryolike_dask.pictures.canvas import Canvas
 from cryolike_dask.pictures.preview_picture import _shortened
 from tests.cli.conftest import Cli
+from tests.support.recorded_progress import Recorded
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,18 @@ def test_long_file_names_keep_their_ends() -> None:
     assert short == "particle 7: image 3 of …xxxxxx_0012.mrcs"
     assert len(short) == 40
     assert _shortened("particle 7: image 3 of a.mrcs", 40) == "particle 7: image 3 of a.mrcs"
+
+
+def test_progress_tells_of_each_particle_that_is_converted(larger: DemoData) -> None:
+    particles, progress = particles_from_star(larger.star_file, larger.folder_mrc), Recorded()
+    preview_particles(particles, larger.params_file, n_images=5, progress=progress)
+    done = progress.parts("Converting particles")
+    assert done == sorted(set(done))
+    assert done[-1] == len(particles)  # fewer than the check of the CTF would take
+    assert progress.steps[-1][0] == "Transforming back to real space"
+    assert progress.ends == [None]
+    with pytest.raises(InputError, match="no method step"):
+        preview_particles(particles, larger.params_file, progress="loud")  # type: ignore[arg-type]
 
 
 def test_a_seed_chooses_the_particles(larger: DemoData) -> None:

@@ -47,6 +47,7 @@ from tests.support.particle_sets import (
     write_particle_set,
     write_star,
 )
+from tests.support.recorded_progress import Recorded
 from tests.support.star_files import column_of
 
 COLUMN = {
@@ -293,6 +294,24 @@ def test_without_templates_a_star_file_says_what_was_applied(tmp_path: Path) -> 
 
 def downsampling(factor: int, kind: str) -> dict[str, Any]:
     return {"downsample_factor": factor, "downsample_type": kind}
+
+
+def test_progress_tells_what_is_read_and_written(found: Collected, tmp_path: Path) -> None:
+    progress = Recorded()
+    results = write_results(tmp_path / "results", found.written, (0, 1))
+    collect_results(found.stacks, results, out=tmp_path / "all.csv", progress=progress)
+    n_quantities = 4 + len(POSE)  # likelihoods and cross-correlation, and the pose
+    assert progress.steps[0] == ("Reading the particles", 0, 0)
+    assert progress.parts("Reading results") == [*range(2 * n_quantities)]
+    assert progress.steps[-1] == ("Writing all.csv", 0, 0)
+    assert progress.ends == [None]
+
+
+def test_progress_ends_with_the_error(found: Collected, tmp_path: Path) -> None:
+    progress = Recorded()
+    with pytest.raises(InputError) as told:
+        collect_results(found.stacks, tmp_path, progress=progress)
+    assert progress.ends == [told.value]
 
 
 def test_one_structure_needs_no_choice(found: Collected, tmp_path: Path) -> None:
