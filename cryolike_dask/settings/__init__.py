@@ -104,8 +104,8 @@ class ConversionSettings:
             STAR file each, and for no others. True does it for all of them, False for none.
         where: a condition that particles must meet, such as "defocus_u < 15000 and optics_group == 'g1'". It compares columns, of the
             particle table or of the input table, with numbers or quoted text; and, or, not, in and parentheses join comparisons.
-        ind: rows of the table to take, counted from 0: a `.npy` file with numbers or a mask, a text file with one number per line, or in
-            Python a list or an array.
+        ind: rows of the table to take, counted from 0: a `.npy` file with numbers or a mask, or a text file with one number per line. In
+            Python also a list or an array.
         sample: number of particles to draw at random from those that where and ind leave. The order of the table is kept.
         seed: seed of the random choice. The same seed chooses the same particles, on every machine and with every version.
         hash_inputs: also record the SHA-256 of each image file. This reads all of them once more. The run can then be continued with
