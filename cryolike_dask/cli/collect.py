@@ -1,4 +1,4 @@
-"""`cryolike-dask collect`: CryoLike's answers, joined with the particles."""
+"""`cryolike-dask collect`: CryoLike's results, joined with the particles."""
 
 from __future__ import annotations
 

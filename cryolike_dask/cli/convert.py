@@ -1,4 +1,4 @@
-"""`cryolike-dask convert`: one command an input, each with the options that all share."""
+"""`cryolike-dask convert`: one command per input, each with the options that all share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a value of an image descriptor may be given as, and what it is kept as.
+"""How the values of an image descriptor may be given, and how they are kept.
 
 Kept are plain numbers and strings, so that a params file holds nothing that only CryoLike's classes could read. Given may be what
 CryoLike's users have: its enumerations, names in any case, arrays with one content.

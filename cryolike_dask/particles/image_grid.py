@@ -1,4 +1,4 @@
-"""Box and pixel size of particles' images, as their tables and image headers state them: the descriptor that nobody needs to type."""
+"""Box and pixel size of particles' images, as their tables and image headers state them, for a descriptor that need not be typed."""
 
 from __future__ import annotations
 

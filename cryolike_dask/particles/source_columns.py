@@ -1,4 +1,4 @@
-"""Columns of the tables that particles came from which mean nothing to a conversion: read once more when they are written again.
+"""Columns that a conversion does not use: read from the input tables again when `particles.star` is written.
 
 A conversion carries what it computes with. Micrograph names, coordinates, random subsets and all the rest stay in the table, from which
 they are taken when `particles.star` is written, provided that it still is the table that was converted.

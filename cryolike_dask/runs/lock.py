@@ -1,4 +1,4 @@
-"""The lock on an output folder: one run at a time, and no dead one for ever.
+"""The lock on an output folder: one run at a time, and the lock of a dead run is taken over.
 
 The lock is a file that names its owner. Where the owner can be looked up (same machine, same boot, same process namespace) it is dead
 when its process is gone. Elsewhere, and where the file does not say enough, it is alive as long as it touches the file.

@@ -1,4 +1,4 @@
-"""What a manifest consists of, so that whoever reads one meets no other kind of value than the one that is expected."""
+"""What a manifest consists of, so that readers can rely on the kinds of its values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are there complete or not at all, also after a power cut."""
+"""Files that are complete or do not exist, also after a power cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps that few runs ask for, on CPU cores by the code in torch that GPUs run, too."""
+"""Steps that few runs need. CPU cores run the same torch code for them as GPUs."""
 
 from __future__ import annotations
 
