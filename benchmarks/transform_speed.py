@@ -25,7 +25,7 @@ from cryolike_dask.transform.gpu import TorchTransform
 from cryolike_dask.transform.interface import Transform, TransformedImages
 from cryolike_dask.transform.torch_steps import single_threaded_torch
 
-WHOLE_CONVERSIONS = {64: 2000, 128: 2000, 256: 512, 384: 192}
+WHOLE_CONVERSIONS = {64: 2000, 128: 2000, 256: 512, 384: 384, 512: 192}
 """Images by box. Eight stacks each, so that every core has several."""
 
 
@@ -116,7 +116,7 @@ def _nearly_exact(image: npt.NDArray[np.float32], descriptor: ImageDescriptor) -
 def split_of_the_transform(repeats: int) -> list[dict[str, Any]]:
     """Milliseconds per image on one core of each step of the compiled transform."""
     rows = []
-    for box in (64, 128, 256, 384):
+    for box in (64, 128, 256, 384, 512):
         descriptor = ImageDescriptor.from_individual_values(box, 1.5)
         transform = CompiledTransform(descriptor)
         compiled, interpolation = transform.compiled, transform.compiled.interpolation

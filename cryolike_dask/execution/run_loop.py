@@ -182,7 +182,8 @@ class RunLoop:
             self._fail(counter, stops)
 
     def _fail(self, counter: int, error: BaseException) -> None:
-        logger.error("Stack %06d failed: %s", counter, error)
+        # What was said when it failed on the first worker is not said again, before the error that ends the run lists it.
+        logger.error("Stack %06d failed%s", counter, " again." if counter in self.tried_elsewhere else f": {error}")
         self.outcome.failures[counter] = error
 
     def _handle_published(self, result: TaskResult) -> None:

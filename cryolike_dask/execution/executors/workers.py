@@ -128,7 +128,6 @@ class ClusterWorkers:
             if answer and not isinstance(answer, OSError):
                 name = self._workers.get(address, {}).get("name", address)
                 self.unusable[address] = f"Worker {name} ({address}) is not used: {answer}."
-                logger.warning(self.unusable[address])
         if self._workers and self._workers.keys() <= self.unusable.keys():
             reasons = sorted({self.unusable[address] for address in self._workers})
             more = f"\n  and {len(reasons) - 3} more" if len(reasons) > 3 else ""
@@ -137,3 +136,5 @@ class ClusterWorkers:
                 + "".join(f"\n  {reason}" for reason in reasons[:3])
                 + more
             )
+        for address in sorted(addresses & self.unusable.keys()):
+            logger.warning("%s", self.unusable[address])
