@@ -20,7 +20,7 @@ from benchmarks.rendering import render
 from cryolike_dask.config import available_cores
 
 HERE = Path(__file__).parent
-LONG = {"many_tiny_stacks", "rate_with_a_thousand_workers"}
+LONG = {"many_tiny_stacks", "rate_of_many_trivial_stacks"}
 """Minutes each: measured only when named."""
 
 
@@ -51,7 +51,7 @@ def main() -> None:
             "tiny_stacks": lambda: scaling.tiny_stacks(folder),
             "many_tiny_stacks": lambda: scaling.tiny_stacks(folder, 20_000),
             "rate_of_trivial_stacks": lambda: scheduling.rate_of_trivial_stacks(repeats),
-            "rate_with_a_thousand_workers": scheduling.rate_with_a_thousand_workers,
+            "rate_of_many_trivial_stacks": scheduling.rate_of_many_trivial_stacks,
             "growth_of_an_adaptive_cluster": lambda: scheduling.growth_of_an_adaptive_cluster(repeats),
             "streaming": lambda: scheduling.streaming(folder),
             "writing": lambda: scaling.writing(folder, repeats),
