@@ -145,7 +145,7 @@ def _overview(plan: Plan, report: ConversionReport) -> dict[str, dict[str, str |
     return {
         "overview": {
             "images": f"{report.n_images:,}",
-            "stacks": f"{len(report.stacks):,} of at most {summary.largest_stack:,} images{kept}",
+            "stacks": f"{len(report.stacks):,} of up to {plural(summary.largest_stack, 'image')} each{kept}",
             "read": f"{format_bytes(summary.bytes_read)} of {plural(summary.n_files, 'file')}",
             "written": format_bytes(report.n_bytes),
             "from": [source.table for source in plan.table.sources],

@@ -78,7 +78,7 @@ class PlanSummary:
     def _repr_html_(self) -> str:
         rows = {
             "images": f"{self.n_images:,}" + (f" ({len(self.skipped):,} left out)" if self.skipped else ""),
-            "stacks": f"{self.n_stacks:,} of at most {plural(self.largest_stack, 'image')}",
+            "stacks": f"{self.n_stacks:,} of up to {plural(self.largest_stack, 'image')} each",
             "read": f"{format_bytes(self.bytes_read)} of {plural(self.n_files, 'file')}",
             "written": f"{format_bytes(self.bytes_written)} in {self.folder}",
             "memory": f"{format_bytes(self.memory_per_thread)} per thread",

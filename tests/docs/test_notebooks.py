@@ -37,7 +37,7 @@ def test_a_planned_conversion_shows_its_numbers(tmp_path: Path) -> None:
     markup = conversion._repr_html_()
     # 7 images of 17 shells x 32 in-plane angles of 8 bytes, and 16 x 16 pixels of 4; read: 16 x 16 pixels of 4.
     for wanted in (
-        "3 of at most 3 images",
+        "3 of up to 3 images each",
         "37.6 kB in",
         "7.2 kB of 1 file",
         "17 shells × 32 in-plane angles up to 6 Å",

@@ -77,7 +77,7 @@ def test_what_was_done_is_told(page: str, conversion: Conversion) -> None:
     text = " ".join(Elements(page).text.split())
     for wanted in (
         "12 particles",
-        "3 of at most 5 images",
+        "3 of up to 5 images each",
         "2 Å, from the table",
         "17 shells × 32 in-plane angles",
         "batch size 5 images per stack",
