@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cryolike_dask.ctf_check.jackknife import Blocks, Jackknife
 from cryolike_dask.ctf_check.model import FloatArray, Optics, phases, shell_quadrupoles
 from cryolike_dask.ctf_check.rings import gather_rings
-from cryolike_dask.ctf_check.score import Images, Sample, phase_scores, score, scores_without, shell_scores
+from cryolike_dask.ctf_check.score import Images, Sample, phase_scores, score, scores_without, shell_scores, shuffled_scores
 from cryolike_dask.ctf_check.verdict import CtfCheck, misfit, unknown
 from cryolike_dask.formatting import is_or_are, plural
 
@@ -79,7 +79,7 @@ def check_ctf(
         return unknown(nothing, "the images are all the same")
     power = power[np.ix_(kept, shells)]
     sample = Sample.from_power(power, frequencies[shells], optics, box_length)
-    if sample.predicted()[0].var(axis=1).max() < _MIN_SPREAD:
+    if sample.recorded[0].var(axis=1).max() < _MIN_SPREAD:
         return unknown(nothing, "the particles have nearly the same CTF, so that it cannot tell them apart")
     relative = None if quadrupoles is None else quadrupoles[np.ix_(kept, shells)] / power.mean(axis=0)
     return _Comparison(sample, pixel_size).verdict(nothing, relative)
@@ -107,25 +107,21 @@ class _Comparison:
         self.sample, self.pixel_size = sample, pixel_size
         self.jackknife = Jackknife.of(sample.optics)
         self.scores = sample.scan(_SCALES)
-        self.near = float(_SCALES[np.argmax(self.scores)]) * (1 + _NEARBY)
-        self.nearby = [sample.predicted(scale)[0] for scale in self.near.tolist()]
-        scores = np.array([score(sample.deviations, predicted) for predicted in self.nearby])
-        self.best_scale = float(_maxima(self.near, scores[:, None])[0])
+        self.best_scale, self.uncertainty = self._best_scale(float(_SCALES[np.argmax(self.scores)]) * (1 + _NEARBY))
 
     def verdict(self, nothing: CtfCheck, quadrupoles: npt.NDArray[Any] | None) -> CtfCheck:
         """The check, filled in."""
-        uncertainty = self.jackknife.deviation(self._best_scales_without)
-        accuracy = float(np.hypot(ALLOWANCE, 3 * uncertainty))
+        accuracy = float(np.hypot(ALLOWANCE, 3 * self.uncertainty))
         fitted = f"{self.best_scale * self.pixel_size:.4g} Å per pixel (recorded {self.pixel_size:.4g} Å, ±{100 * accuracy:.1f}%)"
-        scale = self._model(self.sample.predicted(self.best_scale)[0], f"the pixel size, defocus or voltage: as if at {fitted}")
+        scale = self._model(self.sample.predicted(self.best_scale), f"the pixel size, defocus or voltage: as if at {fitted}")
         phase = self._best_phase()
         significance = max(self._significance(model) for model in (scale, phase))
         check = replace(nothing, pixel_sizes=_SCALES * self.pixel_size, scores=self.scores, significance=significance)
         if significance < _LEAST_SIGNIFICANCE:
             return unknown(check, "the images show too little of it. More particles may show more")
-        check = replace(check, best_pixel_size=self.best_scale * self.pixel_size, uncertainty=uncertainty, accuracy=accuracy)
+        check = replace(check, best_pixel_size=self.best_scale * self.pixel_size, uncertainty=self.uncertainty, accuracy=accuracy)
         is_near = abs(self.best_scale - 1) <= accuracy
-        recorded = self._model(self.sample.predicted()[0], "")
+        recorded = self._model(self.sample.recorded[0], "")
         allowed = scale if is_near else recorded
         models = [scale, phase, *self._aberrations(scale)]
         top = max(models, key=lambda model: model.score)
@@ -144,6 +140,18 @@ class _Comparison:
             return unknown(check, f"it fits best at {fitted}, but hardly better than as recorded")
         return replace(check, verdict="fits", reason=f"The CTF fits at {fitted}.")
 
+    def _best_scale(self, near: FloatArray) -> tuple[float, float]:
+        """The best of scales that are near each other, and its standard deviation."""
+        deviations, partitions = self.sample.deviations, self.jackknife.partitions
+        scores, without = [], []
+        # What one scale predicts is as large as the sample, and is not kept for the next.
+        for scale in near.tolist():
+            predicted = self.sample.predicted(scale)
+            scores.append([score(deviations, predicted)])
+            without.append([scores_without(deviations, predicted, blocks) for blocks in partitions])
+        best_without = [_maxima(near, np.stack(scores)) for scores in zip(*without, strict=True)]
+        return float(_maxima(near, np.array(scores))[0]), self.jackknife.deviation(best_without)
+
     def _model(self, predicted: FloatArray, suspect: str) -> _Model:
         return _Model(predicted, score(self.sample.deviations, predicted), suspect)
 
@@ -157,13 +165,9 @@ class _Comparison:
             gain, lambda blocks: self._without(model, blocks) - self._without(other, blocks)
         )
 
-    def _best_scales_without(self, blocks: Blocks) -> FloatArray:
-        scores = [scores_without(self.sample.deviations, predicted, blocks) for predicted in self.nearby]
-        return _maxima(self.near, np.stack(scores))
-
     def _best_phase(self) -> _Model:
         """The best additional phase shift of those that move rings."""
-        cosine, sine = self.sample.predicted()
+        cosine, sine = self.sample.recorded
         phase = float(_PHASES[np.argmax(phase_scores(self.sample.deviations, cosine, sine, _PHASES))])
         # Both directions are the same for CTF²: 170° more is 10° less.
         shift = np.degrees(phase if phase <= np.pi / 2 else phase - np.pi)
@@ -181,20 +185,21 @@ class _Comparison:
         for aberration in _ABERRATIONS:
             optics = replace(sample.optics, spherical_aberration=np.full(len(sample.optics), aberration))
             if np.abs(phases(optics, edge) - recorded).max() > _TOLERATED_PHASE:
-                yield self._model(sample.predicted(optics=optics)[0], f"the spherical aberration: as if it were {aberration:g} mm")
+                yield self._model(sample.predicted(optics=optics), f"the spherical aberration: as if it were {aberration:g} mm")
 
     def _better_axis(self, quadrupoles: npt.NDArray[np.complexfloating[Any, Any]]) -> str:
         """Another axis of astigmatism, if it fits better than the stated one; else ''."""
         deviations = _as_shells(quadrupoles.T)
         deviations -= deviations.mean(axis=1, keepdims=True)
 
-        def model(angle: FloatArray, suspect: str) -> _Model:
-            optics = replace(self.sample.optics, defocus_angle=angle)
-            predicted = _as_shells(shell_quadrupoles(optics, self.sample.frequencies))
+        angle, expected = self.sample.optics.defocus_angle, shell_quadrupoles(self.sample.optics, self.sample.frequencies)
+
+        def model(turned: FloatArray, suspect: str) -> _Model:
+            predicted = _as_shells(expected * np.exp(2j * (turned - angle)))
             return _Model(predicted, score(deviations, predicted), suspect)
 
-        stated = model(self.sample.optics.defocus_angle, "")
-        others = [model(turned(self.sample.optics.defocus_angle), suspect) for suspect, turned in _AXES]
+        stated = model(angle, "")
+        others = [model(turned(angle), suspect) for suspect, turned in _AXES]
         best = max(others, key=lambda other: other.score)
 
         def gains_without(blocks: Blocks) -> FloatArray:
@@ -206,8 +211,8 @@ class _Comparison:
     def _significance(self, model: _Model) -> float:
         """Standard deviations of what shuffled CTFs score, by which a model is above their mean; 0 where all score the same."""
         rng = np.random.default_rng(0)
-        n = len(self.sample.optics)
-        shuffled = [score(self.sample.deviations, model.predicted[:, rng.permutation(n)]) for _ in range(_SHUFFLES)]
+        orders = [rng.permutation(len(self.sample.optics)) for _ in range(_SHUFFLES)]
+        shuffled = shuffled_scores(self.sample.deviations, model.predicted, orders)
         deviation = float(np.std(shuffled))
         return float(model.score - np.mean(shuffled)) / deviation if deviation > 0 else 0.0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,19 +40,18 @@ class Jackknife:
             return cls((micrograph % _MAX_BLOCKS,))
         return cls((evenly,) if n_micrographs == 1 else (evenly, micrograph))
 
-    def deviation(self, values_without: Callable[[Blocks], FloatArray]) -> float:
+    def deviation(self, without: Sequence[FloatArray]) -> float:
         """The standard deviation of a value, the larger of all ways.
+
+        Args:
+            without: for each partition, what the value is without each of its blocks, (n_blocks,).
+        """
+        return max(float(np.sqrt((len(values) - 1) * values.var())) for values in without)
+
+    def is_certain(self, value: float, values_without: Callable[[Blocks], FloatArray]) -> bool:
+        """Whether a value is above 0 by more than chance explains, whichever way particles are left out.
 
         Args:
             values_without: what the value is without each block of a partition, (n_blocks,).
         """
-        return max(_deviation(values_without(blocks)) for blocks in self.partitions)
-
-    def is_certain(self, value: float, values_without: Callable[[Blocks], FloatArray]) -> bool:
-        """Whether a value is above 0 by more than chance explains, whichever way particles are left out."""
-        without = [values_without(blocks) for blocks in self.partitions]
-        return all(value > _CERTAIN * _deviation(values) for values in without)
-
-
-def _deviation(without: FloatArray) -> float:
-    return float(np.sqrt((len(without) - 1) * without.var()))
+        return value > _CERTAIN * self.deviation([values_without(blocks) for blocks in self.partitions])

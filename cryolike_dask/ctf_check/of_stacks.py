@@ -26,7 +26,7 @@ _ONE_PER_IMAGE = {
 
 
 def sample_size(descriptor: ImageDescriptor) -> int:
-    """How many particles a check compares: enough for a verdict, few enough for a tenth of a second."""
+    """How many particles a check compares: enough for a verdict, few enough for a twentieth of a second."""
     return min(_MAX_PARTICLES, max(64, _MAX_VALUES // descriptor.polar_grid.n_shells))
 
 

@@ -46,7 +46,7 @@ def gather_rings(sample: Sample, best: FloatArray) -> Rings | None:
     Returns:
         None if no bin is certain enough to be shown.
     """
-    recorded = sample.predicted()[0]
+    recorded = sample.recorded[0]
     means = best.mean(axis=1, keepdims=True)
     covariance = (sample.deviations * (best - means)).mean(axis=1, keepdims=True)
     variance = best.var(axis=1, keepdims=True)  # (k, 1)
@@ -55,12 +55,11 @@ def gather_rings(sample: Sample, best: FloatArray) -> Rings | None:
     trust = np.where(follows, np.square(variance / (variance + RIDGE)), 0.0)
     position = phases(sample.optics, sample.frequencies) / np.pi
     first = np.floor(position.min() / _WIDTH)
-    bins = np.minimum((position / _WIDTH - first).astype(np.intp), _MAX_BINS)
+    bins = np.minimum((position / _WIDTH - first).astype(np.intp), _MAX_BINS).ravel()
 
     def total(values: FloatArray) -> FloatArray:
-        sums: FloatArray = np.zeros(_MAX_BINS + 1)
-        np.add.at(sums, bins, values)
-        return sums[:_MAX_BINS]
+        each = np.broadcast_to(values, position.shape).ravel()
+        return np.asarray(np.bincount(bins, weights=each, minlength=_MAX_BINS + 1)[:_MAX_BINS])
 
     weight = total(trust * amplitude**2)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -12,13 +12,15 @@ is largest for the right model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.ctf_check.model import FloatArray, Optics, shell_means
+from cryolike_dask.ctf_check.model import FloatArray, Optics, shell_mean_parts, shell_means
 
 Images = npt.NDArray[np.floating[Any]]
 
@@ -28,6 +30,8 @@ _CLIPPED = 4.0
 """Standard deviations beyond which power counts as if it were there: ice, carbon and bad pixels are no signal."""
 _STEP = 0.8
 """Radians of 2χ from row to row of the table that a scan looks values up in."""
+_ROWS = 32
+"""Of that table, computed at a time: few enough that what is computed in double precision stays in a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,14 @@ class Sample:
         deviations = _less(clipped - clipped.mean(axis=1, keepdims=True), background)
         return cls(deviations, frequencies, optics, box_length, background)
 
-    def predicted(self, scale: float = 1.0, optics: Optics | None = None) -> tuple[FloatArray, FloatArray]:
-        """`shell_means` without background, if pixels are so many times as large as recorded, and the optics these: (k, n) each."""
-        cosine, sine = shell_means(optics or self.optics, self.frequencies / scale, self.box_length * scale)
+    def predicted(self, scale: float = 1.0, optics: Optics | None = None) -> FloatArray:
+        """(k, n) `shell_means` without background, if pixels are so many times as large as recorded, and the optics these."""
+        return _less(shell_means(optics or self.optics, self.frequencies / scale, self.box_length * scale), self.background)
+
+    @cached_property
+    def recorded(self) -> tuple[FloatArray, FloatArray]:
+        """`shell_mean_parts` without background, as recorded. The first is what the recorded values predict."""
+        cosine, sine = shell_mean_parts(self.optics, self.frequencies, self.box_length)
         return _less(cosine, self.background), _less(sine, self.background)
 
     def scan(self, scales: FloatArray) -> FloatArray:
@@ -70,43 +79,61 @@ class Sample:
         # 2χ changes by 2π · delocalisation per frequency, which is less than the box wherever rings can be seen.
         n_rows = int(2 * np.pi * self.box_length * finest / _STEP) + 2
         step = finest / (n_rows - 1)
-        table = shell_means(self.optics, step * np.arange(n_rows, dtype=np.float64), self.box_length)[0].astype(np.float32)
+        table = np.empty((n_rows, len(self.optics)), dtype=np.float32)
+        for first in range(0, n_rows, _ROWS):
+            frequencies = step * np.arange(first, min(first + _ROWS, n_rows), dtype=np.float64)
+            table[first : first + _ROWS] = _centred(shell_means(self.optics, frequencies, self.box_length))
         deviations, background = self.deviations.astype(np.float32), self.background.astype(np.float32)
-        scores = np.empty(len(scales))
+        covariance, variance = np.empty((2, len(scales), len(deviations)))
         for number, scale in enumerate(scales.tolist()):
             rows = np.rint(self.frequencies / (scale * step)).astype(np.intp)
-            scores[number] = score(deviations, _less(table[rows], background))
-        return scores
+            predicted = _less(table[rows], background)
+            covariance[number] = np.vecdot(deviations, predicted)
+            variance[number] = np.vecdot(predicted, predicted)
+        n = len(self.optics)
+        return np.asarray(_of_shells(covariance / n, self.deviations.var(axis=1), variance / n, n).sum(axis=1))
 
 
-def score(deviations: Images, predicted: Images) -> float:
+def score(deviations: FloatArray, predicted: FloatArray) -> float:
     """The score of what a model predicts.
 
     Args:
         deviations: (k, n) relative power, 0 in the mean of each shell.
         predicted: (k, n) CTF², up to a constant for each shell.
     """
-    centred = predicted - predicted.mean(axis=1, keepdims=True)
-    return float(
-        _total((deviations * centred).mean(axis=1), deviations.var(axis=1), (centred**2).mean(axis=1), deviations.shape[1])
-    )
+    return float(shell_scores(deviations, predicted).sum())
 
 
 def shell_scores(deviations: FloatArray, predicted: FloatArray) -> FloatArray:
     """(k,) what each shell adds to the score."""
-    return np.array([score(deviations[k : k + 1], predicted[k : k + 1]) for k in range(len(deviations))])
+    n, centred = deviations.shape[1], _centred(predicted)
+    covariance, variance = np.vecdot(deviations, centred) / n, np.vecdot(centred, centred) / n
+    return _of_shells(covariance, np.vecdot(deviations, deviations) / n, variance, n)
+
+
+def shuffled_scores(deviations: FloatArray, predicted: FloatArray, orders: Sequence[npt.NDArray[np.int64]]) -> FloatArray:
+    """The scores if what is predicted for particles is exchanged among them, (n_orders,).
+
+    Args:
+        deviations, predicted: (k, n).
+        orders: each a permutation of the n particles.
+    """
+    n, centred = deviations.shape[1], _centred(predicted)
+    covariance = np.stack([np.vecdot(deviations, np.take(centred, order, axis=1)) for order in orders]) / n
+    variances = np.vecdot(deviations, deviations) / n, np.vecdot(centred, centred) / n  # of each shell the same in any order
+    return np.asarray(_of_shells(covariance, *variances, n).sum(axis=1))
 
 
 def phase_scores(deviations: FloatArray, cosine: FloatArray, sine: FloatArray, phases: FloatArray) -> FloatArray:
-    """The score for each additional phase shift, (n_phases,); cosine and sine as `shell_means` gives them."""
+    """The score for each additional phase shift, (n_phases,); cosine and sine as `shell_mean_parts` gives them."""
     n = deviations.shape[1]
-    a, b = (part - part.mean(axis=1, keepdims=True) for part in (cosine, sine))
-    covariances = [(deviations * part).mean(axis=1) for part in (a, b)]
-    squares = [(left * right).mean(axis=1) for left, right in ((a, a), (a, b), (b, b))]
+    a, b = _centred(cosine), _centred(sine)
+    covariances = [np.vecdot(deviations, part) / n for part in (a, b)]
+    squares = [np.vecdot(left, right) / n for left, right in ((a, a), (a, b), (b, b))]
     c, s = np.cos(2 * phases)[:, None], np.sin(2 * phases)[:, None]
     covariance = c * covariances[0] + s * covariances[1]
     variance = c * c * squares[0] + 2 * c * s * squares[1] + s * s * squares[2]
-    return np.asarray(_total(covariance, deviations.var(axis=1), variance, n))
+    return np.asarray(_of_shells(covariance, np.vecdot(deviations, deviations) / n, variance, n).sum(axis=1))
 
 
 def scores_without(deviations: FloatArray, predicted: FloatArray, blocks: npt.NDArray[np.int64]) -> FloatArray:
@@ -119,19 +146,19 @@ def scores_without(deviations: FloatArray, predicted: FloatArray, blocks: npt.ND
     Returns:
         (n_blocks,)
     """
-    order = np.argsort(blocks, kind="stable")
-    sizes = np.bincount(blocks)
-    first = np.cumsum(sizes) - sizes
-    n = len(blocks) - sizes
+    others = blocks[:, None] != np.arange(blocks.max() + 1)  # (n, n_blocks)
+    n = others.sum(axis=0)
+    # One product of matrices gives the means over the others of each block: (k, n_blocks).
+    weights = others / n
+    p, c = deviations @ weights, predicted @ weights
+    covariance = (deviations * predicted) @ weights - p * c
+    variances = deviations**2 @ weights - p**2, predicted**2 @ weights - c**2
+    return np.asarray(_of_shells(covariance.T, variances[0].T, variances[1].T, n[:, None]).sum(axis=1))
 
-    def means(values: FloatArray) -> FloatArray:
-        sums = np.add.reduceat(values[:, order], first, axis=1)
-        return np.asarray((sums.sum(axis=1, keepdims=True) - sums) / n)
 
-    p, c = means(deviations), means(predicted)
-    covariance = means(deviations * predicted) - p * c
-    variances = means(deviations**2) - p**2, means(predicted**2) - c**2
-    return np.asarray(_total(covariance.T, variances[0].T, variances[1].T, n))
+def _centred(values: FloatArray) -> FloatArray:
+    """(k, n) values, 0 in the mean of each shell."""
+    return np.asarray(values - values.mean(axis=1, keepdims=True))
 
 
 def _less(values: Images, background: Images) -> npt.NDArray[Any]:
@@ -143,9 +170,10 @@ def _less(values: Images, background: Images) -> npt.NDArray[Any]:
     return np.asarray(values - background @ (background.T @ values))
 
 
-def _total(covariance: Images, power_variance: Images, variance: Images, n: npt.NDArray[np.int64] | int) -> npt.NDArray[np.float64]:
-    """Sums over the last axis, the shells; one on which all images have the same power counts nothing."""
+def _of_shells(
+    covariance: FloatArray, power_variance: FloatArray, variance: FloatArray, n: npt.NDArray[np.int64] | int
+) -> FloatArray:
+    """What shells add to a score, (..., k); one on which all images have the same power adds nothing."""
     scale = power_variance * (variance + RIDGE)
-    return np.asarray(
-        n * np.sum(np.divide(covariance * np.abs(covariance), scale, out=np.zeros_like(scale), where=scale > 0), axis=-1)
-    )
+    squares = covariance * np.abs(covariance)
+    return np.asarray(n * np.divide(squares, scale, out=np.zeros_like(squares), where=scale > 0))

@@ -23,8 +23,8 @@ def main() -> None:
             if case.kind not in sets:
                 sets[case.kind] = simulate(seed, case.kind)
             found[case.name].append(sets[case.kind].check(**case.stated))
-    print("| stated | fits | does not fit | cannot tell | suspects named | uncertainty |")
-    print("|---|---|---|---|---|---|")
+    print("| stated | sets | fits | does not fit | cannot tell | suspects named | uncertainty |")
+    print("|---|---|---|---|---|---|---|")
     for case in CASES:
         print(_line(case, found[case.name]))
     warned = sum(check.verdict == "does not fit" for case in CASES if "fits" in case.right for check in found[case.name])
@@ -39,7 +39,7 @@ def _line(case: Case, checks: list[CtfCheck]) -> str:
     uncertainties = [check.uncertainty for check in checks if check.uncertainty is not None]
     typical = f"{100 * sorted(uncertainties)[len(uncertainties) // 2]:.1f}%" if uncertainties else ""
     counts = " | ".join(str(verdicts[verdict]) for verdict in ("fits", "does not fit", "cannot tell"))
-    return f"| {case.name} | {counts} | {named} | {typical} |"
+    return f"| {case.name} | {len(checks)} | {counts} | {named} | {typical} |"
 
 
 if __name__ == "__main__":

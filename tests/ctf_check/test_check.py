@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
 from functools import cache
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from cryolike_dask.ctf_check.check import check_ctf
-from cryolike_dask.ctf_check.model import Optics
+from cryolike_dask.ctf_check.model import Optics, shell_means
 from cryolike_dask.ctf_check.of_stacks import check_particles, check_stacks, evenly
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.pictures.ctf_plots import plot_ctf_check
@@ -173,6 +174,26 @@ def test_chance_does_not_decide_without_signal() -> None:
         check = check_ctf(rng.chisquare(40, (n, 64)), of, frequencies, 128.0, 2.0)
         assert check.verdict == "cannot tell"
         assert "too little" in check.reason
+
+
+def test_the_largest_sample_needs_little_memory() -> None:
+    rng = np.random.default_rng(10)
+    n, k = 512, 128
+    u = rng.uniform(8e3, 18e3, n)
+    rows = {"defocus_u": u, "defocus_v": u - rng.uniform(50, 200, n), "defocus_angle": rng.uniform(0, 3, n)}
+    of = Optics.from_rows(
+        rows
+        | {"phase_shift": 0 * u, "spherical_aberration": 2.7 + 0 * u, "voltage": 300 + 0 * u, "amplitude_contrast": 0.1 + 0 * u}
+    )
+    frequencies = np.linspace(0.004, 0.5, k)
+    power = rng.gamma(20, 1 / 20, (n, k)) * (1 + shell_means(of, frequencies, 128.0).T)
+    assert check_ctf(power, of, frequencies, 128.0, 1.0).verdict == "fits"
+    tracemalloc.start()
+    try:
+        check_ctf(power, of, frequencies, 128.0, 1.0)
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_kinds_of_sets_differ() -> None:

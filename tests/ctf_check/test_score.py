@@ -7,7 +7,7 @@ import pytest
 
 from cryolike_dask.ctf_check.jackknife import Jackknife
 from cryolike_dask.ctf_check.model import Optics
-from cryolike_dask.ctf_check.score import RIDGE, Sample, phase_scores, score, scores_without, shell_scores
+from cryolike_dask.ctf_check.score import RIDGE, Sample, phase_scores, score, scores_without, shell_scores, shuffled_scores
 from tests.ctf_check.test_model import optics
 
 
@@ -48,6 +48,13 @@ def test_scores_without_a_block_are_those_of_the_others() -> None:
     np.testing.assert_allclose(scores_without(deviations, predicted, blocks), left_out, rtol=1e-9)
 
 
+def test_shuffled_scores_are_those_of_exchanged_predictions() -> None:
+    deviations, predicted = random_pair()
+    orders = [np.random.default_rng(seed).permutation(deviations.shape[1]) for seed in range(3)]
+    wanted = [written_out(deviations, predicted[:, order]) for order in orders]
+    np.testing.assert_allclose(shuffled_scores(deviations, predicted, orders), wanted, rtol=1e-9)
+
+
 def test_phase_scores_are_those_of_shifted_phases() -> None:
     deviations, cosine = random_pair()
     sine = random_pair(seed=3)[1]
@@ -71,11 +78,11 @@ def test_a_scan_finds_what_single_scores_find() -> None:
     of = Optics.from_rows(
         {name: getattr(of, name) for name in Optics.__dataclass_fields__} | {"defocus_v": rng.uniform(8e3, 18e3, n)}
     )
-    truth = Sample.from_power(np.ones((n, 60)) + rng.normal(0, 1e-3, (n, 60)), frequencies, of, box_length).predicted(1.07)[0]
+    truth = Sample.from_power(np.ones((n, 60)) + rng.normal(0, 1e-3, (n, 60)), frequencies, of, box_length).predicted(1.07)
     power = 1 + 0.5 * truth.T + rng.normal(0, 0.3, (n, 60))
     sample = Sample.from_power(power, frequencies, of, box_length)
     scales = np.linspace(0.8, 1.3, 51)
-    single = np.array([score(sample.deviations, sample.predicted(scale)[0]) for scale in scales.tolist()])
+    single = np.array([score(sample.deviations, sample.predicted(scale)) for scale in scales.tolist()])
     scanned = sample.scan(scales)
     assert scales[np.argmax(single)] == pytest.approx(1.07, abs=0.011)
     assert scales[np.argmax(scanned)] == pytest.approx(1.07, abs=0.011)
@@ -116,6 +123,8 @@ def test_jackknife_leaves_out_micrographs_and_even_parts() -> None:
         return np.array([values[blocks != block].mean() for block in range(blocks.max() + 1)])
 
     # The jackknife of a mean is its standard error, of about as many values as are left out at a time.
-    assert many.deviation(means_without) == pytest.approx(values.std() / np.sqrt(n), rel=0.5)
+    assert many.deviation([means_without(blocks) for blocks in many.partitions]) == pytest.approx(
+        values.std() / np.sqrt(n), rel=0.5
+    )
     assert many.is_certain(1.0, means_without)
     assert not many.is_certain(0.1, means_without)
