@@ -24,7 +24,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_readme_works_as_printed_after_the_demo(tmp_path: Path) -> None:
-    """Its lines are pasted into a shell one block after the other, and its Python is saved as scripts, where `make demo` ran."""
+    """Its lines are pasted into a shell one block after the other, and its Python is saved as scripts in the last one's folder."""
     (folder,) = re.findall(r"^DEMO +\?= (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     program = tmp_path / ".venv" / "bin" / "cryolike-dask"
     program.parent.mkdir(parents=True)
@@ -32,26 +32,25 @@ def test_the_readme_works_as_printed_after_the_demo(tmp_path: Path) -> None:
     program.chmod(0o755)
     (program.parent / "activate").write_text(f"PATH={program.parent}:$PATH\n")
 
-    def run(*command: str) -> str:
+    def run(*command: str, place: Path = tmp_path) -> str:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     run(str(program), "demo", folder, "--n-images", "30")
     of_make, five_minutes = blocks("sh")
     assert of_make.startswith("make demo")
-    told = run("sh", "-e", "-c", five_minutes)
+    told, place = run("sh", "-e", "-c", five_minutes), tmp_path / folder / "particles"
     assert "30 images" in told
-    assert (tmp_path / "preview.png").is_file()
-    assert (tmp_path / "stacks" / "report.html").is_file()
-    assert load_stack(tmp_path / "stacks", 0).fourier.shape == (30, 65, 128)
+    assert (place / "preview.png").is_file()
+    assert (place / "stacks" / "report.html").is_file()
+    assert load_stack(place / "stacks", 0).fourier.shape == (30, 65, 128)
     for number, block in enumerate(blocks("python")):
-        script = tmp_path / f"script{number}.py"
-        script.write_text(block)
-        told += run(sys.executable, script.name)
+        (place / f"script{number}.py").write_text(block)
+        told += run(sys.executable, f"script{number}.py", place=place)
     assert "torch.Size([30, 65, 128]) torch.complex64" in told
-    with np.load(tmp_path / "near-focus" / "fft" / "particles_fourier_stack_000000.npz") as metadata:
+    with np.load(place / "near-focus" / "fft" / "particles_fourier_stack_000000.npz") as metadata:
         assert metadata["defocusU"].max() < 15_000
 
 
@@ -73,6 +72,10 @@ def test_commands_of_the_readme_have_these_options() -> None:
 def test_links_of_the_readme_lead_to_files() -> None:
     for target in re.findall(r"\]\(([^)]+)\)", README):
         assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_no_line_of_code_is_cut_where_the_page_is_narrow() -> None:
+    assert max(map(len, "".join(blocks("sh") + blocks("python")).splitlines())) <= 95
 
 
 def test_make_targets_of_the_readme_exist() -> None:
