@@ -113,7 +113,7 @@ def test_every_statement_of_the_page_is_shown() -> None:
 
 def test_names_can_be_imported_from_where_the_page_says() -> None:
     rows = table(PAGE, "What to import")
-    older = rows.index(["Older name", "Today's"])
+    older = rows.index(["Older name", "Present name"])
     assert older == 8
     for name, module in ([cell.strip("`") for cell in row] for row in rows[:older]):
         assert getattr(importlib.import_module(module), name) is getattr(cryolike_dask, name)
@@ -139,7 +139,7 @@ def test_arguments_and_defaults() -> None:
         assert all(p.kind is p.KEYWORD_ONLY for p in parameters[len(positional) :]), function
 
 
-@shows("CryoLike reads the params files that are written here, and the other way round.")
+@shows("CryoLike reads the parameter files that are written here, and vice versa.")
 def test_params_files_hold_what_cryolike_validates(tmp_path: Path) -> None:
     params().save(tmp_path / "params.npz")
     with np.load(tmp_path / "params.npz", allow_pickle=False) as archive:
@@ -169,7 +169,7 @@ def test_stacks_hold_what_cryolike_loads(work: dict[str, Any]) -> None:  # noqa:
     assert_holds([stack], work, in_sequence(ABC))
 
 
-@shows("An `ImageDescriptor` of CryoLike is taken wherever one from here is, and is left as it is.")
+@shows("An `ImageDescriptor` of CryoLike is accepted wherever one from here is, and is not changed.")
 def test_cryolikes_descriptor_is_taken_everywhere(work: dict[str, Any]) -> None:  # noqa: F811
     size = (np.array([BOX, BOX]), np.array([2.0, 2.0]))
     grid = params().polar_grid
@@ -198,7 +198,7 @@ class Choice(Enum):
 
 
 @shows(
-    '`Precision`, `AtomShape` and other enumerations are taken, and so are their values in any case: `Precision.DOUBLE`, `"Double"`.'
+    '`Precision`, `AtomShape` and other enumerations are accepted, and so are their values in any case: `Precision.DOUBLE`, `"Double"`.'
 )
 def test_enumerations_and_their_values_in_any_case() -> None:
     for precision, shape in ((Choice.DOUBLE, Choice.HARD_SPHERE), ("Double", "HARD"), ("DOUBLE", "Hard_Sphere")):
@@ -432,7 +432,7 @@ def test_runs_continue(work: dict[str, Any]) -> None:  # noqa: F811
 # Input
 
 
-@shows("Recorded paths are used unless a folder is given: the image files' own or the project's.")
+@shows("Recorded paths are used unless you give the folder of the image files or of the project.")
 def test_recorded_paths(work: dict[str, Any]) -> None:  # noqa: F811
     Path("deep").mkdir()
     for name in ABC:
@@ -560,7 +560,7 @@ def test_constant_images(work: dict[str, Any]) -> None:  # noqa: F811
 
 
 @shows(
-    "Images are downsampled by any whole number.",
+    "Images are downsampled by any integer factor.",
     "Shells beyond the Nyquist limit of the downsampled images are never written.",
 )
 def test_downsampling(tmp_path: Path) -> None:

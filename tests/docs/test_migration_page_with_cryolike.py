@@ -219,7 +219,7 @@ def test_pairs_in_another_order(work: dict[str, Any]) -> None:  # noqa: F811
     assert metadata("out")["defocusU"].tolist() == [10000 + n for n in range(7)]
 
 
-@shows("Any number is taken.", "They are not looked at.")
+@shows("Any number is taken.", "They are not checked.")
 def test_impossible_numbers(work: dict[str, Any]) -> None:  # noqa: F811
     optics = optics_table(rlnVoltage=["300000"], rlnAmplitudeContrast=["7"], rlnImageSize=["24"])
     write_star(Path("particles.star"), in_sequence(ABC), optics=optics, rlnDefocusU=["1.5e7"] * 15)
@@ -330,7 +330,7 @@ def test_origins(work: dict[str, Any]) -> None:  # noqa: F811
 # Output
 
 
-@shows("It is written as it is, and its CTF takes the size of U − V: astigmatism is 90° off.")
+@shows("It is written as it is, and its CTF takes the absolute value of U − V: astigmatism is 90° off.")
 def test_exchanged_defocus(work: dict[str, Any]) -> None:  # noqa: F811
     columns = {"rlnDefocusU": ["9000", "10000"], "rlnDefocusV": ["10000", "9000"], "rlnDefocusAngle": ["20"] * 2}
     write_star(Path("particles.star"), [("A.mrcs", 0), ("A.mrcs", 1)], rlnPhaseShift="0", **columns)
