@@ -89,7 +89,14 @@ def test_each_readme_begins_with_the_command_to_type(readme: Path) -> None:
     assert title.startswith("# ")
     assert not empty
     assert fence == "```"
-    assert command.split()[0] in {"cryolike-dask", "sbatch", "docker", "conda", "kubectl", "deploy/tls/make_certificates.sh"}
+    assert command.split()[0] in {
+        "cryolike-dask",
+        "sbatch",
+        "docker",
+        "rattler-build",
+        "kubectl",
+        "deploy/tls/make_certificates.sh",
+    }
 
 
 @pytest.mark.parametrize("path", [*READMES, DEPLOY / "kubernetes" / "job.yaml"], ids=lambda path: f"{path.parent.name}-{path.name}")
