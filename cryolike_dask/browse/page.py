@@ -15,7 +15,8 @@ from cryolike_dask.browse.stacks import browse_stacks
 from cryolike_dask.browse.tables import browse_table
 from cryolike_dask.browse.tiles import PER_SHEET, SHEET_COLUMNS, Browsed, Sheets, cell_of
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.formatting import first_few, format_bytes, plural, printable
+from cryolike_dask.filesystem.output_file import output_file
+from cryolike_dask.formatting import first_few, format_bytes, is_or_are, plural, printable
 from cryolike_dask.html import render
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.options import ConversionOptions, takes_options
@@ -116,10 +117,7 @@ def browse_particles(
         raise InputError(f"low_pass is {low_pass}: give a resolution in Å, a positive number.")
     if not TILE_SIZES[0] <= tile_size <= TILE_SIZES[1]:
         raise InputError(f"tile_size is {tile_size}: give between {TILE_SIZES[0]} and {TILE_SIZES[1]} pixels.")
-    path = Path(out).expanduser().resolve()
-    if not path.parent.is_dir() or path.is_dir():
-        problem = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        raise OutputError(f"The page {out} cannot be written: {problem}. Give another file with out (--out).")
+    path = output_file(out, (".html",))
     options.setdefault("mixed_optics", "split")  # particles of different optics may be looked at together
     options.setdefault("on_bad_image", "zero")
     settings = ConversionSettings.from_options(options)
@@ -128,13 +126,15 @@ def browse_particles(
             browsed = browse_table(particles, params, settings, low_pass, tile_size, shown)
         else:
             browsed = browse_stacks(particles, settings, low_pass, tile_size, shown)
-        sheets, power = Sheets(), []
+        sheets, powers = Sheets(), []
         for tiles in browsed.tiles():
             sheets.add(tiles.grey)
-            power.append(tiles.power)
+            powers.append(tiles.power)
         shown.step("Writing the page")
-        data = _data(browsed, np.concatenate(power))
-        content = _page(browsed, data, sheets.urls()).encode()
+        power = np.concatenate(powers)
+        warnings = (*browsed.warnings, *_bad_images(browsed.rows[power == 0]))
+        data = _data(browsed, power)
+        content = _page(browsed, data, sheets.urls(), warnings).encode()
         try:
             write_atomic(path, content, path.parent)
         except OSError as error:
@@ -153,7 +153,7 @@ def browse_particles(
         n_bytes=len(content),
         rows_of=browsed.rows_of,
         seed=settings.seed,
-        warnings=tuple(browsed.warnings),
+        warnings=warnings,
     )
 
 
@@ -186,6 +186,17 @@ def _data(browsed: Browsed, power: np.ndarray[Any, np.dtype[np.float64]]) -> dic
     }
 
 
+def _bad_images(rows: np.ndarray[Any, np.dtype[np.int64]]) -> list[str]:
+    """A warning that names the rows of the images without any power, if there are some."""
+    if not len(rows):
+        return []
+    named = first_few([str(row) for row in np.sort(rows).tolist()])
+    return [
+        f"{plural(len(rows), 'bad image')}, constant or not finite, {is_or_are(len(rows))} shown black: "
+        f"{'row' if len(rows) == 1 else 'rows'} {named}."
+    ]
+
+
 def _tables(table: ParticleTable) -> str:
     return printable(first_few(list(dict.fromkeys(source.table for source in table.sources)), 3))
 
@@ -210,7 +221,7 @@ def _runs(rows: np.ndarray[Any, np.dtype[np.int64]]) -> list[int]:
     return np.stack([rows[np.append(0, ends + 1)], rows[np.append(ends, len(rows) - 1)]], axis=1).ravel().tolist()
 
 
-def _page(browsed: Browsed, data: dict[str, Any], sheets: list[str]) -> str:
+def _page(browsed: Browsed, data: dict[str, Any], sheets: list[str], warnings: tuple[str, ...]) -> str:
     return render(
         "browse",
         title=plural(len(browsed.table), "particle"),
@@ -222,7 +233,7 @@ def _page(browsed: Browsed, data: dict[str, Any], sheets: list[str]) -> str:
         images_from=0 if any(source.kind.startswith("cryosparc") for source in browsed.table.sources) else 1,
         conspicuous=f"{CONSPICUOUS:g}",
         made=f"cryolike_dask {__version__}",
-        warnings=browsed.warnings,
+        warnings=warnings,
         sheets=sheets,
         data=data,
     )

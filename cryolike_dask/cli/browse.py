@@ -23,7 +23,14 @@ from cryolike_dask.settings import ConversionSettings
 @params_option
 @table_options
 @described_option(LeopardEMInput, "invert")
-@click.option("--out", type=FILE, default="contact.html", show_default=True, metavar="FILE.html", help="Where the page goes.")
+@click.option(
+    "--out",
+    type=FILE,
+    default="contact.html",
+    show_default=True,
+    metavar="FILE.html",
+    help="Where the page goes; replaces an earlier one.",
+)
 @choice_options
 @click.option("--low-pass", type=float, default=20.0, show_default=True, help="Å.")
 @click.option("--tile-size", type=int, default=64, show_default=True, help="Longer edge of the small images in pixels, 16 to 256.")

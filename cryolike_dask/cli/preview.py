@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +13,7 @@ from cryolike_dask.cli.options import choice_options, described_option, params_o
 from cryolike_dask.cli.tables import input_of_table, table_options
 from cryolike_dask.errors import OutputError
 from cryolike_dask.file_conversions.inputs import read_particles
+from cryolike_dask.filesystem.output_file import output_file
 from cryolike_dask.particles.inputs import LeopardEMInput
 from cryolike_dask.settings import ConversionSettings
 
@@ -23,7 +23,14 @@ from cryolike_dask.settings import ConversionSettings
 @params_option
 @table_options
 @described_option(LeopardEMInput, "invert")
-@click.option("--out", type=FILE, default="preview.png", show_default=True, metavar="FILE.png", help="Where the picture goes.")
+@click.option(
+    "--out",
+    type=FILE,
+    default="preview.png",
+    show_default=True,
+    metavar="FILE.png",
+    help="Where the picture goes; replaces an earlier one.",
+)
 @click.option("--n-images", type=click.IntRange(1, 16), default=16, show_default=True, help="Particles to show.")
 @click.option("--low-pass", type=float, help="Å. By default 20, or the resolution of the polar grid if that is coarser.")
 @choice_options
@@ -64,10 +71,13 @@ def preview(
     """
     from cryolike_dask.preview import preview_particles
 
+    picture = output_file(out, (".png",))
     source = input_of_table(table, folder_mrc, particle_file, box_size, invert)
     result = preview_particles(read_particles(source), params_input, **options)
     try:
-        result.save(Path(out).expanduser())
-    except (OSError, ValueError) as error:
-        raise OutputError(f"The picture {out} cannot be written: {error}. Give another file with --out.") from error
+        result.save(picture)
+    except OSError as error:
+        raise OutputError(
+            f"The picture {out} cannot be written: {error.strerror or error}. Give another file with --out."
+        ) from error
     echo(f"{result}\npicture      {out}")

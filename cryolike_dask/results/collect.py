@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.filesystem.output_file import output_file
 from cryolike_dask.formatting import plural
 from cryolike_dask.particles.star.export import OPTICS, POSITION_COLUMN, STACK_COLUMN, ctf_columns, image_columns
 from cryolike_dask.particles.star.tables import read_star_tables
@@ -19,7 +20,7 @@ from cryolike_dask.progress_bars import showing
 from cryolike_dask.results.files import CROSS_CORRELATION, LIKELIHOODS, POSE, Results, read_results
 from cryolike_dask.results.likelihoods import NO_STRUCTURE, choose_structure, constant_likelihoods
 from cryolike_dask.results.poses import TemplateSource, relion_angles, relion_origins
-from cryolike_dask.results.writing import output_file, write_results
+from cryolike_dask.results.writing import SUFFIXES, write_results
 from cryolike_dask.runs.manifest import MANIFEST
 from cryolike_dask.runs.stored_particles import StoredParticles, open_particles
 from cryolike_dask.runs.templates import Templates, open_templates
@@ -88,7 +89,8 @@ def collect_results(
         12
     """
     with showing(progress) as shown:
-        return _collect(stacks, results, templates, template_source, None if out is None else output_file(out, overwrite), shown)
+        target = None if out is None else output_file(out, SUFFIXES, overwrite)
+        return _collect(stacks, results, templates, template_source, target, shown)
 
 
 def _collect(

@@ -18,26 +18,10 @@ from cryolike_dask.particles.star.text import StarBlock, StarText
 from cryolike_dask.stacks.durable import replace_durably
 from cryolike_dask.stacks.files import STAR_FILE
 
-_SUFFIXES = (".star", ".csv", ".parquet")
+SUFFIXES = (".star", ".csv", ".parquet")
+"""Of the formats of a table."""
 _POSES = {"rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginX", "rlnOriginY"}
 """What a table says about poses before CryoLike had a look at the images."""
-
-
-def output_file(path: str | Path, overwrite: bool) -> Path:
-    """The file to write to.
-
-    Raises:
-        InputError: its suffix names no format.
-        OutputError: it exists and may not be replaced, or its folder does not exist.
-    """
-    target = Path(path).expanduser().absolute()
-    if target.suffix.lower() not in _SUFFIXES:
-        raise InputError(f"{path}: the suffix decides the format, so choose a name that ends with {', '.join(_SUFFIXES)}.")
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} already exists. Choose another name, or replace it (overwrite=True, --overwrite).")
-    if not target.parent.is_dir():
-        raise OutputError(f"{target.parent} is not a folder: make it first, or choose another place for {target.name}.")
-    return target
 
 
 def write_results(df: pd.DataFrame, target: Path, root: Path) -> None:
@@ -47,7 +31,7 @@ def write_results(df: pd.DataFrame, target: Path, root: Path) -> None:
 
     Args:
         df: see `collect_results`.
-        target: see `output_file`.
+        target: its suffix is one of `SUFFIXES`.
         root: output folder of the conversion.
 
     Raises:

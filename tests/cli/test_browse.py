@@ -33,7 +33,7 @@ def test_a_page_of_a_table_and_of_its_stacks(particles: DemoData, convert_star: 
         (["--sample", "99"], "at most 12"),
         (["--where", "defocus > 3"], "defocus_u"),
         (["--low-pass", "0"], "low_pass is 0"),
-        (["--out", "nowhere/page.html"], "no folder"),
+        (["--out", "nowhere/page.html"], "is not a folder"),
     ],
 )
 def test_what_does_not_fit_stacks_is_told(options: list[str], told: str, convert_star: Cli, tmp_path: Path, cli: Cli) -> None:

@@ -166,7 +166,9 @@ def test_images_of_a_paired_star_file(particles: DemoData, tmp_path: Path, cli: 
         (["table.csv"], "--box-size"),
         (["table.cs", "--mrc", "x.mrcs"], "--mrc"),
         (["table.star", "--invert"], "Leopard-EM"),
-        (["table.star", "--out", "/nowhere/p.png"], "table.star"),
+        (["table.star", "--out", "p.jpg"], "ends with .png (out, --out)"),
+        (["table.star", "--out", "table.star"], "ends with .png (out, --out)"),
+        (["table.star", "--out", "/nowhere/p.png"], "/nowhere is not a folder"),
     ],
 )
 def test_what_cannot_be_previewed_is_told(arguments: list[str], told: str, particles: DemoData, cli: Cli) -> None:
@@ -177,9 +179,9 @@ def test_what_cannot_be_previewed_is_told(arguments: list[str], told: str, parti
 
 def test_a_picture_that_cannot_be_written_is_told(larger: DemoData, cli: Cli) -> None:
     options = ("--mrc-folder", larger.folder_mrc, "--params", larger.params_file, "--n-images", 1)
-    result = cli("preview", larger.star_file, *options, "--out", "/nowhere/p.png")
+    result = cli("preview", larger.star_file, *options, "--out", "/proc/p.png")
     assert result.exit_code == 2
-    assert "--out" in result.stderr
+    assert "/proc/p.png cannot be written" in result.stderr
 
 
 @pytest.mark.parametrize("options", [{"n_images": 0}, {"n_images": 17}, {"low_pass": -1.0}, {"low_pass": float("nan")}])

@@ -1,0 +1,35 @@
+"""The file that a command writes, checked before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryolike_dask.errors import InputError, OutputError
+
+
+def output_file(path: str | Path, suffixes: tuple[str, ...], overwrite: bool = True) -> Path:
+    """The file to write to. Its suffix must be one of the format, so that no table or image file is replaced by mistake.
+
+    Args:
+        path: as given with `out`.
+        suffixes: that the format may have, in lower case.
+        overwrite: whether a file that is there may be replaced.
+
+    Raises:
+        InputError: its suffix names no format.
+        OutputError: it exists and may not be replaced, or is a folder, or its folder does not exist.
+    """
+    target = Path(path).expanduser().absolute()
+    if target.is_dir():
+        raise OutputError(f"{target} is a folder: choose another name (out, --out).")
+    if target.suffix.lower() not in suffixes:
+        raise InputError(
+            f"{path}: the suffix decides the format, so choose a name that ends with {', '.join(suffixes)} (out, --out)."
+        )
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target} already exists. Choose another name, or replace it (overwrite=True, --overwrite).")
+    if not target.parent.is_dir():
+        raise OutputError(
+            f"{target.parent} is not a folder: make it first, or choose another place for {target.name} (out, --out)."
+        )
+    return target
