@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from cryolike_dask.browse.tiles import Browsed, TileForm, Tiles, shown_and_unseen
 from cryolike_dask.errors import InputError
-from cryolike_dask.formatting import plural
 from cryolike_dask.particles.cryosparc.job import ORDER_NOT_VERIFIED
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.progress import Progress
@@ -48,7 +47,7 @@ def browse_stacks(folder: str | Path, choice: ConversionSettings, low_pass: floa
         rows_of=rows_of,
         form=form,
         tiles=lambda: _tiles(stored, shown, form, progress),
-        warnings=[] if stored.zeroed is None or not stored.zeroed.any() else [_bad_images(int(stored.zeroed.sum()))],
+        warnings=(),
     )
 
 
@@ -63,10 +62,6 @@ def _rows(folder: str | Path, table: ParticleTable) -> tuple[npt.NDArray[np.int6
         f"Rows are those of {Path(folder) / 'particles.star'}, counted from 0: convert this file with the rows that you save, because the "
         "stacks do not record which rows of their input these are.",
     )
-
-
-def _bad_images(n: int) -> str:
-    return f"{plural(n, 'bad image')} of the stacks had been written as zeros."
 
 
 def _tiles(stored: StoredParticles, shown: npt.NDArray[np.int64], form: TileForm, progress: Progress) -> Iterator[Tiles]:

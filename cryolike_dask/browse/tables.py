@@ -55,15 +55,14 @@ def browse_table(
         settings = replace(settings, axes="relion")
     plan = _plan(particles.take(shown), stated, settings, low_pass)
     form = TileForm.of_images(plan.descriptor, low_pass, size, settings.axes)
-    warnings = list(plan.warnings)
     return Browsed(
         table=plan.table,
         rows=shown[_places(particles.take(shown), plan.table)],
         unseen=unseen,
         rows_of="Rows are those of the table as it is read, counted from 0.",
         form=form,
-        tiles=lambda: _tiles(plan, form, progress, warnings),
-        warnings=warnings,
+        tiles=lambda: _tiles(plan, form, progress),
+        warnings=tuple(plan.warnings),
     )
 
 
@@ -90,7 +89,7 @@ def _places(chosen: ParticleTable, planned: ParticleTable) -> npt.NDArray[np.int
     return np.asarray(order[np.searchsorted(key(chosen), key(planned), sorter=order)])
 
 
-def _tiles(plan: Plan, form: TileForm, progress: Progress, warnings: list[str]) -> Iterator[Tiles]:
+def _tiles(plan: Plan, form: TileForm, progress: Progress) -> Iterator[Tiles]:
     say_if_compiling(progress.step)
     for counter in range(plan.n_stacks):
         stack = plan.stack(counter)
@@ -109,5 +108,5 @@ def _tiles(plan: Plan, form: TileForm, progress: Progress, warnings: list[str]) 
             grey[positions], power[positions] = tiles.grey, tiles.power
 
         progress.step("Reading images", int(plan.bounds[counter, 0]), plan.n_images)
-        warnings += convert_chunks(stack, keep, None)[1]
+        convert_chunks(stack, keep, None)
         yield Tiles(grey, power)

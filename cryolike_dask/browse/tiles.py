@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from cryolike_dask.errors import InputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.particles.choice import choose_rows, draw
 from cryolike_dask.particles.table import ParticleTable
@@ -27,6 +28,7 @@ PER_SHEET = SHEET_COLUMNS * SHEET_COLUMNS
 _BLOCK = 8  # pixels on which JPEG works together: a tile that fills whole blocks shows nothing of its neighbours
 _QUALITY = 88
 _GREY_RANGE = 3.0  # standard deviations on both sides of the mean
+_COARSEST = 1.25  # box widths: the lowest frequency is 1 / width
 _FINEST = 2.5  # pixels: the filter is 0 from 1.25 / cutoff on, and pixels hold up to half a cycle each
 
 
@@ -62,8 +64,17 @@ class TileForm:
         """Tiles with the longer edge of `size` pixels, or of as many as the images have, if those are fewer.
 
         The filter is at least as coarse as the pixels of the tile need it.
+
+        Raises:
+            InputError: the filter would leave nothing.
         """
         box = descriptor.n_pixels
+        width = max(n * pixel for n, pixel in zip(box, descriptor.pixel_size, strict=True))
+        if low_pass >= _COARSEST * width:
+            raise InputError(
+                f"low_pass (--low-pass) is {low_pass:g} Å, which leaves nothing of images {width:.3g} Å wide: give less than "
+                f"{_COARSEST * width:.3g} Å."
+            )
         scale = min(1.0, size / max(box))
         shape = (max(1, round(box[0] * scale)), max(1, round(box[1] * scale)))
         pixel = max(pixel * n / m for pixel, n, m in zip(descriptor.pixel_size, box, shape, strict=True))
@@ -108,7 +119,7 @@ class Browsed:
         rows_of: what the rows are counted in, in a sentence.
         form: of the tiles.
         tiles: makes them, in the order of the table.
-        warnings: what the user should know; there may be more once the tiles are made.
+        warnings: what the user should know.
     """
 
     table: ParticleTable
@@ -117,7 +128,7 @@ class Browsed:
     rows_of: str
     form: TileForm
     tiles: Callable[[], Iterator[Tiles]]
-    warnings: list[str]
+    warnings: tuple[str, ...]
 
 
 def shown_and_unseen(table: ParticleTable, settings: ConversionSettings) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -84,7 +84,7 @@ def find_image_grid(table: ParticleTable, settings: ConversionSettings, headers:
         )
         pixel_size = np.where(without_size, _of_headers(headers, "pixel_size", np.nan)[table["file"]], pixel_size)
     sizes = same_pixel_sizes(pixel_size)
-    _check_one_grid(table, rows, columns, sizes)
+    _check_one_grid(table, rows, columns, sizes, settings.mixed_optics == "split")
     first, second = ("columns", "rows") if settings.axes == "relion" else ("rows", "columns")
     edges = {"rows": int(rows[0]), "columns": int(columns[0])}
     tables = first_few(list(dict.fromkeys(source.table.rpartition("/")[2] for source in table.sources)), 3)
@@ -131,7 +131,11 @@ def _of_headers(headers: Headers, name: str, otherwise: float) -> npt.NDArray[np
 
 
 def _check_one_grid(
-    table: ParticleTable, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64]
+    table: ParticleTable,
+    rows: npt.NDArray[np.float64],
+    columns: npt.NDArray[np.float64],
+    sizes: npt.NDArray[np.float64],
+    splits: bool,
 ) -> None:
     """Refuse images of several grids, naming the optics groups of each."""
     grids, kind, counts = np.unique(np.stack([rows, columns, sizes], axis=1), axis=0, return_inverse=True, return_counts=True)
@@ -146,10 +150,10 @@ def _check_one_grid(
         f"{' in ' + first_few(names, 5) if any(names) else ''} ({plural(int(count), 'particle')})"
         for (n_rows, n_columns, size), names, count in zip(grids, groups, counts, strict=True)
     ]
+    split = "" if splits else " and let stacks end where the pixel size changes with mixed_optics='split' (--mixed-optics split)"
     raise InputError(
-        f"The images are of {len(grids)} kinds, which one set of image parameters cannot describe: {first_few(lines, 20)}. Convert each "
-        f"kind by itself, for instance with {_choice_of_one(table, groups, sizes)}, or give the image parameters (--params) and let stacks "
-        "end where the pixel size changes with mixed_optics='split' (--mixed-optics split)."
+        f"The images are of {len(grids)} kinds, which one set of image parameters cannot describe: {first_few(lines, 20)}. Take each "
+        f"kind by itself, for instance with {_choice_of_one(table, groups, sizes)}, or give the image parameters (--params){split}."
     )
 
 

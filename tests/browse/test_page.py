@@ -26,7 +26,7 @@ from cryolike_dask import (
     particles_from_star,
 )
 from cryolike_dask.browse import tiles
-from tests.browse.conftest import CONSTANT_ROW, LOW_PASS, N, Page, data_of, filtered, power_of
+from tests.browse.conftest import BOX, CONSTANT_ROW, LOW_PASS, N, Page, data_of, filtered, power_of
 from tests.support import cs_files
 from tests.support.leopard_em_files import rows_of_page, write_mrc, write_rows
 from tests.support.markup import Elements
@@ -72,10 +72,9 @@ def test_the_outlier_score_is_the_formula_that_the_page_states(page: Page) -> No
 
 
 def test_a_page_says_which_images_are_bad(page: Page) -> None:
-    name, index = page.particles.listed[CONSTANT_ROW]
     warning = re.search(r'<div class="warning">([^<]*)</div>', page.text)
     assert warning is not None
-    assert f"particle {CONSTANT_ROW + 1} (image {index + 1} of {page.particles.mrc / name}) is constant" in warning[1]
+    assert warning[1] == f"1 bad image, constant or not finite, is shown black: row {CONSTANT_ROW}."
     assert not tiles_of(page.text)[CONSTANT_ROW].any()
 
 
@@ -145,7 +144,9 @@ def test_rows_of_stacks_are_those_of_their_table(page: Page, stacks: Path) -> No
         if row != CONSTANT_ROW:  # as on disk, although x runs along the columns in these stacks
             shown = filtered(page.particles.image(row))
             assert np.corrcoef(tiles_of(text)[place].ravel(), shown.ravel())[0, 1] > 0.99
-    assert "1 bad image" in made.warnings[0]
+    assert made.warnings == (f"1 bad image, constant or not finite, is shown black: row {CONSTANT_ROW}.",)
+    others = browse_particles(stacks, stacks.parent / "page.html", where=f"row != {CONSTANT_ROW}", progress=False)
+    assert others.warnings == ()
 
 
 def test_stacks_without_images_in_real_space_are_shown_from_their_transforms(page: Page, tmp_path: Path) -> None:
@@ -194,13 +195,13 @@ def test_rows_of_a_job_of_which_some_have_no_image_are_those_that_are_read(tmp_p
     cs_files.write_batches(job / "downsample", names)
     table = particles_from_cryosparc_job(tmp_path / "P1", 4)
     assert table["row"].tolist() == list(range(4, 12))
-    data = data_of(page_text(table, tmp_path, where="index > 1"))
+    data = data_of(page_text(table, tmp_path, where="index > 1", low_pass=10.0))
     assert data["rows"] == [2, 3, 6, 7]
     assert data["image"] == ["image 2", "image 3"] * 2
     assert data["defocus"] == [14500 + row for row in (6, 7, 10, 11)]
     out = tmp_path / "out"
     Conversion(table, folder_output=out, ind=data["rows"], flag_plots=False).run()
-    made = browse_particles(out, tmp_path / "page.html", progress=False)
+    made = browse_particles(out, tmp_path / "page.html", low_pass=10.0, progress=False)
     assert f"Rows are those of {out / 'particles.star'}" in made.rows_of
     assert data_of(made.path.read_text(encoding="utf-8"))["rows"] == [0, 1, 2, 3]
 
@@ -235,6 +236,7 @@ def test_boxes_of_micrographs_are_named_by_their_place(tmp_path: Path) -> None:
     [
         ({"low_pass": 0.0}, "low_pass"),
         ({"low_pass": float("nan")}, "low_pass"),
+        ({"low_pass": 1.25 * BOX * PIXEL_SIZE}, "leaves nothing of images 40 Å wide: give less than 50 Å"),
         ({"tile_size": 8}, "tile_size"),
         ({"sample": 5000}, "sample"),
     ],
@@ -249,6 +251,8 @@ def test_a_place_where_no_page_can_be_written_is_told_before_anything_is_read(pa
     for place in (tmp_path, tmp_path / "nowhere" / "page.html"):
         with pytest.raises(OutputError, match="--out"):
             browse_particles(tmp_path / "no-stacks", place)
+    with pytest.raises(InputError, match=r"particles\.star.*ends with \.html"):
+        browse_particles(table_of(page.particles), page.particles.star)
 
 
 def test_rows_are_not_chosen_of_stacks(stacks: Path, tmp_path: Path) -> None:
