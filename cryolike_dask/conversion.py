@@ -1,4 +1,4 @@
-"""A conversion: planned at once, run when asked."""
+"""A conversion, which is planned when it is made and runs later."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 
 @takes_options()
 class Conversion:
-    """Particles on their way to Fourier-polar stacks.
+    """A conversion of particles to Fourier-polar stacks.
 
-    Making one plans the whole run: image headers are read, and everything that is in tables and headers is checked. Nothing is
-    written before `run`.
+    Making a conversion plans the complete run: image headers are read, and tables and headers are checked. Nothing is written before
+    `run`.
 
     Args:
-        particles: what to convert, in the order of the metadata.
-        params: image descriptor, ours or CryoLike's, or the path of a params `.npz`. It is not changed. None takes box and pixel size
-            from the table, or else from the image headers.
-        folder_output: where stacks go; '' is the current directory.
+        particles: the particles to convert, in the order of the metadata.
+        params: image descriptor of this package or of CryoLike, or the path of a params `.npz`. It is not changed. With None, box and
+            pixel size are taken from the table, or else from the image headers.
+        folder_output: output folder; '' is the current directory.
 
     Raises:
         TypeError: there is no such option.
@@ -78,26 +78,26 @@ class Conversion:
         self._seconds: float | None = None
 
     def record_command(self, command: str) -> None:
-        """Let `manifest.json` and `report.html` say by which command this conversion is repeated.
+        """Record in `manifest.json` and `report.html` the command that repeats this conversion.
 
         Args:
-            command: of a shell.
+            command: the shell command.
         """
         self.plan = replace(self.plan, command=command)
 
     def calibrate(self, progress: ProgressOption = None) -> PlanSummary:
-        """Convert some images, so that the plan can say how long all of them will take on this machine.
+        """Convert some images to estimate how long the complete conversion takes on this machine.
 
-        What is written for that, beside the output folder, is removed again.
+        The images are written to a temporary folder beside the output folder, which is removed again.
 
         Args:
             progress: as for `run`.
 
         Returns:
-            the plan in numbers, which is also what a notebook shows of this conversion from now on.
+            the plan in numbers. From now on a notebook also shows it for this conversion.
 
         Raises:
-            InputError: an image is bad, and the settings do not allow that, or its file has changed.
+            InputError: an image is bad and the settings do not allow bad images, or its file has changed.
             OutputError: nothing can be written beside the output folder.
         """
         # Loads compiler and FFTs, which a plan need not.
@@ -110,34 +110,34 @@ class Conversion:
     def run(
         self, client: Any = None, progress: ProgressOption = None, performance_report: str | Path | None = None
     ) -> ConversionReport:
-        """Convert everything and wait for it.
+        """Convert all particles, and wait until all stacks are complete.
 
         Args:
             client: None (the current Dask client if there is one, else threads on all cores of this machine), a
-                `distributed.Client`, a Cluster, or a scheduler's address. Only what is opened here is closed here.
-            progress: True to show how far it is: by a bar in a notebook or on a terminal, and by lines on standard error elsewhere; False
-                for nothing; or an object with the methods of `cryolike_dask.progress.Progress`. By default a bar in a notebook or on a
-                terminal, and elsewhere lines through `logging`.
-            performance_report: file for Dask's page (HTML) about what the cluster did meanwhile.
+                `distributed.Client`, a Cluster, or a scheduler's address. A connection or cluster that you pass is not closed.
+            progress: True to show the progress as a bar in a notebook or on a terminal, and as lines on standard error elsewhere; False
+                to show nothing; or an object with the methods of `cryolike_dask.progress.Progress`. By default there is a bar in a
+                notebook or on a terminal, and elsewhere lines through `logging`.
+            performance_report: file to which Dask's performance report (HTML) of the run is written.
 
         Raises:
-            InputError: image files have changed since this was planned, or workers have too little memory.
-            OutputError: the output folder holds something already, is locked, full or not writable.
-            ConversionError: stacks could not be made; the others are complete.
+            InputError: image files have changed since the conversion was planned, or workers have too little memory.
+            OutputError: the output folder already holds output, or is locked, full or not writable.
+            ConversionError: some stacks could not be made; the others are complete.
         """
         return self._run(open_executor(client, self.settings.device, performance_report), progress)
 
     async def run_async(self, client: Any = None, progress: ProgressOption = None) -> ConversionReport:
-        """`run` for asynchronous code: the event loop goes on meanwhile.
+        """`run` for asynchronous code, without blocking the event loop.
 
         Args:
-            client: also an asynchronous `distributed.Client`; else as for `run`.
-            progress: as for `run`; called from another thread.
+            client: as for `run`, or an asynchronous `distributed.Client`.
+            progress: as for `run`; it is called from another thread.
 
         Raises:
             OutputError, ConversionError: as for `run`.
         """
-        # The work is driven from a thread of its own, over a connection of its own.
+        # A separate thread drives the work, over a separate connection.
         stopped = threading.Event()
         running = asyncio.create_task(
             asyncio.to_thread(self._run, open_executor(synchronous(client), self.settings.device), progress, stopped)
@@ -151,23 +151,23 @@ class Conversion:
             raise
 
     def run_serially(self, progress: ProgressOption = None) -> ConversionReport:
-        """The same in this thread, one stack after the other. Simple and slow: what other ways of running are compared with."""
+        """`run` in this thread, one stack after the other. This is simple and slow, and the reference for the other ways of running."""
         return self._run(nullcontext(SerialExecutor()), progress)
 
     def to_delayed(self, window: int | None = None, **annotations: Any) -> list[Any]:
         """The conversion as a Dask graph, for `dask.compute` or as part of a larger one.
 
-        The plan is written into the output folder at once; everything else waits for the graph to be computed. The folder belongs
-        to the conversion from then until the last stack is complete or a task fails. Computing the graph again finds everything
-        done.
+        The plan is written to the output folder at once; everything else is done when the graph is computed. The folder is locked for
+        the conversion from then until the last stack is complete or a task fails. If the graph is computed again, the existing stacks
+        are used.
 
         Args:
-            window: stacks under way at a time; None for twice the threads of the current client, at least 64.
+            window: number of stacks in progress at a time; None for twice the threads of the current client, at least 64.
             annotations: for the tasks that make stacks, as `dask.annotate` takes them: `resources={"GPU": 1}`, `retries=3`.
 
         Returns:
-            n_stacks Delayed. Each becomes the `StackReceipt` of its stack once that stack and all before it are complete and
-            visible; the last one also completes the manifest. For thousands of stacks see `to_delayed_receipts`, too.
+            n_stacks Delayed. The value of each is the `StackReceipt` of its stack, when that stack and all before it are complete and
+            visible; the last one also completes the manifest. For thousands of stacks see also `to_delayed_receipts`.
 
         Raises:
             OutputError: the output folder holds something already, or is not writable.
@@ -175,9 +175,9 @@ class Conversion:
         return self._graph(window, annotations)[0]
 
     def to_delayed_receipts(self, window: int | None = None, **annotations: Any) -> Any:
-        """`to_delayed` as one Delayed of the list of all receipts: for `dask.optimize`, or to be passed to another Delayed.
+        """`to_delayed` as a single Delayed of the list of all receipts, for `dask.optimize` or as argument of another Delayed.
 
-        Dask optimises each Delayed of a list with all that it depends on, which for thousands of stacks in order takes minutes.
+        Dask optimises each Delayed of a list with everything that it depends on, which takes minutes for thousands of stacks in order.
 
         Args:
             window, annotations: as for `to_delayed`.
@@ -191,33 +191,33 @@ class Conversion:
         return self._graph(window, annotations)[1]
 
     def to_dask_array(self, chunks: int | str | tuple[int, ...] = "auto") -> Any:
-        """The Fourier images as a lazy array, made when they are needed; nothing is written.
+        """The Fourier images as a lazy array, computed when they are needed; nothing is written.
 
         Args:
-            chunks: images per block: a number, a tuple with the number of each block, or 'auto' for blocks of about Dask's
-                `array.chunk-size`, whatever the batch size is.
+            chunks: images per block: a number, a tuple with the number for each block, or 'auto' for blocks of about Dask's
+                `array.chunk-size`, independent of the batch size.
 
         Returns:
             (n, n_shells, n_inplanes) complex `dask.array`, in the order of the stacks.
 
         Raises:
-            InputError: there are no such chunks.
+            InputError: `chunks` does not fit the array.
         """
         from cryolike_dask.execution.composition.array import build_array
 
         return build_array(self.plan, chunks)
 
     def stream(self, client: Any = None, ahead: int = 2) -> Iterator[LoadedStack]:
-        """Make the stacks and hand them over one after the other; nothing is written.
+        """Make the stacks and yield them one after the other; nothing is written.
 
-        In memory are the one handed over and at most `ahead` others. Leaving the loop early stops the work.
+        Memory holds the current stack and at most `ahead` others. Leaving the loop early stops the work.
 
         Args:
             client: as for `run`.
-            ahead: stacks that are made, or wait, while the caller is busy with the one before.
+            ahead: number of stacks that are in progress or ready while the caller works on the current one.
 
         Yields:
-            stacks as `load_stack` gives them, in counter order. Their metadata lack the checksums of files.
+            stacks as `load_stack` returns them, in the order of their counters. Their metadata lack the checksums of files.
 
         Raises:
             InputError: an image is bad, or a file has changed or ends early.
@@ -229,7 +229,12 @@ class Conversion:
         return stream_stacks(self.plan, client, ahead)
 
     def to_dataset(self, client: Any = None, ahead: int = 2) -> IterableDataset[LoadedStack]:
-        """See `stream`: the same as a PyTorch dataset, for `DataLoader(conversion.to_dataset(), batch_size=None)`."""
+        """The stacks as a PyTorch dataset, for `DataLoader(conversion.to_dataset(), batch_size=None)`.
+
+        Args:
+            client: as for `run`.
+            ahead: as for `stream`.
+        """
         from cryolike_dask.execution.composition.stream import StackDataset
 
         return StackDataset(self.plan, client, ahead)
@@ -250,7 +255,7 @@ class Conversion:
         return run_plan(self.plan, self.folder, executor, progress_from(progress), stopped or threading.Event())
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        """Equal for conversions that make the same of the same files in the same folder, as Dask's caches want to know it."""
+        """A token for Dask's caches, equal for conversions that make the same stacks from the same files in the same folder."""
         inputs = [(file.path, file.size, file.mtime_ns) for file in self.plan.files if file is not None]
         return self.plan.fingerprint, asdict(self.settings), str(self.folder), inputs
 

@@ -1,7 +1,6 @@
 """The errors a user can meet.
 
-Each message says what is wrong, where (file and row), and what to do, in one plain paragraph: it is shown as it is, without a
-traceback.
+Each message is one plain paragraph that says what is wrong, where (file and row), and what to do. It is shown without a traceback.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ class CryolikeError(Exception):
 
 
 class InputError(CryolikeError, ValueError):
-    """A table, an image file, a parameter file or an argument is wrong. Found before any output is written wherever possible."""
+    """A table, an image file, a parameter file or an argument is wrong. It is raised before any output is written, if possible."""
 
 
 class MissingFileError(FileNotFoundError, InputError):  # in this order: an error sent by a worker is made with OSError's __new__
-    """An input file is not there. It is an InputError, and what `except FileNotFoundError` catches.
+    """An input file does not exist. It is an InputError and a FileNotFoundError.
 
     Args:
-        message: for the user; of many files it names a few.
-        missing: all files that are not there, where several were looked for.
+        message: for the user; if many files are missing, it names a few.
+        missing: all missing files, if several were looked for.
     """
 
     def __init__(self, message: str, missing: Iterable[str] = ()) -> None:
@@ -41,7 +40,7 @@ class MissingFileError(FileNotFoundError, InputError):  # in this order: an erro
 
 
 class FileTypeError(InputError, NotImplementedError):
-    """There is no such type of input file. It is an InputError, and what `except NotImplementedError` catches."""
+    """There is no such type of input file. It is an InputError and a NotImplementedError."""
 
 
 class OutputError(CryolikeError, OSError):
@@ -53,11 +52,11 @@ class OutputError(CryolikeError, OSError):
 
 
 class OutputExistsError(OutputError, FileExistsError, ValueError):
-    """What would be written already exists. It is an OutputError, and what CryoLike's users catch: FileExistsError, ValueError."""
+    """The output already exists. It is also a FileExistsError and a ValueError, which users of CryoLike catch."""
 
 
 class ConversionError(CryolikeError, RuntimeError):
-    """The conversion started and could not finish. What is complete stays; `skip_exist=True` goes on from there."""
+    """The conversion started but could not finish. Complete stacks are kept, and `skip_exist=True` continues from there."""
 
 
 class RunStoppedError(ConversionError):
@@ -65,10 +64,10 @@ class RunStoppedError(ConversionError):
 
 
 def check_names_known(function: str, given: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse keyword arguments that a function does not have, as Python does, with the name that was probably meant.
+    """Refuse keyword arguments that a function does not have, as Python does, and suggest the name that was probably meant.
 
     Raises:
-        TypeError: there is one.
+        TypeError: there is such an argument.
     """
     for name in given:
         if name not in known:
@@ -80,7 +79,7 @@ def check_names_known(function: str, given: Iterable[str], known: Sequence[str])
 
 
 def output_error(error: OSError, folder: Path) -> OutputError:
-    """What to tell a user when the output folder fails."""
+    """The error to raise if the system refuses an operation in the output folder."""
     what = f"Writing to {folder} failed: {error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return OutputError(f"{what}. Free some space, then run again with skip_exist=True (--skip-exist) to go on from here.")

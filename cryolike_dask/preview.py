@@ -1,4 +1,4 @@
-"""A look at a few particles before the long run: as they lie on disk, and back from the polar grid."""
+"""A preview of a few particles before the long run: as they are on disk, and transformed back from the polar grid."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class Preview:
         round_trip: (k, n_x, n_y) the Fourier-polar images brought back to real space, with the same filter.
         names: (k,) table, row and image of each.
         labels: (k,) the same in short, for the picture.
-        descriptor: in force, of the images as they would be written.
+        descriptor: of the images as they would be written.
         pixel_size_from: where the pixel size was found.
         low_pass: Å, of the filter.
-        correlation: (k,) of low_passed and round_trip within 0.3 boxes from the centre; 1 if the conversion is right.
+        correlation: (k,) of low_passed and round_trip within 0.3 boxes from the centre; 1 if the conversion is correct.
         defocus: (least, largest) of all these particles, Å.
-        n_particles: in the table, or chosen of it.
-        ctf: whether the CTF of the table fits the images, of which more are looked at than are shown.
-        warnings: what the user should know.
+        n_particles: in the table, or chosen from it.
+        ctf: whether the CTF of the table fits the images. The check uses more images than are shown.
+        warnings: for the user.
     """
 
     source: npt.NDArray[np.float32] = field(repr=False)
@@ -75,7 +75,7 @@ class Preview:
 
     @property
     def worst_correlation(self) -> float:
-        """The smallest one of those images that were not replaced by zeros; NaN if all of them were."""
+        """The smallest correlation of the images that were not replaced by zeros; NaN if all of them were."""
         return float(self.correlation.min(where=self.source.any(axis=(1, 2)), initial=np.inf)) if self.source.any() else np.nan
 
     def __str__(self) -> str:
@@ -126,21 +126,21 @@ def preview_particles(
     progress: ProgressOption = None,
     **options: Unpack[ConversionOptions],
 ) -> Preview:
-    """Convert a few particles, taken at random, in memory, and bring them back to real space. Nothing is written.
+    """Convert a few random particles in memory, and transform them back to real space. Nothing is written.
 
-    For the check of the CTF, a few hundred are transformed.
+    For the check of the CTF, a few hundred particles are transformed.
 
     Args:
-        particles: to choose from.
-        params: image descriptor, or the path of a params `.npz`. None takes box and pixel size from the table, or else from the image
-            headers.
-        n_images: how many, at most 16.
+        particles: table from which particles are drawn.
+        params: image descriptor, or the path of a params `.npz`. With None, box and pixel size are taken from the table, or else from the
+            image headers.
+        n_images: number of particles, at most 16.
         low_pass: Å; by default 20, or the resolution of the polar grid if that is coarser.
         progress: as for `Conversion.run`.
 
     Raises:
         TypeError: there is no such option.
-        InputError: there are no particles, or what `Conversion` would refuse about the chosen ones.
+        InputError: there are no particles, or `Conversion` would refuse the chosen ones.
 
     Example:
         >>> from cryolike_dask import particles_from_star

@@ -1,8 +1,8 @@
-"""What a conversion, and everything else that takes long, reports while it runs; `progress_bars` shows it.
+"""The progress that conversions and other long operations report; `progress_bars` shows it.
 
-A conversion calls `step` for what it does before, between and after stacks, `start` once, `stack_done` for each stack in counter order,
-and `finish` once, whatever happened; where it fails before it starts, `start` is left out. Other work, such as a verification, calls
-`step` and `finish` only. All calls come from one thread at a time of the process that runs it.
+A conversion calls `step` for work before, between and after stacks, `start` once, `stack_done` for each stack in the order of the counters,
+and `finish` once in any case. If it fails before it starts, it does not call `start`. Other work, such as a verification, calls only `step`
+and `finish`. All calls come from one thread at a time of the process that does the work.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class StackProgress:
     Args:
         counter: its number, from 0.
         n_images: images in it.
-        read_seconds, compute_seconds, write_seconds: time its worker spent on each.
+        read_seconds, compute_seconds, write_seconds: time that its worker spent on each.
         n_bytes: bytes written.
-        device_bytes: the most CUDA memory that its worker's tensors have taken at once so far; 0 on a CPU.
+        device_bytes: largest CUDA memory that the tensors of its worker have taken at once so far; 0 on a CPU.
     """
 
     counter: int
@@ -42,21 +42,21 @@ class Progress(Protocol):
     """What a conversion reports about itself. `NoProgress` is a class to derive from."""
 
     def step(self, what: str, done: int = 0, total: int = 0) -> None:
-        """Something other than stacks is being made.
+        """Work other than the making of stacks is in progress.
 
         Args:
-            what: such as 'Verifying stacks'.
-            done, total: parts of it that are done, and all of them; 0 where it has no parts.
+            what: name of the work, such as 'Verifying stacks'.
+            done, total: number of parts that are done, and of all parts; 0 if the work has no parts.
         """
 
     def start(self, n_stacks: int, n_images: int) -> None:
-        """The conversion begins; it will write this many stacks and images (what a resumed run keeps is not counted)."""
+        """The conversion begins, and will write this many stacks and images. Stacks that a resumed run keeps are not counted."""
 
     def stack_done(self, stack: StackProgress) -> None:
         """One more stack is complete."""
 
     def finish(self, error: BaseException | None) -> None:
-        """The conversion ended; with an error it stopped early, perhaps before it started."""
+        """The conversion ended. With an error it stopped early, possibly before it started."""
 
 
 ProgressOption = bool | Progress | None
@@ -64,7 +64,7 @@ ProgressOption = bool | Progress | None
 
 
 class NoProgress:
-    """Tells nothing."""
+    """Progress that is not shown."""
 
     def step(self, what: str, done: int = 0, total: int = 0) -> None:
         """See `Progress`."""
@@ -110,7 +110,7 @@ class Totals:
 
     @property
     def work(self) -> str:
-        """'read 25%, compute 50%, write 25%, GPU 1.2 GB': shares of the workers' time, and the most memory of one device, if any."""
+        """'read 25%, compute 50%, write 25%, GPU 1.2 GB': shares of the workers' time, and the largest memory of one device, if any."""
         total = sum(self._step_seconds.values())
         parts = [f"{step} {100 * seconds / total:.0f}%" for step, seconds in self._step_seconds.items()] if total > 0 else []
         if self.device_bytes > 0:
@@ -119,5 +119,5 @@ class Totals:
 
     @property
     def seconds_left(self) -> float:
-        """Seconds to go at the speed so far; NaN before the first stack."""
+        """Remaining seconds at the speed so far; NaN before the first stack."""
         return self.seconds * rate(self.n_images - self.images, self.images)

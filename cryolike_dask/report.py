@@ -20,8 +20,8 @@ class StackRecord:
     Args:
         counter: its number.
         n_images: images in it.
-        fourier, metadata: its `.pt` and `.npz`; of a Zarr store, `fourier` is the shard's place within it.
-        physical: the same of its images in real space; None if not saved.
+        fourier, metadata: its `.pt` and `.npz` files; with a Zarr store, `fourier` is the position of the shard in the store.
+        physical: the same for its images in real space; None if they are not saved.
         mean_power: mean of |F|^2 over its images, shells and in-plane angles.
         n_zeroed: bad images that were written as zeros.
     """
@@ -46,15 +46,15 @@ class ConversionReport:
     Args:
         folder: output folder.
         store: path or URL of the Zarr store; '' for `.pt` files.
-        stacks: all complete stacks in counter order, those kept from an interrupted run included.
+        stacks: all complete stacks in the order of their counters, including those kept from an interrupted run.
         n_images: images in them.
         seconds: from start to end of this run.
         n_bytes: bytes of the stacks.
-        warnings: what the user should know.
+        warnings: for the user.
         skipped: one line for each particle that was left out.
         n_kept: stacks of an interrupted run that were kept.
-        seconds_by_step: seconds of all workers spent to 'read', 'compute' and 'write'.
-        ctf: whether the CTF of the table fits the images; None if nothing tells of their power.
+        seconds_by_step: seconds that all workers together spent to 'read', 'compute' and 'write'.
+        ctf: whether the CTF of the table fits the images; None if their power was not recorded.
 
     Example:
         >>> from cryolike_dask import Conversion, particles_from_star

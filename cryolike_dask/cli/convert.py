@@ -34,7 +34,7 @@ def convert() -> None:
 
     \b
     Tables and image headers are checked before the first image is read. An
-    interrupted run goes on with --skip-exist.
+    interrupted run continues with --skip-exist.
 
     \b
     Where it runs:

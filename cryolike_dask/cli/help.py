@@ -29,7 +29,7 @@ GROUPS = {
 
 
 class GroupedCommand(click.Command):
-    """A command whose help lists its options in groups, those that must be given first. Options of no group come last."""
+    """A command whose help lists its options in groups. Required options come first, and options without a group come last."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """See `click.Command`."""

@@ -33,7 +33,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @contextmanager
 def loading_libraries() -> Iterator[None]:
-    """Within it, Python does not look for garbage: what libraries make when they are loaded stays, and looking takes long."""
+    """A context without garbage collection, which takes long while libraries are loaded and would find nothing to free."""
     gc.disable()
     try:
         yield
@@ -127,7 +127,7 @@ class LazyGroup(click.Group):
 
 
 def _notes(error: BaseException) -> list[str]:
-    """What was added to an error on its way: how to go on."""
+    """The notes that were added to an error, which say how to continue."""
     return list(getattr(error, "__notes__", ()))
 
 

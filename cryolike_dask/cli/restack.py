@@ -1,4 +1,4 @@
-"""`cryolike-dask restack`: other stacks of images that were converted before."""
+"""`cryolike-dask restack`: writes converted images as stacks of another size or form."""
 
 from __future__ import annotations
 

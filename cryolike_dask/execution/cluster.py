@@ -40,12 +40,12 @@ def local_cluster(
     """Start a Dask cluster on this machine. Use it as a context manager, or close it.
 
     Args:
-        device: 'cuda' for one process per GPU, each seeing its own; 'cpu' for processes that share the cores; 'auto' for GPUs where
-            there are any.
-        n_workers: processes. By default one for each GPU, or as many as cores and memory allow.
-        threads_per_worker: of each process. By default `cryolike.gpu.threads` on GPUs, else the cores shared out.
-        memory_limit: of each process, bytes or text such as '16 GiB'; 'auto' shares this machine's memory out; None for no limit.
-        params: descriptor of the images that will be made, or the path of its params `.npz`, so that workers prepare for them when
+        device: 'cuda' for one process per GPU, each of which sees only its own GPU; 'cpu' for processes that share the cores; 'auto' for
+            GPUs if there are any.
+        n_workers: number of processes. By default one per GPU, or as many as cores and memory allow.
+        threads_per_worker: threads of each process. By default `cryolike.gpu.threads` on GPUs, else an equal share of the cores.
+        memory_limit: of each process, in bytes or as text such as '16 GiB'; 'auto' divides the memory of this machine; None for no limit.
+        params: descriptor of the images that will be made, or the path of its params `.npz`. Workers then prepare for these images when
             they start.
         options: for `distributed.LocalCluster`, such as dashboard_address.
 

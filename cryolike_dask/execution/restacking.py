@@ -1,4 +1,4 @@
-"""Stacks of another size or form from those of an earlier conversion, without its image files and without computing anything again."""
+"""Stacks of another size or form, made from those of an earlier conversion without its image files and without computing them again."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ def restack(
     overwrite: bool = False,
     progress: ProgressOption = None,
 ) -> ConversionReport:
-    """Write the images of an earlier conversion as other stacks: as converting them anew with these settings would.
+    """Write the images of an earlier conversion as stacks of another size or form. The result is that of a new conversion.
 
     Args:
-        source: its output folder, or the path or URL of its Zarr store.
-        folder_output: where the new stacks go; another folder.
-        batch_size: images in a stack; None for as many as before.
+        source: output folder of the earlier conversion, or the path or URL of its Zarr store.
+        folder_output: folder of the new stacks, which must be another one.
+        batch_size: number of images per stack; None for the same as before.
         output_format, zarr_store: see `ConversionSettings`.
         save_phys: also write the images in real space; None for the same as before.
-        skip_exist: go on with an interrupted run in the same folder.
-        overwrite: replace what is in the folder.
+        skip_exist: continue an interrupted run in the same folder.
+        overwrite: replace existing output in the folder.
         progress: as for `Conversion.run`.
 
     Raises:

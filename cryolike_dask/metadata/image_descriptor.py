@@ -1,7 +1,7 @@
 """The image descriptor: the Cartesian grid of the images, the polar grid of their transforms, and the precision.
 
-It is what CryoLike calls the params file. Floats are kept and written exactly as they were read, because CryoLike compares the
-descriptors of images and templates with exact equality.
+CryoLike calls its file the params file. Floats are kept and written exactly as they were read, because CryoLike requires the descriptors of
+images and templates to be exactly equal.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OPTIONAL_KEYS = ("viewing_distance", "atom_radii", "atom_selection", "use_protei
 class ImageDescriptor:
     """Grids and precision of a stack of images.
 
-    A descriptor cannot be changed: what would change it returns a copy. CryoLike loads whatever `save` writes.
+    A descriptor cannot be changed: its methods return a changed copy. CryoLike loads every file that `save` writes.
 
     Args:
         n_pixels: (rows, columns) of the physical images. CryoLike calls the rows x.
@@ -49,11 +49,11 @@ class ImageDescriptor:
         n_inplanes: number of in-plane angles.
         precision: 'single' (complex64) or 'double' (complex128); CryoLike's 'default' is single.
         viewing_distance: CryoLike's template spacing. If None, CryoLike's default for this radius.
-        atom_radii, atom_selection: used by CryoLike for templates only; carried along unchanged.
-        use_protein_residue_model, atom_shape: for templates, too; CryoLike's defaults, True and 'gaussian', if None.
+        atom_radii, atom_selection: used by CryoLike for templates only, and kept unchanged.
+        use_protein_residue_model, atom_shape: also for templates; CryoLike's defaults, True and 'gaussian', if None.
 
     Raises:
-        InputError: a value is out of range, or none that CryoLike knows.
+        InputError: a value is out of range, or CryoLike does not know it.
 
     Example:
         >>> ImageDescriptor.from_individual_values(n_pixels=256, pixel_size=1.06, resolution_factor=0.5).radius_max
@@ -176,7 +176,7 @@ class ImageDescriptor:
         return SerializedImageDescriptor(self._values() | arrays)
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as a plain dictionary: what `from_dict` reads, CryoLike's, too."""
+        """The same as a plain dictionary, which `from_dict` reads, also that of CryoLike."""
         return self.serialize().model_dump()
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -201,10 +201,10 @@ class ImageDescriptor:
 
         Args:
             filename: `.npz` is appended to a name without it.
-            overwrite: replace a file that is there.
+            overwrite: replace an existing file.
 
         Raises:
-            OutputError: the file is there, and `overwrite` is not set. It is a FileExistsError and a ValueError, too.
+            OutputError: the file exists, and `overwrite` is not set. It is also a FileExistsError and a ValueError.
         """
         write_params(filename, self.to_arrays(), overwrite=overwrite)
 
@@ -245,12 +245,12 @@ class ImageDescriptor:
 
     @property
     def real_dtype(self) -> np.dtype[Any]:
-        """What the physical images are computed in."""
+        """The type in which the physical images are computed."""
         return np.dtype(np.float64 if self.precision == "double" else np.float32)
 
     @property
     def complex_dtype(self) -> np.dtype[Any]:
-        """What the Fourier images are stored as."""
+        """The type in which the Fourier images are stored."""
         return np.dtype(np.complex128 if self.precision == "double" else np.complex64)
 
     def is_compatible_with(self, other: Any) -> bool:
@@ -263,7 +263,7 @@ class ImageDescriptor:
         return cryolike_objects.same_grids(self, theirs)
 
     def update_pixel_size(self, pixel_size: Any) -> ImageDescriptor:
-        """A copy with this pixel size; the descriptor itself stays as it is.
+        """A copy with this pixel size; the descriptor itself does not change.
 
         Args:
             pixel_size: Å, one number for square pixels, or two.

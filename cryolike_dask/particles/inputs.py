@@ -1,7 +1,7 @@
-"""The kinds of input, and what the arguments of each mean.
+"""The kinds of input, and the meaning of their arguments.
 
-This is where the functions that read them, CryoLike's functions, the converter and the command line take it from. Nothing is read
-here, and nothing large is imported, since the help of the command line needs it.
+The functions that read inputs, CryoLike's functions, the converter and the command line take the meanings from here. This module reads
+nothing and imports nothing large, because the help of the command line needs it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class StarInput:
 
     Args:
         star_file: the STAR file, of RELION 3.0, 3.1 or later.
-        folder_mrc: folder of the image files, of which then only the names count, or the one in which the recorded paths start. By
-            default the recorded paths, relative to the working directory, or the files beside the table.
+        folder_mrc: folder that holds the image files (recorded folders are then ignored), or from which the recorded paths start. By
+            default the recorded paths are relative to the working directory, or the files are beside the table.
     """
 
     star_file: str | Path
@@ -34,8 +34,8 @@ class PairedInput:
     Args:
         particle_file_list: the image files (MRC).
         star_file_list: the STAR file of each of them, in the same order.
-        defocus_angle_is_degree: whether the tables give the defocus angle in degrees, and not in radians.
-        phase_shift_is_degree: whether the tables give the phase shift in degrees, and not in radians.
+        defocus_angle_is_degree: whether the tables give the defocus angle in degrees rather than in radians.
+        phase_shift_is_degree: whether the tables give the phase shift in degrees rather than in radians.
     """
 
     particle_file_list: Sequence[str | Path]
@@ -50,8 +50,8 @@ class CryosparcInput:
 
     Args:
         file_cs: the .cs file, as numpy array or, with `cryosparc-tools` installed, in cryoSPARC's compressed format.
-        folder_cryosparc: folder of the image files, of which then only the names count, or the one in which the recorded paths
-            start. By default the recorded paths, relative to the working directory, or the files beside the table.
+        folder_cryosparc: folder that holds the image files (recorded folders are then ignored), or from which the recorded paths
+            start. By default the recorded paths are relative to the working directory, or the files are beside the table.
     """
 
     file_cs: str | Path
@@ -78,12 +78,12 @@ class LeopardEMInput:
     Args:
         dataframe_files: one match-template or refined table (CSV), or several in output order, each of one or many micrographs.
         box_size: edge of the boxes in pixels.
-        template_size: edge of the template in pixels. By default what the table implies, twice pos_y_img - pos_y.
-        edge: what boxes hold beyond the micrograph: 'constant' (zeros), 'reflect' or 'replicate'; or 'error' to refuse such boxes.
-        invert: multiply the boxes by -1, since protein is dark in micrographs.
-        use_refined: use refined positions, angles, defocus and pixel sizes where the table has them.
-        folder_micrographs: folder of the micrographs, of which then only the names count, or the one in which the recorded paths
-            start. By default the recorded paths, relative to the working directory, or the files beside the table.
+        template_size: edge of the template in pixels. By default it follows from the table, as twice pos_y_img - pos_y.
+        edge: how to fill boxes beyond the micrograph: 'constant' (zeros), 'reflect' or 'replicate'; or 'error' to refuse such boxes.
+        invert: multiply the boxes by -1, because protein is dark in micrographs.
+        use_refined: use refined positions, angles, defocus and pixel sizes if the table has them.
+        folder_micrographs: folder that holds the micrographs (recorded folders are then ignored), or from which the recorded paths
+            start. By default the recorded paths are relative to the working directory, or the files are beside the table.
     """
 
     dataframe_files: str | Path | Sequence[str | Path]

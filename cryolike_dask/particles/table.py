@@ -1,4 +1,4 @@
-"""The particle table: one row per image, whatever file described it."""
+"""The particle table: one row per image, the same for every kind of input."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Source:
     Args:
         kind: 'star', 'paired', 'cryosparc', 'cryosparc-job' or 'leopard-em'.
         table: path of the table, for messages and provenance.
-        boxes: set when rows are boxes of micrographs instead of whole images of a stack.
+        boxes: set if rows are boxes of micrographs instead of complete images of a stack.
         notes: facts for the record, such as 'order not verified' or 'blob/sign is -1'.
     """
 
@@ -84,17 +84,17 @@ class Source:
 
 @dataclass(frozen=True, repr=False)
 class ParticleTable:
-    """Particles in output order, with what is needed to find and interpret each image.
+    """Particles in output order, with everything that is needed to find and interpret each image.
 
-    `particles["defocus_u"]` is a column, `particles[particles["defocus_u"] < 15000]` a table of the particles for which that holds,
-    and so is `particles.query("defocus_u < 15000")`. A table cannot be changed: what chooses particles returns another one.
+    `particles["defocus_u"]` is a column. `particles[particles["defocus_u"] < 15000]` and `particles.query("defocus_u < 15000")` are tables
+    of the particles that satisfy the condition. A table cannot be changed: choosing particles returns a new table.
 
     Args:
         rows: (n,) structured array of PARTICLE_DTYPE.
         files: distinct image files, absolute paths; `rows['file']` points here.
         sources: tables the particles came from; `rows['source']` points here.
         optics_groups: names of the optics groups; `rows['optics_group']` points here.
-        warnings: what a user should know about these inputs.
+        warnings: for the user, about these inputs.
         skipped: one line for each row that the user chose to leave out.
 
     Example:
@@ -160,18 +160,18 @@ class ParticleTable:
         return self.take(slice(0, n))
 
     def query(self, condition: str) -> ParticleTable:
-        """The particles that meet a condition, in the order of the table; none, if none does.
+        """The particles that satisfy a condition, in the order of the table. The result may have no rows.
 
         Args:
             condition: comparisons of columns with numbers or quoted text, joined by `and`, `or`, `not`, `in` and parentheses. Columns
-                are those of this table, in its units, or those of the STAR file, cryoSPARC table or CSV file, as these have them. Of
-                equal names, this table's counts. Nothing in it is run.
+                are those of this table, in its units, or those of the STAR file, cryoSPARC table or CSV file, in the units of the file.
+                If both have a column of this name, that of this table is used. The condition is never executed as code.
 
         Returns:
             another table.
 
         Raises:
-            InputError: it is no condition, names a column that is not there, or compares text with a number.
+            InputError: the condition cannot be read, names a column that does not exist, or compares text with a number.
 
         Example: `particles.query("defocus_u < 15000 and optics_group == 'g1'")`, `particles.query("rlnClassNumber in [1, 3]")`
         """
@@ -181,7 +181,7 @@ class ParticleTable:
         return self.take(meets_condition(self, condition))
 
     def to_dataframe(self) -> pd.DataFrame:
-        """The columns as a data frame of pandas, one row per particle; image files, tables and optics groups by their names."""
+        """The columns as a pandas data frame, one row per particle, with the names of image files, tables and optics groups."""
         import pandas as pd  # workers, who have particles too, never need it for this
 
         return pd.DataFrame({name: readable_column(self, name) for name in self.columns})

@@ -1,4 +1,4 @@
-"""From a folder of stacks and a folder of CryoLike's results to one table of particles."""
+"""Joins a folder of stacks and a folder of CryoLike's results in one table of particles."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def collect_results(
     overwrite: bool = False,
     progress: ProgressOption = None,
 ) -> pd.DataFrame:
-    """Join what CryoLike's likelihood found with the particles: one row per particle, in the order of the table they came from.
+    """Join the results of CryoLike's likelihood with the particles: one row per particle, in the order of the source table.
 
     Columns have the names that they get in a STAR file. RELION's are there for the image and its CTF: `rlnImageName`, `rlnDefocusU`,
     ... (Å, degrees, kV, mm). All others begin with `cryolike`; N is the number of a structure, CryoLike's `templateN`:
@@ -64,15 +64,15 @@ def collect_results(
       DisplacementYAngst as CryoLike gives them, InplaneRotation in degrees. With `templates` also `rlnAngleRot`, `rlnAngleTilt`,
       `rlnAnglePsi`, `rlnOriginXAngst` and `rlnOriginYAngst`.
 
-    Particles whose image was written as zeros, or whose likelihood is no number, have no best structure and no pose.
+    Particles whose image was written as zeros, or whose likelihood is not a number, have no best structure and no pose.
 
     Args:
         stacks: output folder of the conversion.
         results: CryoLike's folder_output, the folder above it, or the folder of its stitched matrices.
         templates: CryoLike's folder of templates or the parameter file that they were made with, for poses in RELION's convention.
-        template_source: what the templates were made from: 'pdb' for atoms (also an array with the axes x, y, z), 'map' for an MRC map.
-            CryoLike takes their axes in a different order.
-        out: also write the table to this file, by its suffix: `.star` for RELION, `.csv` or `.parquet`.
+        template_source: source of the templates: 'pdb' for atoms (also for an array with the axes x, y, z), 'map' for an MRC map.
+            CryoLike takes the axes of the two in a different order.
+        out: also write the table to this file, in the format of its suffix: `.star` for RELION, `.csv` or `.parquet`.
         overwrite: replace the file if it exists.
         progress: as for `Conversion.run`.
 

@@ -1,4 +1,4 @@
-"""What an output folder holds, for people: from its manifest where there is one, and from the stacks themselves."""
+"""A readable summary of an output folder, from its manifest if there is one, and from the stacks themselves."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class OutputInfo:
 
     Args:
         folder: absolute path.
-        status: 'complete': the run is, and so are its files; 'damaged': the run was complete, its files are not; 'unchecked': the run was
-            complete, its files are in a store that was not named; 'incomplete'; 'running' (or killed while it ran); 'unknown' without a
-            manifest.
-        problems: of a run that was complete, each with what to do, as far as they can be found without reading stacks.
-        n_stacks, n_images: that are complete and visible.
+        status: 'complete': the run and its files are complete; 'damaged': the run was complete, but its files are not; 'unchecked': the
+            run was complete, but its files are in a store that was not named; 'incomplete'; 'running' (or killed while it ran); 'unknown'
+            without a manifest.
+        problems: of a run that was complete, each with its remedy, if they can be found without reading stacks.
+        n_stacks, n_images: numbers that are complete and visible.
         n_stacks_planned, n_images_planned: of the run; None without a manifest.
         n_bytes: of the complete stacks' files.
         version: of cryolike_dask that wrote them; None without a manifest.
@@ -57,7 +57,7 @@ class OutputInfo:
         pixel_size_from: where the pixel size in force was found.
         warnings: of the run.
         skipped: one line for each particle that was left out.
-        ctf: whether the CTF of the table fits the images; None if nothing tells of their power.
+        ctf: whether the CTF of the table fits the images; None if their power was not recorded.
     """
 
     folder: str
@@ -125,7 +125,7 @@ _STATUS = {
 
 
 def describe_output(folder: str | Path, *, zarr_store: str = "") -> OutputInfo:
-    """Look at an output folder: what its manifest says, and whether its files are there. No image is read.
+    """Summarize an output folder: the content of its manifest, and whether its files exist. No image is read.
 
     Args:
         folder: output folder of a conversion.
@@ -178,10 +178,10 @@ def describe_output(folder: str | Path, *, zarr_store: str = "") -> OutputInfo:
 
 
 def check_ctf_of_stacks(folder: Path, counters: list[int]) -> CtfCheck | None:
-    """Whether the CTF fits, from the metadata of a few of the stacks with these numbers; None if they do not tell."""
+    """Whether the CTF fits, from the metadata of a few of the stacks with these numbers; None if their power was not recorded."""
     metadata = []
     for counter in sampled_stacks(counters):
-        # What is wrong with a stack is told by `verify`; the others tell enough of the CTF.
+        # `verify` reports what is wrong with a stack; the other stacks are enough for the CTF.
         with suppress(CryolikeError, OSError):
             metadata.append(read_metadata(StackPaths(folder, counter).metadata))
     try:

@@ -1,4 +1,4 @@
-"""Checking an output folder: is everything there, in order, undamaged and what it claims to be?"""
+"""Checks whether an output folder is complete, in order, undamaged, and consistent with its records."""
 
 from __future__ import annotations
 
@@ -46,22 +46,22 @@ def verify_output(
     zarr_store: str = "",
     progress: ProgressOption = None,
 ) -> list[str]:
-    """Everything that is wrong with an output folder.
+    """Find all problems of an output folder.
 
-    Checks completeness and order of the stacks, their fingerprint, every byte of their files, shapes, finiteness, the norm 1 of each image,
-    the metadata against the tensors, params.npz and particles.star, the columns and metadata of a Zarr store, and the manifest in itself
-    and against all that.
+    This checks completeness and order of the stacks, their fingerprint, every byte of their files, shapes, finiteness, the norm 1 of each
+    image, the metadata against the tensors, params.npz and particles.star, the columns and metadata of a Zarr store, and the manifest,
+    both by itself and against everything else.
 
     Args:
         folder: output folder of a conversion.
-        deep: also make a random sample of images again from their source, independently of how they were made.
+        deep: also convert a random sample of images again from their source, by an independent method.
         templates: also compare grids, pixel size and precision with those of CryoLike's templates: their folder, or the parameter file
             that they were made with.
         zarr_store: path or URL of the Zarr store of the run, if it is not in the folder: see `load_stack`.
         progress: as for `Conversion.run`.
 
     Returns:
-        One line per problem, with what to do; empty when all is well.
+        One line per problem, with its remedy; empty if there is no problem.
 
     Raises:
         InputError: the folder holds no conversion, its store is outside it and was not named, or the parameters of the templates cannot be

@@ -59,57 +59,56 @@ _WITHOUT_EFFECT_ON_STACKS = (
     *("n_stacks_max", "on_missing", "on_bad_image", "hash_inputs"),
     *CHOICE,
 )
-"""Settings that a run may be continued with other values of: a stack that is complete is the same with any of them, or was asked for
-as it is. What `on_missing` and the choice leave out shows in the particles, and more stacks can be added to those that `n_stacks_max`
-asked for."""
+"""Settings whose values may change when a run is continued, because they do not change a complete stack. What `on_missing` and the
+choice of particles leave out is visible in the particles, and a larger `n_stacks_max` only adds stacks."""
 
 
 @dataclass(frozen=True)
 class ConversionSettings:
-    """What to do with the particles: the options that all conversions share.
+    """The options that all conversions share.
 
     The functions, the converter and the command line take each option with its type, default and meaning from here.
 
     Args:
-        batch_size: images in a stack.
+        batch_size: number of images per stack.
         n_stacks_max: stop after this many stacks; -1 for all of them.
-        pixel_size: Å per pixel of the source images. By default what the table, the image headers or the descriptor say, in this
-            order. An array or list of one or two equal numbers will do, and -1 is as good as None.
+        pixel_size: Å per pixel of the source images. By default the value in the table, the image headers or the descriptor, in this
+            order. It can also be an array or list of one or two equal numbers; -1 means None.
         downsample_factor: edge of the blocks of pixels that become one pixel; 1 for no downsampling.
-        downsample_type: the 'mean' or the 'max' of a block, as CryoLike has them; or 'fourier' to crop the Fourier transform of the
-            image, which keeps its centre and what is within the new band.
+        downsample_type: the 'mean' or the 'max' of a block, as in CryoLike; or 'fourier' to crop the Fourier transform of the image,
+            which keeps its centre and all frequencies within the new band.
         downsample_to: edge in pixels of the box after downsampling, of any size, with `downsample_type` 'fourier'.
         flag_plots: draw three pictures per stack.
-        skip_exist: go on with an interrupted run in the same folder: keep its complete stacks.
-        overwrite: replace what the output folder holds.
-        device: 'cpu', 'cuda', or 'auto' for CUDA where there is a GPU. A `torch.device` will do. Each process uses the GPU that it
-            sees as number 0, so that 'cuda:0' is 'cuda', and other numbers are refused.
+        skip_exist: continue an interrupted run in the same folder, and keep its complete stacks.
+        overwrite: replace existing output in the output folder.
+        device: 'cpu', 'cuda', or 'auto' for CUDA if there is a GPU. It can also be a `torch.device`. Each process uses the GPU that it
+            sees as number 0, so 'cuda:0' means 'cuda', and other numbers are refused.
         save_phys: also write the centred images in real space.
         output_format: 'pt' for CryoLike's files, 'zarr' for one Zarr store.
-        zarr_store: path or URL (s3://bucket/particles.zarr) of the Zarr store, by default in the output folder. Any URL
-            that fsspec knows will do. Records of the run go to the output folder in any case.
-        on_missing: what to do where image files are missing: 'raise' an error, or 'skip' their particles.
+        zarr_store: path or URL (s3://bucket/particles.zarr) of the Zarr store, by default in the output folder. It can be any URL
+            that fsspec knows. Records of the run are always written to the output folder.
+        on_missing: what to do if image files are missing: 'raise' an error, or 'skip' their particles.
         on_bad_image: what to do with a constant or non-finite image: 'raise' an error, or write 'zero'.
         mixed_optics: what to do where voltage, Cs or amplitude contrast change: 'raise' an error, or 'split' the stacks there.
         order: stacks in the order of the table ('metadata') or of the image files ('file', as CryoLike does).
-        axes: whether x, from which astigmatism and viewing angles count, runs along the rows of an image ('cryolike') or along its
+        axes: whether x, from which astigmatism and viewing angles are measured, runs along the rows of an image ('cryolike') or along its
             columns, as in RELION, cryoSPARC and Leopard-EM ('relion'). With 'relion', the pixels of each image are transposed before
             anything else.
         contrast: 'as-is' to leave the images as they are, 'invert' to multiply all by -1, or 'auto' to multiply each by its blob/sign in a
             cryoSPARC table.
-        apply_origins: move each image by the origin that its table states, so that its particle is in the middle.
-        ignore_manual_pixel_size: let the table win where `pixel_size` conflicts with it, without an error.
-        override_pixel_size: let `pixel_size` win over table, image headers and descriptor, with a warning.
-        never_combine_input_files: end a stack where the image file changes. By default, this is done for image files that have a
-            STAR file each, and for no others. True does it for all of them, False for none.
-        where: a condition that particles must meet, such as "defocus_u < 15000 and optics_group == 'g1'". It compares columns, of the
+        apply_origins: shift each image by the origin in its table, so that its particle is in the middle.
+        ignore_manual_pixel_size: use the pixel size of the table if `pixel_size` differs from it, without an error.
+        override_pixel_size: use `pixel_size` instead of that of the table, image headers and descriptor, with a warning.
+        never_combine_input_files: end a stack where the image file changes. By default, this is done only for image files that have a
+            STAR file each. True does it for all image files, False for none.
+        where: a condition that particles must satisfy, such as "defocus_u < 15000 and optics_group == 'g1'". It compares columns, of the
             particle table or of the input table, with numbers or quoted text; and, or, not, in and parentheses join comparisons.
         ind: rows of the table to take, counted from 0: a `.npy` file with numbers or a mask, or a text file with one number per line. In
             Python also a list or an array.
-        sample: number of particles to draw at random from those that where and ind leave. The order of the table is kept.
+        sample: number of particles to draw at random from those that where and ind select. The order of the table is kept.
         seed: seed of the random choice. The same seed chooses the same particles, on every machine and with every version.
-        hash_inputs: also record the SHA-256 of each image file. This reads all of them once more. The run can then be continued with
-            copies of the files, and `verify --deep` knows whether they are still those that were converted.
+        hash_inputs: also record the SHA-256 of each image file. This reads all image files once more. The run can then be continued with
+            copies of the files, and `verify --deep` checks that the files are still those that were converted.
 
     Example:
         >>> ConversionSettings(batch_size=256, device="CUDA").device

@@ -30,7 +30,7 @@ _UNREADABLE_TENSOR = (*UNREADABLE_ARRAY, AttributeError, AssertionError, pickle.
 
 
 class UnnamedStoreError(InputError):
-    """A file, and nobody else, says that images are in a store outside its folder."""
+    """Images are in a store outside the folder that only a file names, and not the user."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ def _kind(images: torch.Tensor) -> str:
 
 
 def load_stack(folder: str | Path, counter: int, most: int | None = None, *, zarr_store: str = "") -> LoadedStack:
-    """Read stack COUNTER of an output folder; its tensors are memory-mapped, or read from the Zarr store.
+    """Read a stack of an output folder. Its tensors are memory-mapped, or read from the Zarr store.
 
     Args:
         folder: output folder of a conversion.
         counter: number of the stack, from 0.
-        most: how many of its images, the first ones; None for all.
-        zarr_store: path or URL of the Zarr store that holds the images, if it is not in the folder. What a file says of a place outside
-            the folder is never opened by itself: the folder may come from somebody else.
+        most: read only this many images, from the first one; None for all.
+        zarr_store: path or URL of the Zarr store that holds the images, if it is not in the folder. A store outside the folder that only
+            a file names is never opened, because the folder may come from somebody else.
 
     Raises:
         InputError: there is no such stack, it is damaged, or its images are in a store outside the folder that was not named.

@@ -19,7 +19,7 @@ from cryolike_dask.stacks.zarr_store import COLUMNS, store_attributes
 
 @dataclass(frozen=True)
 class ParticleStore:
-    """A Zarr store read back, lazily: what is committed of it.
+    """The complete stacks of a Zarr store, read lazily.
 
     Args:
         location: path or URL.
@@ -50,10 +50,10 @@ class ParticleStore:
 
 
 def open_store(location: str | Path) -> ParticleStore:
-    """Open a Zarr store of a conversion: its path or URL, or the output folder that holds it.
+    """Open the Zarr store of a conversion by its path or URL, or by the output folder that holds it.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such store.
 
     Example:
         >>> from cryolike_dask import restack

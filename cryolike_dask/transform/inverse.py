@@ -1,4 +1,4 @@
-"""Back from Fourier-polar images to real space, to see what a stack holds, and the low-pass filter that makes it visible."""
+"""From Fourier-polar images back to real space, to show the images of a stack, and the low-pass filter that makes particles visible."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _CHUNK_POINTS = 1 << 13  # bounds the memory: of a 512-pixel box, 8 k points tak
 def fourier_to_physical(
     fourier: Any, descriptor: ImageDescriptor | str | Path, shell_factors: npt.NDArray[np.floating[Any]] | None = None
 ) -> npt.NDArray[np.float64]:
-    """Images in real space from Fourier-polar images: the inverse Fourier integral over the disc, by the grid's own quadrature.
+    """Images in real space from Fourier-polar images: the inverse Fourier integral over the disc, with the quadrature of the grid.
 
     a[x, y] = sum over points of weight * F * exp(+i (k1 x + k2 y)) / (pi sqrt(n_x n_y)), computed directly, in float64. With this
     factor it is the inverse of the transform F = 4 pi / sqrt(n_x n_y) * sum of a exp(-i k x); stacks are normalised, so the images
-    come back up to a positive factor, without what lies beyond the radius of the grid. Angles are dense enough for what lies within
-    about a third of the box from the centre; towards the corners the images fade into ripples.
+    are recovered up to a positive factor, without frequencies beyond the radius of the grid. In-plane angles are dense enough within about
+    a third of the box from the centre; towards the corners the images fade into ripples.
 
     Args:
         fourier: (k, n_shells, n_inplanes) complex array or tensor, of real images.
@@ -98,9 +98,9 @@ def low_passed(
 
     Args:
         images: (k, n_x, n_y) in real space.
-        pixel_size: Angstrom along both axes.
-        cutoff: Angstrom.
-        shape: (m_x, m_y) pixels of the result, at most (n_x, n_y); what its larger pixels cannot hold is left out.
+        pixel_size: Å along both axes.
+        cutoff: Å.
+        shape: (m_x, m_y) pixels of the result, at most (n_x, n_y). Frequencies that its larger pixels cannot represent are left out.
 
     Returns:
         (k, m_x, m_y), of the same brightness.
