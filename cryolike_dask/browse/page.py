@@ -93,7 +93,7 @@ def browse_particles(
         out: the page, an `.html` file; one that is there is replaced.
         params: image descriptor of the particles of a table, or the path of a params `.npz`. None takes box and pixel size from the
             table, or else from the image headers.
-        low_pass: Å.
+        low_pass: resolution of the low-pass filter in Å.
         tile_size: longer edge of the small images in pixels, 16 to 256. Images that are smaller stay as they are.
         progress: as for `Conversion.run`.
 
@@ -102,7 +102,8 @@ def browse_particles(
 
     Raises:
         TypeError: there is no such option.
-        InputError: a number is out of range, there are no particles, or what `Conversion` would refuse about the chosen ones.
+        InputError: a number is out of range, there are no particles, `out` does not end with `.html`, an option is not for stacks, or what
+            `Conversion` would refuse about the chosen ones.
         OutputError: the page cannot be written.
 
     Example:
@@ -125,7 +126,7 @@ def browse_particles(
         if isinstance(particles, ParticleTable):
             browsed = browse_table(particles, params, settings, low_pass, tile_size, shown)
         else:
-            browsed = browse_stacks(particles, settings, low_pass, tile_size, shown)
+            browsed = browse_stacks(particles, params, settings, low_pass, tile_size, shown)
         sheets, powers = Sheets(), []
         for tiles in browsed.tiles():
             sheets.add(tiles.grey)

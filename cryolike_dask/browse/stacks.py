@@ -10,32 +10,54 @@ import numpy.typing as npt
 
 from cryolike_dask.browse.tiles import Browsed, TileForm, Tiles, shown_and_unseen
 from cryolike_dask.errors import InputError
+from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.particles.cryosparc.job import ORDER_NOT_VERIFIED
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.progress import Progress
 from cryolike_dask.runs.stored_particles import StoredParticles, open_particles
 from cryolike_dask.settings import ConversionSettings
 
+_OF_IMAGES = (
+    *("pixel_size", "override_pixel_size", "ignore_manual_pixel_size", "contrast", "apply_origins", "on_missing"),
+    *("downsample_factor", "downsample_type", "downsample_to"),
+)
+"""Settings of how images are read, which would have no effect on stacks."""
 _SPECTRUM_BYTES = 32 << 20  # of the images that are worked on together
 
 
-def browse_stacks(folder: str | Path, choice: ConversionSettings, low_pass: float, size: int, progress: Progress) -> Browsed:
+def browse_stacks(
+    folder: str | Path,
+    params: ImageDescriptor | str | Path | None,
+    choice: ConversionSettings,
+    low_pass: float,
+    size: int,
+    progress: Progress,
+) -> Browsed:
     """The chosen particles of an output folder.
 
     Args:
         folder: of a complete conversion.
+        params: must be None, because the stacks have their image descriptor.
         choice: settings of which only the choice counts.
         low_pass, size: see `TileForm.of_images`.
         progress: informed of how many tiles are made.
 
     Raises:
-        InputError: there are no stacks, or not all of them; or rows are chosen, which are those of a table.
+        InputError: there are no stacks, or not all of them; or rows are chosen, which are those of a table, or something is
+            said of the images.
     """
     if choice.ind is not None:
         raise InputError(
             f"ind (--ind) chooses rows of a table, and {folder} holds stacks: choose by where or sample (--where, --sample), or browse "
             "the table."
         )
+    usual = ConversionSettings()
+    given = [name for name in _OF_IMAGES if getattr(choice, name) != getattr(usual, name)]
+    if params is not None:
+        given.insert(0, "params")
+    if given:
+        named = ", ".join(f"{name} (--{name.replace('_', '-')})" for name in given)
+        raise InputError(f"{folder} holds stacks, whose images are shown as they were written: leave out {named}.")
     stored = open_particles(folder)
     shown, unseen = shown_and_unseen(stored.table, choice)
     form = TileForm.of_images(stored.descriptor, low_pass, size, stored.identity["settings"]["axes"])

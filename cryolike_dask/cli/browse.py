@@ -32,7 +32,7 @@ from cryolike_dask.settings import ConversionSettings
     help="Where the page goes; replaces an earlier one.",
 )
 @choice_options
-@click.option("--low-pass", type=float, default=20.0, show_default=True, help="Å.")
+@click.option("--low-pass", type=float, default=20.0, show_default=True, help="Resolution of the low-pass filter in Å.")
 @click.option("--tile-size", type=int, default=64, show_default=True, help="Longer edge of the small images in pixels, 16 to 256.")
 @described_option(ConversionSettings, "pixel_size")
 @described_option(ConversionSettings, "override_pixel_size")
@@ -73,11 +73,11 @@ def browse(
 
     folder = Path(table).expanduser()
     if (folder / MANIFEST).is_file():
-        given = {"--params": params_input, "--mrc-folder": folder_mrc, "--mrc": particle_file, "--box-size": box_size}
+        given = {"--mrc-folder": folder_mrc, "--mrc": particle_file, "--box-size": box_size}
         wrong = [name for name, value in given.items() if value]
         if wrong or invert:
             raise InputError(f"{table} holds stacks, which know their images: leave out {', '.join(wrong or ['--invert'])}.")
-        page = browse_particles(folder, out, progress=not quiet, **options)
+        page = browse_particles(folder, out, params=params_input, progress=not quiet, **options)
     else:
         source = input_of_table(table, folder_mrc, particle_file, box_size, invert, ", or the output folder of a conversion")
         page = browse_particles(read_particles(source), out, params=params_input, progress=not quiet, **options)

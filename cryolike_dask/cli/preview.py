@@ -32,7 +32,11 @@ from cryolike_dask.settings import ConversionSettings
     help="Where the picture goes; replaces an earlier one.",
 )
 @click.option("--n-images", type=click.IntRange(1, 16), default=16, show_default=True, help="Particles to show.")
-@click.option("--low-pass", type=float, help="Å. By default 20, or the resolution of the polar grid if that is coarser.")
+@click.option(
+    "--low-pass",
+    type=float,
+    help="Resolution of the low-pass filter in Å. By default 20, or that of the polar grid if it is coarser.",
+)
 @choice_options
 @described_option(ConversionSettings, "pixel_size")
 @described_option(ConversionSettings, "override_pixel_size")
