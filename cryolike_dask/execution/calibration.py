@@ -33,8 +33,8 @@ _FEWEST_IMAGES = 32
 def seconds_on_this_machine(plan: Plan, folder: Path, progress: Progress) -> float:
     """Seconds that all cores of this machine need for a conversion, whatever device it will use: from reading to pictures.
 
-    Some of its first images are converted in memory, which compiles and finds bad ones, and then into a folder beside the output folder,
-    which is removed again.
+    Some of its first images are converted in memory, which compiles the loops and finds bad images, and then to a temporary folder beside
+    the output folder.
 
     Args:
         plan: of the conversion.
@@ -56,7 +56,7 @@ def seconds_on_this_machine(plan: Plan, folder: Path, progress: Progress) -> flo
     except OSError as error:
         if isinstance(error, InputError):
             raise
-        # Of an OutputError it is the cause that does not name the folder of the try.
+        # The cause of an OutputError does not name the temporary folder.
         cause = error.__cause__ if isinstance(error, OutputError) and isinstance(error.__cause__, OSError) else error
         raise OutputError(
             f"The estimate of the time needs to convert some images in {place}, beside the output folder, but nothing can be written "
@@ -66,7 +66,7 @@ def seconds_on_this_machine(plan: Plan, folder: Path, progress: Progress) -> flo
 
 def _extrapolate(plan: Plan, sample: Plan, scratch: Path) -> float:
     one = _select(sample, np.arange(1))
-    _run(one, scratch / "first")  # loads what later ones find loaded
+    _run(one, scratch / "first")  # loads libraries, which later ones find loaded
     fixed = _run(one, scratch / "one")
     seconds = _run(sample, scratch / "sample")
     pictures = 0.0
@@ -77,7 +77,7 @@ def _extrapolate(plan: Plan, sample: Plan, scratch: Path) -> float:
 
 
 def _seconds_of_pictures(folder: Path) -> float:
-    """Of one stack, on one core."""
+    """Seconds for one stack on one core."""
     began = time.perf_counter()
     plot_stack(folder, 0)
     return time.perf_counter() - began
@@ -115,7 +115,7 @@ def _sample(plan: Plan) -> Plan:
 
 
 def _as_tensor_files(settings: ConversionSettings) -> ConversionSettings:
-    """The settings for a try: the machine that plans need not have the GPU, nor the way to the store, of those that convert."""
+    """The settings for the calibration: this machine need not have the GPU, or the access to the store, of the converting machines."""
     return replace(settings, device="cpu", output_format="pt", zarr_store="", skip_exist=False, overwrite=False, hash_inputs=False)
 
 

@@ -1,7 +1,7 @@
 """The chunks of a stack: read, transformed and handed on by all threads of this process together.
 
 A chunk is a few images in the order of their files. Threads take the chunks of one stack one after the other, so that reading, computing
-and writing of different chunks overlap. Which chunks there are never depends on the number of threads.
+and writing of different chunks overlap. The chunks do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Consumer: TypeAlias = Callable[[int, npt.NDArray[np.int64], TransformedImages], 
 """Called with the number of a chunk, the positions of its images in the stack, and results that are valid until it returns."""
 
 _MIN_GPU_THREADS = 3
-"""One computes on the device, while others read and write."""
+"""One of them computes on the device, while the others read and write."""
 
 
 class StepTimer:
@@ -52,7 +52,7 @@ class StepTimer:
 
 def process_threads(device: Device = "cpu") -> int:
     """Threads that this process may convert on: those of its Dask worker, of which one with a GPU gets a few more, or its cores."""
-    # Outside of workers, Dask need not be loaded at all.
+    # Outside of workers, Dask is not needed.
     distributed = sys.modules.get("distributed")
     try:
         n = int(distributed.get_worker().state.nthreads) if distributed else available_cores()
@@ -69,8 +69,8 @@ def convert_chunks(
     Args:
         stack: its plan.
         consume: takes the results, on several threads at the same time.
-        n_threads: threads that chunks of this stack, and of others under way with as many, share; None for those of this process; 1 for the
-            calling thread.
+        n_threads: threads shared by the chunks of this stack and of other stacks in progress with the same number; None for those of this
+            process; 1 for the calling thread.
         cancelled: asked after each chunk; when true, the work is dropped.
 
     Returns:
@@ -97,7 +97,7 @@ def convert_chunks(
 
 @cache
 def _threads(n: int) -> ThreadPoolExecutor:
-    """Shared by all stacks of this process: what is asked for first is begun first, so the earliest stacks are ready first."""
+    """Shared by all stacks of this process: jobs begin in the order of submission, so the earliest stacks are ready first."""
     return ThreadPoolExecutor(n, thread_name_prefix="cryolike-chunk")
 
 
@@ -107,7 +107,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _wait_for_all(jobs: list[Future[None]]) -> None:
-    """Wait for jobs that end within a chunk, also if the user interrupts once more: what they write to is closed next."""
+    """Wait for jobs, which end within a chunk, even if the user interrupts once more: the files that they write to are closed next."""
     interrupt: KeyboardInterrupt | None = None
     while True:
         try:
@@ -168,7 +168,7 @@ class _Chunks:
                     timer.record("compute")
                     self._consume(number, positions, part)
                     timer.record("write")
-                    # Asked after the last chunk too: a stack of a run that is over must not be staged among those of the next.
+                    # Checked after the last chunk as well: a stack of a run that is over must not be staged among those of the next run.
                     if self._cancelled():
                         raise RunStoppedError(f"Stack {self.stack.counter:06d} was cancelled.")
         except BaseException as error:  # noqa: BLE001  # raised by `result`, in the thread that waits for the stack
@@ -189,7 +189,7 @@ class _Chunks:
             with self._shared:
                 if not self._errors:
                     self._shared.check_unchanged()
-        # Chunks are begun in order: the first that failed is the same one however many threads there are.
+        # Chunks begin in order, so the first failed chunk does not depend on the number of threads.
         for _, error in sorted(self._errors.items(), key=lambda item: item[0]):
             raise error
         return self._seconds, [line for _, lines in sorted(self._warnings.items()) for line in lines]

@@ -39,7 +39,7 @@ def open_executor(client: Any, device: Device = "auto", performance_report: str 
         finally:
             executor.close()
         return
-    # Here, because a run in this process need not wait for Dask's scheduler and comms to be imported.
+    # Imported here, because a run in this process does not need Dask's scheduler and comms.
     from cryolike_dask.execution.executors.cluster import ClusterExecutor
 
     with _seceded(), _connect(client) as connected, _performance_report(connected, performance_report):
@@ -63,7 +63,7 @@ def _performance_report(client: Any, file: str | Path | None) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Scheduler:
-    """Where a scheduler is, and how to be let in.
+    """The address of a scheduler, and the credentials to connect to it.
 
     Args:
         address: such as 'tls://10.0.0.1:8786'.
@@ -86,7 +86,7 @@ def synchronous(client: Any) -> Any:
 
 @contextmanager
 def _seceded() -> Iterator[None]:
-    """Inside a task of a worker, gives the thread's place to the tasks that will be waited for: else they might wait for it."""
+    """Inside a task of a worker, release its thread to the tasks that it will wait for: otherwise they might wait for this thread."""
     from distributed import get_worker, worker_client
 
     try:
@@ -100,7 +100,7 @@ def _seceded() -> Iterator[None]:
 
 def _current_client() -> Any:
     if "distributed" not in sys.modules:
-        return None  # who has not imported it has made no client
+        return None  # without the import there is no client
     from distributed import get_client
 
     try:

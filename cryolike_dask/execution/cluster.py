@@ -101,7 +101,7 @@ def local_cluster(
 
 
 def _start(kind: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """A cluster of this kind. Where Ctrl-C comes meanwhile, it is closed as soon as it has started: half started, it cannot be."""
+    """A cluster of this kind. After Ctrl-C during the start, it is closed when it has started, because it cannot be closed before."""
     with _interrupts_wait() as interrupted:
         cluster = kind(*arguments, **options)
         if interrupted.is_set():
@@ -151,7 +151,7 @@ class LocalGpuCluster(LocalCluster):
         self.sync(self._correct_state)
 
     def new_worker_spec(self) -> dict[str, Any]:
-        """The next worker: on the first GPU that has none."""
+        """The next worker, on the first GPU without a worker."""
         free = [gpu for gpu in self.gpus if _worker_name(gpu) not in self.worker_spec]
         if not free:
             raise InputError(f"All {len(self.gpus)} GPUs have their worker: the cluster cannot be larger.")
@@ -176,7 +176,7 @@ def visible_gpus() -> list[str]:
     gpus = []
     for name in (part.strip() for part in named.split(",")):
         if name in ("", "-1"):
-            break  # CUDA, too, stops at the first name that is none.
+            break  # CUDA also stops at the first name that is not valid.
         gpus.append(name)
     return gpus
 

@@ -77,9 +77,9 @@ def prepare_process(device: Device, params: ImageDescriptor | None = None) -> di
     resolved = resolve_device(device)
     device_name = "CPU"
     if resolved != "cpu":
-        import torch  # which CPUs do without
+        import torch  # not needed on CPUs
 
-        torch.set_num_threads(1)  # A worker's threads are its parallelism.
+        torch.set_num_threads(1)  # The threads of the worker are the only parallelism.
         device_name = torch.cuda.get_device_name(resolved)
     descriptor = params or ImageDescriptor.from_individual_values(n_pixels=_WARM_UP_BOX, pixel_size=1.0)
     n_x, n_y = descriptor.n_pixels

@@ -1,4 +1,4 @@
-"""What is seen of a conversion from outside: an event for each stack, and counters for Prometheus.
+"""Monitoring of a conversion: an event for each stack, and counters for Prometheus.
 
 Events have the topic 'cryolike': `client.get_events("cryolike")`. Counters are at each worker's `/metrics` where prometheus_client is
 installed.
@@ -14,14 +14,14 @@ from typing import Any
 
 from cryolike_dask.stacks.receipt import StackReceipt
 
-# Dask serves what this library counts, where it is installed.
+# Dask serves the counters of this library, if it is installed.
 prometheus: Any = import_module("prometheus_client") if find_spec("prometheus_client") else None
 
 TOPIC = "cryolike"
 
 
 def _device_memory() -> float:
-    torch = sys.modules.get("torch")  # who has not imported it has no tensors
+    torch = sys.modules.get("torch")  # without the import there are no tensors
     return float(torch.cuda.memory_allocated()) if torch and torch.cuda.is_initialized() else 0.0
 
 

@@ -73,7 +73,7 @@ class ParticleReader:
             self._read_as_stored(rows, images)
         dark = dark_images(rows["sign"], self.stack.settings)
         if dark.any():
-            # A subtraction keeps zeros positive, which a multiplication by -1 does not.
+            # Unlike a multiplication by -1, a subtraction keeps zeros positive.
             np.subtract(0, images, out=images, where=dark[:, None, None])
         return positions
 
@@ -97,7 +97,7 @@ class ParticleReader:
             self._reader.advise(rows["index"])
 
     def check_unchanged(self) -> None:
-        """Make sure that the file read last is still what it was when the run was planned; files before it were checked too.
+        """Make sure that the file read last has not changed since the run was planned; files before it were checked as well.
 
         Raises:
             InputError: it has changed.

@@ -1,4 +1,4 @@
-"""What a Dask worker does before its first stack: warm up, and say which device it has.
+"""Prepares a Dask worker before its first stack: loads libraries, and reports its device.
 
 `local_cluster` gives it to its workers. Elsewhere it is a preload: `dask worker ... --preload cryolike_dask.execution.plugin`.
 """
@@ -27,7 +27,7 @@ class WorkerSetup(WorkerPlugin):
     Args:
         device: that its conversions will use.
         params: descriptor of the images that will be made; None to warm up with small ones, which loads libraries but no tables.
-        leaves_interrupts: Ctrl-C, which a terminal sends to all of its processes, is left to the one that started this worker.
+        leaves_interrupts: ignore Ctrl-C, which a terminal sends to all of its processes; the process that started this worker handles it.
     """
 
     name = "cryolike"

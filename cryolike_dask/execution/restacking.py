@@ -173,12 +173,12 @@ class _SourceImages:
         physical = np.empty((len(fourier), 0, 0), np.float32) if self._physical is None else self._physical[images]
         real = fourier.view(fourier.real.dtype).reshape(*fourier.shape, 2).astype(np.float64)
         power = np.einsum("ksip,ksip->ks", real, real) / fourier.shape[2]
-        # Nothing but a bad image that was written as zeros has no power at all.
+        # Only a bad image that was written as zeros has no power at all.
         status = np.where(power.any(axis=1), OK, CONSTANT).astype(np.uint8)
         return TransformedImages(fourier, np.ascontiguousarray(physical), power, status)
 
 
 def _image_headers(particles: StoredParticles) -> list[ImageFile | None]:
-    """Headers as far as the stacks record them: the image files themselves need not be there any more."""
+    """The headers that the stacks record: the image files themselves are no longer needed."""
     n_rows, n_columns = particles.identity["source_box"]
     return [ImageFile(path, 0, n_rows, n_columns, "<f4", 0, float("nan"), "", 0, 0) for path in particles.table.files]

@@ -30,7 +30,7 @@ from cryolike_dask.stacks.receipt import StackReceipt
 logger = logging.getLogger(__name__)
 
 _PREPARATION_PATIENCE = 60.0
-"""Seconds after which a worker that still prepares is no longer waited for: the others may begin."""
+"""Seconds to wait for workers that are still preparing; then the others begin."""
 
 
 def run_plan(
@@ -41,7 +41,7 @@ def run_plan(
     Args:
         plan: what to do.
         folder: output folder.
-        executor: runs the tasks; it is opened when the folder is ours.
+        executor: runs the tasks; it is opened when this run owns the folder.
         progress: informed of each stack.
         stopped: when set, the run ends early.
 
@@ -70,7 +70,7 @@ def run_plan(
 
 @contextmanager
 def run_in(folder: Path, progress: Progress) -> Iterator[RunFolder]:
-    """A run in an output folder, which is taken over now and given up in the end, however that comes.
+    """A run in an output folder. The folder is taken over now and released at the end of the run in any case.
 
     Args:
         folder: output folder.
@@ -123,7 +123,7 @@ def _convert(
             if stopped.is_set():
                 raise RunStoppedError("The conversion was cancelled.")
             run.check_lock()
-            # Not before: until now the workers had nothing to do.
+            # Not earlier, because the workers had nothing to do until now.
             star_file.begin()
 
         try:
@@ -144,19 +144,19 @@ def _convert(
             stacks = plural(plan.n_stacks, "stack")
             error.add_note(f"Stopped with {left:,} of {stacks} left; skip_exist=True (--skip-exist) goes on from here.")
             raise
-    # Else stacks that failed because another run has taken over would be reported as failed ones.
+    # Otherwise stacks that failed because another run has taken over would be reported as failures.
     run.check_lock(at_once=True)
     try:
         outcome.warnings += finish_run(run, plan, outcome.published.values())
     except OSError:
-        # On a full disk the stacks that failed say more than the manifest that cannot be written either.
+        # On a full disk, the error about the failed stacks is more useful than that about the manifest.
         if not outcome.failures:
             raise
     return outcome
 
 
 def _prepare(executor: Executor, run: RunFolder, counter: int, progress: Progress) -> None:
-    """Let all processes load and compile what they need, so that the speed that is shown is that of making stacks."""
+    """Let all processes load libraries and compile, so that the speed that is shown is that of making stacks."""
     if executor.is_this_process:
         from cryolike_dask.transform.cpu import say_if_compiling  # Loads compiler and FFTs, which the client of a cluster need not.
 

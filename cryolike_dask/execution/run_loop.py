@@ -1,7 +1,8 @@
-"""The one algorithm that runs a conversion, whatever runs its tasks.
+"""The algorithm that runs a conversion, the same for all executors.
 
-A window of stacks is under way; stacks may finish in any order; they are published in counter order, those that are ready together
-in one task; what a task returned is dropped at once. So the scheduler, the client and the disk hold a window of work, never the run.
+A window of stacks is in progress. Stacks may finish in any order, and are published in the order of their counters; those that are ready
+together are published in one task. The result of a task is dropped at once. So the scheduler, the client and the disk hold only a window
+of work, never the complete run.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from cryolike_dask.stacks.receipt import WRITTEN_AS_ZEROS, StackReceipt
 logger = logging.getLogger(__name__)
 
 _MAX_CUT_OFF = 20
-"""How often a task may be cut off without anybody knowing why."""
+"""How often a task may be lost for an unknown reason."""
 _MAX_LOST_ALONE = 2
-"""How often a stack may be lost with its worker while nothing else was under way: then it is the stack that kills workers."""
+"""How often a stack may be lost with its worker while nothing else was in progress: after that, the stack is taken to kill workers."""
 _MAX_FAILURES = 20
-"""Failed stacks after which no new ones are begun: something is wrong with all of them."""
+"""Number of failed stacks after which no new ones begin, because something is probably wrong with all of them."""
 _MAX_LISTED = 10
 
 
@@ -77,7 +78,7 @@ class RunLoop:
         """Receipts of stacks that are complete, and wait for those before them."""
         self.n_running = Counter({"convert": 0, "publish": 0, "plot": 0})
         self.suspects: deque[int] = deque()
-        """Stacks that were under way whenever a worker died: each is tried alone, so that it cannot take others with it."""
+        """Stacks that were in progress each time that a worker died. Each is tried alone, so that no other stack is lost with it."""
         self.alone: int | None = None
         self.n_lost_alone: Counter[int] = Counter()
         self.n_cut_off: Counter[int] = Counter()
@@ -86,13 +87,13 @@ class RunLoop:
         self.n_made, self.seconds = 0, 0.0
 
     def run(self, on_poll: Callable[[], None]) -> None:
-        """Go on until nothing is left to be done, or can be.
+        """Run until all work is done, or no more can be done.
 
         Args:
             on_poll: called every few seconds.
 
         Raises:
-            ConversionError: the executor can run nothing any more.
+            ConversionError: the executor can no longer run tasks.
         """
         results = PatientWait(self.executor)
         while self.begin_tasks():
@@ -102,7 +103,7 @@ class RunLoop:
         self.outcome.staged = sorted(self.ready)
 
     def begin_tasks(self) -> bool:
-        """Begin whatever may begin. Returns whether anything is under way."""
+        """Begin all tasks that may begin. Returns whether any task is in progress."""
         window = self.executor.window(self.seconds / self.n_made if self.n_made else None)
         if self.suspects and not self.n_running["convert"]:
             self.alone = self.suspects.popleft()
@@ -162,7 +163,7 @@ class RunLoop:
             logger.warning("Stack %06d was lost with its worker (%s); it is made again.", counter, result.error)
             self._convert(counter)
         elif result.worker and counter not in self.tried_elsewhere and not isinstance(result.error, RunStoppedError):
-            # It may be the worker that does not see a file, or whose disk is full.
+            # The cause may be the worker, which does not see a file, or whose disk is full.
             self.tried_elsewhere.add(counter)
             logger.info("Stack %06d failed on %s (%s); it is tried once more.", counter, result.worker, result.error)
             self._convert(counter, avoid=result.worker)
@@ -182,7 +183,7 @@ class RunLoop:
             self._fail(counter, stops)
 
     def _fail(self, counter: int, error: BaseException) -> None:
-        # What was said when it failed on the first worker is not said again, before the error that ends the run lists it.
+        # The failure on the first worker was already logged; the error that ends the run lists this one.
         logger.error("Stack %06d failed%s", counter, " again." if counter in self.tried_elsewhere else f": {error}")
         self.outcome.failures[counter] = error
 
@@ -195,7 +196,7 @@ class RunLoop:
                 if self.draws:
                     self.to_plot.append(counter)
         elif result.lost:
-            # Publishing is idempotent: whatever the lost task did is found done.
+            # Publishing is idempotent: the work of the lost task is found done.
             self.to_publish.extendleft(reversed(result.counters))
         else:
             self.outcome.failures[result.counters[0]] = result.error
@@ -203,7 +204,7 @@ class RunLoop:
 
 
 def log_warnings(outcome: Outcome) -> None:
-    """Put into the log what the report and the manifest record."""
+    """Log the warnings that the report and the manifest record."""
     zeroed = [line for receipt in outcome.published.values() for line in receipt.zeroed]
     if zeroed:
         lines = "".join(f"\n  {line}" for line in zeroed[:_MAX_LISTED])
@@ -216,7 +217,7 @@ def log_warnings(outcome: Outcome) -> None:
 
 
 def raise_failures(outcome: Outcome, n_left: int) -> None:
-    """Tell what went wrong, if anything did.
+    """Raise an error if any stack failed.
 
     Raises:
         ConversionError: naming each failed stack.

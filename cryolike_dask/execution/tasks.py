@@ -31,11 +31,11 @@ def convert_stack_task(folder: str, run_id: str, counter: int) -> StackReceipt:
 
 
 def prepare_task(folder: str, run_id: str, counter: int) -> None:
-    """Load, tabulate and compile, before the first stack, what this process needs for the stacks of a run.
+    """Load libraries, make tables and compile in this process, before the first stack of a run.
 
     Args:
         folder, run_id: of the run.
-        counter: of one of its stacks. What is wrong is left for this one to tell.
+        counter: of one of its stacks. Errors are left to the task of this stack.
     """
     from cryolike_dask.execution.convert_stack import prepare_process  # with compiler and FFTs, as in `convert_stack_task`
 
@@ -91,13 +91,13 @@ def plot_stack_task(folder: str, run_id: str, counter: int) -> None:
 
 
 def current_plan(folder: Path, run_id: str) -> StoredPlan:
-    """The plan of the run that is on in this folder.
+    """The plan of the run in progress in this folder.
 
     Raises:
         RunStoppedError: this run is over.
         OutputError: the folder is not there.
     """
-    # The plan may be remembered from when the run was on, so the run itself is asked for first.
+    # The plan may be cached from a run that has ended, so the run itself is checked first.
     if is_active(folder, run_id):
         with suppress(FileNotFoundError):
             return load_plan(folder / HIDDEN_FOLDER, run_id)

@@ -7,5 +7,5 @@ import gc
 from cryolike_dask.execution.convert_stack import prepare_process
 
 prepare_process("cpu")
-# What is there now stays: the workers share its pages, and do not look for garbage in it.
+# Objects made so far are permanent: the workers share their pages, and exclude them from garbage collection.
 gc.freeze()

@@ -1,4 +1,4 @@
-"""Whether a run is still on in an output folder, as its tasks ask, wherever they run."""
+"""Lets tasks check, on any machine, whether their run is still in progress in an output folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def is_active(folder: Path, run_id: str) -> bool:
     path = folder / HIDDEN_FOLDER / run_id
     if path.exists():
         return True
-    # A network file system may remember that there was no such name; listing makes it look again.
+    # A network file system may have cached that the name did not exist; listing the folder refreshes this.
     with suppress(OSError):
         os.listdir(folder)
         os.listdir(path.parent)

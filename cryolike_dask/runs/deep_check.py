@@ -1,4 +1,4 @@
-"""Making a sample of images again from their source, by another way than the conversion's, to compare with what was written."""
+"""Converts a sample of images again from their source, by an independent method, and compares them with the stacks."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def _chosen_otherwise(recorded: Mapping[str, Any], plan: Plan) -> list[str]:
 
 
 def _missing_files(skipped_then: list[str], skipped_now: tuple[str, ...]) -> list[str]:
-    """What to say of particles that were left out for want of their image file and are not any more, or the other way round."""
+    """A line about particles that were left out because their image file was missing and now are not, or vice versa."""
     then, now = ([line for line in skipped if line.endswith(FILE_IS_MISSING)] for skipped in (skipped_then, skipped_now))
     found = [line.removesuffix(f": {FILE_IS_MISSING}") for line in then if line not in set(now)]
     lost = [line.removesuffix(f": {FILE_IS_MISSING}") for line in now if line not in set(then)]

@@ -1,7 +1,7 @@
 """The output folder of a run: who may write there, what it already holds, and the hidden folder that holds the run's plan.
 
-`OUT/.conversion` exists while a run is on. Tasks look for a file named after the run's ID in it now and then: when it is gone they stop, so
-a worker that the run has lost sight of cannot write into a later one.
+`OUT/.conversion` exists during a run. Tasks regularly check for a file in it that is named after the run's ID, and stop when it is gone,
+so that a lost worker cannot write to the output of a later run.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class RunFolder:
         return self.hidden / "lock"
 
     def heartbeat(self) -> AbstractContextManager[None]:
-        """Meanwhile shows other hosts that this run is alive."""
+        """A context in which other hosts see that this run is alive."""
         return heartbeat(self.lock, self.run_id, self._touch_store)
 
     def _touch_store(self) -> None:
@@ -105,7 +105,7 @@ class RunFolder:
             yield
 
     def scratch(self, name: str) -> Path:
-        """A file of this run alone, on its way to its visible name: a run that woke up late fills its own."""
+        """A temporary file of this run only, so that a run that wakes up late cannot write to it."""
         return self.hidden / f"{self.run_id}-{name}"
 
     def check_lock(self, at_once: bool = False) -> None:
@@ -122,11 +122,11 @@ class RunFolder:
             check_lock(self.lock, self.run_id)
 
     def stop(self) -> None:
-        """Let tasks still running notice that the run is over. They stop within a few images."""
+        """Let running tasks notice that the run is over. They stop within a few images."""
         (self.hidden / self.run_id).unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Give the folder up."""
+        """Release the folder."""
         end_run(self.run_id)
         with suppress(OSError):
             self.stop()
@@ -135,7 +135,7 @@ class RunFolder:
                 release_store_lock(self.store, self.run_id)
         with suppress(OSError), exclusive_changes(self.lock, self.run_id), pinned(self.hidden, self.folder) as hidden:
             _remove_contents(hidden, keep="lock")
-            # The lock goes last: until then nobody else puts anything here.
+            # The lock is removed last: until then no other run writes here.
             (hidden / self.lock.name).unlink()
             self.hidden.rmdir()
 
@@ -153,7 +153,7 @@ def acquire_folder(folder: Path, graph: str = "") -> RunFolder:
     run = RunFolder(folder, graph or new_id())
     try:
         make_directory(folder)
-        # Every change would refuse a link; here before any work.
+        # Every change would refuse a link; this check comes before any work.
         for path in (*(folder / name for name in (*_SUBFOLDERS, ZARR_NAME)), *filter(Path.is_dir, (folder / ZARR_NAME).glob("*"))):
             with suppress(FileNotFoundError), pinned(path, folder):
                 pass
@@ -164,7 +164,7 @@ def acquire_folder(folder: Path, graph: str = "") -> RunFolder:
             raise
         raise _not_writable(folder, error) from error
     try:
-        # IDs of dead runs go, so that what is left of their tasks stops, and so does anything else that is in the way.
+        # IDs of dead runs are removed, so that their remaining tasks stop, and so is anything else that is in the way.
         with pinned(run.hidden, folder) as hidden:
             _remove_contents(hidden, keep="lock")
             os.close(create_file(hidden / run.run_id))
@@ -226,7 +226,7 @@ def check_output(folder: Path, plan: Plan) -> None:
 
 
 def graph_folder(folder: Path, run_id: str) -> Path:
-    """Where a Dask graph's plan waits for the graph to be computed."""
+    """The folder of a Dask graph's plan until the graph is computed."""
     return folder / f".graph-{run_id}"
 
 
@@ -237,14 +237,14 @@ def has_output(folder: Path) -> bool:
 
 
 def remove_output(folder: Path) -> None:
-    """Remove the stacks of earlier runs, the highest first and each one's metadata first, so that what is visible stays true."""
+    """Remove the stacks of earlier runs, the highest first and each one's metadata first, so that visible stacks stay complete."""
     (folder / MANIFEST).unlink(missing_ok=True)
     with suppress(FileNotFoundError), pinned(folder / "fft", folder) as fft:
         counters = published_counters(folder)
         for counter in reversed(counters):
             (fft / StackPaths(folder, counter).metadata.name).unlink(missing_ok=True)
         if counters:
-            # That the metadata are gone must be durable before any data go: metadata promise their data.
+            # The removal of metadata must be durable before any data are removed: metadata guarantee that their data exist.
             sync_directory(fft)
     for name, pattern in (
         ("fft", "particles_fourier_stack_*.pt"),
@@ -270,7 +270,7 @@ def _check_same_run(folder: Path, plan: Plan) -> None:
     recorded, why = recorded_inputs(manifest), ""
     changes = differences(manifest, plan) + changed_inputs(recorded, plan)
     if not is_sealed(manifest):
-        # What is compared here is all of it that anything depends on: where that agrees, the rest is written anew.
+        # Only these values matter for resuming: if they agree, the rest is written again.
         unknown = [file.path for file in plan.files if file is not None and file.path not in recorded]
         changes += [f"{path}: nothing is recorded of it, so it may have changed" for path in unknown]
         why = f"The checksum of {folder / MANIFEST} does not fit: it is damaged, which may be all that differs. "

@@ -192,7 +192,7 @@ def check_ctf_of_stacks(folder: Path, counters: list[int]) -> CtfCheck | None:
 
 
 def _problems(root: Path, manifest: Manifest, counters: list[int], zarr_store: str) -> Iterator[str]:
-    """What keeps a run that was complete from being so now.
+    """The problems of a run that was complete.
 
     Raises:
         UnnamedStoreError: only the manifest names a place outside the folder.
@@ -226,7 +226,7 @@ def _bytes_in_store(root: Path, manifest: Manifest, stack: dict[str, Any], zarr_
     """Bytes of a stack's shards, none without a store.
 
     Raises:
-        InputError: one is not there, or not whole.
+        InputError: a shard is missing or incomplete.
         OSError: one cannot be read.
     """
     identity = manifest["identity"]

@@ -34,9 +34,9 @@ except ImportError:  # not on Windows
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 15.0
-"""A living run touches its lock this often."""
+"""How often a living run touches its lock."""
 STALE_SECONDS = 180.0
-"""A lock of another host is stale when it was not touched for so long."""
+"""A lock of another host is stale if it was not touched for this time."""
 _WAIT_SECONDS = 60.0
 """How long a run waits for another one that is changing the folder at this moment."""
 _POLL_SECONDS = 0.02
@@ -111,7 +111,7 @@ def exclusive_changes(path: Path, run_id: str) -> Iterator[None]:
 
 @contextmanager
 def heartbeat(path: Path, run_id: str, also: Callable[[], None]) -> Iterator[None]:
-    """Meanwhile shows other hosts that this run is alive, whatever else this process is busy with; and calls `also` each time."""
+    """A context in which other hosts see that this run is alive, even if this process is busy. It calls `also` each time."""
     stopped = threading.Event()
 
     def touch() -> None:
@@ -145,7 +145,7 @@ def check_lock(path: Path, run_id: str) -> None:
 
 
 def end_run(run_id: str) -> None:
-    """The run is over: should its lock stay, because the disk refuses to remove it, it counts for nothing in this process."""
+    """The run is over: if its lock remains, because the disk refuses to remove it, this process ignores the lock."""
     _ended_runs.add(run_id)
 
 
@@ -172,7 +172,7 @@ def _started_ticks(pid: int) -> int | None:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    # The name of the program, in parentheses, may hold anything; the start is the 22nd field of all.
+    # The name of the program, in parentheses, may contain anything; the start is the 22nd field of all.
     return int(stat.rpartition(")")[2].split()[19])
 
 
@@ -186,7 +186,7 @@ def _machine_id() -> str:
 
 @contextmanager
 def exclusive_access(folder: Path) -> Iterator[None]:
-    """Keeps two runs from changing a folder at once, where the file system has locks; elsewhere it is merely unlikely.
+    """Keeps two runs from changing a folder at once if the file system has locks; otherwise it is only unlikely.
 
     Raises:
         OutputError: another run does so for a minute: it may have been stopped in the midst of it.
@@ -215,7 +215,7 @@ def exclusive_access(folder: Path) -> Iterator[None]:
 
 
 def _read_owner(path: Path) -> dict[str, Any] | None:
-    """What the lock says; {} if it is cut off; None if there is none."""
+    """The content of the lock; {} if it is truncated; None if there is no lock."""
     try:
         content = json.loads(read_input(path, "a lock", _MOST_BYTES))
     except FileNotFoundError:
@@ -244,14 +244,14 @@ def _remove_if_stale(path: Path) -> None:
 
 
 def describe_owner(owner: dict[str, Any]) -> str:
-    """For a person: which process owns a lock, where, and since when."""
+    """A text that says which process owns a lock, where, and since when."""
     if "pid" not in owner or "host" not in owner:
         return "the lock does not say which process"
     return f"process {owner['pid']} on {owner['host']}, since {owner.get('since', 'an unknown time')}"
 
 
 def is_alive(owner: dict[str, Any], seconds_since_touched: Callable[[], float]) -> bool:
-    """Whether the run that a lock names is on.
+    """Whether the run that a lock names is in progress.
 
     Args:
         owner: what the lock says.
@@ -267,7 +267,7 @@ def is_alive(owner: dict[str, Any], seconds_since_touched: Callable[[], float]) 
         return False
     try:
         process = psutil.Process(pid)
-        # A process that has ended stays in the list until its parent asks for it, which some containers' first process never does.
+        # A process that has ended stays in the list until its parent waits for it, which the first process of some containers never does.
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
         now = _started_ticks(pid)

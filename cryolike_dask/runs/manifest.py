@@ -1,4 +1,4 @@
-"""`manifest.json`: what a run was, for people and for resuming and verifying."""
+"""`manifest.json`: the record of a run, for people and for resuming and verifying."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DEPENDENCIES = ("dask", "distributed", "isal", "mrcfile", "numba", "numpy", "pa
 
 
 def begin_manifest(folder: Path, plan: Plan, inputs: list[InputRecord]) -> None:
-    """Record a run that is about to start: from here on the folder is its own."""
+    """Record a run that is about to start: from now on the folder belongs to it."""
     _write(folder, _content(plan, "running", [], [], inputs, None))
 
 
@@ -64,7 +64,8 @@ def complete_manifest(
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of an output folder, or None if there is none. Its values are of the expected kinds; `is_sealed` tells more.
+    """The manifest of an output folder, or None if there is none. Its values are of the expected kinds; `is_sealed` checks that they have
+    not changed.
 
     Raises:
         OutputError: it is damaged.
@@ -87,7 +88,7 @@ def _damaged(path: Path, what: str) -> OutputError:
 
 
 def recorded_inputs(manifest: dict[str, Any] | None) -> dict[str, InputRecord]:
-    """By path, what a manifest says of the image files; nothing if there is none. A damaged one tells no hashes."""
+    """The records of the image files in a manifest, by path; empty without a manifest. A damaged manifest yields no hashes."""
     if manifest is None:
         return {}
     files = {file["path"]: file for file in manifest["inputs"]}
@@ -100,7 +101,7 @@ def _inputs_with_known_hashes(folder: Path, plan: Plan) -> list[InputRecord]:
     try:
         known = recorded_inputs(read_manifest(folder))
     except OutputError as error:
-        # What was made is worth recording all the same.
+        # The stacks that were made are recorded in any case.
         logger.warning("%s It is written anew, without hashes of the image files.", error)
         known = {}
     return list_inputs(plan, known)

@@ -40,7 +40,7 @@ _SILENT = NoProgress()
 
 
 def begin_run(run: RunFolder, plan: Plan, progress: Progress = _SILENT, tied_to_process: bool = True) -> dict[int, StackReceipt]:
-    """Make the folder ready for this plan and record that a run is under way.
+    """Make the folder ready for this plan and record that a run is in progress.
 
     Args:
         run: that owns the folder.
@@ -76,7 +76,7 @@ def begin_run(run: RunFolder, plan: Plan, progress: Progress = _SILENT, tied_to_
         kept = _find_published(run.folder, plan, progress) if plan.settings.skip_exist else {}
         if plan.settings.output_format == "zarr":
             begin_store(plan, run.folder, len(kept), continues)
-        # From here on the folder is this run's; had anything failed before, another try would not find it taken.
+        # From here on the folder belongs to this run; after an earlier failure, another try would not find it taken.
         begin_manifest(run.folder, plan, inputs)
         with pinned_place(run.scratch(PARAMS_FILE), run.folder) as params:
             params.unlink(missing_ok=True)
@@ -88,7 +88,7 @@ def begin_run(run: RunFolder, plan: Plan, progress: Progress = _SILENT, tied_to_
 class StarFileWriter:
     """Writes particles.star below the run's hidden folder while stacks are made; `finish_run` makes it visible.
 
-    A context manager, left when it is written or was not begun. What goes wrong is left for `finish_run`, which tries again, to tell.
+    A context manager, left when the file is written or was not begun. `finish_run` tries again after an error, and reports it.
     """
 
     def __init__(self, run: RunFolder, plan: Plan) -> None:
@@ -128,7 +128,7 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
     complete = len(published) == plan.n_stacks
     run.store = plan.settings.zarr_store
     with run.exclusive_changes():
-        # Complete stacks that wait for an earlier one stay, staged; all else goes.
+        # Complete stacks that wait for an earlier one stay staged; everything else is removed.
         remove_unpublished(run.folder, keep=lambda path: not complete and path.name.endswith(STAGED))
         if complete:
             try:
@@ -226,5 +226,5 @@ def _write_star(path: Path, plan: Plan) -> tuple[str, ...]:
         )
     except OutputError as error:
         if isinstance(error.__cause__, OSError):
-            raise error.__cause__ from None  # its path is that of an open folder, which says nothing to a person
+            raise error.__cause__ from None  # its path is that of an open folder, which means nothing to a user
         raise

@@ -43,7 +43,7 @@ def acquire_store_lock(location: str, folder: Path, run_id: str, tied_to_process
             )
     content = {"token": run_id, "folder": str(folder), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     _write(location, this | ({} if tied_to_process else {"machine": None}) | content)
-    # Of two that take it at the same moment, the one that wrote first finds the other's.
+    # If two runs take it at the same moment, the one that wrote first finds the lock of the other.
     check_store_lock(location, run_id)
 
 
@@ -70,14 +70,14 @@ def touch_store_lock(location: str, run_id: str) -> None:
 
 
 def release_store_lock(location: str, run_id: str) -> None:
-    """Give a store up, if it is this run's."""
+    """Release a store, if it belongs to this run."""
     if _read(location).get("token") == run_id:
         store, name = _place(location)
         store.remove(name)
 
 
 def _has_lock(location: str) -> bool:
-    """Whether there is a place beside the store: a bucket that is a store as a whole has none."""
+    """Whether there is a place beside the store, which there is not if the store is a complete bucket."""
     return not is_url(location) or "/" in location.partition("://")[2].strip("/")
 
 
@@ -87,7 +87,7 @@ def _place(location: str) -> tuple[ObjectStore, str]:
 
 
 def _read(location: str) -> dict[str, Any]:
-    """What the lock says; {} if there is none, or nothing that can be read."""
+    """The content of the lock; {} if there is none, or it cannot be read."""
     if not _has_lock(location):
         return {}
     store, name = _place(location)

@@ -86,7 +86,7 @@ def _load(path: Path) -> ImageDescriptor:
 
 
 def differences_from_templates(templates: Templates, root: Path) -> Iterator[str]:
-    """What keeps CryoLike from comparing the stacks of an output folder with these templates.
+    """Reasons why CryoLike cannot compare the stacks of an output folder with these templates.
 
     Stacks whose metadata cannot be read are passed over: `verify_output` says what is wrong with them.
 

@@ -74,7 +74,7 @@ def _manifest_faults(manifest: Manifest) -> Iterator[str]:
 
 
 def _can_be_continued(root: Path, manifest: Manifest, counters: list[int]) -> bool:
-    """Whether all that resuming depends on is still right in a manifest that has faults: how the stacks were made, and of which files."""
+    """Whether a manifest with errors still says everything that resuming needs: how the stacks were made, and from which files."""
     try:
         metadata = [read_metadata(StackPaths(root, counter).metadata) for counter in counters[:1]]
         states = [os.stat(file["path"]) for file in manifest["inputs"]]

@@ -1,4 +1,4 @@
-"""Zip archives, such as `.pt` and `.npz` files, of which every byte is accounted for.
+"""Zip archives, such as `.pt` and `.npz` files, in which every byte is checked.
 
 Those who read archives look at what they need and pass over the rest, so that one with flipped bits or with something behind its end may
 be read by one reader and refused by the next. Here the members lie one after the other from the first byte on, each one's own header
@@ -59,7 +59,7 @@ class Member:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What the directory says of a member; `common` are the fields that its own header repeats as they are."""
+    """The directory entry of a member; `common` are the fields that its own header repeats unchanged."""
 
     name: bytes
     common: bytes
@@ -211,7 +211,7 @@ def _check_extra(extra: bytes, entry: _Entry, name: str) -> bool:
     while extra:
         kind, n = struct.unpack_from("<HH", extra)
         content, extra = extra[4 : 4 + n], extra[4 + n :]
-        # torch has written no data yet when it writes the header.
+        # torch writes the header before the data.
         packed = 0 if entry.flags & _HAS_DESCRIPTOR else entry.size
         sizes, offset = struct.pack("<QQ", entry.size, packed), struct.pack("<Q", entry.offset)
         if len(content) != n:

@@ -1,8 +1,8 @@
-"""CRC-32 of stacks written in any order, and records that tell whether they are as they were written.
+"""CRC-32 of stacks written in any order, and sealed records, which show whether they have changed.
 
-A zip archive, and so a `.pt` file, carries the CRC-32 of its data. Images are written as they come, so each one's CRC is taken
-alone and the stack's is put together afterwards: CRC is linear over GF(2), and appending L bytes to a message multiplies its
-CRC by a fixed 32 x 32 bit matrix (Adler, zlib's crc32_combine).
+A zip archive, and so a `.pt` file, carries the CRC-32 of its data. Images are written in any order, so a CRC is computed for each image,
+and that of the stack is combined afterwards: CRC is linear over GF(2), and appending L bytes to a message multiplies its CRC by a fixed
+32 x 32 bit matrix (Adler, zlib's crc32_combine).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SEAL = "checksum"
 
 
 def seal(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record that is going to be written as JSON, with the SHA-256 of all its other values as its last one."""
+    """A record to be written as JSON, with the SHA-256 of all other values as its last value."""
     content = {key: value for key, value in record.items() if key != _SEAL}
     return content | {_SEAL: fingerprint(content)}
 

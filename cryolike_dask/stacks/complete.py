@@ -1,4 +1,4 @@
-"""Which stacks an earlier run, or an earlier attempt of this one, left complete, with every byte as it was written."""
+"""Finds the stacks that an earlier run, or an earlier attempt of this run, left complete, with every byte as it was written."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _receipt_of_attempt(stack: StackPlan, paths: StackPaths, attempt: str) -> St
 
 
 def _check_shards(stack: StackPlan, folder: Path, arrays: Arrays, crcs: dict[str, int], written_ns: int) -> int:
-    """The bytes of a stack's shards, once they are found whole."""
+    """The bytes of a stack's shards, after a check that they are complete."""
     store = open_object_store(store_location(stack.settings, folder))
     n_bytes = 0
     for array, (shape, dtype) in arrays.items():
@@ -140,6 +140,6 @@ def _check_shards(stack: StackPlan, folder: Path, arrays: Arrays, crcs: dict[str
 
 
 def _path_of_attempt(final: Path, attempt: str) -> Path:
-    """Where a file is while its attempt is being published: staged still, or published already."""
+    """The path of a file while its attempt is being published: its staged name, or its final name."""
     staged = staged_name(final, attempt)
     return staged if attempt and staged.exists() else final

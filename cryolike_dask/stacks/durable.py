@@ -18,9 +18,9 @@ _SYNC_FILE_RANGE_WRITE = 2
 
 
 def begin_sync(fd: int) -> None:
-    """Have the system begin to write an open file to the disk, where that can be asked for: a later fsync waits less.
+    """Let the system begin to write an open file to the disk, where it supports this, so that a later fsync waits less.
 
-    A hint. It neither waits nor takes notice of errors: those stay for the fsync, which alone makes anything durable.
+    This is a hint. It neither waits nor reports errors; only the fsync makes anything durable, and reports errors.
     """
     sync_file_range = _sync_file_range()
     if sync_file_range is not None:
@@ -38,10 +38,10 @@ def _sync_file_range() -> Any:
 
 
 def sync_file(path: Path) -> None:
-    """Have the system write a file's content to the disk.
+    """Let the system write the content of a file to the disk.
 
     Raises:
-        OSError: it could not; the content must then be taken for lost, because a second try may succeed without writing anything.
+        OSError: it could not. The content must then be considered lost, because a second try may succeed without writing anything.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -51,7 +51,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Have the system write a directory's names to the disk, on file systems where that is to be asked for."""
+    """Let the system write the names in a directory to the disk, on file systems that need this."""
     try:
         sync_file(path)
     except OSError as error:
@@ -60,7 +60,7 @@ def sync_directory(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory, and those above it as far as they are missing. Their names are durable, or what is in them would not be.
+    """Make a directory and its missing parents. Their names are durable, because otherwise their contents would not be.
 
     Raises:
         OSError: one cannot be made.
@@ -75,7 +75,7 @@ def make_directory(path: Path) -> None:
 
 
 def make_directory_below(path: Path, root: Path) -> None:
-    """The same for a directory below one that is there; no link is followed on the way.
+    """The same for a directory below an existing one; no link is followed on the way.
 
     Raises:
         OutputError: a component is a link.
@@ -84,21 +84,21 @@ def make_directory_below(path: Path, root: Path) -> None:
     parts = path.relative_to(root).parts
     for depth in range(len(parts)):
         with pinned_place(root.joinpath(*parts[: depth + 1]), root) as directory:
-            # A link that leads nowhere is there, too: who opens the directory refuses it.
+            # A broken link exists as well; it is refused when the directory is opened.
             if not os.path.lexists(directory):
                 directory.mkdir(exist_ok=True)
                 sync_directory(directory.parent)
 
 
 def replace_durably(finished: Path, final: Path) -> None:
-    """Give a finished file on the same file system its final name, replacing what has it. A link is replaced, not followed."""
+    """Give a finished file on the same file system its final name, replacing an existing file. A link is replaced, not followed."""
     sync_file(finished)
     os.replace(finished, final)
     sync_directory(final.parent)
 
 
 def write_atomic(final: Path, content: bytes, root: Path) -> None:
-    """Write a file in one step: whatever happens, `final` is what it was or the new content, never a part of it.
+    """Write a file in one step: in any case `final` has its old or its new content, and never a part of it.
 
     Args:
         final: the file; a link of this name is replaced.
@@ -107,7 +107,7 @@ def write_atomic(final: Path, content: bytes, root: Path) -> None:
 
     Raises:
         OutputError: one is.
-        OSError: the file system refuses; `final` is what it was.
+        OSError: the file system refuses; `final` has not changed.
     """
     with pinned_place(final, root) as place:
         partial = place.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}.partial")

@@ -1,14 +1,14 @@
 """One stack on disk: names, metadata, staging and publishing.
 
-A stack comes to be in three steps, each of which may be cut short by a crash without harm:
+A stack is made in three steps, each of which may be interrupted by a crash without harm:
 
 1. *partial*: its files are being filled under hidden names that no other attempt uses;
-2. *staged*: they are complete and durable, under hidden names that tell the attempt, the `.npz` last;
+2. *staged*: they are complete and durable, under hidden names that contain the attempt, the `.npz` last;
 3. *published*: they have their final names, the `.npz` last. A stack with an `.npz` is complete.
 
-All names of a file are in one directory, so that each step is one atomic rename. Files of different attempts are never mixed: two
-workers that make the same stack need not give the same last bits. Who fills a file also makes it durable, because another host may
-be unable to.
+All names of a file are in one directory, so that each step is one atomic rename. Files of different attempts are never mixed, because two
+workers that make the same stack may differ in the last bits. The process that fills a file also makes it durable, because another host
+may be unable to.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from cryolike_dask.stacks.durable import sync_directory
 
 PARTIAL, STAGED = ".partial", ".staged"
 LEFTOVER = "leftover"
-"""The attempt that whatever an earlier run staged counts as."""
+"""The attempt to which files staged by earlier runs belong."""
 PARAMS_FILE, STAR_FILE = "params.npz", "particles.star"
 _METADATA, _MOST_METADATA_BYTES = "the metadata of a stack", 1 << 28
-"""What messages call it, and the most that it may unpack to where it is compressed."""
+"""The name in messages, and the largest unpacked size if the file is compressed."""
 _FOURIER = "particles_fourier_stack_"
 
 
 @dataclass(frozen=True)
 class StackPaths:
-    """The final names of stack COUNTER below an output folder."""
+    """The final names of a stack below an output folder."""
 
     folder: Path
     counter: int
@@ -81,24 +81,24 @@ def new_id() -> str:
 
 
 def partial_name(final: Path, attempt: str) -> Path:
-    """What a file is called while this attempt fills it."""
+    """The name of a file while this attempt fills it."""
     return final.with_name(f".{final.name}.{attempt}{PARTIAL}")
 
 
 def staged_name(final: Path, attempt: str) -> Path:
-    """What a file is called when this attempt has completed it, until it is published."""
+    """The name of a file from its completion by this attempt until it is published."""
     return final.with_name(f".{final.name}.{attempt}{STAGED}")
 
 
 def mark_staged_as_leftover(folder: Path, settings: ConversionSettings) -> None:
-    """Give what earlier runs staged the attempt LEFTOVER, one attempt per stack, so that nobody else needs to list the folder.
+    """Rename files that earlier runs staged to the attempt LEFTOVER, one attempt per stack, so that no task needs to list the folder.
 
-    Should this be cut short, files of two attempts may come together; the checksums in the metadata tell.
+    If this is interrupted, files of two attempts may be mixed; the checksums in the metadata show this.
     """
     prefix, middle = f".{_FOURIER}", ".npz."
     for name in sorted(path.name for path in (folder / "fft").glob(f"{prefix}*{middle}*{STAGED}")):
         digits, _, attempt = name[len(prefix) : -len(STAGED)].partition(middle)
-        # Where a leftover of an earlier run was made again, it was of no use.
+        # If a stack was staged again although it had a leftover, the leftover could not be used: it is replaced.
         if digits.isdigit() and attempt != LEFTOVER:
             for final in StackPaths(folder, int(digits)).data(settings):
                 with suppress(FileNotFoundError), _pinned(final) as place:
@@ -106,7 +106,7 @@ def mark_staged_as_leftover(folder: Path, settings: ConversionSettings) -> None:
 
 
 def publish(finals: Iterable[Path], attempt: str) -> None:
-    """Make what this attempt staged visible, in this order. Doing it again, or after a crash in the middle, is harmless.
+    """Make the files that this attempt staged visible, in this order. Repeating it, also after a crash in the middle, is harmless.
 
     Raises:
         FileNotFoundError: a file is neither staged nor published.
@@ -118,7 +118,7 @@ def publish(finals: Iterable[Path], attempt: str) -> None:
             except FileNotFoundError:
                 if not place.exists():
                     raise
-            # The name must be durable before the next one appears: the .npz promises all others.
+            # The name must be durable before the next one appears: an .npz guarantees that all other files exist.
             sync_directory(place.parent)
 
 

@@ -123,7 +123,7 @@ def named_store(recorded: str, folder: Path, zarr_store: str = "") -> str:
 def _load_from_store(
     paths: StackPaths, metadata: Mapping[str, np.ndarray], most: int | None, zarr_store: str
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    import torch  # here, because who only writes stacks need not load it
+    import torch  # imported here, because writing stacks does not need it
 
     location, descriptor = zarr_location(paths, metadata, zarr_store), ImageDescriptor.from_dict(dict(metadata))
     n = len(range(int(metadata["n_images"]))[:most])

@@ -1,4 +1,4 @@
-"""The `.npz` beside each stack: CryoLike's keys, and ours."""
+"""The `.npz` beside each stack: CryoLike's keys, and those of this package."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ORIGINS = {
 """Our keys, (n,) each: origins in Å with RELION's signs, as the table states them, and the angles of cryoSPARC's pose in radians;
 absent if no particle of the stack states them."""
 EXCHANGED = "defocusExchanged"
-"""Our key for the images whose U and V were exchanged; absent if there are none."""
+"""Key for the images whose U and V were exchanged, which is not CryoLike's; absent if there are none."""
 SCALARS = {"sphericalAberration": "spherical_aberration", "voltage": "voltage", "amplitudeContrast": "amplitude_contrast"}
 
 
@@ -130,7 +130,7 @@ def stack_metadata(
 class StackSums:
     """Collects the parts of a stack, in any order and from several threads.
 
-    Sums are made in the order of the parts' numbers, so that they are the same to the last bit however the parts came.
+    Sums are computed in the order of the parts' numbers, so that they are bitwise the same for every order of arrival.
     """
 
     def __init__(self, stack: StackPlan) -> None:

@@ -1,7 +1,7 @@
 """Objects under names, in a folder or behind a URL that fsspec knows (`s3://bucket/particles.zarr`).
 
-An object appears whole or not at all. Access keys and endpoints are fsspec's and the service's own to find, in their environment
-variables and configuration files; they are never written down here.
+An object appears complete or not at all. fsspec and the service find access keys and endpoints in their own environment variables and
+configuration files; they are never recorded here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class ObjectStore(Protocol):
         """
 
     def changed_ns(self, name: str) -> int:
-        """When an object was last changed, by the clock of the folder's files; 0 behind a URL, where objects appear whole and stay.
+        """When an object was last changed, by the clock of the folder's files; 0 behind a URL, where objects appear complete and never
+        change.
 
         Raises:
             FileNotFoundError: there is none.
@@ -49,7 +50,7 @@ class ObjectStore(Protocol):
         """Make a filled file the object of this name."""
 
     def move(self, old: str, new: str) -> None:
-        """Give an object another name, replacing what has it. An object that is there under its new name only was moved before.
+        """Give an object another name, replacing an existing object. If only the new name exists, the object was moved before.
 
         Raises:
             FileNotFoundError: there is neither.
@@ -62,13 +63,13 @@ class ObjectStore(Protocol):
         """Remove all objects whose names begin with PREFIX/."""
 
     def remove_partial(self) -> None:
-        """Remove what killed processes left of objects that they were writing, where objects do not appear whole by themselves."""
+        """Remove unfinished objects of killed processes, where objects are not written atomically."""
 
     def is_empty(self) -> bool:
         """Whether there is no object."""
 
     def clear(self, last: str) -> None:
-        """Remove all objects, the one of this name last: whoever is killed meanwhile leaves it to tell what was here."""
+        """Remove all objects, the one of this name last, so that it still identifies the store if this process is killed meanwhile."""
 
 
 def open_object_store(location: str) -> ObjectStore:
@@ -81,7 +82,7 @@ def open_object_store(location: str) -> ObjectStore:
 
 
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{12}\.partial")
-"""Our names, and nobody else's, of files that are being written."""
+"""Names of files that this package is writing."""
 
 
 class _LocalStore:
@@ -147,7 +148,7 @@ class _LocalStore:
     def is_empty(self) -> bool:
         if not self.root.is_dir():
             return not self.root.exists()
-        # What a killed process was writing is no object yet.
+        # The unfinished file of a killed process is not an object yet.
         return all(_PARTIAL.fullmatch(path.name) for path in self.root.iterdir())
 
     def clear(self, last: str) -> None:
@@ -196,7 +197,7 @@ class _RemoteStore:
 
     @contextmanager
     def _errors_as_os_errors(self) -> Iterator[None]:
-        """Failures of whatever fsspec uses become what failures of a disk are."""
+        """Turns errors of fsspec's libraries into the errors that a disk raises."""
         try:
             yield
         except OSError:
@@ -231,7 +232,7 @@ class _RemoteStore:
     def move(self, old: str, new: str) -> None:
         with self._errors_as_os_errors():
             self.files.invalidate_cache()
-            # Copied within the service. Until the old name is gone, doing it again does the same.
+            # Copied within the service. As long as the old name exists, it can be repeated.
             try:
                 self.files.cp_file(self._full_name(old), self._full_name(new))
             except FileNotFoundError:
@@ -251,7 +252,7 @@ class _RemoteStore:
                 self.files.rm_file(name)
 
     def remove_partial(self) -> None:
-        """Nothing to do: objects of a service appear whole."""
+        """Nothing to do: a service writes objects atomically."""
 
     def is_empty(self) -> bool:
         with self._errors_as_os_errors():

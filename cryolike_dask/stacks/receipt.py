@@ -1,4 +1,4 @@
-"""What a worker reports about a stack. Small on purpose: tensors never travel through the scheduler."""
+"""What a worker reports about a stack. It is small, because tensors are never sent through the scheduler."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """`.pt` files written in place: reserved at full size first, then filled image by image in any order.
 
-A stack is never in memory whole. The file is what `torch.save` writes, byte for byte, so `torch.load(weights_only=True, mmap=True)` reads
-it, and it is written without torch, which takes longer to import than a small conversion takes. Its CRC is put in at the end, so that any
-zip tool tests it clean.
+Memory never holds a complete stack. The file is what `torch.save` writes, byte for byte, so `torch.load(weights_only=True, mmap=True)`
+reads it, and it is written without torch, which takes longer to import than a small conversion takes. Its CRC is put in at the end, so
+that any zip tool tests it clean.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _IN_ZIP64 = 0xFFFFFFFF
 _TUPLES = {1: b"\x85", 2: b"\x86", 3: b"\x87"}
 """How a pickle ends a tuple of so many values."""
 _SYNC_BYTES = 8 << 20
-"""What is written before the disk is set to work: so much that asking costs nothing, so little that the end need not wait."""
+"""Bytes between two requests to write to the disk: so many that requests cost nothing, so few that the end does not have to wait."""
 
 
 class InPlaceWriter(ABC):
@@ -100,7 +100,7 @@ class InPlaceWriter(ABC):
         """Complete the file. Returns `crc`."""
 
     def begin_sync(self) -> None:
-        """Set the disk to work on what was written, while the next images are computed. A hint: only `sync` makes it durable."""
+        """Let the system write to the disk while the next images are computed. This is a hint: only `sync` makes the file durable."""
         begin_sync(self._fd)
         self._unsynced = 0
 

@@ -1,4 +1,4 @@
-"""Where a stack's images go: the `.pt` files and the `.npz` of one stack, from partial to staged.
+"""Writes the `.pt` files and the `.npz` of one stack, from partial to staged.
 
 Shards of a Zarr store are staged, too, under `fourier/staged/COUNTER.ATTEMPT`. An upload that was begun cannot be called back: where its
 worker is slow or suspended, it may end long after its run was given up and another one has written the same store. What arrives too late
@@ -119,12 +119,12 @@ class StackWriter:
             metadata["attempt"] = np.str_(self.attempt)
         path = partial_name(self._place(self.paths.metadata), self.attempt)
         self._resources.callback(path.unlink, missing_ok=True)
-        # Both are on their way before the first is waited for; a journal is then committed once and not for each.
+        # Both are being written before the first is waited for, so that a journal is committed only once.
         for images in tensors.values():
             images.begin_sync()
         for images in tensors.values():
             images.sync()
-        # Afterwards, so that their time is later also where a file's time is that of its last bytes' arrival at a server.
+        # Afterwards, so that their time is later even if a server sets the time of a file when its last bytes arrive.
         write_metadata(path, metadata)
         sync_file(path)
         n_bytes = sum(file.stat().st_size for file in (path, *(images.path for images in tensors.values())))
@@ -159,7 +159,7 @@ def staged_shard(array: str, counter: int, attempt: str) -> str:
 
 
 def install_shards(store: ObjectStore, counter: int, attempt: str, has_physical: bool) -> None:
-    """Give what this attempt uploaded its final names. Doing it again, or after a crash in the middle, is harmless.
+    """Give the shards that this attempt uploaded their final names. Repeating it, also after a crash in the middle, is harmless.
 
     Raises:
         FileNotFoundError: a shard is neither staged nor at its place.
@@ -171,7 +171,7 @@ def install_shards(store: ObjectStore, counter: int, attempt: str, has_physical:
 def install_leftovers(store: ObjectStore, folder: Path, n_stacks: int, has_physical: bool) -> None:
     """Install the shards of complete stacks that an earlier run left waiting for an earlier stack, and remove all others.
 
-    Whether such a stack is of any use is looked at later, as for one that was published.
+    Whether such a stack can be used is checked later, as for a published stack.
     """
     for counter in range(n_stacks):
         metadata = staged_name(StackPaths(folder, counter).metadata, LEFTOVER)
@@ -185,6 +185,6 @@ def install_leftovers(store: ObjectStore, folder: Path, n_stacks: int, has_physi
 
 
 def remove_staged(store: ObjectStore) -> None:
-    """Remove whatever is staged, by any attempt of any run."""
+    """Remove all staged shards, of every attempt of every run."""
     for array in _ARRAYS:
         store.remove_all(f"{array}/staged")

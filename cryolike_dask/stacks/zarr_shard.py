@@ -33,7 +33,7 @@ def images_per_inner_chunk(images_per_shard: int, image_bytes: int) -> int:
 
 
 def shard_bytes(n_images: int, images_per_shard: int, image_bytes: int) -> int:
-    """Size of a shard that holds n_images of at most n_shard."""
+    """Size of a shard that holds n_images of at most n_shard images."""
     images_per_chunk = images_per_inner_chunk(images_per_shard, image_bytes)
     n_filled = -(-n_images // images_per_chunk)
     return n_filled * images_per_chunk * image_bytes + 16 * (images_per_shard // images_per_chunk) + 4
@@ -111,7 +111,7 @@ def check_shard(store: ObjectStore, name: str, n_images: int, images_per_shard: 
     index = _index(n_images, images_per_shard, image_bytes)
     expected = bytes(n_bytes - first - len(index)) + index
     try:
-        # One byte more than there should be.
+        # One byte more than the shard should have.
         found = store.read(name, first, len(expected) + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{name} is missing") from None

@@ -88,7 +88,8 @@ def check_store(plan: Plan, folder: Path, continues: bool) -> None:
     store = open_object_store(location)
     existing = store_attributes(store)
     if continues and not plan.settings.zarr_store and not (existing and is_sealed(existing)):
-        # The folder says whose its own store is, and each shard is checked anyway: what the store says of itself is written anew.
+        # The folder identifies the owner of its own store, and each shard is checked anyway: the attributes of the store are written
+        # again.
         return
     if existing is None and not store.is_empty():
         raise OutputExistsError(f"{location} holds something other than a conversion. Choose another place.")
@@ -103,7 +104,7 @@ def _continues(existing: dict[str, Any], plan: Plan) -> bool:
 
 
 def begin_store(plan: Plan, folder: Path, n_kept: int, continues: bool) -> None:
-    """Create the store, or make an interrupted run's ready to go on. Everything in it but the images is written anew.
+    """Create the store, or prepare that of an interrupted run to be continued. Everything in it except for the images is written again.
 
     Args:
         plan: of the run.
@@ -197,7 +198,7 @@ def remove_store(location: str) -> None:
 
 
 def _clear(store: ObjectStore) -> None:
-    """First nothing counts any more, then nothing is there."""
+    """Set the number of complete images to 0 first, then remove everything."""
     attributes = store_attributes(store)
     if attributes is not None:
         _write_store_attributes(store, attributes | {"committed_stacks": 0, "committed_images": 0, "status": "running"})
@@ -205,7 +206,7 @@ def _clear(store: ObjectStore) -> None:
 
 
 def commit(location: str, n_stacks: int, n_images: int, status: str = "running") -> None:
-    """Let this many stacks count. Fewer than already count are left alone.
+    """Set the number of complete stacks, unless it is already larger.
 
     Args:
         location: path or URL of the store.
@@ -268,7 +269,7 @@ def _columns(plan: Plan) -> dict[str, npt.NDArray[Any]]:
 
 
 def store_attributes(store: ObjectStore) -> dict[str, Any] | None:
-    """What a store says of itself; None if there is no store of a conversion. `is_sealed` tells whether it is what was written."""
+    """The attributes of a store; None if there is no store of a conversion. `is_sealed` checks that they have not changed."""
     try:
         group = json.loads(store.read("zarr.json"))
         attributes = group["attributes"][_ATTRIBUTES]

@@ -58,9 +58,9 @@ def build_array(plan: Plan, chunks: Chunks) -> Any:
 
 
 class LazyFourierImages(da.Array):
-    """The array of a whole conversion. A part of it has a graph of the blocks that it needs and no others.
+    """The array of a complete conversion. The graph of a part of it contains only the blocks of that part.
 
-    Dask itself sends the graph of the whole array for every part of it, and leaves out what is not needed only where the graph arrives.
+    Dask itself sends the graph of the complete array for every part of it, and drops the other blocks only on the scheduler.
     """
 
     def __getitem__(self, index: Any) -> Any:
@@ -70,7 +70,7 @@ class LazyFourierImages(da.Array):
             first, *others = normalize_index(index, self.shape)
             rows = np.arange(self.shape[0])[first]
         except (TypeError, ValueError, IndexError, NotImplementedError):
-            # A new axis, an index that is lazy itself, or a mistake, which Dask explains.
+            # A new axis, a lazy index, or an error, which Dask reports.
             return self._of_whole(index)
         edges = np.cumsum([0, *self.chunks[0]])
         if not np.size(rows) or np.ndim(rows) > 1:
@@ -84,7 +84,7 @@ class LazyFourierImages(da.Array):
         return super().__getitem__(index)  # type: ignore[no-untyped-call]
 
     def _blocks(self, begin: int, end: int) -> Any:
-        """Some blocks under a name of their own. Their tasks keep the names that they have in the whole array."""
+        """Some blocks as an array with its own name. Their tasks keep the names that they have in the complete array."""
         name = f"{self.name}-{begin}-{end}"
         tasks: dict[Any, Any] = {}
         for number in range(begin, end):
@@ -106,7 +106,7 @@ def _moved(index: Any, rows: Any, by: int) -> Any:
 
 
 def _block_tasks(plan: Plan, name: str, edges: list[int]) -> dict[Any, Any]:
-    """A task for each block, which holds what it needs of its own rows, packed; none needs this package where it is only passed on."""
+    """One task per block, which contains its own rows, pickled, so that a scheduler can pass it on without this package."""
     call = remote_call()
     shared = pickle.dumps((plan.table.sources, plan.descriptor, plan.settings, plan.fingerprint))
     columns = (*_COLUMNS, *(_COLUMNS_IF_CENTRED if plan.settings.apply_origins else ()))

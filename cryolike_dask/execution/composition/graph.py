@@ -51,7 +51,7 @@ def build_graph(plan: Plan, folder: Path, window: int | None, annotations: dict[
     Args:
         plan: of the run; it is written into the output folder.
         folder: output folder.
-        window: stacks under way at a time; None for twice the threads of the current client, at least 64.
+        window: number of stacks in progress at a time; None for twice the threads of the current client, at least 64.
         annotations: of the tasks that convert, such as resources.
 
     Raises:
@@ -94,7 +94,7 @@ def build_graph(plan: Plan, folder: Path, window: int | None, annotations: dict[
     of_converting = {
         name: _annotation_of_tasks({convert: value}, None) for name, value in annotations.items() if name != "priority"
     }
-    # What is nearly finished goes first, as in a run: staged stacks become visible, and pictures wait.
+    # As in a run, publishing comes first and pictures come last.
     base = annotations.get("priority", 0)
     priorities = {convert: base, publish: base + 10, plot: base - 10}
     graph.layers[finish].annotations = of_converting | {"priority": _annotation_of_tasks(priorities, base)}
@@ -103,7 +103,7 @@ def build_graph(plan: Plan, folder: Path, window: int | None, annotations: dict[
 
 
 def _annotation_of_tasks(values: dict[str, Any], default: Any) -> Callable[[Any], Any]:
-    """An annotation by the names of tasks, as Dask asks for it. A scheduler need not have this package to ask."""
+    """An annotation by the names of tasks, as Dask asks for it. It works on a scheduler without this package."""
 
     def value(key: Any) -> Any:
         return values.get(key[0], default) if isinstance(key, tuple) else default
@@ -124,7 +124,7 @@ def _begin(folder: str, run_id: str) -> None:
     path = Path(folder)
     run, plan_folder = RunFolder(path, run_id), graph_folder(path, run_id)
     if not (plan_folder / "plan.json").exists():
-        return  # Finished earlier; or given up for another run, of which the next tasks tell.
+        return  # Finished earlier; or given up for another run, which the next tasks report.
     begun_marker = plan_folder / "begun"
     if begun_marker.exists() and is_active(path, run_id):
         if not holds_lock(run.lock, run_id):

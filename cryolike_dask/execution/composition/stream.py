@@ -30,7 +30,7 @@ _MAX_LOST = 3
 """How often a stack may be lost with its worker."""
 
 _ended: set[str] = set()
-"""Streams that nobody reads any more, in this process."""
+"""Streams of this process that are no longer read."""
 
 
 def stream_stacks(plan: Plan, client: Any, ahead: int) -> Iterator[LoadedStack]:
@@ -52,7 +52,7 @@ def stream_stacks(plan: Plan, client: Any, ahead: int) -> Iterator[LoadedStack]:
         try:
             yield from _Stream(executor, plan, stream_id, ahead).stacks()
         finally:
-            # Stacks that are under way stop after a few images.
+            # Stacks in progress stop after a few images.
             executor.call_everywhere(end_stream, stream_id)
 
 
@@ -99,18 +99,18 @@ class _Stream:
                 self._begin(begun)
                 begun += 1
             self._wait_for(counter)
-            # Held by nothing here: while the next one is waited for, its memory is the caller's to give up.
+            # No reference is kept here, so that the caller can free the memory of the stack while waiting for the next one.
             yield _loaded(*self.ready.pop(counter))
 
     def _wait_for(self, counter: int) -> None:
-        # The time that the caller took for the stack before is not counted.
+        # The time that the caller spent on the previous stack is not counted.
         results = PatientWait(self.executor)
         while counter not in self.ready:
             for result in results.next():
                 self._handle(result)
 
     def _begin(self, counter: int, avoid: str = "") -> None:
-        # Each task holds the rows of its own stack, so that nothing has to be on a disk that all workers see but the images.
+        # Each task contains the rows of its own stack, so that only the images need to be on a disk that all workers see.
         pickled = pickle.dumps(self.plan.stack(counter))
         self.executor.submit("convert", (counter,), make_stack_task, pickled, self.stream_id, avoid=avoid)
 

@@ -31,19 +31,19 @@ Calls: TypeAlias = list[tuple[tuple[int, ...], tuple[Any, ...]]]
 _NO_ANSWER = (concurrent.futures.CancelledError, TimeoutError, CommClosedError)
 _CLIENT_CLOSED = ("closing", "closed")
 _BACKLOG_SECONDS = 120.0
-"""Work that the scheduler is offered at least: an adaptive cluster grows by what it sees waiting."""
+"""Least work that the scheduler is given: an adaptive cluster grows with the waiting tasks."""
 _ASSUMED_SECONDS = 0.5
-"""What a stack is taken to last before one was made: the scheduler assumes the same of tasks that it has not seen."""
+"""Assumed time per stack before the first one is made, the same as the scheduler assumes for unknown tasks."""
 _MAX_BACKLOG = 1000
-"""Stacks that are offered for the sake of the backlog, at most."""
+"""Largest number of stacks in the backlog."""
 _SHARE_OF_A_ROUND = 1 / 4
-"""Of what is under way: so many results are waited for, so that each round brings some to the client and others to the scheduler."""
+"""Share of the tasks in progress to wait for, so that each round brings some results to the client and new tasks to the scheduler."""
 _ROUND_SECONDS = 0.1
-"""How long they are waited for, once there is one."""
+"""How long to wait for the others, once one has ended."""
 _LOOK_SECONDS = 0.02
-"""Between two looks at what has ended."""
+"""Between two checks for tasks that have ended."""
 _STRANDED_SECONDS = 1.0
-"""How often those that wait for certain workers are looked after. Dask tries for half a minute to reach one that died."""
+"""How often tasks that wait for certain workers are checked. Dask tries for half a minute to reach a worker that died."""
 _PRIORITIES: dict[TaskKind, int] = {"convert": 0, "plot": -10}
 """Pictures wait."""
 
@@ -80,7 +80,7 @@ class ClusterExecutor:
             self._workers.check(folder, run_id, image_file)
 
     def window(self, seconds_per_stack: float | None) -> int:
-        """`cryolike.window` times the stacks that the cluster can work on as it is now, and more where they are short.
+        """`cryolike.window` times the number of stacks that the cluster can work on at present, and more if stacks are short.
 
         With GPUs, or workers that must not be used, nothing is added: such tasks are never queued by the scheduler, which would send all
         of them out.
@@ -100,7 +100,7 @@ class ClusterExecutor:
 
     @contextmanager
     def _scheduler_needed(self) -> Iterator[None]:
-        """Turns whatever Dask says when its scheduler is gone into one clear error."""
+        """Turns every error that Dask raises after the loss of its scheduler into one clear error."""
         try:
             yield
         except Exception as error:
@@ -139,7 +139,7 @@ class ClusterExecutor:
 
     def _send_tasks(self, kind: TaskKind, workers: Iterable[str], avoid: str, submitted: Calls) -> None:
         counters, calls = zip(*submitted, strict=True)
-        # Named only where it matters: tasks that may run anywhere are queued by the scheduler, and follow workers that come and go.
+        # Named only if necessary: the scheduler queues tasks that may run anywhere, and assigns them to workers as they come and go.
         others = [address for address in workers if address != avoid]
         allowed = others if others and (self._workers.unusable or avoid in workers) else None
         with self._scheduler_needed(), _dask.annotate(span=self._span):
@@ -161,7 +161,7 @@ class ClusterExecutor:
     def _publish(self, workers: list[str], submitted: Calls) -> None:
         """Publish on one of these workers. It is no task: tasks wait for a thread, and all may be busy with stacks for minutes."""
         for counters, call in submitted:
-            # Another one each time: what one of them could not do is done by the next.
+            # Another worker each time: if one cannot publish, the next one does.
             self._n_submitted += 1
             on_worker = self._on_worker(workers[self._n_submitted % len(workers)], call)
             future = asyncio.run_coroutine_threadsafe(on_worker, self._client.loop.asyncio_loop)
@@ -211,7 +211,7 @@ class ClusterExecutor:
         until = time.monotonic() + seconds
         enough = 0
         while True:
-            # Looked at, and not waited for: a look takes a fraction of a microsecond per task, waiting takes some hundred.
+            # Polled rather than awaited: a poll takes a fraction of a microsecond per task, waiting takes some hundred microseconds.
             ended = [future for future in self._running if future.done()]
             if ended and not enough:
                 enough, until = math.ceil(len(self._running) * _SHARE_OF_A_ROUND), time.monotonic() + _ROUND_SECONDS
@@ -250,7 +250,7 @@ class ClusterExecutor:
         if isinstance(error, distributed.KilledWorker):
             lost = "worker died"
         elif isinstance(error, _NO_ANSWER) or (kind == "publish" and isinstance(error, OSError)):
-            # Publishing tells of its own OSErrors in other words: this one is of the connection to the worker.
+            # Publishing turns its own OSErrors into other errors, so this one is from the connection to the worker.
             lost = "cut off"
         return TaskResult(kind, counters, value, error, lost, worker)
 

@@ -14,13 +14,13 @@ TaskKind = Literal["convert", "publish", "plot"]
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What became of a task: a value, or an error.
+    """The outcome of a task: a value, or an error.
 
     Args:
         kind: of the task.
-        counters: the stacks it was about.
+        counters: the stacks of the task.
         value: what it returned.
-        error: what it raised, or what befell the worker.
+        error: what it raised, or what happened to the worker.
         lost: how the task was lost without an error of its own: 'worker died', as often as Dask tries it, or 'cut off', if nobody
             knows what became of it; '' if it was not.
         worker: that ran it; '' where that is not known, or there are none.
@@ -53,11 +53,11 @@ class Executor(Protocol):
             image_file: one of those that are read.
 
         Raises:
-            ConversionError: there are workers, and none is of use.
+            ConversionError: there are workers, but none can be used.
         """
 
     def window(self, seconds_per_stack: float | None) -> int:
-        """How many conversions should be under way at a time, if one is so much work; None if that is not known yet."""
+        """How many stacks should be in progress at a time, if one takes this long; None if that is not known yet."""
 
     def submit(
         self,
@@ -87,7 +87,7 @@ class Executor(Protocol):
         """Tasks that ended, waiting for at least one of them up to this long."""
 
     def state(self) -> str:
-        """Who works on what, and what may be missing, for a user who sees nothing happen."""
+        """Which tasks run where, and what may be missing, for a user who sees no progress."""
 
     def close(self) -> None:
         """Drop what has not begun, and wait for what has. May be called again."""

@@ -12,7 +12,7 @@ from typing import Any
 
 _PAUSES_SECONDS = (0.0, 0.5, 2.0, 5.0)
 _MAX_EVENT_BYTES = 1 << 14
-"""Of what a task returned: a scheduler remembers a thousand events."""
+"""Largest size of a result that is sent in an event: a scheduler remembers a thousand events."""
 
 
 def remote_task(topic: str, run_id: str, share: Mapping[str, float] | None = None) -> Callable[..., tuple[str, Any]]:
@@ -21,7 +21,7 @@ def remote_task(topic: str, run_id: str, share: Mapping[str, float] | None = Non
     An error for the user is returned, too: a worker would log a raised one with a traceback.
 
     Args:
-        topic: of the event that tells what was returned, if that is small.
+        topic: of the event that contains the returned value, if that is small.
         run_id: in this event.
         share: of the worker's resources that the task takes. So many tasks may run at a time as these allow, also on a worker of fewer
             threads, as dask-cuda's have one: the others leave its pool.
@@ -109,7 +109,7 @@ def remote_check() -> Callable[..., Coroutine[Any, Any, str]]:
 
 
 def check_this_process(folder: str, run_id: str, image_file: str, device: str) -> str:
-    """What keeps this process from working on a run, and what to do; '' if nothing does.
+    """Why this process cannot work on a run, and what to do; '' if it can.
 
     Args:
         folder, run_id: of the run, which has begun.

@@ -1,4 +1,4 @@
-"""What tasks returned, as it reaches the client: told in an event if it is small, else fetched.
+"""How the results of tasks reach the client: in an event if they are small; otherwise they are fetched.
 
 A worker tells the scheduler of an event and of a task's end on the same line, in this order, and so does the scheduler the client: a
 receipt is there when its task is known to have ended. Fetching it would take a connection to each of the workers that hold some.
@@ -65,5 +65,5 @@ def _take_note(event: tuple[float, dict[str, Any]]) -> None:
     """Called by Dask for each event, also for those of runs that other processes have on the same cluster."""
     _, message = event
     if message["run"] in _told:
-        # Made by this package on a worker, as is all that Dask unpickles here.
+        # Made by this package on a worker, like everything that Dask unpickles here.
         _told[message["run"]][1][message["key"]] = pickle.loads(message["returned"])  # noqa: S301

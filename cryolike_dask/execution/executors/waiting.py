@@ -1,4 +1,4 @@
-"""Waiting for tasks, and saying so when nothing happens."""
+"""Waiting for tasks, with a log line if there is no progress."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
 SILENT_SECONDS = 30.0
-"""A user who has seen nothing happen for so long is told why."""
+"""After this time without a result, a log line says why."""
 
 
 class PatientWait:

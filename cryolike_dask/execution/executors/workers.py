@@ -16,14 +16,14 @@ from cryolike_dask.settings import Device
 logger = logging.getLogger(__name__)
 
 Worker = dict[str, Any]
-"""What the scheduler says of a worker."""
+"""The scheduler's information about a worker."""
 
 _WORKER_BYTES = 400 << 20
-"""What a worker process takes once all libraries are loaded."""
+"""Memory of a worker process once all libraries are loaded."""
 _CACHE_SECONDS = 1.0
-"""How long what the scheduler said of its workers is taken for true, at least."""
+"""How long the scheduler's information about workers is used at least."""
 _CACHE_SHARE = 50
-"""Times what it took to say it: of a thousand workers, the scheduler has to tell for a good part of a second."""
+"""The same as a multiple of the time that the request took, which is a good part of a second for a thousand workers."""
 _CHECK_TIMEOUT_SECONDS = 60.0
 """How long workers may take to say whether they can work on a run: they import all libraries for that."""
 
@@ -58,7 +58,7 @@ class ClusterWorkers:
         """The workers that can be used, by address. Those that have joined are asked first.
 
         Raises:
-            ConversionError: there are workers, and none is of use.
+            ConversionError: there are workers, but none can be used.
         """
         if (began := time.monotonic()) >= self._valid_until:
             self._workers = dict(self._client.scheduler_info(n_workers=-1)["workers"])
@@ -74,7 +74,7 @@ class ClusterWorkers:
         return self._gpu_workers(self.usable())
 
     def gpu_resources(self) -> dict[str, float] | None:
-        """What the task of a stack asks for; None where stacks may be made anywhere."""
+        """The resources that the task of a stack needs; None if stacks may be made anywhere."""
         return {self._gpu: 1 / self._stacks_per_gpu} if self.with_gpus() else None
 
     def n_slots(self) -> int:
@@ -82,7 +82,7 @@ class ClusterWorkers:
         return sum(self._slots(worker) for worker in self.with_gpus() or self.usable().values())
 
     def memory_per_thread(self) -> int | None:
-        """Where there is least, less what a worker needs before it does anything; None if that is not known."""
+        """The least memory of all workers, minus that of the libraries; None if it is not known."""
         limits = [
             (w["memory_limit"] - _WORKER_BYTES) // max(1, w["nthreads"], self._slots(w))
             for w in self.with_gpus() or self.usable().values()
