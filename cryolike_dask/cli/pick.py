@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cryolike_dask.cli.main import echo
+from cryolike_dask.filesystem.output_file import check_suffix
 from cryolike_dask.formatting import plural
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def pick(
     from cryolike_dask.leopard_em.star import write_star
     from cryolike_dask.leopard_em.tables import write_match_template_dataframe
 
+    check_suffix(out, (".csv", ".star"))
     tables = [
         match_template_results_to_dataframe(
             config,
@@ -94,15 +96,16 @@ def plot_picks(
     """
     from cryolike_dask.leopard_em import plots
 
-    wanted = micrographs or plots.picked_micrographs(table)
     target = out or table.with_suffix(".png")
+    check_suffix(target, (".png",))
+    wanted = micrographs or plots.picked_micrographs(table)
     stems = [Path(name).stem for name in wanted]
     for number, name in enumerate(wanted):
         file = target
         if len(wanted) > 1:
             # Micrographs of different folders may have one name.
             again = f"_{number}" if stems.count(stems[number]) > 1 else ""
-            file = target.with_name(f"{target.stem}_{stems[number]}{again}{target.suffix or '.png'}")
+            file = target.with_name(f"{target.stem}_{stems[number]}{again}{target.suffix}")
         plots.plot_picks(
             table,
             file,

@@ -7,12 +7,27 @@ from pathlib import Path
 from cryolike_dask.errors import InputError, OutputError
 
 
-def output_file(path: str | Path, suffixes: tuple[str, ...], overwrite: bool = True) -> Path:
-    """The file to write to. Its suffix must be one of the format, so that no table or image file is replaced by mistake.
+def check_suffix(path: str | Path, suffixes: tuple[str, ...]) -> None:
+    """Refuse a name that is not of the format, so that no table or image file is replaced by mistake.
 
     Args:
         path: as given with `out`.
         suffixes: that the format may have, in lower case.
+
+    Raises:
+        InputError: its suffix names no format.
+    """
+    if Path(path).suffix.lower() not in suffixes:
+        raise InputError(
+            f"{path}: the suffix decides the format, so choose a name that ends with {', '.join(suffixes)} (out, --out)."
+        )
+
+
+def output_file(path: str | Path, suffixes: tuple[str, ...], overwrite: bool = True) -> Path:
+    """The file to write to.
+
+    Args:
+        path, suffixes: see `check_suffix`.
         overwrite: whether a file that is there may be replaced.
 
     Raises:
@@ -22,10 +37,7 @@ def output_file(path: str | Path, suffixes: tuple[str, ...], overwrite: bool = T
     target = Path(path).expanduser().absolute()
     if target.is_dir():
         raise OutputError(f"{target} is a folder: choose another name (out, --out).")
-    if target.suffix.lower() not in suffixes:
-        raise InputError(
-            f"{path}: the suffix decides the format, so choose a name that ends with {', '.join(suffixes)} (out, --out)."
-        )
+    check_suffix(path, suffixes)
     if target.exists() and not overwrite:
         raise OutputError(f"{target} already exists. Choose another name, or replace it (overwrite=True, --overwrite).")
     if not target.parent.is_dir():

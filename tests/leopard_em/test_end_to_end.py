@@ -108,6 +108,13 @@ def test_the_pick_command_asks_for_the_number_of_projections(demo: DemoMicrograp
     assert not (tmp_path / "picks.csv").exists()
 
 
+def test_pick_and_plot_picks_write_over_no_file_of_another_format(demo: DemoMicrographs, table: Path, tmp_path: Path) -> None:
+    for arguments, file, told in ((("pick",), demo.configs[0], ".csv, .star"), (("plot-picks",), table, ".png")):
+        result = run(*arguments, file, "--out", file)
+        assert isinstance(result.exception, InputError)
+        assert f"{file}: the suffix decides the format, so choose a name that ends with {told}" in str(result.exception)
+
+
 def test_the_plot_command_draws_a_picture_of_each_micrograph(demo: DemoMicrographs, table: Path, tmp_path: Path) -> None:
     result = run("plot-picks", table, "--out", tmp_path / "picks.png")
     assert result.exit_code == 0, result.output
