@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -165,23 +166,28 @@ def _data(browsed: Browsed, power: np.ndarray[Any, np.dtype[np.float64]]) -> dic
     paths = [printable(table.files[position]) for position in used.tolist()]
     names = [path.rpartition("/")[2] for path in paths]
     tile = shape[::-1] if browsed.form.transposed else shape
-    identity = "\n".join([*(source.table for source in table.sources), browsed.rows_of, *map(str, browsed.rows.tolist())])
+    about = printable(f"of {_tables(table)}. {browsed.rows_of}")
+    particles = {
+        "rows": browsed.rows.tolist(),
+        "file": file.tolist(),
+        "image": _images(table),
+        "defocus": [
+            None if np.isnan(value) else round(value) for value in ((table["defocus_u"] + table["defocus_v"]) / 2).tolist()
+        ],
+    }
+    # What was left out before holds for these particles, and for no others that have their rows in a later table of this name.
+    identity = json.dumps([about, paths, particles])
     return {
-        "id": hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:16],
-        "about": printable(f"of {_tables(table)}. {browsed.rows_of}"),
+        "id": hashlib.sha256(identity.encode()).hexdigest()[:16],
+        "about": about,
         "tile": list(tile),
         "cell": list(cell_of(tile)),
         "columns": SHEET_COLUMNS,
         "per_sheet": PER_SHEET,
         "conspicuous": CONSPICUOUS,
-        "rows": browsed.rows.tolist(),
+        **particles,
         "unseen": _runs(browsed.unseen),
-        "file": file.tolist(),
         "files": names if len(set(names)) == len(names) else paths,
-        "image": _images(table),
-        "defocus": [
-            None if np.isnan(value) else round(value) for value in ((table["defocus_u"] + table["defocus_v"]) / 2).tolist()
-        ],
         "power": [float(f"{100 * value:.4g}") for value in power.tolist()],
         "score": np.round(outlier_scores(power), 2).tolist(),
     }

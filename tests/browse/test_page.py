@@ -231,6 +231,14 @@ def test_boxes_of_micrographs_are_named_by_their_place(tmp_path: Path) -> None:
     assert data["files"] == ["mic.mrc"]
 
 
+def test_what_was_left_out_is_not_applied_to_other_particles_in_a_table_of_the_same_name(tmp_path: Path) -> None:
+    particles = write_particle_set(tmp_path, {"a.mrcs": 4})
+    known = {data_of(page_text(table_of(particles), tmp_path, low_pass=low_pass))["id"] for low_pass in (15.0, 20.0)}
+    assert len(known) == 1
+    write_star(particles.star, particles.listed[::-1], "mrc/")
+    assert data_of(page_text(table_of(particles), tmp_path))["id"] not in known
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
