@@ -1,4 +1,4 @@
-"""Recognising what a file is when it is not what its name says: by its first bytes, or by the names in a STAR file."""
+"""Recognises a file of another kind than its name says, by its first bytes, or by the names in a STAR file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""YAML of which a few bytes cannot ask for much memory or time.
+"""YAML, read so that a small file cannot take much memory or time.
 
-A YAML file may name a part of itself and repeat it by that name, within parts that are repeated in turn: thirty lines stand for more text
-than any disk holds. Other programs write such names in earnest, so they are allowed, and what they stand for is counted.
+A YAML file may name a part of itself and repeat it by that name, within parts that are repeated in turn: thirty lines can stand for more
+text than any disk holds. Other programs use such names legitimately, so they are allowed, and the text that they stand for is limited.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Folders that are held on to while something is written in them: no link leads out of them, and nobody takes them for abandoned.
+"""Folders that are kept open while something is written in them: no link leads out of them, and no process takes them for abandoned.
 
 A path is looked up anew by each call that gets it, and whoever may write in the output folder can put a link in the place of one of its
 folders in between. So the folder is opened, one component after the other and no link followed, and what is done then is done in the very
@@ -135,11 +135,11 @@ def _remove_abandoned(parent: Path, prefix: str) -> None:
 
 
 def _lock(fd: int) -> bool:
-    """Lock an open folder, if nobody has; whether that is so."""
+    """Lock an open folder, if no other process has. Returns whether it is locked."""
     if fcntl is None:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # somebody has, or the file system has no locks
+    except OSError:  # another process has locked it, or the file system has no locks
         return False
     return True

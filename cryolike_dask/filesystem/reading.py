@@ -1,4 +1,4 @@
-"""Opening files that came from somebody else: no pipe or device is waited for, and no archive unpacks to more than it may.
+"""Opens files of unknown origin: without waiting for pipes or devices, and with limits on the unpacked size of archives.
 
 Everything that a user or another file can name is opened here, or by a library that is handed what was opened here.
 """
@@ -81,7 +81,7 @@ def open_regular_file(path: str | os.PathLike[str], what: str) -> int:
     except ValueError as error:
         raise InputError(f"{os.fspath(path)!r} cannot be read: {error}.") from error
     _check_regular(path, found, what)
-    # It may have been replaced since; without O_NONBLOCK, opening a named pipe would wait for ever.
+    # The file may have been replaced since; without O_NONBLOCK, opening a named pipe would wait for ever.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
     try:
         _check_regular(path, os.fstat(fd), what)

@@ -1,4 +1,4 @@
-"""The particles of a run: those that `where`, `ind` and `sample` choose, for every kind of input alike."""
+"""The particles of a run that `where`, `ind` and `sample` choose, for every kind of input."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def choose_particles(table: ParticleTable, settings: ConversionSettings) -> tupl
 def choose_rows(table: ParticleTable, settings: ConversionSettings) -> tuple[npt.NDArray[np.int64], ConversionSettings]:
     """The rows of the table that the settings choose.
 
-    `where` and `ind` leave what both of them name; `sample` draws from that.
+    Rows must satisfy both `where` and `ind`; `sample` draws from these rows.
 
     Args:
         table: all particles, in the order in which they were read.
@@ -68,10 +68,10 @@ def choose_rows(table: ParticleTable, settings: ConversionSettings) -> tuple[npt
 
 
 def draw(n: int, k: int, seed: int) -> npt.NDArray[np.int64]:
-    """(k,) of n positions at random, ascending, for ever the same of the same numbers.
+    """(k,) of n positions at random, ascending. The same arguments give the same positions with every version.
 
-    Each position gets 64 bits from the stream of PCG64, which NumPy promises never to change, as it does not of `Generator.choice`; the
-    smallest ones are taken. So a smaller sample is a part of a larger one.
+    Each position gets 64 bits from the stream of PCG64, and the smallest ones are taken. NumPy guarantees that this stream never changes,
+    but not `Generator.choice`. A smaller sample is a part of a larger one.
 
     Raises:
         InputError: there are not so many.

@@ -1,4 +1,4 @@
-"""How a person reads a particle table: columns with their units, names in place of positions, a few values of many."""
+"""The repr of a particle table: columns with their units, names in place of positions, and a few of the values."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def stated_columns(table: ParticleTable) -> tuple[list[ColumnView], list[str]]:
 
 
 def facts(table: ParticleTable) -> dict[str, str | list[str]]:
-    """What the whole table is, by name: where its particles and images come from, its optics and defocus."""
+    """A summary of the table by name: the sources of its particles and images, its optics and defocus."""
     used = np.unique(table.rows["file"])
     u = table.rows["defocus_u"]
     groups = [group_name(table.optics_groups[position]) for position in np.unique(table.rows["optics_group"])]

@@ -128,7 +128,7 @@ def has_control_characters(path: str) -> bool:
 
 
 def _finds_any(paths: Iterable[str]) -> bool:
-    """Whether any of these files is there. Usually the first one is, and no other is asked for."""
+    """Whether any of these files exists. Usually the first one does, and no other is checked."""
     remaining = iter(paths)
     if any(map(os.path.isfile, itertools.islice(remaining, _LOOKED_AT_IN_TURN))):
         return True

@@ -1,4 +1,4 @@
-"""The columns of the tables that particles came from, under the tables' own names: read once more when a condition asks for them."""
+"""The columns of the source tables under their own names, which are read again if a condition names them."""
 
 from __future__ import annotations
 

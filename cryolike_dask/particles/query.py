@@ -1,4 +1,4 @@
-"""Which particles meet a condition: the tree of `settings.condition`, held against columns."""
+"""Finds the particles that satisfy a condition: evaluates the tree of `settings.condition` on columns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def meets_condition(table: ParticleTable, condition: str) -> Mask:
-    """(n,) whether each particle meets a condition.
+    """(n,) whether each particle satisfies a condition.
 
     Names are those of our columns, in their units, or else of the tables' own. A value that a table does not state is NaN, which is
     unequal to everything.
@@ -68,10 +68,10 @@ class _Evaluation:
     def _compare(self, left: Operand, sign: str, right: Operand) -> Mask:
         a, b = self._values(left), self._values(right)
         if _is_text(a) != _is_text(b):
-            # What a table has written are numbers where they are compared with numbers.
+            # Text of a table is read as numbers if it is compared with numbers.
             a, b = self._as_numbers(left, a, b), self._as_numbers(right, b, a)
         elif isinstance(left, Column) and isinstance(right, Column) and _is_text(a):
-            # As text, 9 would be larger than 10.
+            # Compared as text, 9 would be larger than 10.
             a, b = _numbers_if_all_are(a, b)
         with np.errstate(over="ignore"):  # of a number that a column of single precision cannot hold
             return np.broadcast_to(np.asarray(_OPERATORS[sign](a, b), dtype=bool), len(self._table))
@@ -93,7 +93,7 @@ class _Evaluation:
                 f"{'' if isinstance(other, np.ndarray) else f', as {str(other)!r}'}."
             )
         try:
-            return np.where(values == "", "nan", values).astype(np.float64)  # an empty cell states nothing
+            return np.where(values == "", "nan", values).astype(np.float64)  # an empty cell is not stated
         except ValueError:
             row = next(i for i, text in enumerate(values) if text and not _is_number(text))
             raise InputError(

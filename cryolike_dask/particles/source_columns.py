@@ -144,7 +144,7 @@ class StarSource:
                 continue
             texts = np.array(quoted_rows(self._text, self._particles, [own]), dtype=object)[rows["row"]].tolist()
             if name == "ImageName" and "@" not in texts[0]:
-                continue  # the name of a file alone, which says nothing about a row
+                continue  # the name of a file only, which does not identify a row
             found = np.array([_number(text.strip('"').partition("@")[0]) for text in texts])
             changed = not np.allclose(found, values, rtol=_ROUNDING, atol=0)
         if changed or (self.groups()[rows["row"]] < 0).any():
@@ -233,7 +233,7 @@ class _CryosparcSource:
         if _MICROGRAPH in self._table and self._table[_MICROGRAPH].dtype.kind == "S":
             code, distinct = pd.factorize(self._table[_MICROGRAPH].astype(object))
             names = [path.decode("utf-8", "backslashreplace").removeprefix(">") for path in distinct]
-            # What a line of STAR cannot hold is left out with its column: nothing here fails a run that is done.
+            # Columns with values that a line of STAR cannot hold are left out, so that a finished run does not fail here.
             if not any(has_control_characters(name) or '"' in name for name in names):
                 self._columns["rlnMicrographName"] = quoted_values(np.array(names, dtype=object))[code]
         if _SUBSET in self._table and set(np.unique(self._table[_SUBSET]).tolist()) == {0, 1}:

@@ -175,19 +175,19 @@ class ParticleTable:
 
         Example: `particles.query("defocus_u < 15000 and optics_group == 'g1'")`, `particles.query("rlnClassNumber in [1, 3]")`
         """
-        # Not above: it needs pandas, and workers, who have particles too, choose none.
+        # Imported here, because it needs pandas, and workers do not choose particles.
         from cryolike_dask.particles.query import meets_condition
 
         return self.take(meets_condition(self, condition))
 
     def to_dataframe(self) -> pd.DataFrame:
         """The columns as a pandas data frame, one row per particle, with the names of image files, tables and optics groups."""
-        import pandas as pd  # workers, who have particles too, never need it for this
+        import pandas as pd  # imported here, because workers do not need it
 
         return pd.DataFrame({name: readable_column(self, name) for name in self.columns})
 
     def _image_grid(self, settings: ConversionSettings) -> ImageGrid:
-        # For `ImageDescriptor.from_particles`, which stands below this and may not import it.
+        # For `ImageDescriptor.from_particles`, which is in a lower layer and may not import this.
         from cryolike_dask.particles.image_grid import find_image_grid
 
         return find_image_grid(self, settings)

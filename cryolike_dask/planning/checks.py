@@ -1,4 +1,4 @@
-"""Wrong inputs that tables and image headers give away, before the first pixel is read."""
+"""Checks that find wrong inputs from tables and image headers, before the first pixel is read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def table_names(table: ParticleTable) -> str:
 
 
 def check_contrast(table: ParticleTable, settings: ConversionSettings) -> None:
-    """Refuse signs that are asked for and not stated, and two switches for the same."""
+    """Refuse `contrast='auto'` without signs in the table, and two options that invert the same images."""
     inverted = next((source for source in table.sources if source.boxes is not None and source.boxes.invert), None)
     if inverted is not None and settings.contrast != "as-is":
         raise InputError(
@@ -37,7 +37,7 @@ def check_contrast(table: ParticleTable, settings: ConversionSettings) -> None:
 
 
 def check_origins(table: ParticleTable, settings: ConversionSettings) -> None:
-    """Refuse to apply origins that are not stated."""
+    """Refuse to apply origins if a particle has none."""
     unknown = np.flatnonzero(np.isnan(table["origin_x"]) | np.isnan(table["origin_y"]))
     if settings.apply_origins and len(unknown):
         raise InputError(
@@ -109,7 +109,7 @@ def check_image_sizes(table: ParticleTable, files: Sequence[ImageFile | None]) -
 
 def duplicate_particles(table: ParticleTable) -> list[str]:
     """One warning for each table that lists an image, or a box of a micrograph, more than once."""
-    import pandas as pd  # which workers, who import this module for other checks, need not load
+    import pandas as pd  # not needed by workers, which import this module for other checks
 
     place = pd.DataFrame({name: table[name] for name in ("source", "file", "index", "top", "left")})
     boxes = np.array([source.boxes is not None for source in table.sources])[table["source"]]

@@ -55,7 +55,7 @@ def _digest(table: ParticleTable) -> str:
 
 
 def _rows_within_limit(table: ParticleTable, settings: ConversionSettings) -> int:
-    """How many rows n_stacks_max can need at most: the rest of the inputs need not even exist yet."""
+    """How many rows n_stacks_max can need at most. The rest of the inputs need not exist yet."""
     if settings.n_stacks_max < 0:
         return len(table)
     return min(len(table), settings.n_stacks_max * settings.batch_size)

@@ -1,6 +1,7 @@
 """The image files that a run reads: what is recorded of them, and whether they are still the same.
 
-A file is known by its size and time; with `hash_inputs` by the SHA-256 of its content, too, so that a copy of it will do.
+A file is identified by its size and time. With `hash_inputs` it is also identified by the SHA-256 of its content, so that a copy is
+accepted.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from cryolike_dask.planning.plan import Plan
 logger = logging.getLogger(__name__)
 
 InputRecord = dict[str, Any]
-"""What the manifest has of a file: path, size, mtime_ns and, if it was hashed, sha256."""
+"""The record of a file in the manifest: path, size, mtime_ns and, if it was hashed, sha256."""
 
 _CHUNK_BYTES = 4 << 20
 _LOG_SECONDS = 60.0
@@ -112,7 +113,7 @@ def sha256_of_files(paths: Sequence[str]) -> list[str | InputError]:
                     logged_at = time.monotonic()
                     logger.info("%s of %s image files hashed.", f"{len(hashes):,}", f"{len(paths):,}")
         finally:
-            # The pool waits for its threads; after Ctrl-C those are not to read on to the end of their files.
+            # The pool waits for its threads; after Ctrl-C they must not read to the end of their files.
             stopped.set()
     return hashes
 

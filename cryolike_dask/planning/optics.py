@@ -39,7 +39,7 @@ def check_mixed_optics(table: ParticleTable, settings: ConversionSettings, pixel
 
 
 def astigmatism_warnings(table: ParticleTable, settings: ConversionSettings) -> tuple[str, ...]:
-    """What the user should know about the axes from which the angle of astigmatism is counted.
+    """Warnings about the axes from which the angle of astigmatism is measured.
 
     Args:
         table: the particles.
@@ -78,7 +78,7 @@ def optics_changes(columns: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np
 
 
 def _partly_stated(table: ParticleTable, pixel_size: npt.NDArray[np.float64]) -> str:
-    """What to say when a table states the pixel size of some of its particles only; '' when each states it for all or none."""
+    """A warning if a table gives the pixel size of only some of its particles; '' if each table gives it for all or none."""
     for number, source in enumerate(table.sources):
         of_table = table["source"] == number
         without = np.flatnonzero(of_table & (pixel_size == 0))

@@ -1,4 +1,4 @@
-"""What a plan is: stacks to be made, and all that a worker needs to make one of them."""
+"""The plan of a conversion: the stacks to be made, and everything that a worker needs to make one of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FORMAT = 4  # of the output; a change makes older output another run
 
 @dataclass(frozen=True)
 class StackPlan:
-    """All that a worker needs to make one stack.
+    """Everything that a worker needs to make one stack.
 
     Args:
         counter: number of the stack.
@@ -139,7 +139,7 @@ class Plan:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What makes this run this run, in parts that a person can compare: settings, descriptor, particles.
+        """The identity of this run, in parts that a person can compare: settings, descriptor, particles.
 
         Sizes and times of the image files are recorded beside it, in the manifest, so that a changed one can be named.
         """

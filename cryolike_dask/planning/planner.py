@@ -1,4 +1,4 @@
-"""From particles and settings to a plan: everything that can be decided, or found wrong, before the first pixel is read.
+"""From particles and settings to a plan: all decisions and checks that are possible before the first pixel is read.
 
 Each step is a module of its own, called once, in the order in which `make_plan` names them. Planning reads image headers and nothing
 else, and writes nothing.
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 def make_plan(table: ParticleTable, descriptor: ImageDescriptor | None, settings: ConversionSettings) -> Plan:
-    """Decide which image goes where, and check everything that is in tables and headers.
+    """Assign images to stacks, and check everything in tables and headers.
 
     Args:
         table: particles in the order of the metadata.
@@ -110,7 +110,7 @@ def plan_restacking(
     pixel_size: npt.NDArray[np.float64],
     particles: str,
 ) -> Plan:
-    """Other stacks of particles that were converted before.
+    """The plan of other stacks of particles that were converted before.
 
     Args:
         table: the particles, in output order.

@@ -1,4 +1,4 @@
-"""What a run will need of disk and memory, compared with what there is before anything is written."""
+"""Compares the disk space and memory that a run needs with those available, before anything is written."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from cryolike_dask.transform.interpolation import WIDTH
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 8 << 20
-"""Results held at once on a CPU. Larger ones fall out of its caches before they are written."""
+"""Bytes of results held at once on a CPU. Larger results would leave its caches before they are written."""
 
 _METADATA_BYTES = 200
-"""A particle's numbers in the `.npz`."""
+"""Bytes of one particle in the `.npz`."""
 _STACK_BYTES = 65_536
 """A stack's part of the metadata, its pictures and what a file system adds."""
 _SHARDS = "*/c/*/0/0"

@@ -33,7 +33,7 @@ def in_output_order(table: ParticleTable, settings: ConversionSettings) -> Parti
 
 
 def input_of_row(table: ParticleTable) -> npt.NDArray[np.int64]:
-    """(n,) equal where two particles come from one image file by way of one table."""
+    """(n,) equal where two particles come from the same image file and the same table."""
     return np.asarray(table["source"].astype(np.int64) * len(table.files) + table["file"])
 
 

@@ -72,7 +72,7 @@ def store_plan(plan: Plan, folder: Path) -> None:
     _write(folder, "stacks", stacks)
     _write(folder, "files", files)
     _write(folder, "paths", np.frombuffer(b"".join(paths), dtype=np.uint8))
-    # For who begins and finishes the run; who makes a stack needs none of it.
+    # Needed to begin and to finish the run, but not to make a stack.
     record = {
         "optics_groups": plan.table.optics_groups,
         "skipped": plan.table.skipped,
@@ -88,7 +88,7 @@ def store_plan(plan: Plan, folder: Path) -> None:
         "settings": asdict(plan.settings),
         "fingerprint": plan.fingerprint,
     }
-    # The last file of the plan: where it is, the rest is too.
+    # The last file of the plan: if it exists, all others do.
     partial = folder / "plan.json.partial"
     _write_json(partial, content)
     partial.replace(folder / "plan.json")
@@ -157,7 +157,7 @@ class _Files:
 
 @dataclass(frozen=True)
 class StoredPlan:
-    """A plan read back: what all stacks have in common. The rest stays in its files until it is asked for."""
+    """A plan read back: the part that all stacks have in common. The rest is read from its files when it is needed."""
 
     rows: _Column
     stacks: _Column
@@ -172,7 +172,7 @@ class StoredPlan:
         return int(self.stacks.part(counter, counter + 1)["last"][0])
 
     def stack(self, counter: int) -> StackPlan:
-        """What a worker needs for this stack."""
+        """Everything that a worker needs for this stack."""
         (stack,) = self.stacks.part(counter, counter + 1)
         rows = self.rows.part(int(stack["first"]), int(stack["last"]))
         return StackPlan(
@@ -196,7 +196,7 @@ def load_plan(folder: Path, run_id: str) -> StoredPlan:
         run_id: of the run, so that a later run in the same folder is not taken for this one.
 
     Raises:
-        FileNotFoundError: there is none, or none any more.
+        FileNotFoundError: there is no plan, or no longer.
         OutputError: it was written by another version of this package.
     """
     content = _read_json(folder / "plan.json")

@@ -1,4 +1,4 @@
-"""What a plan will do, in a few lines, before anything is done."""
+"""A summary of a plan in a few lines, before it runs."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ RowNumbers = str | Path | Iterable[int]
 
 
 class TorchDevice(Protocol):
-    """What a `torch.device` has, so that one can be given where torch is not imported."""
+    """The attributes of a `torch.device`, so that one can be given without importing torch."""
 
     @property
     def type(self) -> str:
@@ -46,7 +46,7 @@ ACCEPTS = "accepts"
 """In the metadata of a field: the type of what may be given, where it is wider than that of what is kept."""
 
 _MAX_COUNT = 2**31 - 1
-"""More images, stacks or pixels than there can be, and few enough that no sum of them leaves an int64."""
+"""More images, stacks or pixels than are possible, and few enough that every sum of them fits into an int64."""
 
 ZARR_NAME = "particles.zarr"
 """The Zarr store in an output folder, unless it has a place of its own."""

@@ -1,4 +1,4 @@
-"""The grammar of `where`, a condition that particles are chosen by. Text becomes a tree; nothing in it is ever run.
+"""The grammar of `where`, a condition that chooses particles. The text becomes a tree, and is never executed as code.
 
     condition  = part { "or" part }
     part       = factor { "and" factor }

@@ -36,7 +36,7 @@ def fill_alignments(rows: npt.NDArray[np.void], table: CsTable) -> list[str]:
         shift, size = _numbers(table, f"{kind}/shift", 2, told), np.full(len(table), np.nan)
         for name in (_PIXEL_SIZE, f"{kind}/psize_A"):
             if name in table:
-                stated = _numbers(table, name, 1, [])[:, 0]  # a pixel size that is none is told of as that
+                stated = _numbers(table, name, 1, [])[:, 0]  # an impossible one is reported with the pixel sizes
                 size = np.where(stated > 0, stated, size)
         rows["origin_x"], rows["origin_y"] = (shift * size[:, None]).T
     if _POSE in table:

@@ -32,7 +32,7 @@ _CONTRAST = (
     "ctf/amp_contrast",
     "ctf/ac",
     "ctf/amp_constrast",
-)  # today's name, that of old versions, that of CryoLike's format page
+)  # the present name, that of old versions, that of CryoLike's format page
 _PHASE_SHIFT, _GROUP = "ctf/phase_shift_rad", "ctf/exp_group_id"
 CTF = (*_CTF.values(), *_CONTRAST, _PHASE_SHIFT, _GROUP)
 
