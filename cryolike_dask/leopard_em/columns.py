@@ -63,10 +63,10 @@ COLUMNS: dict[str, type[np.number] | type[str]] = {
 """Every column and its type, in the order of the file. Whatever is not a number here is text, possibly empty."""
 
 REFINED_COLUMNS = frozenset(name for name in COLUMNS if name.startswith("refined_")) - {"refined_pixel_size"}
-"""What a refinement adds. Match-template tables have `refined_pixel_size` already, equal to `pixel_size`."""
+"""Columns that a refinement adds. Match-template tables have `refined_pixel_size` already, equal to `pixel_size`."""
 
 CONSTRAINED_COLUMNS = frozenset(name for name in COLUMNS if name.startswith("original_offset_"))
-"""What a constrained search adds to a refined table."""
+"""Columns that a constrained search adds to a refined table."""
 
 MATCH_COLUMNS = tuple(name for name in COLUMNS if name not in REFINED_COLUMNS | CONSTRAINED_COLUMNS)
 """The 39 columns of a match-template table, in the order of the file."""

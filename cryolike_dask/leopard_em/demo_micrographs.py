@@ -39,7 +39,7 @@ SCORE = 11.0  # z-score of a particle without noise: well above the cutoff, and 
 
 @dataclass(frozen=True)
 class DemoMicrographs:
-    """Where the demonstration micrographs lie, and what is in them.
+    """The demonstration micrographs, and their content.
 
     Args:
         configs: one match YAML per micrograph, as Leopard-EM's match-template program reads it.
@@ -69,8 +69,8 @@ def write_demo_micrographs(
     """Write micrographs, their template, the eight maps of each search, and the YAML files of the searches.
 
     A random molecule is projected from a few directions, modulated by the CTF, whitened, and added to white noise whose strength
-    grows across the micrograph. The search correlates the micrograph with the very same projections, so the best correlations are
-    known to lie at the particles. The mean over the search is that of the noise; its deviation is the strength of the noise.
+    grows across the micrograph. The search correlates the micrograph with the same projections, so the best correlations are known to be
+    at the particles. The mean over the search is that of the noise; its deviation is the strength of the noise.
 
     At the usual cutoff noise alone makes about one false pick per micrograph; pick with `false_positives=FALSE_POSITIVES` to find the
     particles and nothing else.

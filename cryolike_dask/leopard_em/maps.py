@@ -26,7 +26,7 @@ _CHUNK_PIXELS = 1 << 18  # the arrays of a comparison stay in the cache
 
 @dataclass(frozen=True, eq=False)
 class MatchTemplateMaps:
-    """What a search found best at each position; all maps have one shape.
+    """The best results of a search at each position; all maps have the same shape.
 
     A position is the template's top-left corner. 'same' maps have the micrograph's shape (H, W); 'valid' ones hold only the
     positions where the template lies within it, (H - h + 1, W - w + 1), which is the top-left part of 'same'.
@@ -136,7 +136,7 @@ class MatchTemplateMaps:
             return np.asarray((self.mip - self.correlation_average) / self.correlation_variance, dtype=np.float32)
 
     def disagreement(self) -> str | None:
-        """What is wrong when scaled_mip is not what mip, mean and deviation give, otherwise None.
+        """A warning if scaled_mip does not follow from mip, mean and deviation, otherwise None.
 
         Positions where one of the four is not finite are left out.
         """

@@ -157,7 +157,7 @@ def _particles(
     rows["file"] = file_index[table.micrograph]
     rows["row"] = np.arange(len(df))
     rows["index"] = table.positions("particle_index") if "particle_index" in df else rows["row"]
-    # The box shares its centre with the template, so the corner moves by half of what the box is larger.
+    # The box has the same centre as the template, so the corner moves by half of the difference in size.
     shift = (cut.size - _template_sizes(table, template_size, notes)) // 2
     rows["left"] = table.positions(column["pos_x"]) - shift
     rows["top"] = table.positions(column["pos_y"]) - shift

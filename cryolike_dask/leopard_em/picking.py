@@ -28,7 +28,7 @@ _CHUNK_PIXELS = 1 << 22
 
 
 def gaussian_noise_z_score_cutoff(n_pixels: int, total_projections: int, false_positives: float = 1.0) -> float:
-    """The score that white noise exceeds `false_positives` times in a whole search: sqrt(2) erfcinv(2 fp / (pixels * projections)).
+    """The score that white noise exceeds `false_positives` times in a complete search: sqrt(2) erfcinv(2 fp / (pixels * projections)).
 
     Args:
         n_pixels: pixels of the 'valid' map.
@@ -69,8 +69,8 @@ def match_template_results_to_dataframe(
         total_projections: orientations times defocus values searched, for the cutoff; None for what the configuration says, if it
             was saved after the search.
         false_positives: expected false picks in the micrograph, for the cutoff.
-        z_score_cutoff: the cutoff itself, instead of the two.
-        mask_radius: pixels; of two picks closer than this the stronger stays.
+        z_score_cutoff: the cutoff itself, instead of these two.
+        mask_radius: pixels; of two picks closer than this, only the stronger is kept.
         pick_on: the map to pick on, 'scaled_mip' or 'mip'.
         template_size: edge length of the template in pixels; None to find out from the maps or the template volume.
 
@@ -113,7 +113,7 @@ def match_template_results_to_dataframe(
 def find_peaks(
     scores: FloatMap, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp], mask_radius: float
 ) -> npt.NDArray[np.intp]:
-    """Which candidates stay when the stronger suppress the weaker around them.
+    """The candidates that remain after each has suppressed the weaker ones around it.
 
     Args:
         scores: (H, W) map.
@@ -121,7 +121,7 @@ def find_peaks(
         mask_radius: pixels; a candidate closer than this to a stronger one that stays is dropped.
 
     Returns:
-        Positions among the candidates, strongest first; of equal scores the one that comes first in the map is the stronger.
+        Positions among the candidates, strongest first; of equal scores, the first in the map counts as the stronger.
     """
     from scipy.spatial import cKDTree
 

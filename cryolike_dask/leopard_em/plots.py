@@ -40,7 +40,7 @@ _OPTIONAL = ("total_correlations", "scaled_mip_path", "refined_pixel_size", *(f"
 
 @dataclass(frozen=True)
 class _Picks:
-    """What is drawn.
+    """The content of a picture.
 
     Args:
         x, y: (n,) centres in pixels of the micrograph.
@@ -83,17 +83,17 @@ def plot_picks(
 ) -> None:
     """Draw a micrograph with its picks, and the histogram of the scores with the cutoff.
 
-    The histogram shows the scores of the whole map behind those of the picks if the map is still where the table says. The cutoff
+    The histogram shows the scores of the complete map behind those of the picks, if the map is still at its recorded path. The cutoff
     is computed from the table's total_correlations unless it is given.
 
     Args:
         table: match-template or refined table, or the path of one.
         out_png: PNG to write.
-        micrograph: which one, as the table records it or by its file name; may be left out if there is only one.
+        micrograph: path of the micrograph as in the table, or its file name; may be left out if there is only one.
         folder_micrographs: folder that holds the micrographs; '' to use the recorded paths.
         diameter: of the circles in pixels; None for the template's size.
-        z_score_cutoff: the cutoff that the picks were made with, if it was given then.
-        false_positives: what the picks were made with.
+        z_score_cutoff: the cutoff with which the particles were picked, if it was given then.
+        false_positives: the value with which the particles were picked.
         use_refined: False for positions before refinement.
 
     Raises:

@@ -1,4 +1,4 @@
-"""One 2D template match: its micrograph, template, optics and where its statistics maps are."""
+"""One 2D template match: its micrograph, template, optics and the paths of its statistics maps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cryolike_dask.mrc.header import read_header
 
 @dataclass(frozen=True)
 class MatchOptics:
-    """How the micrograph was taken.
+    """The optics of the micrograph.
 
     Args:
         pixel_size: Å.
@@ -30,7 +30,7 @@ class MatchOptics:
         defocus_u, defocus_v: Å.
         astigmatism_angle, phase_shift: degrees.
         ctf_B_factor: Å².
-        even_zernikes, odd_zernikes, mag_matrix: carried along into the table as they are; None if not stated.
+        even_zernikes, odd_zernikes, mag_matrix: copied to the table unchanged; None if not stated.
     """
 
     pixel_size: float
@@ -48,7 +48,7 @@ class MatchOptics:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MatchOptics:
-        """Optics from the keys of an `optics_group`; other keys are left alone. What may be absent is then what Leopard-EM takes:
+        """Optics from the keys of an `optics_group`; other keys are ignored. Optional keys have Leopard-EM's defaults:
         spherical_aberration 2.7 mm, amplitude_contrast_ratio 0.07, phase_shift 0 and ctf_B_factor 0.
 
         Raises:
@@ -77,7 +77,7 @@ _OPTICS_REQUIRED = tuple(name for name in _OPTICS_NUMBERS if name not in _OPTICS
 
 @dataclass(frozen=True)
 class MatchTemplateSearch:
-    """Where one search's inputs and results are. Paths go into the table as they are given.
+    """The paths of the inputs and results of one search. They are copied to the table unchanged.
 
     Args:
         micrograph_path: the searched micrograph.
@@ -85,7 +85,7 @@ class MatchTemplateSearch:
         maps: file of each of the eight statistics maps, by the map's name.
         optics: of the micrograph.
         total_projections: orientations times defocus values searched; None if not known.
-        source: what to call this search in messages: the path of its configuration.
+        source: name of this search in messages: the path of its configuration.
     """
 
     micrograph_path: str
@@ -97,7 +97,7 @@ class MatchTemplateSearch:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> MatchTemplateSearch:
-        """Read the configuration that Leopard-EM's match-template program was run with.
+        """Read the configuration with which Leopard-EM's match-template program was run.
 
         Used are `micrograph_path`, `template_volume_path`, `optics_group` and the paths of `match_template_result`, which, like
         Leopard-EM, are taken relative to the working directory. A configuration that was saved after the search also has its
@@ -139,7 +139,7 @@ class MatchTemplateSearch:
         return (file.n_rows, file.n_columns)
 
     def template_size(self, map_shape: tuple[int, int]) -> int:
-        """Edge length of the template in pixels: what 'valid' maps lack of the micrograph, otherwise the template's own header.
+        """Edge length of the template in pixels, from the sizes of 'valid' maps and micrograph, otherwise from the template's header.
 
         Raises:
             InputError: the maps do not fit the micrograph, or 'same' maps come without the template.

@@ -32,8 +32,8 @@ _MAX_EXACT_INTEGER = 2.0**53
 def read_match_template_dataframe(path: str | Path) -> pd.DataFrame:
     """Read a match-template or refined table, also an older one.
 
-    Columns are found by name; an unnamed index column is dropped. What the file lacks stays absent, except that a table without the
-    columns of Leopard-EM's format page is refused.
+    Columns are found by name; an unnamed index column is dropped. Other columns that the file lacks stay absent, but a table without the
+    columns on Leopard-EM's format page is refused.
 
     Args:
         path: CSV file, `~` allowed.
@@ -56,7 +56,7 @@ def write_match_template_dataframe(df: pd.DataFrame, path: str | Path) -> None:
     An unnamed index column, then all 39 columns, and the refined ones that are present beside the columns they refine. Columns
     unknown to Leopard-EM follow at the end.
 
-    What older tables lack is filled in: particle_index with the row, counted from 0, refined_pixel_size with pixel_size; the
+    Columns that older tables lack are filled in: particle_index with the row, counted from 0, and refined_pixel_size with pixel_size; the
     Zernikes and mag_matrix stay empty.
 
     Args:
@@ -159,7 +159,7 @@ def integers(df: pd.DataFrame, name: str, path: str | Path, *, advice: str = "Co
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:
-    """Write a text file so that it is there complete or not at all.
+    """Write a text file so that it exists complete or not at all.
 
     Raises:
         OutputError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Which values of a microscope's optics can be true: one check for every kind of table."""
+"""Checks whether values of a microscope's optics are possible, for every kind of table."""
 
 from __future__ import annotations
 

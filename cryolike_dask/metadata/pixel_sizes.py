@@ -1,4 +1,4 @@
-"""When two pixel sizes are the same."""
+"""Decides whether two pixel sizes are the same."""
 
 from __future__ import annotations
 

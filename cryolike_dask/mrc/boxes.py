@@ -1,4 +1,4 @@
-"""Boxes cut from a micrograph, with a choice of what lies beyond its edges."""
+"""Boxes cut from a micrograph, with a choice of the values beyond its edges."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Compressed image files, decompressed as they are read.
 
-Nothing is written to disk and no more is decompressed than what is asked for, so what a small file would unpack to does not matter.
+Nothing is written to disk, and only the requested part is decompressed, so the unpacked size of a file does not matter.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class CompressedBytes:
             if self._stream.tell() < position:
                 return 0, ENDS_EARLY
             while n_read < len(buffer):
-                more = self._stream.readinto1(buffer[n_read:])  # what came before a fault is kept
+                more = self._stream.readinto1(buffer[n_read:])  # the bytes before an error are kept
                 if more == 0:
                     return n_read, ENDS_EARLY
                 n_read += more

@@ -60,7 +60,7 @@ class ImageFile:
         return self.n_rows * self.n_columns * np.dtype(self.dtype).itemsize
 
     def change(self, now: os.stat_result) -> str:
-        """How the file differs from what it was when its header was read; '' if it does not."""
+        """How the file has changed since its header was read; '' if it has not."""
         if (now.st_size, now.st_mtime_ns) == (self.size, self.mtime_ns):
             return ""
         return f"{format_file_state(self.size, self.mtime_ns)} then, {format_file_state(now.st_size, now.st_mtime_ns)} now"

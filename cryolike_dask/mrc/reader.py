@@ -80,7 +80,7 @@ class ImageFileReader:
             os.posix_fadvise(self._bytes.fd, position, (stop - start) * self._image_bytes, os.POSIX_FADV_WILLNEED)
 
     def check_unchanged(self) -> None:
-        """Make sure that the open file is still what its header was read from.
+        """Make sure that the open file has not changed since its header was read.
 
         Raises:
             InputError: its size or time has changed.

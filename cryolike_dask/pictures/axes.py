@@ -47,7 +47,7 @@ class Axes:
         return np.asarray(self.top + (highest - np.asarray(values, dtype=np.float64)) / (highest - lowest) * self.height)
 
     def frame(self, x_label: str, y_label: str = "") -> None:
-        """The left and the lower edge, and what they mean."""
+        """The left and the lower edge, with labels."""
         self.canvas.rectangle(self.left - 1, self.top, self.left, self.top + self.height, INK)
         self.canvas.rectangle(self.left - 1, self.top + self.height, self.left + self.width, self.top + self.height + 1, INK)
         self.canvas.text(self.left + self.width / 2, self.top + self.height + 4 * self.size, x_label, self.size + 1, anchor="mm")

@@ -224,7 +224,7 @@ def _relion_columns(
 
 
 def _applied_origins(stored: StoredParticles) -> npt.NDArray[np.float64]:
-    """(n, 2) by which the stacks' images were moved along RELION's x and y, in Å: what was found is relative to that."""
+    """(n, 2) by which the stacks' images were moved along RELION's x and y, in Å; the poses are relative to the moved images."""
     if not stored.identity["settings"].get("apply_origins", False):
         return np.zeros((len(stored.table), 2))
     return np.stack([stored.table["origin_x"], stored.table["origin_y"]], axis=1)

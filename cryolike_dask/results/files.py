@@ -1,4 +1,4 @@
-"""What CryoLike's likelihood wrote: one tensor per stack and quantity, or matrices stitched from them.
+"""The files of CryoLike's likelihood: one tensor per stack and quantity, or matrices stitched from them.
 
 Below the output folder of the likelihood, for each structure N and stack C:
 
@@ -48,7 +48,7 @@ _MAX_SHOWN = 10
 
 @dataclass(frozen=True)
 class Results:
-    """What CryoLike's likelihood found for the images of some stacks.
+    """The results of CryoLike's likelihood for the images of some stacks.
 
     Args:
         folder: that holds it.
@@ -65,7 +65,7 @@ class Results:
 
 
 def read_results(folder: str | Path, sizes: Sequence[int], progress: Progress = _SILENT) -> Results:
-    """Read what the likelihood wrote for all images of some stacks.
+    """Read the results of the likelihood for all images of some stacks.
 
     Args:
         folder: the likelihood's output folder, the folder above it, or the folder of stitched matrices.
@@ -183,7 +183,7 @@ class _ResultReader:
         values[:] = tensor.double().numpy()
 
     def message(self, root: Path) -> str:
-        """What is missing or does not fit, as one error."""
+        """One error that names all results that are missing or do not fit."""
         lines = [
             f"{structure.name}: {', '.join(names)} of {_ranges(counters)} {'is' if len(names) * len(counters) == 1 else 'are'} missing"
             for (structure, counters), names in self.missing.items()

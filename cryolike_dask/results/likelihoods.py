@@ -12,7 +12,7 @@ from cryolike_dask.results.files import LIKELIHOODS, Results
 
 FloatArray = npt.NDArray[np.float64]
 NO_STRUCTURE = -1
-"""In place of a structure's position where none can be chosen."""
+"""Stands for the position of a structure if none can be chosen."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from cryolike_dask.stacks.files import STAR_FILE
 SUFFIXES = (".star", ".csv", ".parquet")
 """Of the formats of a table."""
 _POSES = {"rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginX", "rlnOriginY"}
-"""What a table says about poses before CryoLike had a look at the images."""
+"""Columns of the source table about poses, which those from CryoLike replace."""
 
 
 def write_results(df: pd.DataFrame, target: Path, root: Path) -> None:
@@ -63,7 +63,7 @@ def _star(df: pd.DataFrame, source: Path) -> Iterator[str]:
     particles = next((block for block in blocks if block.name == "particles"), None)
     if particles is None or not {STACK_COLUMN, POSITION_COLUMN} <= set(particles.columns):
         raise InputError(f"{source} is not what a conversion writes: it does not say which particle is in which stack. {_ADVICE}")
-    # Origins that were found are those of the source images: what was applied to the stacks' images is in them.
+    # The collected origins refer to the source images, so they contain the origins applied to the stacks' images.
     replaced = _POSES | (set(APPLIED_ORIGINS.values()) if set(APPLIED_ORIGINS) <= set(df) else set())
     kept = [name for name in particles.columns if name not in replaced]
     taken = {*kept, *OPTICS}
