@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -26,6 +27,8 @@ from cryolike_dask.progress import ProgressOption
 from cryolike_dask.progress_bars import showing
 from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.stacks.durable import write_atomic
+
+logger = logging.getLogger(__name__)
 
 TILE_SIZES = (16, 256)
 """The least and the largest edge of a tile, in pixels."""
@@ -68,8 +71,7 @@ class BrowsePage:
             f"outliers     {plural(self.n_conspicuous, 'particle')} with a score of {CONSPICUOUS:g} or more",
             f"page         {self.path}, {format_bytes(self.n_bytes)}",
         ]
-        shown = [*self.warnings[:10], *([f"and {len(self.warnings) - 10:,} more"] if len(self.warnings) > 10 else [])]
-        return printable("\n".join([*lines, *(f"warning      {line}" for line in shown)]))
+        return printable("\n".join(lines))
 
 
 @takes_options()
@@ -134,7 +136,10 @@ def browse_particles(
             powers.append(tiles.power)
         shown.step("Writing the page")
         power = np.concatenate(powers)
-        warnings = (*browsed.warnings, *_bad_images(browsed.rows[power == 0]))
+        bad = _bad_images(browsed.rows[power == 0])
+        for line in bad:  # the other warnings were logged when they were found
+            logger.warning("%s", line)
+        warnings = (*browsed.warnings, *bad)
         data = _data(browsed, power)
         content = _page(browsed, data, sheets.urls(), warnings).encode()
         try:

@@ -71,11 +71,13 @@ def test_the_outlier_score_is_the_formula_that_the_page_states(page: Page) -> No
     assert "1.4826 times the median absolute deviation" in " ".join(Elements(page.text).text.split())
 
 
-def test_a_page_says_which_images_are_bad(page: Page) -> None:
+def test_a_page_says_which_images_are_bad(page: Page, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     warning = re.search(r'<div class="warning">([^<]*)</div>', page.text)
     assert warning is not None
     assert warning[1] == f"1 bad image, constant or not finite, is shown black: row {CONSTANT_ROW}."
     assert not tiles_of(page.text)[CONSTANT_ROW].any()
+    made = browse_particles(table_of(page.particles), tmp_path / "page.html", where=f"row == {CONSTANT_ROW}", progress=False)
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [warning[1]] == list(made.warnings)
 
 
 def test_a_page_loads_nothing_and_names_its_script(page: Page) -> None:
