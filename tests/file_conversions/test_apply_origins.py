@@ -236,7 +236,7 @@ def test_it_is_recorded_in_the_manifest_and_on_the_page(particles: ParticleSet) 
     assert manifest["settings"]["apply_origins"] is True
     assert manifest["identity"]["settings"]["apply_origins"] is True
     page = (particles.folder / "out" / "report.html").read_text()
-    assert "apply_origins" in page
+    assert '<th scope="row">apply origins</th><td>yes</td>' in page
 
 
 def test_particles_star_is_that_of_the_centred_images(particles: ParticleSet) -> None:
