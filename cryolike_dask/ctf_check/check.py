@@ -26,6 +26,7 @@ _SCALES = np.exp(np.linspace(np.log(0.4), np.log(2.5), 184))
 _NEARBY = np.linspace(-0.024, 0.024, 13)
 """Where the best scale is looked for more closely, relative to it."""
 _PHASES = np.radians(np.arange(10, 175, 5))
+"""Additional phase shifts. Less than 10° either way hardly moves a ring."""
 _ABERRATIONS = (0.0, 1.4, 2.0, 2.7)
 """mm: of corrected microscopes, and of lenses in use."""
 _TOLERATED_PHASE = np.pi / 4
