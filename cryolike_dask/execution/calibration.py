@@ -25,7 +25,9 @@ from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.transform.cpu import say_if_compiling
 from cryolike_dask.transform.interface import OK, TransformedImages
 
-_CHUNKS_PER_CORE = 12
+_CHUNKS_PER_CORE = 24
+_ROUNDS = 4
+"""Stacks for each core: those of one are read and computed while those of another are on their way to the disk, as in a long run."""
 _MOST_BYTES = 1 << 30
 _FEWEST_IMAGES = 32
 
@@ -65,15 +67,18 @@ def seconds_on_this_machine(plan: Plan, folder: Path, progress: Progress) -> flo
 
 
 def _extrapolate(plan: Plan, sample: Plan, scratch: Path) -> float:
-    one = _select(sample, np.arange(1))
-    _run(one, scratch / "first")  # loads libraries, which later ones find loaded
-    fixed = _run(one, scratch / "one")
+    """What each further image takes is told by a part of the sample and all of it: beginning and end, where the disk is waited for, and the
+    check of the CTF are the same in both."""
+    part = _select(sample, np.arange(int(sample.bounds[max(1, sample.n_stacks // _ROUNDS) - 1, 1])))
+    _run(_select(sample, np.arange(1)), scratch / "first")  # loads libraries, which later ones find loaded
+    seconds_of_part = _run(part, scratch / "part")
     seconds = _run(sample, scratch / "sample")
     pictures = 0.0
     if plan.settings.flag_plots:
         pictures = _seconds_of_pictures(scratch / "sample") / min(available_cores(), plan.n_stacks)
-    per_image = (seconds - fixed - (sample.n_stacks - 1) * pictures) / max(1, sample.n_images - 1)
-    return fixed + max(0.0, per_image) * (plan.n_images - 1) + pictures * (plan.n_stacks - 1)
+    per_image = (seconds - seconds_of_part - (sample.n_stacks - part.n_stacks) * pictures) / max(1, sample.n_images - part.n_images)
+    further_images, further_stacks = plan.n_images - sample.n_images, plan.n_stacks - sample.n_stacks
+    return max(0.0, seconds + max(0.0, per_image) * further_images + pictures * further_stacks)
 
 
 def _seconds_of_pictures(folder: Path) -> float:
@@ -94,13 +99,13 @@ def _run(plan: Plan, folder: Path) -> float:
 
 
 def _sample(plan: Plan) -> Plan:
-    """The first images, in at least as many stacks as there are cores; whole stacks where these are small."""
+    """The first images, in several stacks for each core; whole stacks where these are small."""
     cores = available_cores()
     n_bytes = min(cores * _CHUNKS_PER_CORE * CHUNK_BYTES, _MOST_BYTES)
     wanted = max(_FEWEST_IMAGES, n_bytes // plan.image_bytes)
     ends = plan.bounds[:, 1]
-    if ends[0] > wanted:
-        edges = np.linspace(0, wanted, min(cores, wanted) + 1).astype(np.int64)
+    if ends[0] > wanted // (_ROUNDS * cores):
+        edges = np.linspace(0, min(wanted, plan.n_images), min(_ROUNDS * cores, wanted, plan.n_images) + 1).astype(np.int64)
     else:
         edges = np.concatenate([[0], ends[: int(np.searchsorted(ends, wanted)) + 1]])
     bounds = np.stack([edges[:-1], edges[1:]], axis=1)

@@ -69,10 +69,17 @@ def test_time_grows_with_images_and_pictures_and_not_with_those_tried(tmp_path: 
     assert planned(particles, tmp_path / "out", batch_size=10, **with_pictures).calibrate().seconds == pytest.approx(
         3.0 + 0.1 * 99 + 0.5 * 9
     )
-    assert tried == [(1, 1), (1, 1), (40, 4)]
-    # A stack that is larger than what is tried is tried in parts, one for each core.
-    assert planned(particles, tmp_path / "out", batch_size=100).calibrate().seconds == pytest.approx(3.0 + 0.1 * 99 + 0.5 / 39 * 99)
-    assert tried[-1] == (40, 2)
+    # Four stacks for each of two cores, and one for each.
+    assert tried == [(1, 1), (10, 2), (40, 8)]
+    # Of stacks that are smaller, so many are tried as have these images.
+    assert planned(particles, tmp_path / "out", batch_size=4, **with_pictures).calibrate().seconds == pytest.approx(
+        3.0 + 0.1 * 99 + 0.5 * 24
+    )
+    assert tried[-2:] == [(8, 2), (40, 10)]
+    # All of a run that is no longer than what is tried.
+    assert planned(particles, tmp_path / "out", batch_size=4, n_stacks_max=2).calibrate().seconds == pytest.approx(
+        3.0 + 0.1 * 7 + 0.5
+    )
 
 
 def test_a_machine_without_a_gpu_can_plan_for_those_with_one(abc: ParticleSet, tmp_path: Path) -> None:
