@@ -67,10 +67,10 @@ def main() -> None:
             began = time.perf_counter()
             results[name] = measurements[name]()
             print(f"\n## {name} ({time.perf_counter() - began:.0f} s)\n{render(results[name])}", flush=True)
-    if not arguments.quick:
-        ordered = {name: results[name] for name in ("machine", *measurements) if name in results}
-        kept.write_text(json.dumps(ordered, indent=1) + "\n")
-        (HERE / "RESULTS.md").write_text(_document(ordered))
+            if not arguments.quick:
+                ordered = {name: results[name] for name in ("machine", *measurements) if name in results}
+                kept.write_text(json.dumps(ordered, indent=1) + "\n")
+                (HERE / "RESULTS.md").write_text(_document(ordered))
 
 
 def _machine(folder: str) -> dict[str, Any]:

@@ -65,6 +65,7 @@ def worker(star_file: str, folder: str, output: str, batch_size: str, box: str) 
                 folder_output=output,
                 batch_size=int(batch_size),
                 flag_plots=False,
+                save_phys=False,
             )
             .run(client, progress=DeletingProgress(Path(output)))
             .seconds

@@ -215,7 +215,8 @@ def planning(folder: Path) -> dict[str, Any]:
 def memory(folder: Path) -> list[dict[str, Any]]:
     """Peak resident memory of one process that converts, alone in one thread or as the worker of a cluster in two.
 
-    Stacks are removed as soon as they are complete. A process alone also checks the CTF in the end; it writes no physical images.
+    Stacks are removed as soon as they are complete, and there are no physical images: so many would not fit into the memory file system of
+    a small machine. A process alone also checks the CTF in the end.
     """
     rows = []
     for process, box, n_images, batch_size in (
