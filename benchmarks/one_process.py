@@ -38,40 +38,34 @@ def convert(star_file: str, folder: str, output: str, batch_size: str, box: str,
     """Seconds of conversions in one thread, the first of several apart."""
     seconds = []
     for _ in range(int(times)):
-        conversion = Conversion(
-            particles_from_star(star_file, folder),
-            ImageDescriptor.from_individual_values(int(box), 1.5),
-            folder_output=output,
-            batch_size=int(batch_size),
-            flag_plots=False,
-            save_phys=False,
-            overwrite=True,
-        )
+        conversion = _without_pictures(star_file, folder, output, batch_size, box)
         seconds.append(conversion.run_serially(DeletingProgress(Path(output))).seconds)
     return {"seconds": sum(seconds[1:]) if seconds[1:] else seconds[0]}
 
 
 def worker(star_file: str, folder: str, output: str, batch_size: str, box: str) -> dict[str, Any]:
-    """Conversions on a local cluster of one worker of two threads. The peak is that of the worker."""
+    """Seconds of a conversion on a local cluster of one worker of two threads. The peak is that of the worker."""
     from distributed import Client
 
     from cryolike_dask import local_cluster
 
+    conversion = _without_pictures(star_file, folder, output, batch_size, box)
     with local_cluster(1, threads_per_worker=2) as cluster, Client(cluster) as client:
-        seconds = (
-            Conversion(
-                particles_from_star(star_file, folder),
-                ImageDescriptor.from_individual_values(int(box), 1.5),
-                folder_output=output,
-                batch_size=int(batch_size),
-                flag_plots=False,
-                save_phys=False,
-            )
-            .run(client, progress=DeletingProgress(Path(output)))
-            .seconds
-        )
+        report = conversion.run(client, progress=DeletingProgress(Path(output)))
         (peak,) = client.run(peak_megabytes).values()
-    return {"seconds": seconds, "peak_MB": peak}
+    return {"seconds": report.seconds, "peak_MB": peak}
+
+
+def _without_pictures(star_file: str, folder: str, output: str, batch_size: str, box: str) -> Conversion:
+    return Conversion(
+        particles_from_star(star_file, folder),
+        ImageDescriptor.from_individual_values(int(box), 1.5),
+        folder_output=output,
+        batch_size=int(batch_size),
+        flag_plots=False,
+        save_phys=False,
+        overwrite=True,
+    )
 
 
 def stream(star_file: str, folder: str, box: str, n_stacks: str) -> dict[str, Any]:

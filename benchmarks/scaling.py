@@ -171,7 +171,7 @@ def tiny_stacks(folder: Path, n_stacks: int = 1000) -> dict[str, Any]:
         report = conversion.run(client, memory)
     shutil.rmtree(folder)
     quarters = {f"MB_after_{done}": megabytes for done, megabytes in memory.megabytes.items()}
-    return {"stacks": n_stacks, "stacks_a_second": n_stacks / report.seconds, **quarters}
+    return {"stacks": n_stacks, "stacks_per_second": n_stacks / report.seconds, **quarters}
 
 
 def writing(folder: Path, repeats: int) -> dict[str, Any]:

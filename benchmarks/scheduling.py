@@ -117,8 +117,8 @@ def rate_of_trivial_stacks(
             {
                 "workers": n_workers,
                 "stacks": n_stacks,
-                "stacks_a_second": n_stacks / statistics.median(ours),
-                "map_a_second": n_stacks / statistics.median(theirs),
+                "stacks_per_second": n_stacks / statistics.median(ours),
+                "map_per_second": n_stacks / statistics.median(theirs),
                 "share": median_ratio(theirs, ours),
             }
         )

@@ -63,6 +63,14 @@ class RunStoppedError(ConversionError):
     """The run was stopped from outside."""
 
 
+def lost_file_error(path: object) -> InputError:
+    """The error to raise if a file of a complete stack does not exist."""
+    return InputError(
+        f"{path} does not exist, though its stack should be complete. Convert again with skip_exist=True (--skip-exist), which makes "
+        "this stack again."
+    )
+
+
 def check_names_known(function: str, given: Iterable[str], known: Sequence[str]) -> None:
     """Refuse keyword arguments that a function does not have, as Python does, and suggest the name that was probably meant.
 

@@ -30,6 +30,7 @@ from cryolike_dask.planning.plan import Plan, StackPlan
 from cryolike_dask.progress import Progress, ProgressOption
 from cryolike_dask.progress_bars import showing
 from cryolike_dask.settings import ConversionSettings
+from cryolike_dask.stacks.durable import write_atomic
 from cryolike_dask.transform.cpu import say_if_compiling
 from cryolike_dask.transform.interface import TransformedImages
 from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors, low_passed
@@ -94,7 +95,15 @@ class Preview:
         return printable("\n".join(entry(name, text, 13) for name, text in lines))
 
     def save(self, path: Target) -> None:
-        """Write the picture as PNG to this path or open binary file."""
+        """Write the picture as PNG to this path or open binary file.
+
+        Raises:
+            OSError: the file system refuses; a picture that is there has not changed.
+        """
+        if isinstance(path, str | Path):
+            final = Path(path).absolute()
+            write_atomic(final, self._repr_png_(), final.parent)
+            return
         d = self.descriptor
         heading = (
             f"{self.n_particles:,} particles; pixels of {d.pixel_size[0]:.4g} Å from the {self.pixel_size_from}; "

@@ -10,7 +10,7 @@ import click
 from cryolike_dask.cli.config_file import configurable
 from cryolike_dask.cli.help import FILE, GroupedCommand
 from cryolike_dask.cli.main import debug_option, echo, quiet_option
-from cryolike_dask.cli.options import choice_options, described_option, params_option
+from cryolike_dask.cli.options import described_option, image_options, params_option
 from cryolike_dask.cli.tables import input_of_table, table_options
 from cryolike_dask.errors import InputError
 from cryolike_dask.file_conversions.inputs import read_particles
@@ -31,13 +31,9 @@ from cryolike_dask.settings import ConversionSettings
     metavar="FILE.html",
     help="Where the page goes; replaces an earlier one.",
 )
-@choice_options
+@image_options
 @click.option("--low-pass", type=float, default=20.0, show_default=True, help="Resolution of the low-pass filter in Å.")
 @click.option("--tile-size", type=int, default=64, show_default=True, help="Longer edge of the small images in pixels, 16 to 256.")
-@described_option(ConversionSettings, "pixel_size")
-@described_option(ConversionSettings, "override_pixel_size")
-@described_option(ConversionSettings, "contrast")
-@described_option(ConversionSettings, "apply_origins")
 @described_option(ConversionSettings, "on_missing")
 @quiet_option
 @debug_option

@@ -183,6 +183,12 @@ def choice_options(command: Command) -> Command:
     return _decorated(command, [described_option(ConversionSettings, name) for name in CHOICE])
 
 
+def image_options(command: Command) -> Command:
+    """Adds the options of what is only looked at: which particles, and how their images are read."""
+    names = ("pixel_size", "override_pixel_size", "contrast", "apply_origins")
+    return choice_options(_decorated(command, [described_option(ConversionSettings, name) for name in names]))
+
+
 @contextmanager
 def dask_client(
     workers: int | None, scheduler: str | None, scheduler_file: str | None, device: Device = "auto", quiet: bool = False

@@ -9,7 +9,7 @@ import click
 from cryolike_dask.cli.config_file import configurable
 from cryolike_dask.cli.help import FILE, GroupedCommand
 from cryolike_dask.cli.main import debug_option, echo
-from cryolike_dask.cli.options import choice_options, described_option, params_option
+from cryolike_dask.cli.options import described_option, image_options, params_option
 from cryolike_dask.cli.tables import input_of_table, table_options
 from cryolike_dask.errors import OutputError
 from cryolike_dask.file_conversions.inputs import read_particles
@@ -37,11 +37,7 @@ from cryolike_dask.settings import ConversionSettings
     type=float,
     help="Resolution of the low-pass filter in Å. By default 20, or that of the polar grid if it is coarser.",
 )
-@choice_options
-@described_option(ConversionSettings, "pixel_size")
-@described_option(ConversionSettings, "override_pixel_size")
-@described_option(ConversionSettings, "contrast")
-@described_option(ConversionSettings, "apply_origins")
+@image_options
 @described_option(ConversionSettings, "downsample_factor")
 @described_option(ConversionSettings, "downsample_type")
 @described_option(ConversionSettings, "downsample_to")

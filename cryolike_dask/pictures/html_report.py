@@ -178,7 +178,7 @@ def _stack_with_pictures(plan: Plan, report: ConversionReport, position: int) ->
     paths = StackPaths(report.folder, stack.counter)
     pictures = dict(zip(("The first images", "Their Fourier transforms", "Power spectrum"), paths.plots, strict=True))
     return {
-        "heading": f"Stack {row.counter}: {plural(stack.n_images, 'image')}, rows {row.particles} of the table",
+        "heading": f"Stack {row.counter}: {plural(stack.n_images, 'image')}, particles {row.particles} of the table",
         "facts": _facts(row, stack.mean_power),
         "pictures": {title: _png_url(read_input(path, "a picture")) for title, path in pictures.items() if path.exists()},
     }

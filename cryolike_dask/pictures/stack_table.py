@@ -37,7 +37,7 @@ class StackRow:
     Args:
         counter: its number, six digits.
         n_images: images in it.
-        particles: its first and its last row in the table, counted from 1.
+        particles: the first and the last one in the table, counted from 1.
         first_image: the number and the file of its first image.
         figures: 'defocus', least and largest in µm; 'power', its mean power over the median of all stacks; 'zeroed', how many images
             were written as zeros.
@@ -64,7 +64,7 @@ class StackTable:
         summary: how many stacks are marked, and which ones are not shown.
     """
 
-    columns = ("Stack", "Images", "Rows", "First image", "Defocus (µm)", "Power / median", "Zeros", "Pictures", "Files")
+    columns = ("Stack", "Images", "Particles", "First image", "Defocus (µm)", "Power / median", "Zeros", "Pictures", "Files")
 
     rows: list[StackRow | None]
     summary: str

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, lost_file_error
 from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, open_archive, open_input
 from cryolike_dask.formatting import plural
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
@@ -148,7 +148,7 @@ def load_tensor(path: Path) -> torch.Tensor:
         _check_stored(path)
         tensor = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist, though its stack should be complete.") from None
+        raise lost_file_error(path) from None
     except InputError:
         raise
     except _UNREADABLE_TENSOR as error:

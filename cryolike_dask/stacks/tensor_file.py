@@ -22,7 +22,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, lost_file_error
 from cryolike_dask.filesystem.pinned import create_file
 from cryolike_dask.filesystem.reading import open_input
 from cryolike_dask.stacks.archive import member_bytes, read_members
@@ -192,7 +192,7 @@ def map_images(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.
     try:
         layout = read_layout(path)
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist, though its stack should be complete.") from None
+        raise lost_file_error(path) from None
     except zipfile.BadZipFile as error:
         raise InputError(f"{path} is damaged ({error}).") from error
     if layout.data_bytes != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:

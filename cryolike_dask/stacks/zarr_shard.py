@@ -15,7 +15,7 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, lost_file_error
 from cryolike_dask.filesystem.pinned import create_file
 from cryolike_dask.stacks.checksums import crc32
 from cryolike_dask.stacks.object_store import ObjectStore, open_object_store
@@ -57,7 +57,7 @@ def read_images(
     try:
         content = open_object_store(location).read(name, first * image_bytes, shape[0] * image_bytes)
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{location}/{name} does not exist, though its stack should be complete.") from None
+        raise lost_file_error(f"{location}/{name}") from None
     if len(content) != shape[0] * image_bytes:
         raise InputError(f"{location}/{name} is cut off.")
     return np.frombuffer(content, dtype=dtype).reshape(shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from pathlib import Path
 
@@ -182,6 +183,23 @@ def test_a_picture_that_cannot_be_written_is_told(larger: DemoData, cli: Cli) ->
     result = cli("preview", larger.star_file, *options, "--out", "/proc/p.png")
     assert result.exit_code == 2
     assert "/proc/p.png cannot be written" in result.stderr
+
+
+def test_a_full_disk_leaves_the_picture_that_was_there(
+    larger: DemoData, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    picture = tmp_path / "p.png"
+    picture.write_bytes(b"as it was")
+    monkeypatch.setattr("cryolike_dask.stacks.durable.os.fsync", full)
+    options = ("--mrc-folder", larger.folder_mrc, "--params", larger.params_file, "--n-images", 1)
+    result = cli("preview", larger.star_file, *options, "--out", picture)
+    assert result.exit_code == 2
+    assert "p.png cannot be written: No space left on device" in result.stderr
+    assert picture.read_bytes() == b"as it was"
+    assert list(tmp_path.iterdir()) == [picture]
 
 
 @pytest.mark.parametrize("options", [{"n_images": 0}, {"n_images": 17}, {"low_pass": -1.0}, {"low_pass": float("nan")}])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from distributed import Client
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import ConversionError, InputError
 from cryolike_dask.execution.executors.cluster import ClusterExecutor
 from cryolike_dask.execution.executors.interface import TaskResult
 from cryolike_dask.execution.run_loop import Outcome, RunLoop
@@ -193,6 +193,24 @@ def test_a_gpu_has_its_stacks_at_a_time_also_on_a_worker_of_one_thread() -> None
         executor.close()
     assert [result.error for result in results] == [None] * 8
     assert Counter(result.worker for result in results).most_common(1)[0][1] <= 5
+
+
+def test_what_has_ended_is_not_lost_where_no_worker_can_be_used_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> dict[str, object]:
+        raise ConversionError("none of them can be used")
+
+    with threads_cluster() as client:
+        executor = ClusterExecutor(client)
+        executor.submit("convert", (0,), return_bytes, 1)
+        executor._send()
+        (future,) = executor._running
+        until(future.done, "the end of the task")
+        with monkeypatch.context() as patch:
+            patch.setattr(executor._workers, "usable", none_left)
+            with pytest.raises(ConversionError, match="none of them"):
+                executor.wait(30)
+        assert [result.value for result in results_of(executor, 1)] == [bytes(1)]
+        executor.close()
 
 
 def test_publishing_does_not_wait_for_a_worker_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

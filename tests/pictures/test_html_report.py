@@ -69,8 +69,8 @@ def test_pictures_are_those_of_the_first_middle_and_last_stack(page: str, report
     assert on_disk <= set(pictures)
     assert len(on_disk) == 9
     text = " ".join(Elements(page).words)
-    assert "Stack 000001: 5 images, rows 6 to 10 of the table" in text
-    assert "Stack 000002: 2 images, rows 11 to 12 of the table" in text
+    assert "Stack 000001: 5 images, particles 6 to 10 of the table" in text
+    assert "Stack 000002: 2 images, particles 11 to 12 of the table" in text
 
 
 def test_what_was_done_is_told(page: str, conversion: Conversion) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Literal, TypeAlias
 
@@ -69,9 +69,9 @@ class ClusterExecutor:
         self._to_send: dict[tuple[TaskKind, str], Calls] = {}
         """What was submitted since the last round, by kind and the worker to avoid."""
         self._n_submitted = 0
-        self._returned = ReturnedValues(client)
         self._window_factor = config.positive_integer("window")
         self._workers = ClusterWorkers(client, device)
+        self._returned = ReturnedValues(client)  # after what can fail: it is closed with the executor
         self._call_beside_tasks = remote_call_beside_tasks()
 
     def check_workers(self, folder: str, run_id: str, image_file: str) -> None:
@@ -193,11 +193,13 @@ class ClusterExecutor:
         self._send()
         with self._scheduler_needed():
             ended = self._next_ended(min(seconds, _STRANDED_SECONDS) if self._allowed else seconds)
+            # Before any result is taken: where no worker can be used any more, this is an error, and they would be lost with it.
+            usable = self._workers.usable().keys()
             returned = self._returned.take([future for future in _tasks(ended) if future.status == "finished"])
             # What died with its worker, result and all, is made again by the cluster, and waited for like any other.
             ended = [future for future in ended if future.done()]
             try:
-                return [self._result(future, returned.get(future)) for future in ended] + self._take_back_stranded()
+                return [self._result(future, returned.get(future)) for future in ended] + self._take_back_stranded(usable)
             finally:
                 # Released at once: what the client holds, a dying worker makes the scheduler compute again. Released on the client's loop,
                 # so that it is woken once, and not for each.
@@ -219,11 +221,10 @@ class ClusterExecutor:
                 return ended
             time.sleep(_LOOK_SECONDS)
 
-    def _take_back_stranded(self) -> list[TaskResult]:
+    def _take_back_stranded(self, usable: Collection[str]) -> list[TaskResult]:
         """Tasks whose workers are all gone, while there are others that could do them. (Restrictions that Dask may overrule would let idle
         workers steal such tasks, and those are the very ones that are not to have them.)"""
-        usable = self._workers.usable().keys()
-        stranded = [future for future, allowed in self._allowed.items() if usable and not allowed & usable]
+        stranded = [future for future, allowed in self._allowed.items() if usable and allowed.isdisjoint(usable)]
         results = []
         for future in stranded:
             del self._allowed[future]

@@ -24,6 +24,8 @@ _CACHE_SECONDS = 1.0
 """How long the scheduler's information about workers is used at least."""
 _CACHE_SHARE = 50
 """The same as a multiple of the time that the request took, which is a good part of a second for a thousand workers."""
+_MOST_CACHE_SECONDS = 10.0
+"""How long it is used at most: until then, workers that joined are not checked and those that died are not missed."""
 _CHECK_TIMEOUT_SECONDS = 60.0
 """How long workers may take to say whether they can work on a run: they import all libraries for that."""
 
@@ -63,7 +65,7 @@ class ClusterWorkers:
         if (began := time.monotonic()) >= self._valid_until:
             self._workers = dict(self._client.scheduler_info(n_workers=-1)["workers"])
             took = time.monotonic() - began
-            self._valid_until = began + max(_CACHE_SECONDS, _CACHE_SHARE * took)
+            self._valid_until = began + min(max(_CACHE_SECONDS, _CACHE_SHARE * took), _MOST_CACHE_SECONDS)
             self._seen |= self._workers.keys()
         if self._check is not None and not self._workers.keys() <= self._checked:
             self._set_unusable_aside(self._workers.keys() - self._checked, self._check)
