@@ -1,4 +1,4 @@
-"""Sizes, rates, times and names as a person reads them. Values that are not finite become 'unknown'."""
+"""Formats sizes, rates, times and names for people to read. Values that are not finite become 'unknown'."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import textwrap
 import time
 from collections.abc import Sequence
 
-# Control characters apart from line breaks and tabs, those that turn the direction of writing, other line breaks, and what is no text.
+# Control characters except line feeds and tabs, marks that change the writing direction, other line breaks, and lone surrogates.
 _ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _COLUMNS = 80
 
 
 def format_bytes(n: float) -> str:
-    """1536 -> '1.5 kB'; decimal units, as disks and file browsers count."""
+    """1536 -> '1.5 kB', in decimal units, as disks and file browsers use them."""
     if not math.isfinite(n):
         return "unknown"
     for unit in ("B", "kB", "MB", "GB", "TB"):
@@ -47,7 +47,7 @@ def rate(amount: float, seconds: float) -> float:
 
 
 def format_number(n: float) -> str:
-    """12345.6 -> '12,346'; small numbers keep a digit."""
+    """12345.6 -> '12,346'; numbers below 10 that are not whole keep one decimal."""
     if not math.isfinite(n):
         return "unknown"
     return f"{n:,.0f}" if n >= 9.95 or n == round(n) else f"{n:.1f}"
@@ -76,7 +76,7 @@ def format_file_state(n_bytes: int, mtime_ns: int) -> str:
 
 
 def entry(name: str, text: str, indent: int) -> str:
-    """A name and, `indent` columns from the left, a text, wrapped to 80 columns; a long word, such as a path, stays in one piece."""
+    """A name and a text that starts at column `indent`, wrapped to 80 columns. A long word, such as a path, is not broken."""
     lines = [
         part
         for line in text.splitlines()
@@ -86,15 +86,15 @@ def entry(name: str, text: str, indent: int) -> str:
 
 
 def printable(text: str) -> str:
-    r"""The text without characters that act on a terminal: each is shown as Python writes it, such as \x1b.
+    r"""The text, with characters that act on a terminal escaped as Python writes them, such as \x1b.
 
-    A byte of a file name that is no text is shown as that byte.
+    A byte of a file name that is not valid text is shown as an escaped byte.
     """
     return _ACTING.sub(_escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps such a byte
+    if 0xDC80 <= code <= 0xDCFF:  # how Python represents a byte that is not valid text
         code -= 0xDC00
     return "\\r" if code == 0x0D else f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"

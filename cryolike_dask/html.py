@@ -1,6 +1,6 @@
-"""HTML for notebooks and for the report page: filled-in templates, in which every value is escaped.
+"""HTML for notebooks and pages: fills in templates and escapes every value.
 
-The templates and the style sheet that all of them share are in `templates/`.
+The templates and the style sheet that they share are in `templates/`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ def render(template: str, **values: object) -> str:
 
     Args:
         template: its name in `templates/`, without `.html.j2`.
-        values: one for each variable of the template. They are shown as the text they are, whatever characters they hold.
+        values: one for each variable of the template. They are shown as plain text, whatever characters they contain.
 
     Returns:
-        Markup that can be encoded as UTF-8: a path that is not valid text gets question marks.
+        Markup that can be encoded as UTF-8: in a path that is not valid text, question marks replace the invalid characters.
 
     Raises:
         jinja2.TemplateNotFound: there is no such template.
@@ -39,12 +39,12 @@ def render(template: str, **values: object) -> str:
 
 @cache
 def _environment() -> Environment:
-    # Imported when the first page is made: the public classes import this module, and importing them must stay immediate.
+    # Imported when the first page is made: the public classes import this module, and importing them must stay fast.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("cryolike_dask"),
-        autoescape=True,  # select_autoescape would not know the ending .html.j2
+        autoescape=True,  # select_autoescape does not know the suffix .html.j2
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -54,6 +54,6 @@ def _environment() -> Environment:
 
 
 def _csp_hash(script: str) -> str:
-    """How the Content-Security-Policy of a page names a script that the page includes, and allows no other."""
+    """The hash of a script that a page includes; with it, the page's Content-Security-Policy allows this script and no other."""
     content = _environment().get_template(script).render()
     return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"

@@ -36,8 +36,8 @@ from cryolike_dask.transform.interface import TransformedImages
 from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors, low_passed
 
 MAX_PARTICLES = 16
-USUAL_LOW_PASS = 20.0  # Å: protein becomes visible
-TRUSTED_RADIUS = 0.3  # of the box: within, the angles are dense enough for the inverse
+USUAL_LOW_PASS = 20.0  # Å; makes protein visible
+TRUSTED_RADIUS = 0.3  # box widths from the centre; the in-plane angles are dense enough there for the inverse transform
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,20 @@ class Preview:
     """A few particles, converted in memory.
 
     Args:
-        source: (k, n_x, n_y) the images, downsampled if asked for, centred.
+        source: (k, n_x, n_y) the centred images, downsampled if the options say so.
         low_passed: (k, n_x, n_y) the same after a low-pass filter.
         round_trip: (k, n_x, n_y) the Fourier-polar images brought back to real space, with the same filter.
-        names: (k,) table, row and image of each.
-        labels: (k,) the same in short, for the picture.
-        descriptor: of the images as they would be written.
+        names: (k,) table, row and image of each particle.
+        labels: (k,) short names of the particles, for the picture.
+        descriptor: image descriptor of the images as they would be written.
         pixel_size_from: where the pixel size was found.
-        low_pass: Å, of the filter.
-        correlation: (k,) of low_passed and round_trip within 0.3 boxes from the centre; 1 if the conversion is correct.
-        defocus: (least, largest) of all these particles, Å.
-        n_particles: in the table, or chosen from it.
+        low_pass: resolution of the low-pass filter, Å.
+        correlation: (k,) correlation of low_passed and round_trip within 0.3 box widths of the centre; close to 1 if the conversion is
+            correct.
+        defocus: (smallest, largest) defocus of all `n_particles` particles, Å.
+        n_particles: number of particles in the table, or of those chosen from it.
         ctf: whether the CTF of the table fits the images. The check uses more images than are shown.
-        warnings: for the user.
+        warnings: what the user should know.
     """
 
     source: npt.NDArray[np.float32] = field(repr=False)
@@ -98,7 +99,7 @@ class Preview:
         """Write the picture as PNG to this path or open binary file.
 
         Raises:
-            OSError: the file system refuses; a picture that is there has not changed.
+            OSError: the picture cannot be written; an existing one is unchanged.
         """
         if isinstance(path, str | Path):
             final = Path(path).absolute()
@@ -113,11 +114,11 @@ class Preview:
         draw_preview(path, (self.source, self.low_passed, self.round_trip), self.labels, d.pixel_size[0], heading, self.ctf)
 
     def _agreement(self) -> str:
-        """How well the images back from the polar grid agree with the low-passed ones, rounded down."""
+        """How well the images from the polar grid agree with the low-passed ones, in a phrase; the correlation is rounded down."""
         if np.isnan(self.worst_correlation):
             return "all images are bad, so nothing can be compared"
         least = np.floor(1000 * self.worst_correlation) / 1000
-        return f"images back from the polar grid correlate by {least:.3f} or more"
+        return f"images back from the polar grid correlate at {least:.3f} or better"
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -137,7 +138,7 @@ def preview_particles(
 ) -> Preview:
     """Convert a few random particles in memory, and transform them back to real space. Nothing is written.
 
-    For the check of the CTF, a few hundred particles are transformed.
+    The check of the CTF transforms a few hundred particles.
 
     Args:
         particles: table from which particles are drawn.
@@ -160,11 +161,11 @@ def preview_particles(
     """
     if not 1 <= n_images <= MAX_PARTICLES:
         raise InputError(f"n_images is {n_images}: a preview shows between 1 and {MAX_PARTICLES} particles.")
-    # Particles of different optics may be looked at together.
+    # A preview may show particles of different optics together.
     options.setdefault("mixed_optics", "split")
     settings = ConversionSettings.from_options(options)
     particles, _ = choose_particles(particles, settings)
-    if params is None:  # of all particles: those that are looked at may happen to be of one kind
+    if params is None:  # from all particles: the few that are drawn may happen to have the same box and pixel size
         params = find_image_grid(particles, settings).descriptor()
     n = min(max(n_images, sample_size(ImageDescriptor.ensure(params))), len(particles))
     looked_at = replace(settings, where="", ind=None, sample=None)
@@ -202,12 +203,12 @@ def preview_particles(
 
 
 class _Converted:
-    """Particles of a plan, converted in memory: what the check of the CTF needs of all, and the images of a few.
+    """Particles of a plan, converted in memory: the power of all for the check of the CTF, and the images of a few.
 
     Args:
-        plan: of all of them.
-        shown: (k,) positions of the few in the plan, ascending.
-        progress: informed of the particles that are converted.
+        plan: plan for all particles.
+        shown: (k,) positions in the plan of the particles whose images are kept, ascending.
+        progress: informed of how many particles are converted.
     """
 
     def __init__(self, plan: Plan, shown: npt.NDArray[np.int64], progress: Progress) -> None:
@@ -226,7 +227,7 @@ class _Converted:
             self._convert(plan.stack(counter), int(plan.bounds[counter, 0]))
 
     def check_ctf(self) -> CtfCheck:
-        """Whether the CTF fits the images whose pixel size is that of the plan."""
+        """Compare the CTF with those images that have the pixel size of the plan's descriptor."""
         sizes = np.repeat(self.plan.pixel_size, self.plan.stack_sizes())
         kept = np.flatnonzero(sizes == self.plan.descriptor.pixel_size[0])
         optics = Optics.from_rows(self.plan.table.rows[kept])
@@ -234,7 +235,7 @@ class _Converted:
 
     def _convert(self, stack: StackPlan, first: int) -> None:
         angles = stack.descriptor.polar_grid.angles
-        # The table counts angles as RELION does: from the columns of an image, which are its second axis unless it was transposed.
+        # Tables measure angles as RELION does, from the columns of an image. These are its second axis unless it was transposed.
         azimuths = angles if stack.settings.axes == "relion" else np.pi / 2 - angles
         wave = (np.exp(2j * azimuths) / len(angles)).astype(np.complex64)
 
@@ -245,7 +246,7 @@ class _Converted:
             self.physical[place[shown]] = results.physical[shown]
             self._power[first + positions] = results.power
             self._quadrupoles[first + positions] = (results.fourier.real**2 + results.fourier.imag**2) @ wave
-            with self._lock:  # of several threads
+            with self._lock:  # several threads convert
                 self._done += len(positions)
                 self._progress.step("Converting particles", self._done, len(self._place))
 

@@ -1,6 +1,6 @@
 """The grids of images and transforms, under CryoLike's module names.
 
-May know `errors` only. Start with `polar_grid`, the shells and in-plane angles of a Fourier stack. The public names are declared in
+May import `errors` only. Start with `polar_grid`, the shells and in-plane angles of a Fourier stack. The public names are declared in
 `__init__.pyi` and imported when they are first used.
 """
 

@@ -20,7 +20,8 @@ IntArray = npt.NDArray[np.int64]
 class CartesianGrid2D:
     """Pixels in rows (CryoLike's x) and columns (its y), with the origin in the middle of the box.
 
-    Both sizes are one number for a square, or two for (rows, columns), as a list, a tuple or an array; kept are arrays of two.
+    Give `n_pixels` and `pixel_size` as one number for a square, or as two for (rows, columns) in a list, a tuple or an array. The
+    attributes are arrays of two.
 
     Args:
         n_pixels: pixels per axis.
@@ -28,7 +29,7 @@ class CartesianGrid2D:
         endpoint: whether the last pixel lies on the edge of the box rather than one pixel before it.
 
     Raises:
-        InputError: a value is no number, or not positive.
+        InputError: a value is not a number, or not positive.
 
     Example:
         >>> CartesianGrid2D(n_pixels=16, pixel_size=3.0).n_pixels
@@ -49,7 +50,7 @@ class CartesianGrid2D:
 
     @classmethod
     def from_descriptor(cls, grid_desc: CartesianGrid2D | Sequence[Any]) -> CartesianGrid2D:
-        """The grid itself, or the one of an (n_pixels, pixel_size) pair."""
+        """The grid itself, or the grid that a pair (n_pixels, pixel_size) describes."""
         return grid_desc if isinstance(grid_desc, CartesianGrid2D) else cls(*grid_desc)
 
     @property
@@ -64,7 +65,7 @@ class CartesianGrid2D:
 
     @property
     def n_pixels_total(self) -> int:
-        """Pixels of the whole grid."""
+        """Number of pixels in the grid."""
         return int(self.n_pixels.prod())
 
     @cached_property
@@ -93,10 +94,10 @@ class CartesianGrid2D:
 
 
 def pair_of(value: Any, kind: type, name: str) -> Any:
-    """One number, or two, as a pair of `kind`.
+    """One number, or two, as a pair of type `kind`.
 
     Raises:
-        InputError: it is neither, or a number that `kind` would change; `name` is what the message calls it.
+        InputError: the value is neither, or conversion to `kind` would change a number; the message calls the value `name`.
     """
     array = np.asarray(value)
     if array.size not in (1, 2) or array.dtype.kind not in "iuf" or not np.all(np.isfinite(array)):

@@ -21,19 +21,19 @@ class PolarGrid:
     """Shells times in-plane angles, with the weights that integrate over the disc of radius `radius_max`.
 
     Radii are in CryoLike's unit: the wave number times the box length over 4 pi, so the Nyquist limit of an N-pixel box is N/4
-    and a shell r corresponds to the resolution box_length / (2 r). `radii`, `angles` and `shell_weights` are what conversions use;
-    the same is there under CryoLike's names, where points run along the shells: `grid.x_points.reshape(n_shells, n_inplanes)`.
+    and a shell r corresponds to the resolution box_length / (2 r). Conversions use `radii`, `angles` and `shell_weights`. The
+    same values have CryoLike's names, too; its lists of points go shell by shell: `grid.x_points.reshape(n_shells, n_inplanes)`.
 
-    The arguments are CryoLike's, in its order; what conversions never use is refused.
+    The arguments are CryoLike's, in its order. Values that conversions never use are refused.
 
     Args:
         radius_max: R, the radius of the disc.
-        dist_radii: the wanted distance between shells.
-        uniform: True; grids with angles of their own on each shell are CryoLike's.
+        dist_radii: the desired distance between shells.
+        uniform: True; only CryoLike has grids whose shells have different angles.
         quadrature: 'gauss-jacobi', or CryoLike's `QuadratureType.GAUSS_JACOBI_BETA_1`.
         n_inplanes: the number of in-plane angles, equally spaced on [0, 2 pi).
-        dist_inplane: the distance of points on the outermost circle, from which `n_inplanes` follows if it is not given.
-        half_space: False; angles go all the way round.
+        dist_inplane: the distance between points on the outermost circle, which sets `n_inplanes` if that is not given.
+        half_space: False; angles cover the full circle.
 
     Raises:
         InputError: a value is out of range, or belongs to a grid that only CryoLike has.
@@ -50,7 +50,7 @@ class PolarGrid:
     n_inplanes: int
 
     uniform: ClassVar[bool] = True  # every shell has the same angles
-    half_space: ClassVar[bool] = False  # angles go all the way round
+    half_space: ClassVar[bool] = False  # angles cover the full circle
 
     def __init__(
         self,
@@ -67,11 +67,11 @@ class PolarGrid:
                 raise InputError(f"{name} is {value}: it must be a positive number.")
         if uniform is not True or half_space is not False:
             raise InputError(
-                f"uniform is {uniform} and half_space {half_space}: only a uniform polar grid over the full circle is known here. "
+                f"uniform is {uniform} and half_space {half_space}: only a uniform polar grid over the full circle is supported. "
                 "Use CryoLike's PolarGrid for others."
             )
         if getattr(quadrature, "value", quadrature) != QUADRATURE:
-            raise InputError(f"quadrature is {quadrature}: only {QUADRATURE!r} is known here. Use CryoLike's PolarGrid for others.")
+            raise InputError(f"quadrature is {quadrature}: only {QUADRATURE!r} is supported. Use CryoLike's PolarGrid for others.")
         number = _default_n_inplanes(radius_max, dist_inplane) if n_inplanes is None else np.asarray(n_inplanes)
         if number.size != 1 or number.dtype.kind not in "iuf" or number.item() != int(number.item()) or number.item() < 1:
             raise InputError(f"n_inplanes is {n_inplanes}: give one whole number of in-plane angles, at least 1.")
@@ -86,7 +86,7 @@ class PolarGrid:
 
     @property
     def n_points(self) -> int:
-        """Shells times in-plane angles."""
+        """Number of points: shells times in-plane angles."""
         return self.n_shells * self.n_inplanes
 
     @cached_property
@@ -99,7 +99,7 @@ class PolarGrid:
 
     @cached_property
     def radii(self) -> FloatArray:
-        """(n_shells,) shell radii, ascending, none at 0 or R."""
+        """(n_shells,) radii of the shells, ascending; none is 0 or R."""
         return (self._nodes[0] + 1.0) * (self.radius_max / 2.0)
 
     @cached_property
@@ -114,17 +114,17 @@ class PolarGrid:
 
     @property
     def radius_shells(self) -> FloatArray:
-        """(n_shells,) CryoLike's name of `radii`."""
+        """(n_shells,) CryoLike's name for `radii`."""
         return self.radii
 
     @property
     def theta_shell(self) -> FloatArray:
-        """(n_inplanes,) CryoLike's name of `angles`."""
+        """(n_inplanes,) CryoLike's name for `angles`."""
         return self.angles
 
     @property
     def n_inplane_shells(self) -> npt.NDArray[np.int64]:
-        """(n_shells,) in-plane angles of each shell: the same for all."""
+        """(n_shells,) number of in-plane angles of each shell, the same for all."""
         return np.full(self.n_shells, self.n_inplanes, dtype=np.int64)
 
     @cached_property
@@ -163,18 +163,18 @@ class PolarGrid:
         return np.outer(self.radii, np.sin(self.angles)).ravel()
 
     def resolution(self, box_size: Any) -> Any:
-        """(n_shells,) the resolution in Å that each shell stands for, in a box of `box_size` Å."""
+        """(n_shells,) the resolution in Å of each shell, in a box of `box_size` Å."""
         return box_size / (self.radii * 2.0)
 
     def integrate(self, f: Any) -> Any:
-        """The integral over the disc of each of several functions on the grid, such as a stack's squared images.
+        """The integrals over the disc of functions on the grid, such as the squared images of a stack.
 
         Args:
             f: (..., n_shells, n_inplanes) or (..., n_points), a NumPy array or a torch tensor.
 
         Returns:
-            One number per function, in one axis where the grid had two, and of the kind of `f`. A NumPy result has an axis even for
-            a single function.
+            One number per function, as the same kind of array as `f`; in a single axis if `f` ends in (n_shells, n_inplanes). A NumPy
+            result has an axis even for a single function.
 
         Raises:
             InputError: `f` is not sampled on this grid.
@@ -189,11 +189,11 @@ class PolarGrid:
         weights = self.integration_weight_points.ravel()
         if isinstance(f, np.ndarray):
             return np.atleast_1d((f * weights).sum(axis=-1))
-        # A tensor's own dtype and device are kept; torch itself is not needed, and not imported, for that.
+        # This keeps the dtype and device of a tensor without importing torch.
         return (f * f.new_tensor(weights)).sum(-1)
 
 
 def _default_n_inplanes(radius_max: float, dist_inplane: float) -> npt.NDArray[np.int64]:
-    """CryoLike's number: an even one, of half the points of the outermost circle, and a few more."""
+    """CryoLike's default, an even number a little above the points that fit on the outermost circle."""
     circle = 3 + np.round(2.0 * np.pi * radius_max / dist_inplane)
     return np.asarray(2 * (3 + np.round(circle / 2)), dtype=np.int64)

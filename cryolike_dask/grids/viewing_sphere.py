@@ -11,12 +11,12 @@ from cryolike_dask.errors import InputError
 
 
 def viewing_directions(viewing_distance: float) -> npt.NDArray[np.float64]:
-    """Directions in the order of CryoLike's templates: circles about the z axis, from its negative end to its positive one.
+    """Directions in the order of CryoLike's templates: circles about the z axis, from its negative end to its positive end.
 
     The polar angles are Gauss-Legendre nodes, which integrate over the sphere.
 
     Args:
-        viewing_distance: about that of neighbouring directions, in radians: `ImageDescriptor.viewing_distance`.
+        viewing_distance: approximate distance between neighbouring directions in radians; see `ImageDescriptor.viewing_distance`.
 
     Returns:
         (n, 2) azimuth and polar angle in radians.

@@ -1,7 +1,7 @@
 """What images mean: their grids, pixel size and precision, under CryoLike's module names.
 
-May know `grids`, `settings` and `errors`; no image files. Start with `image_descriptor`, which CryoLike calls the params file. The public
-names are declared in `__init__.pyi` and imported when they are first used.
+May import `grids`, `settings`, `filesystem` and the modules for text and HTML; reads no image files. Start with `image_descriptor`, which
+CryoLike calls the params file. The public names are declared in `__init__.pyi` and imported when they are first used.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""CryoLike's own image descriptors, read without importing CryoLike: by the attributes that they have."""
+"""Reads CryoLike's own image descriptors by their attributes, without importing CryoLike."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cryolike_dask.grids.polar_grid import PolarGrid
 
 
 def is_image_descriptor(value: Any) -> bool:
-    """Whether it has what CryoLike's ImageDescriptor has."""
+    """Whether the value has the attributes of CryoLike's ImageDescriptor."""
     return all(hasattr(value, name) for name in ("cartesian_grid", "polar_grid", "precision", "viewing_distance"))
 
 
@@ -19,7 +19,7 @@ def values_of(descriptor: Any) -> dict[str, Any]:
     """The values of CryoLike's ImageDescriptor under the keys of a params file.
 
     Raises:
-        InputError: a params file cannot hold it: it has viewing angles of its own, or a polar grid of another kind.
+        InputError: a params file cannot hold the descriptor: it has explicit viewing angles, or a polar grid of another kind.
     """
     if descriptor.viewing_distance is None:
         raise InputError(
@@ -29,7 +29,7 @@ def values_of(descriptor: Any) -> dict[str, Any]:
     polar, cartesian = descriptor.polar_grid, descriptor.cartesian_grid
     if not polar.uniform:
         raise InputError(
-            "The polar_grid of the image descriptor is not uniform: its shells have in-plane angles of their own. "
+            "The polar_grid of the image descriptor is not uniform: its shells have different in-plane angles. "
             "Stacks have the same angles on all shells; give a descriptor with a uniform grid."
         )
     grid = PolarGrid(polar.radius_max, polar.dist_radii, n_inplanes=polar.n_inplanes)
@@ -37,7 +37,7 @@ def values_of(descriptor: Any) -> dict[str, Any]:
         (grid.radii, polar.radius_shells, "radii of the shells"),
         (grid.angles, polar.theta_shell, "in-plane angles"),
     ):
-        # The kind of quadrature is not among a grid's attributes; its nodes tell it.
+        # A grid has no attribute for its kind of quadrature; its nodes show which kind it is.
         if np.shape(theirs) != ours.shape or not np.allclose(ours, theirs, rtol=1e-9, atol=0):
             raise InputError(
                 f"The {what} of the polar_grid are not those of CryoLike's default grid, the only one that a params file describes. "

@@ -1,7 +1,7 @@
-"""How the values of an image descriptor may be given, and how they are kept.
+"""Which values an image descriptor accepts, and how it stores them.
 
-Kept are plain numbers and strings, so that a params file holds nothing that only CryoLike's classes could read. Given may be what
-CryoLike's users have: its enumerations, names in any case, arrays with one content.
+It stores plain numbers and strings, so that nobody needs CryoLike's classes to read a params file. It also accepts what CryoLike's users
+have: CryoLike's enumerations, names in any case, and arrays with a single content.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.grids.cartesian_grid import pair_of
 
 PRECISIONS: Mapping[str, str] = MappingProxyType({"single": "single", "double": "double", "default": "single", "": "single"})
-# 'default' is a value of its own in CryoLike: what it stands for depends on the kind of template.
+# CryoLike stores 'default' as it is: which shape it stands for depends on the kind of template.
 ATOM_SHAPES: Mapping[str, str] = MappingProxyType(
     {
         "hard-sphere": "hard-sphere",
@@ -32,7 +32,7 @@ ATOM_SHAPES: Mapping[str, str] = MappingProxyType(
 
 
 class SerializedImageDescriptor(dict[str, Any]):
-    """The values of an image descriptor under the keys of a params file, also as attributes. `ImageDescriptor.serialize` makes it."""
+    """The values of an image descriptor under the keys of a params file, also as attributes; see `ImageDescriptor.serialize`."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -41,15 +41,15 @@ class SerializedImageDescriptor(dict[str, Any]):
             raise AttributeError(name) from None
 
     def model_dump(self) -> dict[str, Any]:
-        """A plain dictionary of the values, as CryoLike's class has it."""
+        """The values as a plain dictionary, as the method of CryoLike's class returns it."""
         return dict(self)
 
 
 def checked_values(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What an image descriptor keeps of the values that it is given: checked, complete, and of plain types.
+    """The given values as an image descriptor stores them: checked, complete, and of plain types.
 
     Raises:
-        InputError: a value is out of range, or none that CryoLike knows.
+        InputError: a value is out of range, or CryoLike does not know it.
     """
     n_pixels, pixel_size = pair_of(given["n_pixels"], int, "n_pixels"), pair_of(given["pixel_size"], float, "pixel_size")
     if min(n_pixels) < 2:
@@ -71,24 +71,24 @@ def checked_values(given: Mapping[str, Any]) -> dict[str, Any]:
         "viewing_distance": optional("viewing_distance", number, default_viewing_distance(radius_max / (min(n_pixels) * 0.25))),
         "atom_radii": optional("atom_radii", finite_number, None),
         "atom_selection": optional("atom_selection", string, None),
-        # CryoLike loads neither of these two, nor a viewing distance, as an absent value.
+        # CryoLike cannot load these two, or the viewing distance, as absent values.
         "use_protein_residue_model": optional("use_protein_residue_model", boolean, True),
         "atom_shape": optional("atom_shape", lambda value, name: choice(value, ATOM_SHAPES, name), "gaussian"),
     }
 
 
 def default_viewing_distance(resolution_factor: float) -> float:
-    """CryoLike's default; as it computes it, to the last bit."""
+    """CryoLike's default, computed as CryoLike does so that it is the same to the last bit."""
     return 1.0 / (4.0 * math.pi) / resolution_factor
 
 
 def is_absent(value: Any) -> bool:
-    """Whether it stands for no value: None, an array without elements, or an array of None."""
+    """Whether this means that there is no value: None, an array without elements, or an array of None."""
     return value is None or (isinstance(value, np.ndarray) and (value.size == 0 or (value.size == 1 and value.item() is None)))
 
 
 def single_value(value: Any, name: str) -> Any:
-    """The one content of a value: an enumeration's value, an array's equal elements.
+    """The single content of a value: the value of an enumeration's member, or the element that an array repeats.
 
     Raises:
         InputError: an array holds different values.
@@ -96,7 +96,7 @@ def single_value(value: Any, name: str) -> Any:
     if isinstance(value, np.ndarray) and value.size:
         first = value.flat[0]
         if value.size > 1 and any(other != first for other in value.flat):
-            raise InputError(f"{name} is {value!r}: one value is needed, and these differ.")
+            raise InputError(f"{name} is {value!r}: give one value; these differ.")
         return single_value(first, name)
     if isinstance(value, Enum):
         return value.value
@@ -104,10 +104,10 @@ def single_value(value: Any, name: str) -> Any:
 
 
 def choice(value: Any, choices: Mapping[str, str], name: str) -> str:
-    """The kept form of a name out of `choices`, given in any case or as an enumeration's member.
+    """The stored form of a name in `choices`, which may be given in any case or as a member of an enumeration.
 
     Raises:
-        InputError: it is none of them.
+        InputError: the name is not in `choices`.
     """
     given = single_value(value, name)
     if not isinstance(given, str) or given.lower() not in choices:
@@ -117,10 +117,10 @@ def choice(value: Any, choices: Mapping[str, str], name: str) -> str:
 
 
 def finite_number(value: Any, name: str) -> float:
-    """A finite number.
+    """The value as a finite number.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not one.
     """
     given = single_value(value, name)
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given):
@@ -129,10 +129,10 @@ def finite_number(value: Any, name: str) -> float:
 
 
 def number(value: Any, name: str) -> float:
-    """A positive number.
+    """The value as a positive number.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not one.
     """
     given = finite_number(value, name)
     if given <= 0:
@@ -141,10 +141,10 @@ def number(value: Any, name: str) -> float:
 
 
 def integer(value: Any, name: str) -> int:
-    """A positive whole number.
+    """The value as a positive whole number.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not one.
     """
     given = number(value, name)
     if given != int(given):
@@ -153,10 +153,10 @@ def integer(value: Any, name: str) -> int:
 
 
 def string(value: Any, name: str) -> str:
-    """A string.
+    """The value as a string.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not text.
     """
     given = single_value(value, name)
     if not isinstance(given, str):
@@ -165,7 +165,7 @@ def string(value: Any, name: str) -> str:
 
 
 def boolean(value: Any, name: str) -> bool:
-    """True or False, also as 1 or 0.
+    """The value as True or False; 1 and 0 are accepted, too.
 
     Raises:
         InputError: it is neither.
@@ -177,20 +177,20 @@ def boolean(value: Any, name: str) -> bool:
 
 
 def stated(values: Mapping[str, Any]) -> dict[str, str]:
-    """The values that there are, as text."""
+    """The values that are not None, as text."""
     return {key: str(value) for key, value in values.items() if value is not None}
 
 
 def described(values: Mapping[str, Any], n_shells: int) -> str:
-    """Lines for people: '16 × 16 pixels of 3 Å>', the polar grid, and the other values that there are.
+    """Lines for people: '16 × 16 pixels of 3 Å>', the polar grid, and the other values that are not None.
 
     Args:
-        values: of a descriptor, by name.
-        n_shells: of its polar grid.
+        values: the values of a descriptor, by name.
+        n_shells: number of shells of its polar grid.
     """
     (n_x, n_y), size = values["n_pixels"], values["pixel_size"][0]
     finest = min(n_x, n_y) * size / (2 * values["radius_max"])
     grid = f"{n_shells} shells × {values['n_inplanes']} in-plane angles, up to {finest:.3g} Å, {values['precision']} precision"
-    told = ("n_pixels", "pixel_size", "n_inplanes", "precision")
-    others = [f"{key}: {value}" for key, value in stated(values).items() if key not in told]
+    shown = ("n_pixels", "pixel_size", "n_inplanes", "precision")
+    others = [f"{key}: {value}" for key, value in stated(values).items() if key not in shown]
     return "\n".join([f"{n_x} × {n_y} pixels of {size:g} Å>", f"polar grid  {grid}", *others])

@@ -48,9 +48,9 @@ class ImageDescriptor:
         dist_radii: distance between shells.
         n_inplanes: number of in-plane angles.
         precision: 'single' (complex64) or 'double' (complex128); CryoLike's 'default' is single.
-        viewing_distance: CryoLike's template spacing. If None, CryoLike's default for this radius.
-        atom_radii, atom_selection: used by CryoLike for templates only, and kept unchanged.
-        use_protein_residue_model, atom_shape: also for templates; CryoLike's defaults, True and 'gaussian', if None.
+        viewing_distance: CryoLike's template spacing; None for CryoLike's default for this radius.
+        atom_radii, atom_selection: kept unchanged; CryoLike uses them only for templates.
+        use_protein_residue_model, atom_shape: also only for templates; None for CryoLike's defaults, True and 'gaussian'.
 
     Raises:
         InputError: a value is out of range, or CryoLike does not know it.
@@ -73,7 +73,7 @@ class ImageDescriptor:
     atom_shape: str | None = "gaussian"
 
     def __post_init__(self) -> None:
-        # Here, not where values come from: nothing that CryoLike could not load can be made, and so nothing of that kind be saved.
+        # Checked on every construction, so that no descriptor that CryoLike cannot load is ever made or saved.
         for key, value in descriptor_values.checked_values(self._values()).items():
             object.__setattr__(self, key, value)
 
@@ -91,7 +91,7 @@ class ImageDescriptor:
         use_protein_residue_model: bool = True,
         atom_shape: str | Enum = "gaussian",
     ) -> ImageDescriptor:
-        """A descriptor with CryoLike's defaults.
+        """Make a descriptor with CryoLike's defaults.
 
         Args:
             n_pixels: box size, one number for a square.
@@ -99,9 +99,9 @@ class ImageDescriptor:
             precision: 'single' or 'double', or CryoLike's `Precision`.
             resolution_factor: radius of the polar grid as a fraction of the Nyquist limit; 0.5 keeps half the resolution.
             viewing_distance: CryoLike's template spacing; 1 / (4 pi resolution_factor) if not given.
-            n_inplanes: in-plane angles; twice the box if not given.
-            atom_radii, atom_selection, use_protein_residue_model: for CryoLike's templates only.
-            atom_shape: for templates, too: 'gaussian', 'hard-sphere' or 'default', or CryoLike's `AtomShape`.
+            n_inplanes: number of in-plane angles; twice the box if not given.
+            atom_radii, atom_selection, use_protein_residue_model: only for CryoLike's templates.
+            atom_shape: also for templates: 'gaussian', 'hard-sphere' or 'default', or CryoLike's `AtomShape`.
 
         Raises:
             InputError: a value is out of range.
@@ -131,7 +131,7 @@ class ImageDescriptor:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ImageDescriptor:
-        """A descriptor from the keys of a params file. Size-0 arrays and None stand for absent values.
+        """Make a descriptor from a dictionary with the keys of a params file. Size-0 arrays and None stand for absent values.
 
         Raises:
             InputError: a value is missing, or wrong.
@@ -154,12 +154,13 @@ class ImageDescriptor:
         downsample_type: DownsampleType = "mean",
         downsample_to: int | None = None,
     ) -> ImageDescriptor:
-        """A descriptor of the images of these particles, with box and pixel size from their table, or else from the image headers.
+        """Make a descriptor for the images of these particles: box and pixel size come from their table, or else from the image headers.
 
         Args:
-            particles: of one box and pixel size.
+            particles: particles of one box and pixel size.
             precision, resolution_factor, n_inplanes: as for `from_individual_values`.
-            axes, downsample_factor, downsample_type, downsample_to: of the conversion, so that it describes what will be written.
+            axes, downsample_factor, downsample_type, downsample_to: options of the conversion, so that the descriptor is that of the
+                images it writes.
 
         Raises:
             InputError: the images have several boxes or pixel sizes, or nothing states them.
@@ -171,12 +172,12 @@ class ImageDescriptor:
         return particles._image_grid(settings).descriptor(precision, resolution_factor, n_inplanes)
 
     def serialize(self) -> SerializedImageDescriptor:
-        """The values as CryoLike has them: arrays of two for n_pixels and pixel_size, absent ones as None."""
+        """The values as CryoLike stores them: n_pixels and pixel_size as arrays of two, absent values as None."""
         arrays = {"n_pixels": np.array(self.n_pixels, np.int64), "pixel_size": np.array(self.pixel_size, np.float64)}
         return SerializedImageDescriptor(self._values() | arrays)
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as a plain dictionary, which `from_dict` reads, also that of CryoLike."""
+        """The same as a plain dictionary, which `from_dict` of this class and of CryoLike's reads."""
         return self.serialize().model_dump()
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -188,7 +189,7 @@ class ImageDescriptor:
         """Read a params `.npz` written by CryoLike or by cryolike_dask, without unpickling anything.
 
         Raises:
-            InputError: the file is missing (then it is a FileNotFoundError, too), is not a params file, or lacks a value.
+            InputError: the file is missing (the error is then also a FileNotFoundError), is not a params file, or lacks a value.
         """
         values = read_params(filename, (*REQUIRED_KEYS, *OPTIONAL_KEYS))
         try:
@@ -197,23 +198,23 @@ class ImageDescriptor:
             raise InputError(f"{Path(filename).expanduser()}: {error}") from error
 
     def save(self, filename: str | Path, overwrite: bool = False) -> None:
-        """Write a params `.npz` that CryoLike and cryolike_dask load.
+        """Write a params `.npz` that CryoLike and cryolike_dask can load.
 
         Args:
-            filename: `.npz` is appended to a name without it.
+            filename: path of the file; `.npz` is appended if it is missing.
             overwrite: replace an existing file.
 
         Raises:
-            OutputError: the file exists, and `overwrite` is not set. It is also a FileExistsError and a ValueError.
+            OutputError: the file exists, and `overwrite` is not set. The error is also a FileExistsError and a ValueError.
         """
         write_params(filename, self.to_arrays(), overwrite=overwrite)
 
     @classmethod
     def ensure(cls, input: Any) -> ImageDescriptor:
-        """The descriptor itself, the one stored at a path, or a copy of an ImageDescriptor of CryoLike.
+        """A descriptor from what was given: a descriptor itself, the path of a params file, or an ImageDescriptor of CryoLike.
 
         Raises:
-            InputError: it is none of them, or holds what a params file cannot: explicit viewing angles, a polar grid of another kind.
+            InputError: it is none of these, or has what a params file cannot hold: explicit viewing angles, a polar grid of another kind.
         """
         if isinstance(input, cls):
             return input
@@ -235,7 +236,7 @@ class ImageDescriptor:
 
     @property
     def viewing_angles(self) -> None:
-        """None: images have no viewing angles, and CryoLike makes those of templates from `viewing_distance`."""
+        """None: images have no viewing angles, and CryoLike derives those of templates from `viewing_distance`."""
         return None
 
     @property
@@ -245,19 +246,19 @@ class ImageDescriptor:
 
     @property
     def real_dtype(self) -> np.dtype[Any]:
-        """The type in which the physical images are computed."""
+        """The dtype in which physical images are computed."""
         return np.dtype(np.float64 if self.precision == "double" else np.float32)
 
     @property
     def complex_dtype(self) -> np.dtype[Any]:
-        """The type in which the Fourier images are stored."""
+        """The dtype in which Fourier images are stored."""
         return np.dtype(np.complex128 if self.precision == "double" else np.complex64)
 
     def is_compatible_with(self, other: Any) -> bool:
         """Whether images and templates of the two descriptors can be compared: their grids are exactly equal.
 
         Args:
-            other: a descriptor, also one of CryoLike's, or the path of a params file.
+            other: a descriptor, which may be one of CryoLike's, or the path of a params file.
         """
         theirs = other if cryolike_objects.is_image_descriptor(other) else ImageDescriptor.ensure(other)
         return cryolike_objects.same_grids(self, theirs)

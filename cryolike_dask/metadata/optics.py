@@ -14,13 +14,13 @@ from cryolike_dask.errors import InputError
 
 @dataclass(frozen=True)
 class _Range:
-    """What a value can be.
+    """The range of a value.
 
     Args:
-        low, high: the limits, which belong to the range.
-        unit: of the value.
-        should: what it must be, for messages.
-        other_units: units that a value beyond the range may be in, and how many of them make one of ours.
+        low, high: the limits, which are themselves allowed.
+        unit: unit of the value.
+        should: what the value must be, for messages.
+        other_units: units in which a value out of range may have been given, and how many of them make one `unit`.
     """
 
     low: float
@@ -39,19 +39,19 @@ _RANGES = {
     "defocus_v": _DEFOCUS,
 }
 _LIKELY = {"voltage": (60, 400), "spherical_aberration": (0.001, 10), "amplitude_contrast": (0.005, 0.5)}
-"""What a value in another unit must amount to for that unit to be suggested."""
+"""Range in which a value must be, after conversion from another unit, for a message to suggest that unit."""
 
 
 def check_optics(values: Mapping[str, Any], names: Mapping[str, str], where: Callable[[str, npt.NDArray[np.intp]], str]) -> None:
-    """Refuse a voltage, aberration, contrast or defocus that no microscope has. Values that are not finite are left to others.
+    """Refuse a voltage, aberration, contrast or defocus that no microscope has. Values that are not finite pass.
 
     Args:
-        values: (n,) numbers by 'voltage' (kV), 'spherical_aberration' (mm), 'amplitude_contrast', 'defocus_u' and 'defocus_v' (Å).
+        values: (n,) numbers under 'voltage' (kV), 'spherical_aberration' (mm), 'amplitude_contrast', 'defocus_u' and 'defocus_v' (Å).
         names: what the table calls each of them; those without a name are not checked.
-        where: from such a name and the rows with a wrong value, the beginning of the message: '{file}: {name} in {rows}'.
+        where: makes the beginning of the message, '{file}: {name} in {rows}', from a name and the rows with a wrong value.
 
     Raises:
-        InputError: a value is out of range; the first rows of the first such column are named.
+        InputError: a value is out of range; the message names the first such rows.
     """
     for key, name in names.items():
         limits, column = _RANGES[key], np.atleast_1d(np.asarray(values[key], dtype=np.float64))
@@ -65,7 +65,7 @@ def check_optics(values: Mapping[str, Any], names: Mapping[str, str], where: Cal
 
 
 def _suspicion(key: str, value: float) -> str:
-    """Which unit the value seems to be in: ': it looks like volts (300 kV)'."""
+    """The unit that a wrong value seems to be in, for the message: ': it looks like volts (300 kV)'; '' if none is likely."""
     low, high = _LIKELY.get(key, (1.0, 0.0))
     for other, per_unit in _RANGES[key].other_units:
         if low <= value / per_unit <= high:

@@ -1,4 +1,4 @@
-"""Params files: `.npz` archives of the values of an image descriptor, which CryoLike writes and reads, too."""
+"""Params files: `.npz` archives of the values of an image descriptor. CryoLike reads and writes them, too."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, ObjectArrayError,
 
 _WHAT = "a params .npz file"
 _MOST_BYTES = 1 << 24
-"""Unpacked. A params file holds a dozen numbers and texts."""
+"""Size after unpacking. A params file holds a dozen numbers and texts."""
 
 
 def read_params(path: str | Path, keys: Sequence[str]) -> dict[str, Any]:
-    """The values of a params file under those of `keys` that it has, without unpickling anything. An absent value is None.
+    """Read those of the `keys` that a params file has, without unpickling anything. An absent value is None.
 
     Raises:
         MissingFileError: the file is missing.
-        InputError: it is no params file, or damaged.
+        InputError: the file is not a params file, or is damaged.
     """
     file = Path(path).expanduser()
     try:
         with open_input(file, _WHAT) as stream, open_archive(stream, file, _WHAT, _MOST_BYTES) as archive:
-            # An optional value whose name is damaged would otherwise pass for an absent one.
+            # Without this check, an optional value whose name is damaged would be taken as absent.
             damaged = archive.testzip()
             if damaged is not None:
                 raise ValueError(f"{damaged} in it is damaged")
@@ -50,7 +50,7 @@ def write_params(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], *, ov
     """Write a params file; `.npz` is appended to a name without it, as CryoLike does.
 
     Raises:
-        OutputExistsError: the file is there, and `overwrite` is not set.
+        OutputExistsError: the file exists, and `overwrite` is not set.
     """
     file = params_path(path)
     buffer = io.BytesIO()
@@ -72,13 +72,13 @@ def params_path(path: str | Path) -> Path:
 
 
 def _array_or_none(archive: zipfile.ZipFile, key: str) -> Any:
-    """One array. CryoLike stores None as a pickled object array, which is recognised without unpickling it."""
+    """One array, or None. CryoLike stores None as a pickled object array, which is recognised here without unpickling it."""
     try:
         return read_arrays(archive, (key,))[key]
     except ObjectArrayError as error:
         if error.shape == ():
             names = [op.name for op, _, _ in pickletools.genops(error.pickle) if op.name not in ("MEMOIZE", "BINPUT", "PUT")]
-            # The array's content is a list; `[None]` is the only one that is understood.
+            # The array's content is pickled as a list; only `[None]` is accepted.
             start = names.index("EMPTY_LIST") if "EMPTY_LIST" in names else -1
             if start >= 0 and names[start + 1 : start + 3] == ["NONE", "APPEND"]:
                 return None

@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 RELATIVE_TOLERANCE = 1e-4
-"""Pixel sizes that differ by less are the same: tables round them."""
+"""Pixel sizes that differ by less are taken as equal, because tables round them."""
 
 
 def same_pixel_sizes(sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Sizes with those that tables merely rounded differently made equal; not stated ones become 0."""
+    """Pixel sizes, made equal where tables merely rounded them differently. A size that is not stated becomes 0."""
     known = np.unique(sizes[np.isfinite(sizes)])
     representative: list[float] = []
     for size in known.tolist():
@@ -23,7 +23,7 @@ def same_pixel_sizes(sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def differs(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """(n,) where two pixel sizes differ by more than the rounding of tables."""
+    """(n,) whether two pixel sizes differ by more than the rounding of tables."""
     return np.abs(a - b) > RELATIVE_TOLERANCE * np.abs(b)
 
 

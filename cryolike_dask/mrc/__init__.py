@@ -1,5 +1,5 @@
-"""Pixels in: MRC image files, plain or compressed, read as arrays.
+"""Reads MRC image files, plain or compressed, as arrays.
 
-May know `file_kind`, `formatting` and `errors`; no particles, no torch, no Dask. Start with `reader` (images out of a file); `header`
-says what a file holds, `boxes` cuts boxes out of micrographs.
+May import `filesystem`, `formatting` and `errors`, but not torch or Dask, and knows nothing of particles. Start with `reader`, which reads
+images from a file; `header` reads what a file holds, `boxes` cuts boxes out of micrographs.
 """

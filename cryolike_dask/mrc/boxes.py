@@ -29,7 +29,7 @@ class BoxCut:
 
 
 def boxes_outside(top: npt.ArrayLike, left: npt.ArrayLike, size: int, n_rows: int, n_columns: int) -> BoolArray:
-    """Which boxes lie wholly outside a micrograph: they hold no pixel of it, so no edge mode can fill them.
+    """Which boxes lie completely outside a micrograph. They contain none of its pixels, so no edge mode can fill them.
 
     Args:
         top, left: (k,) first row and column of each box.
@@ -44,9 +44,9 @@ def boxes_outside(top: npt.ArrayLike, left: npt.ArrayLike, size: int, n_rows: in
 
 
 def boxes_over_edge(top: npt.ArrayLike, left: npt.ArrayLike, size: int, n_rows: int, n_columns: int) -> BoolArray:
-    """Which boxes reach beyond a micrograph by at least one pixel: those that `edge='error'` refuses.
+    """Which boxes reach beyond a micrograph by at least one pixel; `edge='error'` refuses them.
 
-    Args and return value are those of `boxes_outside`.
+    Arguments and return value are those of `boxes_outside`.
     """
     top, left = np.asarray(top, dtype=np.int64), np.asarray(left, dtype=np.int64)
     return (top < 0) | (left < 0) | (top + size > n_rows) | (left + size > n_columns)
@@ -59,11 +59,11 @@ def cut_boxes(
     cut: BoxCut,
     out: npt.NDArray[np.float32],
 ) -> None:
-    """Copy boxes out of a micrograph: raw values, with what lies beyond the edges as `cut.edge` says.
+    """Copy boxes out of a micrograph as raw values; `cut.edge` says how to fill what lies beyond the edges.
 
-    'constant' gives zeros. 'reflect' mirrors the micrograph at its outermost pixels, which are not repeated, and goes on mirroring
-    to and fro where a box reaches further than one mirror image. 'replicate' repeats the outermost pixels. 'error' fills nothing:
-    its boxes must lie inside, which `boxes_over_edge` tells.
+    'constant' fills with zeros. 'reflect' mirrors the micrograph at its outermost pixels, which are not repeated, and mirrors again
+    where a box reaches further than one mirror image. 'replicate' repeats the outermost pixels. 'error' fills nothing: all boxes must
+    lie inside, which `boxes_over_edge` can check.
 
     Args:
         image: (n_rows, n_columns) micrograph, possibly memory-mapped: only the pixels of the boxes are read.
@@ -90,7 +90,7 @@ def cut_boxes(
             nearest = _reflected if cut.edge == "reflect" else _clamped
             out[k] = image[np.ix_(nearest(row + offsets, n_rows), nearest(column + offsets, n_columns))]
     if cut.invert:
-        # A subtraction keeps padded zeros positive, which a multiplication by -1 does not.
+        # Subtracting from 0 keeps the padding at +0; multiplying by -1 would make it -0.
         np.subtract(0, out, out=out)
 
 

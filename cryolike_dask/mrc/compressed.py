@@ -1,4 +1,4 @@
-"""Compressed image files, decompressed as they are read.
+"""Decompresses image files while they are read.
 
 Nothing is written to disk, and only the requested part is decompressed, so the unpacked size of a file does not matter.
 """
@@ -20,7 +20,7 @@ _Stream: TypeAlias = gzip.GzipFile | bz2.BZ2File
 
 
 def detect_compression(first_bytes: bytes) -> str:
-    """'gz', 'bz2' or '', by the first bytes of a file. Its name does not count; no MRC header begins with these bytes."""
+    """'gz', 'bz2' or '', by the first bytes of a file and not by its name. No MRC header begins with these bytes."""
     if first_bytes.startswith(b"\x1f\x8b\x08"):
         return "gz"
     return "bz2" if first_bytes.startswith(b"BZh") else ""
@@ -51,8 +51,8 @@ class CompressedBytes:
     Args:
         fd: the open file.
         compression: 'gz' or 'bz2'.
-        data_end: position after the last byte that counts; who reads up to it has the checksum of the archive verified and learns
-            that nothing more comes.
+        data_end: position after the last byte of the images. A read up to this position also verifies the checksum of the archive, and
+            that nothing follows.
     """
 
     def __init__(self, fd: int, compression: str, data_end: int) -> None:
@@ -63,7 +63,12 @@ class CompressedBytes:
         self._stream: _Stream = gzip.GzipFile(fileobj=self._file) if compression == "gz" else bz2.BZ2File(self._file)
 
     def read_into(self, position: int, buffer: memoryview) -> tuple[int, str]:
-        """Fill the buffer from this position; the bytes got (fewer only at the end or before damage) and what stopped them."""
+        """Fill the buffer from this position.
+
+        Returns:
+            The number of bytes read, which is less than the buffer holds only at the end of the data or before damage, and what to
+            report then.
+        """
         n_read = 0
         try:
             self._stream.seek(position)
@@ -80,7 +85,7 @@ class CompressedBytes:
         except EOFError:
             return min(n_read, len(buffer) - 1), ENDS_EARLY
         except (OSError, zlib.error) as error:
-            # Both modules report damage as an OSError without a number; one with a number comes from the system.
+            # gzip and bz2 report damage as an OSError without an errno; one with an errno comes from the system.
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             return min(n_read, len(buffer) - 1), DAMAGED

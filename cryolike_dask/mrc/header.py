@@ -1,4 +1,4 @@
-"""The headers of MRC image files: read, checked, and made sense of."""
+"""Reads, checks and interprets the headers of MRC image files."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from cryolike_dask.mrc.compressed import detect_compression, read_first_bytes
 
 HEADER_BYTES = 1024
 IMAGE_FILE = "an image file"
-_MAX_COMPRESSED_PIXELS = 1 << 28  # 16384 x 16384, the largest micrographs there are; an image is in memory whole
+_MAX_COMPRESSED_PIXELS = 1 << 28  # 16384 x 16384, as large as micrographs get; a whole image is kept in memory
 _MAX_COMPRESSED_EXTENDED_HEADER = 1 << 26  # bytes that are decompressed before the first image
-_MAX_EDGE = 65535  # an edge up to this reads as more than this in the wrong byte order, so exactly one order is plausible
+_MAX_EDGE = 65535  # in the wrong byte order, an edge up to this reads as more than this, so only one order is plausible
 _DTYPES_BY_MODE = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _UNSUPPORTED_MODES = {3: "complex 16-bit integers", 4: "complex floats, a Fourier transform", 101: "packed 4-bit integers"}
 _IMOD_STAMP, _IMOD_SIGNED_BYTES, _IMOD_PACKED = 1146047817, 1, 16
@@ -30,14 +30,14 @@ _MAX_ERRORS_SHOWN = 10
 
 @dataclass(frozen=True)
 class ImageFile:
-    """What the header of an image file says, and which file it was.
+    """What the header of an image file says, and the state of the file when it was read.
 
     Args:
-        path: the file.
-        n_images, n_rows, n_columns: its images; one for a two-dimensional file.
+        path: path of the file.
+        n_images, n_rows, n_columns: number and shape of its images; a two-dimensional file has one.
         dtype: numpy type of a pixel on disk, with byte order, such as '<f4'.
         data_offset: bytes before the first image, after decompression.
-        pixel_size: Å; NaN when not believable (0, 1, not finite, or different along rows and columns).
+        pixel_size: Å; NaN if it is not believable (0, 1, not finite, or different along rows and columns).
         compression: '', 'gz' or 'bz2'.
         size: bytes on disk.
         mtime_ns: time of the last change on disk, so that a later change can be noticed.
@@ -67,26 +67,26 @@ class ImageFile:
 
 
 def read_header(path: str | os.PathLike[str]) -> ImageFile:
-    """Read and check the header of an MRC file, plain or compressed; no image is read.
+    """Read and check the header of an MRC file, plain or compressed, without reading an image.
 
     Raises:
         InputError: the file is missing, is something else (Git LFS pointer, HTML page, empty), has a header that makes no sense or
-            a data type that holds no real images, or is not as long as its header says. The length of a compressed file shows only
-            when its images are read.
+            a data type that cannot hold real images, or is not as long as its header says. The length of a compressed file is known
+            only after its images are read.
     """
     try:
         return _read_header(os.fspath(path))
     except (FileNotFoundError, NotADirectoryError):
         raise MissingFileError(
-            f"The image file {path} does not exist. Check the path, or name the folder that holds the file."
+            f"The image file {path} does not exist. Check the path, or give the folder that holds the file."
         ) from None
 
 
 def scan_headers(paths: Sequence[str], n_threads: int = 16) -> list[ImageFile | None]:
-    """Read the headers of many files at once, in the order of `paths`; None where a file does not exist.
+    """Read the headers of many files in parallel, in the order of `paths`; None for a file that does not exist.
 
     Raises:
-        InputError: some files are there and cannot be used; the faults are listed.
+        InputError: some files exist but cannot be used; the message lists their faults.
     """
     with ThreadPoolExecutor(max_workers=n_threads) as pool:
         found = list(pool.map(_header_or_error, paths))
@@ -166,7 +166,7 @@ def _parse(path: str, start: bytes, compression: str, found: os.stat_result) -> 
 
 
 def _check_cost(file: ImageFile) -> None:
-    """The size of a compressed file says little of what it unpacks to."""
+    """Refuse a compressed file that would unpack to too much; its size on disk says little about that."""
     if file.n_rows * file.n_columns > _MAX_COMPRESSED_PIXELS:
         raise InputError(
             f"{file.path} is compressed and announces images of {file.n_rows} x {file.n_columns} pixels; compressed ones may have "
@@ -189,15 +189,15 @@ def _check_size(file: ImageFile) -> None:
             f"cut off after {file.size} bytes. Copy the file again from where it came from."
         )
     if file.size > end:
-        # Reading on would give shifted images where it is the extended header whose length is announced wrong.
+        # If the header announces the wrong length of the extended header, reading on would give shifted images.
         raise InputError(
             f"{file.path} is too long: its header announces {announced} after {file.data_offset} bytes, {end} in all, and it has "
-            f"{file.size}. Write it again; if you are sure that the rest does not count, cut it off with `truncate -s {end}`."
+            f"{file.size}. Write it again; if you are sure that the rest is not needed, cut it off with `truncate -s {end}`."
         )
 
 
 def _byte_order(path: str, header: bytes) -> str:
-    """The order in which the image edges make sense. Machine stamps are often missing or wrong and are not needed for it."""
+    """The byte order in which the image edges make sense. Machine stamps are often missing or wrong, and are not used."""
     for order in "<>":
         if all(1 <= edge <= _MAX_EDGE for edge in struct.unpack_from(f"{order}2i", header, 0)):
             return order
@@ -209,9 +209,9 @@ def _pixel_dtype(path: str, header: bytes, order: str, mode: int) -> str:
         raise InputError(f"{path} has MRC mode {mode} ({_UNSUPPORTED_MODES[mode]}). Convert it to 32-bit floats (mode 2).")
     if mode not in _DTYPES_BY_MODE:
         known = ", ".join(map(str, _DTYPES_BY_MODE))
-        raise InputError(f"{path} has MRC mode {mode}, which is not known; modes {known} are read. Convert it to mode 2.")
+        raise InputError(f"{path} has MRC mode {mode}, which is not supported; modes {known} are. Convert it to mode 2.")
     if mode == 0:
-        # IMOD marks its files, and in those a byte has a sign only where a flag says so.
+        # IMOD marks its files, and in those bytes are signed only if a flag says so.
         stamp, flags = struct.unpack_from(f"{order}2i", header, 152)
         if stamp == _IMOD_STAMP and flags & _IMOD_PACKED:
             raise InputError(
@@ -222,7 +222,7 @@ def _pixel_dtype(path: str, header: bytes, order: str, mode: int) -> str:
 
 
 def _pixel_size(header: bytes, order: str) -> float:
-    """Å, or NaN when the header does not say it in a believable way."""
+    """The pixel size in Å, or NaN if the header does not state a believable one."""
     samples = struct.unpack_from(f"{order}2i", header, 28)
     cell = struct.unpack_from(f"{order}2f", header, 40)
     if min(samples) < 1 or not all(math.isfinite(edge) and edge > 0 for edge in cell):

@@ -1,7 +1,7 @@
-"""MRC image files: what their headers say, and fast reads of some of their images.
+"""Reads some of the images of an MRC file fast.
 
-Plain files are read in place, neighbouring images in one system call and float32 images straight into the caller's array.
-`gz` and `bz2` files are streamed forward and decompressed on the way, which is many times slower.
+In plain files, neighbouring images are read in one system call, and float32 images directly into the caller's array.
+`gz` and `bz2` files are read as a stream and decompressed on the way, which is many times slower.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = ["FloatArray", "ImageFile", "ImageFileReader", "IntArray", "read_heade
 FloatArray: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
 
-_CAST_BYTES = 8 << 20  # of pixels held at once while they are cast
+_CAST_BYTES = 8 << 20  # of pixels that are in memory at one time while they are cast
 
 
 class ImageFileReader:
-    """Reads images of one file, which is opened once. A context manager; one thread at a time.
+    """Reads images of one file, which is opened once. A context manager, for one thread at a time.
 
     Args:
         file: the header, as read when the work was planned.
@@ -55,8 +55,8 @@ class ImageFileReader:
             out: (k, n_rows, n_columns) float32 or float64, C-contiguous.
 
         Raises:
-            InputError: an index is beyond the file, or the file ends early or is damaged; the first missing image is named.
-            OSError: the system could not read; trying again may help.
+            InputError: an index is out of range, or the file ends early or is damaged; the message names the first missing image.
+            OSError: the system could not read the file; trying again may help.
         """
         expected = (len(indexes), self.file.n_rows, self.file.n_columns)
         if out.shape != expected or not out.flags.c_contiguous:
@@ -72,7 +72,7 @@ class ImageFileReader:
                 self._read_and_cast(first, out[start:stop])
 
     def advise(self, indexes: IntArray) -> None:
-        """Tell the system that these images (ascending, as for `read`) are wanted soon, where it takes such advice."""
+        """Announce to the operating system that these images (ascending, as for `read`) are needed soon, if it supports that."""
         if self.file.compression or not hasattr(os, "posix_fadvise"):
             return
         for start, stop in self._consecutive_runs(indexes):
@@ -97,7 +97,7 @@ class ImageFileReader:
         self.close()
 
     def _consecutive_runs(self, indexes: IntArray) -> list[tuple[int, int]]:
-        """(start, stop) of each part of `indexes` that counts up by one."""
+        """(start, stop) of each run of consecutive images in `indexes`."""
         if len(indexes) == 0:
             return []
         steps = np.diff(np.asarray(indexes, dtype=np.int64))
@@ -112,7 +112,7 @@ class ImageFileReader:
         return list(zip(starts, [*starts[1:], len(indexes)], strict=True))
 
     def _read_consecutive(self, first: int, images: npt.NDArray[Any]) -> None:
-        """Read the images from `first` on, byte for byte."""
+        """Read the images from `first` on as raw bytes."""
         if not len(images):
             return
         position = self.file.data_offset + first * self._image_bytes
@@ -140,7 +140,11 @@ class _PlainBytes:
         self.fd = fd
 
     def read_into(self, position: int, buffer: memoryview) -> tuple[int, str]:
-        """Fill the buffer from this position; the bytes got (fewer only at the end of the file) and what stopped them."""
+        """Fill the buffer from this position.
+
+        Returns:
+            The number of bytes read, which is less than the buffer holds only at the end of the file, and what to report then.
+        """
         n_read = 0
         while n_read < len(buffer):
             more = os.preadv(self.fd, [buffer[n_read:]], position + n_read)

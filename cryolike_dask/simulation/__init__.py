@@ -1,4 +1,5 @@
-"""Images that are known in closed form, for demonstrations and tests, and the contrast transfer function (CTF).
+"""Images with a closed formula, for demonstrations and tests, and the contrast transfer function (CTF).
 
-May know `errors` only. Start with `phantom`, a made-up molecule and its projections; `ctf` is also what marks the CTF's zeros in plots.
+May import nothing of this package except `errors`. Start with `phantom`, a made-up molecule and its projections; plots mark the zeros of
+the CTF with `ctf`.
 """

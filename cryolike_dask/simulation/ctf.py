@@ -16,7 +16,7 @@ FloatArray = npt.NDArray[np.float64]
 MILLIMETRE_IN_ANGSTROM = 1e7
 
 _MAX_ZEROS = 1000
-"""More than a picture can show, and few whatever the values are."""
+"""More than a picture can show; bounds the work for any values."""
 
 
 def electron_wavelength(voltage: float) -> float:
@@ -90,25 +90,25 @@ def ctf_zero_resolutions(
     Returns:
         (n,) Å, coarsest first, the first 1,000 at most; empty where a value is not finite or there is no zero.
     """
-    # With u = s^2 the phase in units of pi is  a u + b u^2 + c : the CTF is zero where that is a whole number.
+    # With u = s^2, the phase in units of pi is  a u + b u^2 + c . The CTF is zero where this is a whole number.
     wavelength = electron_wavelength(voltage) if voltage > 0 else math.nan
     a = wavelength * defocus
     b = -0.5 * spherical_aberration * MILLIMETRE_IN_ANGSTROM * wavelength**3
     c = (phase_shift + math.asin(amplitude_contrast)) / math.pi if abs(amplitude_contrast) <= 1 else math.nan
     u_max = 1.0 / finest**2
-    # The phase runs one way up to here, and back from here on.
+    # The phase is monotonic up to here, and from here on in the opposite direction.
     turning = min(max(-a / (2 * b), 0.0), u_max) if b else u_max
     phases = [c + a * u + b * u * u for u in (0.0, turning, u_max)]
     if not np.all(np.isfinite([a, b, *phases])):
         return np.empty(0)
     integers = np.union1d(_first_integers(phases[0], phases[1]), _first_integers(phases[1], phases[2]))
     u = _roots(b, a, c - integers)
-    u = np.unique(u[(u > 0) & (u <= u_max)])  # NaN, where the phase does not reach the number, is neither
+    u = np.unique(u[(u > 0) & (u <= u_max)])  # drops NaN, which stands for a whole number that the phase does not reach
     return np.asarray(1.0 / np.sqrt(u[:_MAX_ZEROS]))
 
 
 def _first_integers(start: float, stop: float) -> FloatArray:
-    """The whole numbers met on the way from start to stop, the first _MOST_ZEROS at most."""
+    """The whole numbers from start to stop, in the order from start, at most _MAX_ZEROS of them."""
     if start <= stop:
         first = math.ceil(start)
         return np.arange(first, min(math.floor(stop), first + _MAX_ZEROS - 1) + 1, dtype=np.float64)
@@ -118,6 +118,6 @@ def _first_integers(start: float, stop: float) -> FloatArray:
 def _roots(b: float, a: float, c: FloatArray) -> FloatArray:
     """Both u with b u^2 + a u + c = 0 for each c, one after the other; NaN where there is none."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        # Neither of these two subtracts nearly equal numbers.
+        # Neither of these two quotients subtracts nearly equal numbers.
         q = -0.5 * (a + math.copysign(1.0, a) * np.sqrt(a * a - 4 * b * c))
         return np.concatenate([np.asarray(c / q), np.asarray(q / b) if b else np.empty(0)])

@@ -1,4 +1,4 @@
-"""A made-up molecule: Gaussian blobs along a random chain, whose projections are known in closed form."""
+"""A made-up molecule: Gaussian blobs along a random chain, with a closed formula for its projections."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Phantom:
 def random_phantom(radius: float, rng: np.random.Generator, n_blobs: int = 120) -> Phantom:
     """A compact asymmetric phantom within about `radius` Å of the origin.
 
-    A chain of blobs walks at random and turns back where it would leave an ellipsoid with three different axes.
+    The chain of blobs is a random walk that turns back where it would leave an ellipsoid with three different axes.
     """
     axes = radius * np.array([0.95, 0.7, 0.5])
     step = radius / 6

@@ -142,7 +142,7 @@ def test_a_bad_image_is_named_or_left_black(particles: DemoData, tmp_path: Path,
     assert warning.endswith("written as zeros")
     # The black image has no correlation of its own to tell.
     least = np.floor(1000 * np.delete(before.correlation, 4).min()) / 1000
-    assert f"correlate by {least:.3f} or more" in shown.stdout
+    assert f"correlate at {least:.3f} or better" in shown.stdout
     with Image.open(tmp_path / "p.png") as picture:
         assert np.asarray(picture).std() > 20
 

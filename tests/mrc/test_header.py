@@ -121,7 +121,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12
         (with_int(pack_mrc(IMAGES, 2), 12, 3), "mode 3 .complex"),
         (with_int(pack_mrc(IMAGES, 2), 12, 4), "mode 4 .complex"),
         (with_int(pack_mrc(IMAGES, 2), 12, 101), "mode 101 .packed 4-bit"),
-        (with_int(pack_mrc(IMAGES, 2), 12, 7), "mode 7, which is not known"),
+        (with_int(pack_mrc(IMAGES, 2), 12, 7), "mode 7, which is not supported"),
         (pack_mrc(IMAGES, 2, axes=(3, 2, 1)), r"order \(3, 2, 1\)"),
     ],
 )
