@@ -26,8 +26,9 @@ from cryolike_dask.transform.cpu import say_if_compiling
 from cryolike_dask.transform.interface import OK, TransformedImages
 
 _CHUNKS_PER_CORE = 24
-_ROUNDS = 4
-"""Stacks for each core: those of one are read and computed while those of another are on their way to the disk, as in a long run."""
+_STACKS = 4
+"""While one is written, the next is read and transformed, as in a long run. Smaller stacks would add more than their share of the time that
+every stack takes, whatever its size."""
 _MOST_BYTES = 1 << 30
 _FEWEST_IMAGES = 32
 
@@ -67,9 +68,9 @@ def seconds_on_this_machine(plan: Plan, folder: Path, progress: Progress) -> flo
 
 
 def _extrapolate(plan: Plan, sample: Plan, scratch: Path) -> float:
-    """What each further image takes is told by a part of the sample and all of it: beginning and end, where the disk is waited for, and the
-    check of the CTF are the same in both."""
-    part = _select(sample, np.arange(int(sample.bounds[max(1, sample.n_stacks // _ROUNDS) - 1, 1])))
+    """The time per further image is the difference between a part of the sample and all of it. Both contain the start, the CTF check and
+    the end, which waits for the disk."""
+    part = _select(sample, np.arange(int(sample.bounds[max(1, sample.n_stacks // _STACKS) - 1, 1])))
     _run(_select(sample, np.arange(1)), scratch / "first")  # loads libraries, which later ones find loaded
     seconds_of_part = _run(part, scratch / "part")
     seconds = _run(sample, scratch / "sample")
@@ -99,13 +100,12 @@ def _run(plan: Plan, folder: Path) -> float:
 
 
 def _sample(plan: Plan) -> Plan:
-    """The first images, in several stacks for each core; whole stacks where these are small."""
-    cores = available_cores()
-    n_bytes = min(cores * _CHUNKS_PER_CORE * CHUNK_BYTES, _MOST_BYTES)
+    """The first images, in whole stacks if these are small, else in a few parts of them."""
+    n_bytes = min(available_cores() * _CHUNKS_PER_CORE * CHUNK_BYTES, _MOST_BYTES)
     wanted = max(_FEWEST_IMAGES, n_bytes // plan.image_bytes)
     ends = plan.bounds[:, 1]
-    if ends[0] > wanted // (_ROUNDS * cores):
-        edges = np.linspace(0, min(wanted, plan.n_images), min(_ROUNDS * cores, wanted, plan.n_images) + 1).astype(np.int64)
+    if ends[0] > wanted // _STACKS:
+        edges = np.linspace(0, min(wanted, plan.n_images), min(_STACKS, wanted, plan.n_images) + 1).astype(np.int64)
     else:
         edges = np.concatenate([[0], ends[: int(np.searchsorted(ends, wanted)) + 1]])
     bounds = np.stack([edges[:-1], edges[1:]], axis=1)

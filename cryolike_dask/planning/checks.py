@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import first_few, is_or_are, plural
-from cryolike_dask.mrc.boxes import boxes_outside, boxes_over_edge
+from cryolike_dask.mrc.boxes import BoxCut, EdgeMode, IndexArray, boxes_outside, boxes_over_edge
 from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.settings import ConversionSettings
@@ -125,27 +125,57 @@ def duplicate_particles(table: ParticleTable) -> list[str]:
     return warnings
 
 
-def check_boxes(table: ParticleTable, files: Sequence[ImageFile | None]) -> None:
-    """Refuse boxes that lie outside their micrograph, or reach beyond it where the edge mode forbids that."""
+def check_boxes(table: ParticleTable, files: Sequence[ImageFile | None]) -> list[str]:
+    """Refuse boxes that do not fit their micrograph or lie outside it, or reach beyond it where the edge mode forbids that.
+
+    Returns:
+        A warning for each table of which boxes reach beyond their micrographs.
+    """
+    warnings = []
     for number, source in enumerate(table.sources):
         cut = source.boxes
         if cut is None:
             continue
-        for position in np.unique(table["file"][table["source"] == number]).tolist():
-            file = files[position]
-            if file is None:
-                continue
-            if file.n_images != 1:
-                raise InputError(f"{file.path} holds {file.n_images} images: boxes are cut from single micrographs.")
-            rows = np.flatnonzero((table["source"] == number) & (table["file"] == position))
-            top, left = table["top"][rows], table["left"][rows]
-            outside = boxes_outside(top, left, cut.size, file.n_rows, file.n_columns)
-            over = boxes_over_edge(top, left, cut.size, file.n_rows, file.n_columns)
-            for wrong, what in ((outside, "lies wholly outside"), (over if cut.edge == "error" else outside, "reaches beyond")):
-                if wrong.any():
-                    row = int(np.argmax(wrong))
-                    raise InputError(
-                        f"{table.where(int(rows[row]))}: its box of {cut.size} pixels with the top left corner at row {top[row]}, "
-                        f"column {left[row]} {what} the micrograph of {file.n_rows} x {file.n_columns} pixels. Remove the row, or "
-                        "choose another box size or edge mode."
-                    )
+        of_table = table["source"] == number
+        partly_filled = [
+            _rows_over_edge(table, np.flatnonzero(of_table & (table["file"] == position)), file, cut)
+            for position in np.unique(table["file"][of_table]).tolist()
+            if (file := files[position]) is not None
+        ]
+        rows = np.sort(np.concatenate(partly_filled or [np.empty(0, dtype=np.int64)]))
+        if len(rows):
+            warnings.append(
+                f"{source.table}: {len(rows):,} of {int(of_table.sum()):,} boxes of {cut.size} pixels reach beyond their micrographs, "
+                f"where they contain {_BEYOND[cut.edge]} (edge='{cut.edge}'); the first is that of particle "
+                f"{int(table['row'][rows[0]]) + 1}. If these particles are not wanted, remove their rows."
+            )
+    return warnings
+
+
+_BEYOND: dict[EdgeMode, str] = {
+    "constant": "zeros",
+    "reflect": "the mirror image of the micrograph",
+    "replicate": "the outermost pixels of the micrograph",
+}
+
+
+def _rows_over_edge(table: ParticleTable, rows: IndexArray, file: ImageFile, cut: BoxCut) -> IndexArray:
+    """Of these rows, which have boxes of this micrograph, those with boxes that reach beyond it."""
+    if file.n_images != 1:
+        raise InputError(f"{file.path} holds {file.n_images} images: boxes are cut from single micrographs.")
+    if cut.size > min(file.n_rows, file.n_columns):
+        raise InputError(
+            f"{table.where(int(rows[0]))}: a box of {cut.size} pixels is larger than the micrograph of {file.n_rows} x {file.n_columns} "
+            "pixels. Choose a smaller box size."
+        )
+    top, left = table["top"][rows], table["left"][rows]
+    over = boxes_over_edge(top, left, cut.size, file.n_rows, file.n_columns)
+    refused = over if cut.edge == "error" else boxes_outside(top, left, cut.size, file.n_rows, file.n_columns)
+    if refused.any():
+        row = int(np.argmax(refused))
+        raise InputError(
+            f"{table.where(int(rows[row]))}: its box of {cut.size} pixels with the top left corner at row {top[row]}, column {left[row]} "
+            f"{'reaches beyond' if cut.edge == 'error' else 'lies wholly outside'} the micrograph of {file.n_rows} x {file.n_columns} "
+            "pixels. Remove the row, or choose another box size or edge mode."
+        )
+    return rows[over]

@@ -57,7 +57,7 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor | None, settings
     table = in_output_order(table, settings)
     table, files, particles = read_headers(table, settings)
     check_indexes(table, files)
-    check_boxes(table, files)
+    box_warnings = check_boxes(table, files)
     check_image_sizes(table, files)
     sizes = decide_pixel_sizes(table, files, settings)
     given = descriptor is not None
@@ -70,6 +70,7 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor | None, settings
     bounds = cut_into_stacks(table, settings, grids.pixel_size)
     warnings = (
         *table.warnings,
+        *box_warnings,
         *duplicate_particles(table.take(slice(0, int(bounds[-1, 1])))),
         *sizes.warnings,
         *grids.warnings,

@@ -80,6 +80,35 @@ def test_a_box_over_the_edge_is_named_when_edges_are_errors(tmp_path: Path) -> N
     assert conversion(tmp_path, rows, edge="reflect")
 
 
+@pytest.mark.parametrize(
+    ("edge", "content"), [("constant", "zeros"), ("reflect", "mirror image"), ("replicate", "outermost pixels")]
+)
+def test_boxes_that_are_partly_filled_are_counted(tmp_path: Path, edge: str, content: str) -> None:
+    inside = {"pos_y": 14, "pos_y_img": 26, "pos_x": 14, "pos_x_img": 26}  # the box: rows and columns 10 to 41
+    rows = [row | inside for row in rows_of_page(4)]
+    rows[1] |= {"pos_x": 3, "pos_x_img": 15}  # the box begins at column -1
+    rows[3] |= {"pos_y": 33, "pos_y_img": 45}  # the box ends at row 60, and the last row is 59
+    (warning,) = (line for line in conversion(tmp_path, rows, edge).plan.warnings if "boxes of 32" in line)
+    assert "2 of 4 boxes of 32 pixels" in warning
+    assert "t.csv" in warning
+    assert "the first is that of particle 2." in warning
+    assert content in warning
+    for row in (rows[1], rows[3]):
+        row |= inside
+    assert not any("boxes of 32" in line for line in conversion(tmp_path, rows, edge).plan.warnings)
+
+
+def test_a_box_larger_than_the_micrograph_is_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    write_mrc(tmp_path / "mic.mrc", rng.normal(size=(BOX - 1, 80)), 1.1)
+    particles = particles_from_leopard_em(write_rows(tmp_path / "t.csv", rows_of_page(1)), BOX, folder_micrographs=tmp_path)
+    params = ImageDescriptor.from_individual_values(BOX, 1.1, resolution_factor=0.5)
+    with pytest.raises(
+        InputError, match=r"t\.csv, particle 1 .* a box of 32 pixels is larger than the micrograph of 31 x 80 pixels"
+    ):
+        Conversion(particles, params, folder_output=tmp_path / "out")
+
+
 def test_a_missing_micrograph_is_named(tmp_path: Path) -> None:
     rows = rows_of_page(2)
     rows[1]["micrograph_path"] = "gone.mrc"
