@@ -67,9 +67,9 @@ def check_origins_inside(
         if len(outside):
             row = int(outside[0])
             raise InputError(
-                f"{table.where(row)}: by its origin of {origin[row]:g} Å along the {edge} the particle lies outside its image, which is "
-                f"{n_pixels[row] * on_disk[row]:g} Å wide ({plural(len(outside), 'particle')} so). Check the unit of the origins and the "
-                "pixel size, or leave apply_origins (--apply-origins) out."
+                f"{table.where(row)}: its origin of {origin[row]:g} Å in {axis.upper()} puts the particle outside its image, which is "
+                f"{n_pixels[row] * on_disk[row]:g} Å wide in that direction ({plural(len(outside), 'such particle')}). Check the unit of "
+                "the origins and the pixel size, or leave out apply_origins (--apply-origins)."
             )
 
 

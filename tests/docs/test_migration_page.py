@@ -169,7 +169,7 @@ def test_stacks_hold_what_cryolike_loads(work: dict[str, Any]) -> None:  # noqa:
     assert_holds([stack], work, in_sequence(ABC))
 
 
-@shows("An `ImageDescriptor` of CryoLike is accepted wherever one from here is, and is not changed.")
+@shows("An `ImageDescriptor` of CryoLike is accepted wherever one of this package is, and is not changed.")
 def test_cryolikes_descriptor_is_taken_everywhere(work: dict[str, Any]) -> None:  # noqa: F811
     size = (np.array([BOX, BOX]), np.array([2.0, 2.0]))
     grid = params().polar_grid
@@ -588,7 +588,7 @@ def test_fourier_downsampling(tmp_path: Path) -> None:
             np.testing.assert_allclose(image[small // 2 + reach], image[small // 2 - reach], atol=1e-5)
 
 
-@shows("`axes='relion'` lets x run along the columns of an image, as in RELION.")
+@shows("With `axes='relion'`, x is the column index of an image, as in RELION.")
 def test_axes(work: dict[str, Any]) -> None:  # noqa: F811
     star("cryolike")
     star("relion", axes="relion")

@@ -81,7 +81,7 @@ def test_what_a_params_file_cannot_hold(tmp_path: Path) -> None:
         assert not np.array_equal(grid.x_points, usual.x_points)
 
 
-@shows("It is taken.", *["It is an enumeration."] * 2, "Such a file is refused.")
+@shows("It is accepted.", *["It is an enumeration."] * 2, "Such a file is refused.")
 def test_values_of_a_descriptor() -> None:
     assert descriptor(resolution_factor=1.5).polar_grid.radius_max == 4.5
     assert isinstance(descriptor().precision, cryolike.Precision)
@@ -219,7 +219,7 @@ def test_pairs_in_another_order(work: dict[str, Any]) -> None:  # noqa: F811
     assert metadata("out")["defocusU"].tolist() == [10000 + n for n in range(7)]
 
 
-@shows("Any number is taken.", "They are not checked.")
+@shows("Any number is accepted.", "They are not checked.")
 def test_impossible_numbers(work: dict[str, Any]) -> None:  # noqa: F811
     optics = optics_table(rlnVoltage=["300000"], rlnAmplitudeContrast=["7"], rlnImageSize=["24"])
     write_star(Path("particles.star"), in_sequence(ABC), optics=optics, rlnDefocusU=["1.5e7"] * 15)
@@ -234,7 +234,7 @@ def test_impossible_numbers(work: dict[str, Any]) -> None:  # noqa: F811
     assert metadata("cs")["sphericalAberration"] == np.float32(-2.7)
 
 
-@shows("The first row's are used.", "Its particles vanish.")
+@shows("The first row's are used.", "Its particles are dropped.")
 def test_optics(work: dict[str, Any]) -> None:  # noqa: F811
     columns = particle_columns(["A.mrcs"] * 7, range(7), BOX)
     columns["blob/psize_A"][:] = 2.0
@@ -308,7 +308,7 @@ def test_blocks(work: dict[str, Any]) -> None:  # noqa: F811
             np.testing.assert_allclose(image[:, 3 + reach], image[:, 3 - reach], atol=1e-6)
 
 
-@shows("x runs along the rows.", "Images stay as they are.")
+@shows("x is the row index.", "Images stay as they are.")
 def test_axes_and_contrast(work: dict[str, Any]) -> None:  # noqa: F811
     star(batch_size=7)
     for image, source in zip(tensors("out", "phys")[0].numpy(), work["A.mrcs"], strict=True):
@@ -354,7 +354,7 @@ def test_order(work: dict[str, Any]) -> None:  # noqa: F811
         assert [np.size(metadata("out", counter)[key]) for key in ("files", "idxs", "ctfBfactor", "ctfScalefactor")] == [13] * 4
 
 
-@shows("Stacks are replaced before that is noticed.", "It may also hold those of later stacks.", "It is always written.")
+@shows("Stacks are replaced before existing ones are noticed.", "It may also hold those of later stacks.", "It is always written.")
 def test_files(work: dict[str, Any]) -> None:  # noqa: F811
     star(batch_size=10)
     first = Path("out", "fft", "particles_fourier_stack_000000.pt")
