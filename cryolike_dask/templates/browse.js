@@ -153,11 +153,11 @@
 
   // Leaving out and taking back.
 
-  function change(particles, value) {
-    const before = particles.filter((i) => out[i] !== value).map((i) => [i, out[i]]);
+  function change(particles, valueOf) {
+    const before = particles.filter((i) => out[i] !== valueOf(i)).map((i) => [i, out[i]]);
     if (before.length === 0) return;
     undone.push(before);
-    for (const [i] of before) out[i] = value;
+    for (const [i] of before) out[i] = 1 - out[i];
     changed();
   }
 
@@ -181,9 +181,10 @@
   function act(place, withRange) {
     if (place >= order.length) return;
     if (withRange && anchor !== null) {
-      change(order.slice(Math.min(anchor, place), Math.max(anchor, place) + 1), out[order[anchor]]);
+      const value = out[order[anchor]];
+      change(order.slice(Math.min(anchor, place), Math.max(anchor, place) + 1), () => value);
     } else {
-      change([order[place]], 1 - out[order[place]]);
+      change([order[place]], (i) => 1 - out[i]);
     }
     anchor = place;
     move(place, false);
@@ -207,7 +208,7 @@
     byId("save").disabled = keptRows().length === 0;
   }
 
-  // Saving.
+  // Saving and loading.
 
   function keptRows() {
     const rows = data.rows.filter((_, i) => out[i] === 0);
@@ -228,6 +229,20 @@
     link.download = "kept-rows.txt";
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+  }
+
+  async function load(file) {
+    const text = await file.text();
+    const lines = text.split("\n").map((line) => line.replace(/#.*/, "").trim());
+    const wrong = lines.findIndex((line) => !/^\d*$/.test(line));
+    const rows = new Set(lines.filter((line) => line !== "").map(Number));
+    const onPage = data.rows.filter((row) => rows.has(row)).length;
+    let note = `${file.name} has ${number(rows.size)} rows, of which ${number(onPage)} are on this page.`;
+    if (wrong >= 0) note = `${file.name}, line ${wrong + 1} is no row number. Choose a file saved from this page.`;
+    else if (onPage === 0) note = `${file.name} has no row of this page. Choose a file saved from this page.`;
+    else change(data.rows.map((_, i) => i), (i) => (rows.has(data.rows[i]) ? 0 : 1));
+    const heading = /^#.*/.exec(text);
+    byId("note").textContent = heading === null ? note : `${note} Its first line: ${heading[0].slice(1).trim()}`;
   }
 
   // What the user does.
@@ -265,10 +280,15 @@
   byId("controls").addEventListener("input", (event) => (event.target.id === "size" ? arrange() : refresh()));
   byId("controls").addEventListener("reset", () => setTimeout(refresh));
   byId("controls").addEventListener("submit", (event) => event.preventDefault());
-  byId("leave").addEventListener("click", () => change(order, 1));
-  byId("keep").addEventListener("click", () => change(order, 0));
+  byId("leave").addEventListener("click", () => change(order, () => 1));
+  byId("keep").addEventListener("click", () => change(order, () => 0));
   byId("undo").addEventListener("click", undo);
   byId("save").addEventListener("click", save);
+  byId("load").addEventListener("click", () => byId("rows").click());
+  byId("rows").addEventListener("change", async (event) => {
+    await load(event.target.files[0]);
+    event.target.value = ""; // or choosing the same file again would be no change
+  });
   byId("unseen")?.addEventListener("change", count);
   window.addEventListener("scroll", draw, { passive: true });
   window.addEventListener("resize", arrange);

@@ -233,6 +233,55 @@ def test_what_was_left_out_stays_when_the_page_is_opened_again(browser: Browser,
     assert rows_in_document(browser) == [2, 4]
 
 
+def load(browser: Browser, file: Path) -> str:
+    """Choose this file to be loaded; returns what the page says of it."""
+    root = browser.call("DOM.getDocument")["root"]["nodeId"]
+    node = browser.call("DOM.querySelector", nodeId=root, selector="#rows")["nodeId"]
+    browser.evaluate("document.getElementById('note').textContent = ''")
+    browser.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
+    return str(
+        browser.evaluate("""new Promise((done) => {
+            const note = document.getElementById("note");
+            if (note.textContent) done(note.textContent);
+            new MutationObserver(() => done(note.textContent)).observe(note, { childList: true });
+        })""")
+    )
+
+
+def test_a_saved_choice_is_loaded_and_can_be_undone(browser: Browser, page: Page, tmp_path: Path) -> None:
+    browser.click("#p4")
+    browser.click("#p2")
+    file = tmp_path / "mine.txt"
+    file.write_text(saved(browser), encoding="utf-8")
+    browser.click("#keep")
+    browser.click("#p7")
+    note = load(browser, file)
+    assert note.startswith("mine.txt has 1,998 rows, of which 1,998 are on this page.")
+    assert str(page.particles.star) in note
+    browser.fill("#show", "out")
+    assert rows_in_document(browser) == [2, 4]
+    browser.press("z", CTRL)
+    browser.fill("#show", "all")
+    browser.fill("#show", "out")
+    assert rows_in_document(browser) == [7]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1\n2\n7.5\n", "line 3 is no row number"),
+        ("# nothing\r\n999999\r\n", "has no row of this page"),
+        ("", "has no row of this page"),
+    ],
+)
+def test_a_file_of_something_else_is_not_loaded(browser: Browser, tmp_path: Path, text: str, told: str) -> None:
+    browser.click("#p7")
+    file = tmp_path / "other.txt"
+    file.write_bytes(text.encode())
+    assert told in load(browser, file)
+    assert count(browser) == (N - 1, 1, N)
+
+
 def test_rows_not_on_the_page_are_saved_when_that_is_asked_for(chromium: Browser, page: Page, tmp_path: Path) -> None:
     table = particles_from_star(page.particles.star, page.particles.mrc)
     made = browse_particles(table, tmp_path / "some.html", low_pass=LOW_PASS, sample=20, seed=5, where="row >= 100", progress=False)
