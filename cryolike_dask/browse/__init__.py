@@ -1,6 +1,6 @@
-"""A page of small particle images to look through, sort, and leave particles out of, which a browser opens offline.
+"""An HTML page to browse, sort and leave out particles; it works offline.
 
-May know `conversion` and what lies below. Start with `page`, which writes it; `tables` and `stacks` say where images and row numbers come
-from, `tiles` how images become small, `score` which of them are unlike the others. What the page does in the browser is in
+May import `conversion` and what lies below. Start with `page`, which writes the page. `tables` and `stacks` get images and row numbers
+from their sources, `tiles` makes images small, and `score` finds those that are unlike the others. The script of the page is
 `templates/browse.js`.
 """

@@ -1,4 +1,4 @@
-"""The page: images and values of the particles in one file, and what was put on it."""
+"""Writes the page: one file with the images and values of the particles."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from cryolike_dask.stacks.durable import write_atomic
 logger = logging.getLogger(__name__)
 
 TILE_SIZES = (16, 256)
-"""The least and the largest edge of a tile, in pixels."""
+"""Smallest and largest edge of a tile in pixels."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class BrowsePage:
     """A page that was written.
 
     Args:
-        path: of the page.
-        n_shown: particles on it.
-        n_chosen: particles of the table, or those of them that were chosen.
-        low_pass: Å, of the filter.
+        path: path of the page.
+        n_shown: number of particles on the page.
+        n_chosen: number of particles in the table, or of those chosen from it.
+        low_pass: resolution of the low-pass filter, Å.
         tile: (rows, columns) pixels of each image on the page.
-        n_conspicuous: particles with an outlier score of 5 or more.
+        n_conspicuous: number of particles with an outlier score of 5 or more.
         n_bytes: size of the page.
-        rows_of: what its rows are counted in, in a sentence.
-        seed: of the random choice, if not all particles are on the page.
+        rows_of: a sentence that says which table the row numbers of the page refer to.
+        seed: seed of the random choice, if not all particles are on the page.
         warnings: what the user should know.
     """
 
@@ -85,15 +85,15 @@ def browse_particles(
     progress: ProgressOption = None,
     **options: Unpack[ConversionOptions],
 ) -> BrowsePage:
-    """Write a page of particles to look through in a browser, offline, and to leave some of them out.
+    """Write an HTML page on which you look through particles in a browser, offline, and leave some of them out.
 
-    It saves the rows that are kept as a text file, which `ind` (`--ind`) takes. Bad images are shown black. Without `sample`, at most
-    5,000 particles are shown, drawn at random. Options about stacks have no effect.
+    The page saves the rows of the remaining particles as a text file for `ind` (`--ind`). Bad images are black. Without `sample`, the page
+    shows at most 5,000 particles, drawn at random. Options about stacks have no effect.
 
     Args:
-        particles: as they were read, because rows of the table are counted; or the output folder of a complete conversion, whose stacks
-            are then shown.
-        out: the page, an `.html` file; one that is there is replaced.
+        particles: a table as it was read, because its rows are counted; or the output folder of a complete conversion, to browse its
+            stacks.
+        out: path of the page, an `.html` file; an existing one is replaced.
         params: image descriptor of the particles of a table, or the path of a params `.npz`. None takes box and pixel size from the
             table, or else from the image headers.
         low_pass: resolution of the low-pass filter in Å.
@@ -101,12 +101,12 @@ def browse_particles(
         progress: as for `Conversion.run`.
 
     Returns:
-        what is on the page.
+        A summary of the page.
 
     Raises:
         TypeError: there is no such option.
-        InputError: a number is out of range, there are no particles, `out` does not end with `.html`, an option is not for stacks, or what
-            `Conversion` would refuse about the chosen ones.
+        InputError: a number is out of range, there are no particles, `out` does not end with `.html`, an option is not for stacks, or
+            `Conversion` would refuse the chosen particles.
         OutputError: the page cannot be written.
 
     Example:
@@ -122,7 +122,7 @@ def browse_particles(
     if not TILE_SIZES[0] <= tile_size <= TILE_SIZES[1]:
         raise InputError(f"tile_size is {tile_size}: give between {TILE_SIZES[0]} and {TILE_SIZES[1]} pixels.")
     path = output_file(out, (".html",))
-    options.setdefault("mixed_optics", "split")  # particles of different optics may be looked at together
+    options.setdefault("mixed_optics", "split")  # a page may show particles of different optics together
     options.setdefault("on_bad_image", "zero")
     settings = ConversionSettings.from_options(options)
     with showing(progress) as shown:
@@ -165,7 +165,7 @@ def browse_particles(
 
 
 def _data(browsed: Browsed, power: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
-    """What the script of the page needs, as JSON can say it; values of particles stand in lists in the order of the page."""
+    """The data for the script of the page, of types that JSON has. Values of particles are lists in the order of the page."""
     table, shape = browsed.table, browsed.form.shape
     used, file = np.unique(table["file"], return_inverse=True)
     paths = [printable(table.files[position]) for position in used.tolist()]
@@ -180,7 +180,7 @@ def _data(browsed: Browsed, power: np.ndarray[Any, np.dtype[np.float64]]) -> dic
             None if np.isnan(value) else round(value) for value in ((table["defocus_u"] + table["defocus_v"]) / 2).tolist()
         ],
     }
-    # What was left out before holds for these particles, and for no others that have their rows in a later table of this name.
+    # A browser remembers what was left out under this identity. It must not apply to other particles in a later table of the same name.
     identity = json.dumps([about, paths, particles])
     return {
         "id": hashlib.sha256(identity.encode()).hexdigest()[:16],
@@ -199,7 +199,7 @@ def _data(browsed: Browsed, power: np.ndarray[Any, np.dtype[np.float64]]) -> dic
 
 
 def _bad_images(rows: np.ndarray[Any, np.dtype[np.int64]]) -> list[str]:
-    """A warning that names the rows of the images without any power, if there are some."""
+    """A warning that names the rows of bad images; nothing if there are none."""
     if not len(rows):
         return []
     named = first_few([str(row) for row in np.sort(rows).tolist()])
@@ -214,7 +214,7 @@ def _tables(table: ParticleTable) -> str:
 
 
 def _images(table: ParticleTable) -> list[str]:
-    """What each image is called within its file, counted as its table counts."""
+    """The name of each image within its file, with numbers as in its table."""
     boxes = np.array([source.boxes is not None for source in table.sources])[table["source"]]
     first = np.array([0 if source.kind.startswith("cryosparc") else 1 for source in table.sources])[table["source"]]
     return [
@@ -226,7 +226,7 @@ def _images(table: ParticleTable) -> list[str]:
 
 
 def _runs(rows: np.ndarray[Any, np.dtype[np.int64]]) -> list[int]:
-    """Ascending rows as first and last of each unbroken run, one after the other."""
+    """The first and last row of each run of consecutive rows, in one list: [first, last, first, last, ...]."""
     if not len(rows):
         return []
     ends = np.flatnonzero(np.diff(rows) > 1)

@@ -1,4 +1,4 @@
-"""How unlike the others an image is."""
+"""A score for how unlike the others an image is."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import numpy as np
 import numpy.typing as npt
 
 HIGHEST = 100.0
-"""The score of an image without any power, and the most that another one gets."""
+"""Score of an image without power, and upper limit of all others."""
 CONSPICUOUS = 5.0
-"""A score that one in two million gets where the logarithm of the power follows a normal distribution."""
-_LEAST_SPREAD = 0.01  # of the logarithm: differences of 1% are none, however alike the images are
-_DEVIATIONS = 1.4826  # standard deviation of a normal distribution, in median absolute deviations
+"""Score from which a particle is marked. If the logarithm of the power is normally distributed, one in two million reaches it."""
+_LEAST_SPREAD = 0.01  # of the logarithm: differences below 1% do not count, however similar the images are
+_DEVIATIONS = 1.4826  # standard deviation of a normal distribution in units of its median absolute deviation
 
 
 def outlier_scores(power: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """The distance of each logarithm of the power from their median, in robust standard deviations.
+    """The distance of the logarithm of each power from the median of the logarithms, in robust standard deviations.
 
     score = |ln p - median(ln p)| / max(1.4826 median(|ln p - median(ln p)|), 0.01), and at most 100.
 
     Args:
-        power: (n,) share of the variance that is left after the low-pass filter; 0 for a bad image.
+        power: (n,) fraction of the variance that remains after the low-pass filter; 0 for a bad image.
 
     Returns:
         (n,) scores; 100 where the power is 0.

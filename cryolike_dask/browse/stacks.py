@@ -1,4 +1,4 @@
-"""Particles of stacks that were written before: their images are those of the stacks."""
+"""Particles of a finished conversion, with images from its stacks."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _OF_IMAGES = (
     *("pixel_size", "override_pixel_size", "ignore_manual_pixel_size", "contrast", "apply_origins", "on_missing"),
     *("downsample_factor", "downsample_type", "downsample_to"),
 )
-"""Settings of how images are read, which would have no effect on stacks."""
-_SPECTRUM_BYTES = 32 << 20  # of the images that are worked on together
+"""Settings about how images are read, which have no effect on stacks."""
+_SPECTRUM_BYTES = 32 << 20  # for the images that are filtered together
 
 
 def browse_stacks(
@@ -36,15 +36,14 @@ def browse_stacks(
     """The chosen particles of an output folder.
 
     Args:
-        folder: of a complete conversion.
-        params: must be None, because the stacks have their image descriptor.
-        choice: settings of which only the choice counts.
+        folder: output folder of a complete conversion.
+        params: must be None, because the stacks have an image descriptor.
+        choice: settings; only `where`, `sample` and `seed` are used.
         low_pass, size: see `TileForm.of_images`.
         progress: informed of how many tiles are made.
 
     Raises:
-        InputError: there are no stacks, or not all of them; or rows are chosen, which are those of a table, or something is
-            said of the images.
+        InputError: stacks are missing, or the settings choose rows by `ind`, or they or `params` say how to read images.
     """
     if choice.ind is not None:
         raise InputError(
@@ -74,9 +73,10 @@ def browse_stacks(
 
 
 def _rows(folder: str | Path, table: ParticleTable) -> tuple[npt.NDArray[np.int64], str]:
-    """(n,) rows as `--ind` counts them, and what they are rows of."""
+    """(n,) row numbers for `--ind`, and a sentence that says which table they refer to."""
     (source, *others) = table.sources
-    # Of a job directory, only rows with an image are read, and of several tables nobody recorded how long each was.
+    # Two cases have no row numbers: a job directory, of which only rows with an image were read, and several tables, whose lengths are
+    # not recorded.
     if not others and (source.kind != "cryosparc-job" or ORDER_NOT_VERIFIED in source.notes):
         return table["row"], f"Rows are those of {source.table} as it was converted, counted from 0."
     return (

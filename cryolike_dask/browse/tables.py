@@ -1,4 +1,4 @@
-"""Particles of a table: their images are read from the image files."""
+"""Particles of a table, with images from the image files."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.transform.cpu import say_if_compiling
 from cryolike_dask.transform.interface import TransformedImages
 
-_AT_ONCE = 256  # images; the memory that is needed does not depend on how many there are
-_N_INPLANES = 16  # nobody looks at the transforms
+_AT_ONCE = 256  # images in memory, however many the page shows
+_N_INPLANES = 16  # few, because the transforms are not used
 
 
 def browse_table(
@@ -36,9 +36,9 @@ def browse_table(
     """The chosen particles of a table.
 
     Args:
-        particles: as read.
-        params: their image descriptor, or its path; None for box and pixel size of the table.
-        settings: with the choice.
+        particles: the table as it was read.
+        params: image descriptor, or its path; None takes box and pixel size from the table or the image headers.
+        settings: settings of the reading, and `where`, `ind`, `sample` and `seed`.
         low_pass, size: see `TileForm.of_images`.
         progress: informed of how many tiles are made.
 
@@ -50,7 +50,7 @@ def browse_table(
         params = find_image_grid(particles.take(np.concatenate([shown, unseen])), settings).descriptor()
     stated = ImageDescriptor.ensure(params)
     if settings.axes == "cryolike":
-        # Tiles look the same with either axis as x; with this one, planning has nothing to say about astigmatism.
+        # Tiles look the same whichever axis is x. With axes='relion', planning does not warn about the axes of the astigmatism.
         stated = replace(stated, n_pixels=stated.n_pixels[::-1], pixel_size=stated.pixel_size[::-1])
         settings = replace(settings, axes="relion")
     plan = _plan(particles.take(shown), stated, settings, low_pass)
@@ -67,7 +67,7 @@ def browse_table(
 
 
 def _plan(particles: ParticleTable, stated: ImageDescriptor, settings: ConversionSettings, low_pass: float) -> Plan:
-    """How the images are read; what is transformed of them is as little as can be."""
+    """The plan for reading the images. Its polar grid is as small as possible, because the transforms are not used."""
     n_pixels = min(stated.n_pixels)
     factor = min(1.0, max(2.5 * stated.pixel_size[0] / low_pass, 4 / n_pixels))
     descriptor = ImageDescriptor.from_individual_values(
@@ -80,7 +80,7 @@ def _plan(particles: ParticleTable, stated: ImageDescriptor, settings: Conversio
 
 
 def _places(chosen: ParticleTable, planned: ParticleTable) -> npt.NDArray[np.int64]:
-    """Where each planned particle stands among the chosen ones, of which planning may leave out some, or change the order."""
+    """Position of each planned particle among the chosen ones. Planning may leave out particles, or change their order."""
 
     def key(table: ParticleTable) -> npt.NDArray[np.int64]:
         return np.asarray((table["source"].astype(np.int64) << 40) + table["row"])

@@ -1,4 +1,4 @@
-"""Small pictures of particles, and the sheets on which a page holds many of them."""
+"""Small images of particles (tiles), and the sheets that combine many of them in one picture."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors, low_passed
 
 MOST_PARTICLES = 5000
-"""On a page, unless `sample` asks for another number."""
+"""The most particles on a page, unless `sample` gives another number."""
 SHEET_COLUMNS = 16
 PER_SHEET = SHEET_COLUMNS * SHEET_COLUMNS
-_BLOCK = 8  # pixels on which JPEG works together: a tile that fills whole blocks shows nothing of its neighbours
+_BLOCK = 8  # edge of a JPEG block in pixels: tiles that fill whole blocks do not blur into their neighbours
 _QUALITY = 88
 _GREY_RANGE = 3.0  # standard deviations on both sides of the mean
-_COARSEST = 1.25  # box widths: the lowest frequency is 1 / width
-_FINEST = 2.5  # pixels: the filter is 0 from 1.25 / cutoff on, and pixels hold up to half a cycle each
+_COARSEST = 1.25  # box widths: the lowest frequency is 1 / width, and the filter is 0 from 1.25 / cutoff on
+_FINEST = 2.5  # pixels: the filter is 0 from 1.25 / cutoff on, and a pixel can hold half a cycle
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """Some images, small.
+    """Some images, made small.
 
     Args:
-        grey: (k, rows, columns).
-        power: (k,) variance of the low-passed image over that of the image; 0 for a bad image.
+        grey: (k, rows, columns) grey values.
+        power: (k,) variance of the low-passed image divided by that of the image; 0 for a bad image.
     """
 
     grey: Bytes
@@ -51,8 +51,8 @@ class TileForm:
 
     Args:
         shape: (n_x, n_y) pixels of a tile.
-        low_pass: Å, of the filter.
-        transposed: whether x runs along the columns of an image, and so of a tile.
+        low_pass: resolution of the low-pass filter, Å.
+        transposed: whether x runs along the columns of the images and tiles.
     """
 
     shape: tuple[int, int]
@@ -61,12 +61,12 @@ class TileForm:
 
     @classmethod
     def of_images(cls, descriptor: ImageDescriptor, low_pass: float, size: int, axes: str) -> TileForm:
-        """Tiles with the longer edge of `size` pixels, or of as many as the images have, if those are fewer.
+        """Tiles with a longer edge of `size` pixels, or of the images' own size if that is smaller.
 
-        The filter is at least as coarse as the pixels of the tile need it.
+        The filter is made coarser if the pixels of the tile need that.
 
         Raises:
-            InputError: the filter would leave nothing.
+            InputError: the filter would leave nothing of the images.
         """
         box = descriptor.n_pixels
         width = max(n * pixel for n, pixel in zip(box, descriptor.pixel_size, strict=True))
@@ -88,7 +88,7 @@ class TileForm:
         return Tiles(self._grey(small), power)
 
     def of_fourier(self, images: npt.NDArray[Any], descriptor: ImageDescriptor) -> Tiles:
-        """Tiles of Fourier-polar images, (k, n_shells, n_inplanes), which have the norm 1; of zeros where they are bad ones."""
+        """Tiles of Fourier-polar images, (k, n_shells, n_inplanes), of norm 1; bad images, which are zeros, become black."""
         grid, (n_x, n_y) = descriptor.polar_grid, descriptor.n_pixels
         factors = low_pass_factors(n_x * descriptor.pixel_size[0] / (2 * np.maximum(grid.radii, 1e-9)), self.low_pass)
         # Shells are counted in cycles per box, so the same grid describes the images on fewer pixels, which need fewer angles.
@@ -101,7 +101,7 @@ class TileForm:
         return Tiles(self._grey(small), squares @ (grid.shell_weights * factors**2)[kept])
 
     def _grey(self, images: npt.NDArray[np.float64]) -> Bytes:
-        """Each with a grey scale of its own."""
+        """Grey values, with a separate grey scale for each image."""
         shown = images.transpose(0, 2, 1) if self.transposed else images
         mean, deviation = shown.mean(axis=(1, 2), keepdims=True), shown.std(axis=(1, 2), keepdims=True)
         scaled = np.divide(shown - mean, deviation, out=np.full(shown.shape, -_GREY_RANGE), where=deviation > 0)
@@ -113,12 +113,12 @@ class Browsed:
     """Particles to be shown on a page.
 
     Args:
-        table: of them, in the order of the page.
-        rows: (n,) of each, as `--ind` counts them.
+        table: the particles, in the order of the page.
+        rows: (n,) row number of each particle for `--ind`.
         unseen: rows that were chosen, but are not on the page.
-        rows_of: what the rows are counted in, in a sentence.
-        form: of the tiles.
-        tiles: makes them, in the order of the table.
+        rows_of: a sentence that says which table the row numbers refer to.
+        form: how tiles are made.
+        tiles: makes the tiles, in the order of the table.
         warnings: what the user should know.
     """
 
@@ -132,7 +132,7 @@ class Browsed:
 
 
 def shown_and_unseen(table: ParticleTable, settings: ConversionSettings) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Positions of the particles that a page shows, and of those that were chosen, too, but are too many; ascending both.
+    """Positions of the chosen particles that a page shows, and of those that it has no room for; both ascending.
 
     Raises:
         InputError: see `choose_rows` and `draw`.
@@ -145,21 +145,21 @@ def shown_and_unseen(table: ParticleTable, settings: ConversionSettings) -> tupl
 
 
 class Sheets:
-    """Tiles on sheets of 16 × 16, each a JPEG picture as soon as it is full."""
+    """Collects tiles on sheets of 16 × 16. A sheet becomes a JPEG picture as soon as it is full."""
 
     def __init__(self) -> None:
         self._waiting: list[Bytes] = []
         self._urls: list[str] = []
 
     def add(self, tiles: Bytes) -> None:
-        """Put tiles, (k, rows, columns), after those that are there."""
+        """Append tiles, (k, rows, columns)."""
         for tile in tiles:
             self._waiting.append(tile)
             if len(self._waiting) == PER_SHEET:
                 self._finish()
 
     def urls(self) -> list[str]:
-        """The addresses of all sheets, which hold the pictures; nothing can be added afterwards."""
+        """Data URLs of all sheets. Nothing can be added afterwards."""
         if self._waiting:
             self._finish()
         return self._urls
@@ -179,10 +179,10 @@ class Sheets:
 
 
 def _angle_step(n_inplanes: int, enough: int) -> int:
-    """The largest step between angles that divides them evenly and leaves enough."""
+    """The largest step that divides the in-plane angles evenly, leaves an even number of them, and leaves enough."""
     return next((step for step in range(n_inplanes // enough, 1, -1) if n_inplanes % (2 * step) == 0), 1)
 
 
 def cell_of(tile: tuple[int, int]) -> tuple[int, int]:
-    """The pixels that a tile of these rows and columns takes on a sheet."""
+    """(rows, columns) of pixels that a tile of this shape takes on a sheet: whole JPEG blocks."""
     return -(-tile[0] // _BLOCK) * _BLOCK, -(-tile[1] // _BLOCK) * _BLOCK

@@ -1,4 +1,4 @@
-"""Particle sets to try things on, made from a simulated molecule and converted from beginning to end.
+"""Makes particle sets from a simulated molecule, to try the package on, and converts them.
 
-May know everything but `cli`. Start with `particles`, which is what `cryolike-dask demo` runs.
+May import everything but `cli`. Start with `particles`, which `cryolike-dask demo` runs.
 """

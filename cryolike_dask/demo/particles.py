@@ -1,4 +1,4 @@
-"""A small realistic particle set, and a conversion of it from beginning to end."""
+"""Makes a small, realistic particle set, and converts and verifies it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 VOLTAGE = 300.0  # kV
 SPHERICAL_ABERRATION = 2.7  # mm
 AMPLITUDE_CONTRAST = 0.1
-SIGNAL_TO_NOISE = (0.05, 0.1)  # variance of the signal over that of the noise, of the whole image
+SIGNAL_TO_NOISE = (0.05, 0.1)  # variance of the signal divided by that of the noise, over the whole image
 MICROGRAPHS_PER_FILE = 8
-IMAGES_AT_ONCE = 64  # bounds the memory of the simulation, and nothing else
+IMAGES_AT_ONCE = 64  # only limits the memory of the simulation
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _Images: TypeAlias = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class DemoData:
-    """Where the demonstration particles lie.
+    """Where the demonstration particles are.
 
     Args:
         star_file: RELION 3.1 STAR file with an optics table.
@@ -56,8 +56,8 @@ class DemoResult:
 
     Args:
         data: the input.
-        report: of the conversion.
-        problems: what the verification found; empty when all is well.
+        report: report of the conversion.
+        problems: problems that the verification found; empty if there are none.
     """
 
     data: DemoData
@@ -77,16 +77,16 @@ def write_demo_particles(
 ) -> DemoData:
     """Write projections of a random blob phantom at random orientations, with CTF and noise, as RELION would extract them.
 
-    The images lie in several MRC stacks of different length, and the STAR file lists them in shuffled order. The same arguments
+    The images are in several MRC stacks of different length, and the STAR file lists them in shuffled order. The same arguments
     give the same bytes of image data and the same table.
 
     Args:
-        folder: where to write; made if absent.
-        n_images: images in all.
-        box: edge in pixels.
+        folder: where to write; created if it does not exist.
+        n_images: total number of images.
+        box: edge of the images in pixels.
         pixel_size: Å.
-        n_files: MRC stacks.
-        seed: of everything random.
+        n_files: number of MRC stacks.
+        seed: seed of all random numbers.
         progress: as for `Conversion.run`.
 
     Raises:
@@ -105,8 +105,8 @@ def write_demo_particles(
         for number in range(n_files):
             members, before = particles[particles["file"] == number], int((particles["file"] < number).sum())
             images = _simulate(members, phantom, box, pixel_size, np.random.default_rng((seed, number)))
-            told = _told(images, before, n_images, shown)
-            _write_stack(data.folder_mrc / _stack_name(number), len(members), box, pixel_size, told)
+            chunks = _with_progress(images, before, n_images, shown)
+            _write_stack(data.folder_mrc / _stack_name(number), len(members), box, pixel_size, chunks)
     _write_star(data.star_file, particles[rng.permutation(n_images)], box, pixel_size)
     descriptor.save(data.params_file, overwrite=True)
     return data
@@ -123,13 +123,13 @@ def run_demo(
     """Write demonstration particles, convert them on a local Dask cluster of processes, and verify the stacks.
 
     Args:
-        folder: new, empty, or left by an earlier demo, which is replaced. Particles come to `particles`, stacks to `stacks`.
-        n_images, box: size of the particle set.
-        n_workers: worker processes, one thread each.
+        folder: new, empty, or from an earlier demo, which is replaced. Particles are written to `particles` in it, stacks to `stacks`.
+        n_images, box: number of images and their edge in pixels.
+        n_workers: number of worker processes, with one thread each.
         progress: as for `Conversion.run`.
 
     Raises:
-        OutputError: the folder holds something else.
+        OutputError: the folder contains something else.
     """
     from distributed import Client
 
@@ -154,7 +154,7 @@ def run_demo(
 
 @contextmanager
 def _local_cluster(n_workers: int, progress: ProgressOption) -> Iterator[Any]:
-    """A cluster on this machine. Its start and its end, which take seconds, are shown as steps."""
+    """A cluster on this machine. Starting and closing it take seconds, and are shown as steps."""
     from cryolike_dask.execution.cluster import local_cluster
 
     with showing(progress) as shown:
@@ -169,8 +169,8 @@ def _local_cluster(n_workers: int, progress: ProgressOption) -> Iterator[Any]:
             cluster.close()
 
 
-def _told(images: Iterator[_Images], done: int, total: int, progress: Progress) -> Iterator[_Images]:
-    """The same images, each chunk told of before it is made."""
+def _with_progress(images: Iterator[_Images], done: int, total: int, progress: Progress) -> Iterator[_Images]:
+    """The same images; each chunk is announced to `progress` before it is made."""
     while True:
         progress.step("Simulating images", done, total)
         chunk = next(images, None)
@@ -193,7 +193,7 @@ _PARTICLE = np.dtype(
     [
         ("file", np.int64),
         ("index", np.int64),  # within the file, counted from 1
-        ("micrograph", np.int64),  # of all files
+        ("micrograph", np.int64),  # counted over all files
         ("defocus_u", np.float64),  # Å
         ("defocus_v", np.float64),  # Å
         ("defocus_angle", np.float64),  # degrees
@@ -204,7 +204,7 @@ _PARTICLE = np.dtype(
 
 
 def _random_particles(n: int, n_files: int, rng: np.random.Generator) -> npt.NDArray[np.void]:
-    """(n,) particles in file order. Those of a micrograph share its defocus, up to its tilt and thickness."""
+    """(n,) particles in file order. Those of a micrograph have the same defocus, except for a spread from tilt and thickness of the ice."""
     sizes = 1 + rng.multinomial(n - n_files, rng.dirichlet(np.full(n_files, 8.0)))
     particles = np.zeros(n, dtype=_PARTICLE)
     particles["file"] = np.repeat(np.arange(n_files), sizes)
@@ -225,8 +225,8 @@ def _random_particles(n: int, n_files: int, rng: np.random.Generator) -> npt.NDA
 def _simulate(
     particles: npt.NDArray[np.void], phantom: Phantom, box: int, pixel_size: float, rng: np.random.Generator
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """(m, box, box) images, m at most IMAGES_AT_ONCE."""
-    # Defocus spreads the signal beyond the particle: a box twice as wide keeps it from wrapping round.
+    """Chunks of (m, box, box) images, with m at most IMAGES_AT_ONCE."""
+    # Defocus spreads the signal beyond the particle; in a box twice as wide it does not wrap around into the image.
     wide, margin = 2 * box, box - box // 2
     inner = slice(margin, margin + box)
     for first in range(0, len(particles), IMAGES_AT_ONCE):

@@ -1,6 +1,6 @@
-"""A picture made of pixels: arrays laid on it, text, smooth lines, and a PNG of it.
+"""A picture to draw arrays, text and smooth lines on, and to save as PNG.
 
-Pillow draws, without a figure to set up: a picture costs milliseconds. Positions are pixels from the upper left corner.
+Pillow draws, so a picture takes only milliseconds. Positions are pixels from the upper left corner.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ QUIET = "#8a8a8a"
 FAINT = "#e9e9e9"
 
 _POINT = 100 / 72
-"""Pixels per point of a font: 100 dots per inch."""
+"""Pixels per point of a font, at 100 dots per inch."""
 _SMOOTH = 4
-"""Lines are drawn so many times larger, then brought to size."""
+"""Factor by which lines are drawn larger, and then reduced, to make them smooth."""
 _text_lock = threading.Lock()
-"""FreeType's faces, which are kept, are not safe between threads."""
+"""The fonts are cached, and FreeType is not thread-safe."""
 
 
 class Canvas:
@@ -49,7 +49,7 @@ class Canvas:
         self._draw = ImageDraw.Draw(self._image)
 
     def pixels(self, pixels: Bytes, left: int, top: int) -> None:
-        """Lay (rows, columns, 3) pixels on the picture, their upper left corner here."""
+        """Copy (rows, columns, 3) pixels onto the picture, with their upper left corner here."""
         from PIL import Image
 
         self._image.paste(Image.fromarray(pixels), (left, top))
@@ -58,24 +58,24 @@ class Canvas:
         """Write a line.
 
         Args:
-            x, y: of the anchor.
+            x, y: position of the anchor.
             text: what to write.
-            size: points.
-            colour: of the letters.
-            anchor: Pillow's two letters: l, m or r for the side, a, m or d for the top, the middle or the bottom of the letters.
+            size: font size in points.
+            colour: colour of the letters.
+            anchor: two letters, as in Pillow: l, m or r for the left, middle or right; a, m or d for the top, middle or bottom.
         """
         with _text_lock:
             self._draw.text((x, y), text, fill=colour, font=_font(size), anchor=anchor)
 
     def label(self, x: float, y: float, text: str, size: float) -> None:
-        """Write a line in white on black, around this point."""
+        """Write a line in white on black, centred on this point."""
         with _text_lock:
             left, top, right, bottom = self._draw.textbbox((x, y), text, font=_font(size), anchor="mm")
             self._draw.rectangle((left - 2, top - 2, right + 1, bottom + 1), fill=INK)
             self._draw.text((x, y), text, fill="white", font=_font(size), anchor="mm")
 
     def text_upwards(self, x: float, y: float, text: str, size: float) -> None:
-        """Write a line that runs upwards, its middle here."""
+        """Write a line that runs upwards, centred on this point."""
         from PIL import Image, ImageDraw
 
         with _text_lock:
@@ -86,18 +86,18 @@ class Canvas:
         self._image.paste(INK, (round(x - turned.width / 2), round(y - turned.height / 2)), turned)
 
     def rectangle(self, left: float, top: float, right: float, bottom: float, colour: str) -> None:
-        """Fill the pixels from `left` and `top` up to, and without, `right` and `bottom`."""
+        """Fill the pixels from `left` and `top` up to, but not including, `right` and `bottom`."""
         edges = round(left), round(top), round(right) - 1, round(bottom) - 1
         if edges[2] >= edges[0] and edges[3] >= edges[1]:
             self._draw.rectangle(edges, fill=colour)
 
     def dashes(self, x: float, top: float, bottom: float, colour: str) -> None:
-        """A dashed upright line, one pixel wide."""
+        """Draw a dashed vertical line, one pixel wide."""
         for start in np.arange(top, bottom, 8):
             self.rectangle(round(x), start, round(x) + 1, min(start + 4, bottom), colour)
 
     def curve(self, x: FloatArray | Sequence[float], y: FloatArray | Sequence[float], colour: str, width: float) -> None:
-        """A smooth line through these points; NaN breaks it, and what lies outside the picture is cut off."""
+        """Draw a smooth line through these points. NaN interrupts it, and parts outside the picture are cut off."""
         x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         whole = np.isfinite(x) & np.isfinite(y)
         for part in np.split(np.arange(len(x)), np.flatnonzero(np.diff(whole)) + 1):
@@ -114,7 +114,7 @@ class Canvas:
             return
         size = upper - lower
         mask = Image.new("L", tuple((size * _SMOOTH).tolist()))
-        # A pixel's middle is at a whole number.
+        # The centre of a pixel is at a whole number.
         large = (points - lower + 0.5) * _SMOOTH
         ImageDraw.Draw(mask).line([tuple(point) for point in large.tolist()], fill=255, width=round(width * _SMOOTH), joint="curve")
         self._image.paste(colour, tuple(lower.tolist()), mask.reduce(_SMOOTH))
@@ -129,15 +129,15 @@ class Canvas:
 
 
 def encode_png(pixels: Bytes) -> bytes:
-    """A PNG file of (rows, columns, 3) pixels, in one channel if they are all grey.
+    """A PNG file of (rows, columns, 3) pixels, with one channel if they are all grey.
 
-    Noise hardly compresses, so that a fast compressor is worth more than a good one: this takes a tenth of Pillow's time.
+    Noise hardly compresses, so a fast compressor matters more than a good one. This takes a tenth of Pillow's time.
     """
     from isal import isal_zlib
 
     grey = bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all())
     rows = pixels[..., 0] if grey else pixels.reshape(len(pixels), -1)
-    # A byte before each row says how it is filtered: not at all.
+    # The byte before each row is its PNG filter; 0 is none.
     filtered = np.pad(rows, ((0, 0), (1, 0)))
     height, width = pixels.shape[:2]
     header = struct.pack(">IIBBBBB", width, height, 8, 0 if grey else 2, 0, 0, 0)
@@ -155,7 +155,7 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 @cache
 def _font(size: float) -> Any:
-    """DejaVu Sans at so many points, which Matplotlib brings along; it is found without loading Matplotlib."""
+    """DejaVu Sans at this size in points. Matplotlib contains the font, which is found without loading Matplotlib."""
     from PIL import ImageFont
 
     found = importlib.util.find_spec("matplotlib")

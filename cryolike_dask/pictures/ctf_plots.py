@@ -1,4 +1,4 @@
-"""The picture of a check of the CTF: which pixel size fits best, and the rings that all particles show together."""
+"""The picture of a check of the CTF: the fit over pixel sizes, and the rings of all particles together."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cryolike_dask.pictures.canvas import ACCENT, INK, QUIET, Canvas
 
 WIDTH, HEIGHT = 800, 270
 _BAND = "#d9e8ed"
-"""Of the pixel sizes that count as a fit."""
+"""Colour of the range of pixel sizes that count as a fit."""
 
 
 def plot_ctf_check(check: CtfCheck) -> bytes:
-    """A PNG of a check that compared something."""
+    """Draw a check that compared something, as PNG."""
     canvas = Canvas(WIDTH, HEIGHT)
     draw_ctf_check(canvas, check, 0, 0)
     buffer = io.BytesIO()
@@ -25,12 +25,12 @@ def plot_ctf_check(check: CtfCheck) -> bytes:
 
 
 def draw_ctf_check(canvas: Canvas, check: CtfCheck, left: int, top: int) -> None:
-    """Draw the curve over pixel sizes, and the rings beside it where there are any.
+    """Draw the curve over pixel sizes and, beside it, the rings, if there are any.
 
     Args:
-        canvas: with room for WIDTH x HEIGHT pixels.
-        check: that compared something.
-        left, top: corner of the picture on the canvas.
+        canvas: canvas with room for WIDTH x HEIGHT pixels.
+        check: a check that compared something.
+        left, top: upper left corner of the picture on the canvas.
     """
     _draw_scan(canvas, check, left, top)
     if check.rings is not None:
@@ -40,7 +40,7 @@ def draw_ctf_check(canvas: Canvas, check: CtfCheck, left: int, top: int) -> None
 def _draw_scan(canvas: Canvas, check: CtfCheck, left: int, top: int) -> None:
     sizes, scores = check.pixel_sizes, check.scores
     lowest, highest = float(min(scores.min(), 0.0)), float(scores.max())
-    room = 0.08 * (highest - lowest) or 1.0  # Where nothing fits at all, every score is 0.
+    room = 0.08 * (highest - lowest) or 1.0  # If nothing fits at all, every score is 0.
     axes = Axes(
         canvas,
         *(left + 30, top + 40, 335, 172),
@@ -80,7 +80,7 @@ def _draw_rings(canvas: Canvas, check: CtfCheck, left: int, top: int) -> None:
     axes.y_ticks(*even_ticks(*axes.y_limits, most=4))
     whole = np.arange(np.ceil(axes.x_limits[0]), axes.x_limits[1])
     axes.dashes(whole)
-    step = max(1, -(-len(whole) // 12))  # Of few rings, none may reach a zero.
+    step = max(1, -(-len(whole) // 12))  # With few rings, there may be no zero to label.
     axes.x_ticks(whole[::step], [f"{number:.0f}".replace("-", "−") for number in (whole + 0.0)[::step]])
     axes.curve(rings.phase, rings.expected, INK, 1.2)
     axes.curve(rings.phase, np.clip(rings.power, *axes.y_limits), width=2.2)

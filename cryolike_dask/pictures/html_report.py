@@ -1,6 +1,6 @@
-"""`OUT/report.html`: one page about a run that opens anywhere, offline: pictures are in it, and it loads nothing.
+"""`OUT/report.html`: one page about a run. It contains its pictures and loads nothing, so it opens anywhere, offline.
 
-Its links lead to files of the output folder, and work as long as it lies there.
+Its links lead to files in the output folder, and work as long as the page is there.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def write_html_report(plan: Plan, report: ConversionReport) -> Path:
     """Write the page about a complete run into its output folder.
 
     Args:
-        plan: of the run.
-        report: its result. Pictures of its first, middle and last stack are taken from the folder `plots`, as far as they exist.
+        plan: plan of the run.
+        report: result of the run. Pictures of the first, middle and last stack are taken from the folder `plots`, if they exist.
 
     Returns:
         The path of the page.
@@ -59,7 +59,7 @@ def write_html_report(plan: Plan, report: ConversionReport) -> Path:
 
 
 def with_html_report(plan: Plan, report: ConversionReport) -> ConversionReport:
-    """Write the page, and return the report, with a warning if the page could not be written: the stacks are complete without it."""
+    """Write the page and return the report. If the page cannot be written, add a warning; the stacks are complete without it."""
     try:
         write_html_report(plan, report)
     except (OSError, ArithmeticError, MemoryError, RuntimeError, ValueError) as error:
@@ -70,10 +70,10 @@ def with_html_report(plan: Plan, report: ConversionReport) -> ConversionReport:
 
 
 def plot_histograms(table: ParticleTable) -> bytes:
-    """A PNG with histograms of the defocus and of all angles that the particles state.
+    """Draw histograms of the defocus and of all angles that the particles state, as PNG.
 
     Args:
-        table: of at least one particle.
+        table: a table with at least one particle.
     """
     panels = _panels(table)
     columns = min(_COLUMNS, len(panels))
@@ -81,7 +81,7 @@ def plot_histograms(table: ParticleTable) -> bytes:
     width, height = _PANEL
     canvas = Canvas(columns * width, rows * height)
     for number, (label, values) in enumerate(panels.items()):
-        # Values that differ by rounding only are one value.
+        # Values that differ only by rounding count as one value.
         counts, edges = np.histogram(np.round(values, 6), bins=_BINS)
         margin = 0.05 * float(edges[-1] - edges[0])
         axes = Axes(
@@ -138,7 +138,7 @@ def _page(plan: Plan, report: ConversionReport) -> str:
 
 
 def _overview(plan: Plan, report: ConversionReport) -> dict[str, dict[str, str | list[str]]]:
-    """The tables `overview`, of the run, and `grid`, of its images."""
+    """The tables `overview`, about the run, and `grid`, about its images."""
     summary = summarize_plan(plan, report.folder)
     d = plan.descriptor
     kept = f"; {report.n_kept:,} kept from an interrupted run" if report.n_kept else ""
@@ -161,7 +161,7 @@ def _overview(plan: Plan, report: ConversionReport) -> dict[str, dict[str, str |
 
 
 def _stacks(plan: Plan, report: ConversionReport) -> dict[str, Any]:
-    """The table of all `stacks`, how they are marked (`rules`), and some of them with their pictures (`shown_stacks`)."""
+    """The table of all `stacks`, the `rules` by which they are marked, and `shown_stacks`, some stacks with their pictures."""
     table = make_stack_table(plan, report)
     n = len(report.stacks)
     shown = [_stack_with_pictures(plan, report, position) for position in sorted({0, n // 2, n - 1})]
@@ -189,12 +189,12 @@ def _facts(row: StackRow, mean_power: float) -> dict[str, str]:
         "first image": row.first_image,
         "defocus": f"{row.figures['defocus']} µm",
         "mean power |F|²": f"{mean_power:.3g}",
-        "written as zeros": f"{row.figures['zeroed']} images",
+        "images written as zeros": row.figures["zeroed"],
     }
 
 
 def _ctf(report: ConversionReport) -> dict[str, Any]:
-    """What the check of the CTF `ctf_says`, whether it is a `ctf_warning`, and its picture, '' if it compared nothing."""
+    """The reason of the check of the CTF, whether to show it as a warning, and its picture, which is '' if it compared nothing."""
     check = report.ctf
     return {
         "ctf_says": "" if check is None else check.reason,
@@ -204,7 +204,7 @@ def _ctf(report: ConversionReport) -> dict[str, Any]:
 
 
 def _times(report: ConversionReport) -> dict[str, Any]:
-    """`duration` of the run in a sentence, `work` of its workers in another, and its `steps`, which add up to 100 percent."""
+    """The `duration` of the run and the `work` of all workers, as sentences, and the `steps`, which add up to 100 percent."""
     total = sum(report.seconds_by_step.values())
     made = report.n_images - sum(stack.n_images for stack in report.stacks[: report.n_kept])
     speed = f", {format_number(rate(made, report.seconds))} images per second" if made else ""
@@ -220,5 +220,5 @@ def _times(report: ConversionReport) -> dict[str, Any]:
 
 
 def _png_url(png: bytes) -> str:
-    """The picture as an address that holds it."""
+    """The picture as a data URL."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"

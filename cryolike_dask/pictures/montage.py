@@ -1,4 +1,4 @@
-"""Arrays of tiles for pictures: images brought to a small size, coloured, and laid side by side."""
+"""Reduces images to tiles, colours them, and lays them side by side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GAP = 4  # pixels between tiles
 
 
 def _colours(anchors: str) -> Bytes:
-    """(256, 3) between evenly spaced colours, written as #rrggbb is."""
+    """(256, 3) colours interpolated between evenly spaced ones, which are given as in #rrggbb."""
     given = np.array([list(bytes.fromhex(anchor)) for anchor in anchors.split()])
     levels, places = np.arange(256), np.linspace(0, 255, len(given))
     return np.stack([np.rint(np.interp(levels, places, channel)) for channel in given.T], axis=1).astype(np.uint8)
@@ -24,11 +24,11 @@ def _colours(anchors: str) -> Bytes:
 
 GREYS = _colours("000000 ffffff")
 MAGMA = _colours("000003 0b0824 1f114b 3b0f6f 57147d 711f81 8c2980 a7317d c33b74 dd4968 f0605d fa7f5e fd9f6c febe83 fddd9f fbfcbf")
-"""Matplotlib's colour map of that name, to 3 levels of 255, without loading Matplotlib."""
+"""Matplotlib's colour map of that name, to within 3 of 255 levels, without loading Matplotlib."""
 
 
 def montage_columns(n: int) -> int:
-    """Tiles in a row of a montage that is at least as wide as high."""
+    """Tiles per row of a montage that is at least as wide as it is high."""
     return max(1, math.ceil(math.sqrt(n)))
 
 
@@ -46,7 +46,7 @@ def block_means(images: FloatArray, factor: int) -> FloatArray:
     rows, columns = images.shape[1] // factor, images.shape[2] // factor
     blocks = images[:, : rows * factor, : columns * factor].reshape(len(images), rows, factor, columns * factor)
     sums = blocks.sum(axis=2)
-    # A fourth of the time that NumPy takes to sum over a short last axis.
+    # Takes a quarter of the time of NumPy's sum over a short last axis.
     return np.asarray(sum(sums[..., start::factor] for start in range(factor)) / factor**2)
 
 
@@ -55,7 +55,7 @@ def map_colours(values: FloatArray, limits: tuple[float, float], colours: Bytes)
 
     Args:
         values: any shape.
-        limits: the values of the first and the last colour; what lies outside takes the nearest.
+        limits: the values of the first and the last colour; values outside get the nearer one.
         colours: (256, 3) red, green, blue.
 
     Returns:
@@ -65,7 +65,7 @@ def map_colours(values: FloatArray, limits: tuple[float, float], colours: Bytes)
     level = np.clip((values - low) * (255.0 / (high - low)), 0, 255)
     white = np.isnan(level)
     level[white] = 0
-    # A fourth of the time of colours[...].
+    # Takes a quarter of the time of colours[...].
     picture: Bytes = np.take(colours, level.astype(np.uint8), axis=0)
     if white.any():
         picture[white] = 255
@@ -93,13 +93,13 @@ def tile_images(tiles: Bytes, columns: int, zoom: int) -> Bytes:
 
 @lru_cache(maxsize=8)
 def polar_lookup(radii: tuple[float, ...], n_inplanes: int, size: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-    """Which polar sample lies nearest to each pixel of a disc.
+    """The polar sample that is nearest to each pixel of a disc.
 
-    Axis 0 of the picture is the axis of angle 0, as rows are x in CryoLike: the picture is the transform of the image as displayed.
+    Angle 0 is along axis 0 of the picture, because rows are x in CryoLike. The picture is the transform of the image as displayed.
 
     Args:
         radii: (n_shells,) ascending.
-        n_inplanes: equally spaced angles from 0.
+        n_inplanes: number of equally spaced angles, starting at 0.
         size: edge of the picture; the outermost shell touches its edge.
 
     Returns:

@@ -1,6 +1,6 @@
 """The three pictures of a stack: physical images, Fourier images, power spectrum.
 
-They are drawn at the same time on several threads, and for every stack of a run: nothing here is shared or set up for long.
+Several threads draw them at the same time, for every stack of a run, so nothing here is shared or takes long to set up.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ComplexArray = npt.NDArray[np.complexfloating[Any, Any]]
 MAX_IMAGES = 16
 TILE = 128  # largest edge of a tile in pixels
 SHELLS = 64  # shells of a disc in a montage; finer grids are averaged down to about as many
-_SAMPLED = 7  # one in so many values tells which colours they get
+_SAMPLED = 7  # every seventh value is used to find the range of the colours
 MARGIN, HEADING, FOOTING = 16, 34, 32  # pixels beside, above and below a montage
 
 
@@ -55,7 +55,7 @@ def plot_physical_images(images: FloatArray, pixel_size: float, path: Target) ->
 
 
 def plot_fourier_images(fourier: ComplexArray, radii: FloatArray, box_length: float, path: Target) -> None:
-    """A montage of discs, coloured by the logarithm of the magnitude, zero frequency in the middle, one scale for all.
+    """A montage of discs with zero frequency in the middle. Colours show the logarithm of the magnitude, on one scale for all.
 
     Args:
         fourier: (k, n_shells, n_inplanes); the first 16 are shown.
@@ -88,15 +88,15 @@ def plot_power_spectrum(
     ctf_zeros: Sequence[float] | FloatArray | None = None,
     box_length: float | None = None,
 ) -> None:
-    """Mean power against resolution, both logarithmic, fine detail to the right.
+    """Mean power against resolution, both on logarithmic scales, with fine detail on the right.
 
     Args:
         power: (n_shells,) mean over images and in-plane angles of |F|^2.
         resolution: (n_shells,) Å, as `shell_resolutions` gives.
         path: PNG to write, or an open binary file.
-        ctf_zeros: Å; zeros of the CTF that most images have in common, marked as far as they can be told apart.
-        box_length: edge of the images in Å. If given, shells coarser than twice the box, where nothing but the removed mean
-            would be, are left out.
+        ctf_zeros: Å; zeros of the CTF that most images have in common. They are marked as long as they can be distinguished.
+        box_length: edge of the images in Å. If given, shells coarser than twice the box are left out, because they would only show
+            the mean, which was removed.
     """
     power, resolution = np.asarray(power, dtype=np.float64), np.asarray(resolution, dtype=np.float64)
     drawn = np.isfinite(power) & (power > 0) & np.isfinite(resolution) & (resolution <= 2 * (box_length or math.inf))
@@ -135,15 +135,15 @@ def shell_resolutions(radii: FloatArray, box_length: float) -> npt.NDArray[np.fl
 
 
 class _Montage:
-    """A canvas with tiles, a line above and room for marks below.
+    """A canvas with tiles, a heading above and room for a legend below.
 
     Args:
         tiles: (k, rows, columns, 3).
-        heading: the line.
+        heading: one line of text.
     """
 
     def __init__(self, tiles: Bytes, heading: str) -> None:
-        self.zoom = max(1, TILE // max(tiles.shape[1:3]))  # pixels of the picture for one of a tile
+        self.zoom = max(1, TILE // max(tiles.shape[1:3]))  # pixels of the picture per pixel of a tile
         self.tile = tiles.shape[1] * self.zoom  # edge of a tile in the picture
         picture = tile_images(tiles, montage_columns(len(tiles)), self.zoom)
         height, width = picture.shape[:2]
@@ -153,20 +153,20 @@ class _Montage:
         self._foot = HEADING + height + FOOTING / 2
 
     def scale_bar(self, angstrom_per_pixel: float, longest: float) -> None:
-        """A bar of a round length below the montage."""
+        """Draw a bar of a round length below the montage."""
         length = max(round_numbers(longest / 10, longest), default=longest)
         right = MARGIN + length / angstrom_per_pixel
         self.canvas.rectangle(MARGIN, self._foot - 2, right, self._foot + 2, INK)
         self.canvas.text(right + 8, self._foot, f"{length:g} Å")
 
     def colour_bar(self, colours: Bytes) -> None:
-        """A strip of the colours below the montage."""
+        """Draw a strip of the colours below the montage."""
         self.canvas.text(MARGIN, self._foot, "weak")
         self.canvas.pixels(np.tile(colours[::2], (10, 1, 1)), MARGIN + 40, round(self._foot) - 5)
         self.canvas.text(MARGIN + 176, self._foot, "strong")
 
     def resolution_rings(self, finest: float) -> None:
-        """Circles at round resolutions on the first tile, as many as there is room for."""
+        """Draw circles at round resolutions on the first tile, as many as fit."""
         rim = self.tile / 2
         x, y = MARGIN + rim, HEADING + rim
         angles = np.linspace(0, 2 * np.pi, 73)
@@ -181,7 +181,7 @@ class _Montage:
 
 
 def _limits(values: FloatArray) -> tuple[float, float]:
-    """(largest, smallest), made to differ; (10, 1) of nothing."""
+    """(largest, smallest) value, made to differ; (10, 1) if there are no values."""
     if not len(values):
         return 10.0, 1.0
     largest, smallest = float(values.max()), float(values.min())
@@ -189,7 +189,7 @@ def _limits(values: FloatArray) -> tuple[float, float]:
 
 
 def _distinct_zeros(zeros: Sequence[float] | FloatArray | None, coarsest: float, finest: float) -> list[float]:
-    """Zeros within the limits, coarsest first, until two come closer on the axis than a reader can tell apart."""
+    """Zeros within the limits, coarsest first, up to the first one that is too close to the one before it on the axis."""
     min_gap = 0.012 * math.log(coarsest / finest)
     kept: list[float] = []
     for zero in sorted((float(z) for z in ([] if zeros is None else zeros) if finest <= z <= coarsest), reverse=True):

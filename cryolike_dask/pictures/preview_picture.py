@@ -1,4 +1,4 @@
-"""The picture of a preview: each particle as it lies on disk, low-passed, and back from the polar grid."""
+"""The picture of a preview: each particle as it is on disk, low-passed, and back from the polar grid."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cryolike_dask.pictures.canvas import INK, QUIET, Canvas, Target
 from cryolike_dask.pictures.ctf_plots import HEIGHT, WIDTH, draw_ctf_check
 from cryolike_dask.pictures.montage import GAP, GREYS, Bytes, block_means, map_colours
 
-_TILE = 128  # about the edge of a tile in pixels
+_TILE = 128  # approximate edge of a tile in pixels
 _KINDS = ("as on disk", "low-passed", "back from the\npolar grid")
 _MARGIN, _HEADING, _LABEL, _FOOTING = 16, 84, 20, 30
 _BETWEEN = 22  # pixels between the triples of two particles
-_LETTER = 7.1  # pixels of a wide letter of 8 points
+_LETTER = 7.1  # width of a wide letter of 8 points, in pixels
 
 
 def draw_preview(
@@ -30,14 +30,14 @@ def draw_preview(
     heading: tuple[str, str],
     ctf: CtfCheck,
 ) -> None:
-    """Draw three tiles per particle, each kind with a grey scale of its own, and the check of the CTF below.
+    """Draw three tiles per particle, with one grey scale for each of the three kinds, and the check of the CTF below.
 
     Args:
         path: PNG to write, or an open binary file.
-        images: the three kinds, (k, n_x, n_y) each.
-        labels: (k,) which particle it is; a file name that is too long loses its beginning.
+        images: the three kinds of images, (k, n_x, n_y) each.
+        labels: (k,) names of the particles; a file name that is too long loses its beginning.
         pixel_size: Å.
-        heading: two lines above.
+        heading: two lines for the top of the picture.
         ctf: the check.
     """
     longest = max(images[0].shape[1:])
@@ -87,7 +87,7 @@ def _draw_scale_bar(canvas: Canvas, left: float, middle: float, angstrom_per_pix
 
 
 def _shortened(label: str, most: int) -> str:
-    """The label in so many letters: of a long file name, the end is kept."""
+    """The label in at most `most` letters; a long file name loses its beginning."""
     if len(label) <= most:
         return label
     image, _, name = label.rpartition(" of ")

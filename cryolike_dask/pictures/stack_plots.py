@@ -1,4 +1,4 @@
-"""The pictures of one published stack, drawn from its files: a few images and the running sums, never the whole stack."""
+"""Draws the pictures of one published stack from its files. Reads a few images and the stored power spectrum, never the whole stack."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from cryolike_dask.stacks.zarr_shard import read_images
 
 _MOST_ZEROS = 40
 _LEAST_AGREEMENT = 0.7
-"""Of phases: the length of the mean of exp(2iχ), 1 if all images have the same CTF."""
+"""Least agreement of the phases at a zero that is marked: the length of the mean of exp(2iχ), which is 1 if all CTFs are the same."""
 
 
 def plot_stack(folder: Path, counter: int, zarr_store: str = "") -> None:
@@ -39,7 +39,7 @@ def plot_stack(folder: Path, counter: int, zarr_store: str = "") -> None:
 
     Args:
         folder: output folder.
-        counter: of the stack.
+        counter: number of the stack.
         zarr_store: see `load_stack`.
 
     Raises:
@@ -72,7 +72,7 @@ def plot_stack(folder: Path, counter: int, zarr_store: str = "") -> None:
 
 
 def _common_zeros(metadata: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
-    """Resolutions, Å, at which the CTFs of most images are near zero: those of the mean CTF, where the images agree with each other."""
+    """Resolutions, Å, at which the CTFs of most images are near zero: zeros of the mean CTF at which the phases of the images agree."""
     optics = stack_optics(metadata, np.arange(int(metadata["n_images"])))
     zeros = ctf_zero_resolutions(
         float(np.mean((optics.defocus_u + optics.defocus_v) / 2)),
@@ -86,7 +86,7 @@ def _common_zeros(metadata: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.fl
 
 
 def missing_plots(folder: Path, counter: int, save_phys: bool) -> bool:
-    """Whether a picture of this stack has yet to be drawn."""
+    """Whether a picture of this stack is missing."""
     plots = StackPaths(folder, counter).plots
     return not all(path.exists() for path in (plots if save_phys else plots[1:]))
 

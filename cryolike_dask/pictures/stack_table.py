@@ -1,4 +1,4 @@
-"""All stacks of a run in one table: what is in each, where its files are, and which ones stand out."""
+"""The table of all stacks of a run: what each contains, where its files are, and which ones stand out."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from cryolike_dask.report import ConversionReport, StackRecord
 from cryolike_dask.stacks.files import StackPaths
 
 FEWEST_STACKS = 10
-"""Of fewer stacks, the spread is not known well enough to say which ones stand out."""
+"""With fewer stacks, the spread is not known well enough to say which ones stand out."""
 _DEVIATIONS, _LEAST_CHANGE = 6.0, 0.1
 _OF_NORMAL = 1.4826
-"""Standard deviation of normally distributed values whose median absolute deviation is 1."""
+"""Standard deviation of normally distributed values in units of their median absolute deviation."""
 _AT_EACH_END, _MOST_MARKED = 25, 100
-"""Rows of a long table that are shown: of the first and of the last stacks, and of those that are marked."""
+"""A long table shows this many stacks at its beginning and at its end, and at most this many marked ones."""
 
 RULE = (
     f"A stack is marked if its mean power or its mean defocus is more than {_DEVIATIONS:g} standard deviations, and more than "
-    f"{_LEAST_CHANGE:.0%}, from the median of all stacks, or if images of it were written as zeros. The standard deviation is "
+    f"{_LEAST_CHANGE:.0%}, from the median of all stacks, or if any of its images were written as zeros. The standard deviation is "
     f"{_OF_NORMAL} times the median absolute deviation; it is larger for stacks of fewer images."
 )
-RULE_OF_FEW = f"Of fewer than {FEWEST_STACKS} stacks, only those with images that were written as zeros are marked."
+RULE_OF_FEW = f"If there are fewer than {FEWEST_STACKS} stacks, only those with images written as zeros are marked."
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class StackRow:
     """A stack as the table shows it.
 
     Args:
-        counter: its number, six digits.
-        n_images: images in it.
-        particles: the first and the last one in the table, counted from 1.
-        first_image: the number and the file of its first image.
-        figures: 'defocus', least and largest in µm; 'power', its mean power over the median of all stacks; 'zeroed', how many images
-            were written as zeros.
+        counter: number of the stack, six digits.
+        n_images: number of its images.
+        particles: its first and last particle in the table, counted from 1.
+        first_image: number and file of its first image.
+        figures: 'defocus', smallest and largest in µm; 'power', its mean power divided by the median of all stacks; 'zeroed', how many
+            images were written as zeros.
         marked: which of the figures stand out.
-        pictures, files: names of links, and where they lead, relative to the output folder.
+        pictures, files: links to its files, as names and paths relative to the output folder.
     """
 
     counter: str
@@ -60,7 +60,7 @@ class StackTable:
     """The stacks that are shown.
 
     Args:
-        rows: in counter order; None stands for stacks that are not shown.
+        rows: rows in the order of the counters; None stands for stacks that are not shown.
         summary: how many stacks are marked, and which ones are not shown.
     """
 
@@ -71,11 +71,11 @@ class StackTable:
 
 
 def make_stack_table(plan: Plan, report: ConversionReport) -> StackTable:
-    """The table of a complete run. No stack is read: its figures come from the report and from the plan.
+    """Make the table of a complete run. It reads no stack: the figures come from the report and the plan.
 
     Args:
-        plan: of the run.
-        report: its result.
+        plan: plan of the run.
+        report: result of the run.
     """
     marks = find_outliers(plan, report)
     n, marked = len(marks), [position for position, names in enumerate(marks) if names]
@@ -96,7 +96,7 @@ def make_stack_table(plan: Plan, report: ConversionReport) -> StackTable:
 
 
 def find_outliers(plan: Plan, report: ConversionReport) -> list[frozenset[str]]:
-    """Which figures of each stack stand out, by `RULE`."""
+    """Which figures of each stack stand out according to `RULE`."""
     n_images = np.array([stack.n_images for stack in report.stacks])
     defocus = (plan.table["defocus_u"] + plan.table["defocus_v"]) / 2
     found = {
@@ -108,13 +108,13 @@ def find_outliers(plan: Plan, report: ConversionReport) -> list[frozenset[str]]:
 
 
 def make_row(plan: Plan, folder: Path, stack: StackRecord, usual_power: float, marked: frozenset[str]) -> StackRow:
-    """One stack, as the table shows it.
+    """Make the row of one stack.
 
     Args:
-        plan: of the run.
+        plan: plan of the run.
         folder: output folder.
-        stack: which one.
-        usual_power: median of the stacks' mean power.
+        stack: the stack.
+        usual_power: median of the mean power of all stacks.
         marked: which of its figures stand out.
     """
     first, last = plan.bounds[stack.counter].tolist()
@@ -138,7 +138,7 @@ def make_row(plan: Plan, folder: Path, stack: StackRecord, usual_power: float, m
 
 
 def _stands_out(values: npt.NDArray[np.float64], n_images: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """(n,) which of the values are outliers, each the mean over so many images."""
+    """(n,) which of the values are outliers, where each value is the mean over `n_images` images."""
     if len(values) < FEWEST_STACKS:
         return np.zeros(len(values), dtype=bool)
     median = float(np.median(values))

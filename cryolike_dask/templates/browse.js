@@ -1,5 +1,5 @@
 "use strict";
-/* The page to look through particles. A particle is known by its place in the lists of `data`; `order` has those that are shown, sorted.
+/* The page to browse particles. A particle is identified by its place in the lists of `data`; `order` lists those that are shown, sorted.
    Only the tiles in and near the window are in the document. */
 (() => {
   const data = JSON.parse(document.getElementById("particles").textContent);
@@ -10,13 +10,13 @@
   const stored = `cryolike-dask browse ${data.id}`;
   const columnsOf = { row: data.rows, file: data.file.map((file) => data.files[file]), defocus: data.defocus, power: data.power,
     score: data.score };
-  const scale = { defocus: 10000, power: 1, score: 1 }; // what one unit of a filter is in `data`
+  const scale = { defocus: 10000, power: 1, score: 1 }; // one unit of a filter, in units of `data`
   const CAPTION = 4 * 14 + 18; // pixels below an image, with its margins
   const FRAME = 12; // pixels beside an image
 
   const out = new Uint8Array(n); // 1: left out
   const tiles = new Map(); // place in the lists -> element in the document
-  const undone = []; // what each change was before: [[particle, value], ...]
+  const undone = []; // for each change, the values before it: [[particle, value], ...]
   let order = [];
   let current = 0; // place in `order` of the tile that keys act on
   let anchor = null; // place in `order` of the tile that was changed last
@@ -24,7 +24,7 @@
 
   const number = (value) => value.toLocaleString("en");
 
-  // Which are shown, and in which order.
+  // Filtering and sorting.
 
   function bound(id, otherwise) {
     const text = byId(id).value.trim();
@@ -51,7 +51,7 @@
     const values = columnsOf[byId("sort").value];
     const direction = Number(byId("direction").value);
     order = data.rows.map((_, i) => i).filter(isShown(filters, byId("file").value.trim(), byId("show").value));
-    // Those without a value come last, equal ones in the order of their rows.
+    // Particles without a value come last; equal ones are in the order of their rows.
     order.sort((a, b) => {
       if (values[a] === null || values[b] === null) return (values[a] === null) - (values[b] === null) || data.rows[a] - data.rows[b];
       if (values[a] !== values[b]) return values[a] < values[b] ? -direction : direction;
@@ -245,7 +245,7 @@
     byId("note").textContent = heading === null ? note : `${note} Its first line: ${heading[0].slice(1).trim()}`;
   }
 
-  // What the user does.
+  // Events.
 
   const steps = () => ({
     ArrowLeft: current - 1,
@@ -293,7 +293,7 @@
   window.addEventListener("scroll", draw, { passive: true });
   window.addEventListener("resize", arrange);
 
-  // The beginning.
+  // Start.
 
   for (const file of data.files) {
     const option = document.createElement("option");
@@ -309,7 +309,7 @@
   try {
     for (const i of JSON.parse(localStorage.getItem(stored) ?? "[]")) if (i < n) out[i] = 1;
   } catch {
-    // Nothing was stored, or the browser keeps nothing for a file.
+    // Nothing was stored, or the browser stores nothing for a file.
   }
   refresh();
 })();

@@ -56,11 +56,11 @@ def centre(
         factor: edge of the blocks that become one pixel.
         maximum: whether a block becomes its maximum instead of its mean.
         downsampled: (n_x, n_y) work space.
-        scale_x, scale_y: (n_x,) and (n_y,) what rows and columns are multiplied with for the FFT.
-        physical: (k, n_x, n_y) float32, receives (image - mean) / max|image - mean|, the mean taken in float64.
-        padded: (k, n_x, fine_y), receives the same times scale_x scale_y, the image's middle column at column 0 (wrapping); the
-            columns that no pixel reaches are left alone and must be zero.
-        status: (k,) receives OK, CONSTANT or NOT_FINITE; unless OK the image's results are left alone.
+        scale_x, scale_y: (n_x,) and (n_y,) factors of rows and columns for the FFT.
+        physical: (k, n_x, n_y) float32, receives (image - mean) / max|image - mean|, with the mean computed in float64.
+        padded: (k, n_x, fine_y), receives the same times scale_x scale_y, with the middle column of the image at column 0 (wrapping).
+            Columns without a pixel are not written, and must be zero.
+        status: (k,) receives OK, CONSTANT or NOT_FINITE; unless it is OK, the other results of the image are not written.
     """
     for k in range(images.shape[0]):
         if factor == 1:
@@ -79,7 +79,7 @@ def _centre(image: Any, physical: Any, padded: Any, scale_x: Any, scale_y: Any) 
     mean = _sum(image) / (n_x * n_y)
     if not np.isfinite(mean):
         return NOT_FINITE
-    # What rounding left of a mean that is large beside the deviations.
+    # Removes the rounding error of a mean that is large compared with the deviations.
     mean += _sum_of_differences(image, mean) / (n_x * n_y)
     low, high = _extremes(image)
     if low == high:
@@ -113,7 +113,7 @@ def _block_means(image: Any, factor: int, downsampled: Any) -> None:
 
 @njit(**NJIT_OPTIONS)
 def _block_maxima(image: Any, factor: int, downsampled: Any) -> None:
-    # A pixel that is not finite makes NaN, so that it is seen.
+    # A pixel that is not finite makes the block NaN; a maximum would hide minus infinity and NaN.
     for i in range(downsampled.shape[0]):
         for j in range(downsampled.shape[1]):
             highest = np.float64(image[i * factor, j * factor])

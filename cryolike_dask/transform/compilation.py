@@ -1,4 +1,4 @@
-"""How loops are compiled: without Python's global lock, and kept for the next process where there is a place for them."""
+"""Options for compiling loops: without Python's global lock, and cached for the next process if possible."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from numba import njit
 
 
 def _cache_is_writable() -> bool:
-    """Whether numba finds a place for compiled code: beside this file or in the user's cache. Without one it would not even import."""
+    """Whether numba can cache compiled code, beside this file or in the user's cache. If not, `cache=True` raises an error on import."""
 
     def probe() -> None:
-        """Compiled by nobody."""
+        """Decorated here, but never compiled."""
 
     try:
         njit(cache=True)(probe)
@@ -27,5 +27,5 @@ REORDER_SUMS = {"reassoc", "contract", "nsz"}
 
 
 def is_compiled(function: Any) -> bool:
-    """Whether an earlier process left this loop, as its source is now, compiled, so that using it takes no time."""
+    """Whether the cache holds this loop, compiled from its present source, so that its first use takes no time."""
     return bool(function._cache._cache_file._load_index())

@@ -1,6 +1,6 @@
-"""What happens to a chunk of images: downsample, centre, polar Fourier transform, normalise.
+"""The steps for a chunk of images: downsample, centre, polar Fourier transform, normalise.
 
-No files, no Dask: arrays in, arrays out, the same whatever else runs beside it.
+No files and no Dask: arrays in, arrays out. The results do not depend on what else is running.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from cryolike_dask.transform.malloc import keep_freed_buffers
 
 logger = logging.getLogger(__name__)
 
-# Bytes of half spectra worked on together: few enough to stay in a core's cache, enough to share the cost of a call.
+# Bytes of half spectra per batch: few enough to stay in the cache of a core, enough to spread the overhead of a call.
 _CACHE_BYTES = 768 * 1024
 
 _said: list[str] = []
-"""What this process has said of compiling: one text, '' if it said nothing."""
+"""The notice of this process about compiling, as the only element; '' if there was nothing to say."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _compiled_interpolation(descriptor: ImageDescriptor) -> _CompiledInterpolati
     fine_x = interpolation.fine_shape[0]
     last = fine_x - interpolation.width
     (wrapped,) = np.nonzero((interpolation.column < 0) | (interpolation.column > last))
-    # In the main pass a wrapped point reads a place that is merely safe to read.
+    # The main pass interpolates wrapped points at any place that is safe to read; their values are replaced afterwards.
     start = 2 * (interpolation.row * fine_x + np.clip(interpolation.column, 0, last))
     weights = np.concatenate([interpolation.weights_y, interpolation.weights_x], axis=1).astype(descriptor.real_dtype)
     strip_column = (interpolation.column[wrapped] + interpolation.width) % fine_x
@@ -68,10 +68,10 @@ def _compiled_interpolation(descriptor: ImageDescriptor) -> _CompiledInterpolati
 
 
 def say_if_compiling(say: Callable[[str], None] = logger.info) -> None:
-    """Say, once per process, that the transform is compiled first, if it is.
+    """Announce, once per process, that the transform has to be compiled first, if that is so.
 
     Args:
-        say: shows a line; by default it goes through `logging`.
+        say: shows a line; by default, it is logged.
     """
     if not _said:
         _said.append(_compilation_notice())
@@ -81,16 +81,16 @@ def say_if_compiling(say: Callable[[str], None] = logger.info) -> None:
 
 def _compilation_notice() -> str:
     if not NJIT_OPTIONS["cache"]:
-        return "Compiling for about 10 s, as in every run here: name a folder that can be written in NUMBA_CACHE_DIR"
+        return "Compiling for about 10 s, in every run: set NUMBA_CACHE_DIR to a writable folder to keep the compiled code"
     if not (is_compiled(centre) and is_compiled(kernels.polar_images)):
         return "Compiling for about 10 s, in the first run on this machine only"
     return ""
 
 
 class CompiledTransform:
-    """The transform on CPU cores: FFTs by SciPy, everything between them in compiled loops, a few images in cache at a time.
+    """The transform on CPU cores: FFTs by SciPy, everything else in compiled loops, on a few images at a time that fit in the cache.
 
-    Tables are shared by all transforms of a process; work buffers are this object's, so each thread needs its own.
+    All transforms of a process share their tables. Each object has its own work buffers, so each thread needs its own object.
     """
 
     def __init__(self, descriptor: ImageDescriptor, downsample_factor: int = 1, downsample_type: DownsampleType = "mean") -> None:
@@ -105,7 +105,7 @@ class CompiledTransform:
         (n_x, n_y), (fine_x, fine_y) = interpolation.n_pixels, interpolation.fine_shape
         real, cplx = descriptor.real_dtype, descriptor.complex_dtype
         self._batch = max(1, _CACHE_BYTES // (interpolation.n_spectrum_rows * fine_x * cplx.itemsize))
-        # In float32 the mean of a block would lose 6e-8 of the brightness, which centring then magnifies.
+        # float64, because in float32 the mean of a block would lose 6e-8 of the brightness, which centring then magnifies.
         self._downsampled = np.zeros((n_x, n_y))
         self._padded = np.zeros((self._batch, n_x, fine_y), dtype=real)
         self._spectrum_rows = np.zeros((self._batch, interpolation.n_spectrum_rows, fine_x), dtype=cplx)
@@ -115,7 +115,7 @@ class CompiledTransform:
 
     @property
     def images_per_batch(self) -> int:
-        """Images that share the cache."""
+        """Number of images that fit in the cache together."""
         return self._batch
 
     def __call__(self, images: npt.NDArray[Any], results: TransformedImages, shifts: npt.NDArray[np.float64] | None = None) -> None:
@@ -125,7 +125,7 @@ class CompiledTransform:
             of_part = TransformedImages(*(array[part] for array in results.arrays))
             self._transform(images[part], of_part)
             if shifts is not None:
-                # Imports torch, for a second and 160 MB that other runs need not spend.
+                # Imported here, because torch takes a second and 160 MB, which other runs do not need.
                 from cryolike_dask.transform.torch_steps import shift_images
 
                 shift_images(of_part.fourier, of_part.physical, shifts[part], self.descriptor)

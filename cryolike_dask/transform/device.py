@@ -1,4 +1,4 @@
-"""Which device a task computes on."""
+"""Chooses the device on which a task computes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cryolike_dask.transform.cpu import CompiledTransform
 from cryolike_dask.transform.interface import Transform
 
 _DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-"""What the drivers of NVIDIA, of Windows' subsystem for Linux, and of AMD put there. The last one is CUDA by name in torch's builds."""
+"""Files of the drivers of NVIDIA, of the Windows Subsystem for Linux, and of AMD, whose GPUs torch also calls CUDA."""
 
 
 @cache
 def may_have_gpu() -> bool:
-    """Whether it is worth importing torch, for a second and 160 MB, to ask it for GPUs."""
+    """Whether there may be a GPU, so that it is worth importing torch, which takes a second and 160 MB, to ask for it."""
     return not sys.platform.startswith("linux") or any(Path(path).exists() for path in _DRIVERS)
 
 
@@ -26,7 +26,7 @@ def resolve_device(device: Device) -> str:
     """'cpu' or 'cuda:0'. A worker sees its own GPU as number 0 (CUDA_VISIBLE_DEVICES), so devices are never counted.
 
     Raises:
-        ConversionError: CUDA was asked for and this worker has none.
+        ConversionError: `device` is 'cuda', and this worker has no CUDA device.
     """
     if device == "cpu" or (device == "auto" and not may_have_gpu()):
         return "cpu"
@@ -43,7 +43,7 @@ def resolve_device(device: Device) -> str:
 
 
 def peak_device_bytes(device: Device) -> int:
-    """The most CUDA memory that tensors of this process have taken at once; 0 on a CPU.
+    """The peak of the CUDA memory of this process's tensors; 0 on a CPU.
 
     Raises:
         ConversionError: as for `resolve_device`.
@@ -57,7 +57,7 @@ def peak_device_bytes(device: Device) -> int:
 
 
 def make_transform(descriptor: ImageDescriptor, settings: ConversionSettings) -> Transform:
-    """The transform for this worker. Not to be shared between threads."""
+    """Make the transform for this worker. Threads must not share it."""
     device = resolve_device(settings.device)
     if device == "cpu":
         return CompiledTransform(descriptor, settings.downsample_factor, settings.downsample_type)

@@ -1,4 +1,4 @@
-"""A conversion as its formula says it, in float64: slow, short, and independent of the fast one."""
+"""The conversion as direct sums in float64: slow, short, and independent of the fast transforms."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ def downsample(image: Image, factor: int, kind: str) -> Image:
 
 
 def crop_fourier(image: Image, shape: tuple[int, int]) -> Image:
-    """The image on a coarser grid of m of its n pixels along each axis, by the sum over all frequencies within the new band."""
+    """The image on a coarser grid of `shape` pixels, as a sum over all frequencies within the new band."""
     along_x, along_y = (_interpolation(n, m) for n, m in zip(image.shape, shape, strict=True))
     return np.asarray(along_x @ image @ along_y.T)
 
 
 def _interpolation(n: int, m: int) -> Image:
-    """(m, n): what each pixel adds to the band-limited image at the coarser pixels; both grids are counted from their middle pixel."""
+    """(m, n) weight of each of n pixels in the band-limited image at m coarser pixels; both grids are counted from their middle pixel."""
     fine, coarse = np.arange(n) - n // 2, (np.arange(m) - m // 2) * n / m
     distance = coarse[:, None] - fine[None, :]
     total = np.ones((m, n))
     for frequency in range(1, m // 2 + 1):
-        # Of an even m, the highest frequency is there once, half of it from each sign.
+        # For an even m, the highest frequency occurs once, with half of each sign.
         total += (1 if 2 * frequency == m else 2) * np.cos(2 * np.pi * frequency * distance / n)
     return total / n
 
 
 def centre(image: Image) -> Image:
-    """The image less its mean, over its largest absolute value."""
+    """The image minus its mean, divided by its largest absolute value."""
     centred = image - image.mean()
     return np.asarray(centred / np.abs(centred).max())
 
 
 def shift_periodically(image: Image, shift: tuple[float, float]) -> Image:
-    """The image moved by (x, y) pixels, what leaves it on one side coming back on the other, by the sum over all its frequencies."""
+    """The image moved periodically by (x, y) pixels, as a sum over all its frequencies."""
     along_x, along_y = (_moved(n, by) for n, by in zip(image.shape, shift, strict=True))
     return np.asarray(along_x @ image @ along_y.T)
 
 
 def _moved(n: int, shift: float) -> Image:
-    """(n, n): what each pixel adds to the moved image at each pixel."""
+    """(n, n) weight of each pixel in the moved image at each pixel."""
     distance = np.arange(n)[:, None] - np.arange(n)[None, :]
     total = np.ones((n, n))
     for frequency in range(1, (n + 1) // 2):
         total += 2 * np.cos(2 * np.pi * frequency * (distance - shift) / n)
-    if n % 2 == 0:  # the highest frequency, half of it from each sign
+    if n % 2 == 0:  # the highest frequency, with half of each sign
         total += np.cos(np.pi * distance) * np.cos(np.pi * shift)
     return total / n
 

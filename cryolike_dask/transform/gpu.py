@@ -1,10 +1,9 @@
-"""The transform in torch operations: on CUDA devices, and on a CPU as a second opinion.
+"""The transform in torch operations: on CUDA devices, and on a CPU for comparison.
 
-The interpolation is one sparse matrix, polar points by grid points; its product with the half spectra of several images, their real
-and imaginary parts as columns, interpolates them all (cuSPARSE on a GPU, MKL on a CPU).
+The interpolation is one sparse matrix, polar points by grid points. Its product with the half spectra of several images, whose real
+and imaginary parts are columns, interpolates all of them (with cuSPARSE on a GPU, MKL on a CPU).
 
-On a GPU images travel through pinned staging buffers on a copy stream while the previous batch is computed, and results travel back
-on the same stream.
+On a GPU, a copy stream moves images through pinned staging buffers while the previous batch is computed, and moves results back.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from cryolike_dask.transform.origins import shift_fourier, shift_physical
 
 logger = logging.getLogger(__name__)
 
-_CPU_BATCH = 8  # 16 columns, the sweet spot of the CPU's sparse product
-_GPU_MEMORY_FRACTION = 0.25  # of what is free, for one batch: two are in flight, and other threads and processes want some
+_CPU_BATCH = 8  # makes 16 columns, for which the CPU's sparse product is fastest
+_GPU_MEMORY_FRACTION = 0.25  # of the free memory, per batch: two are in flight, and other threads and processes need some
 _MAX_GPU_BATCH = 256
 
 _device_locks: dict[str, threading.Lock] = {}
@@ -37,13 +36,13 @@ _device_locks_lock = threading.Lock()
 
 
 def device_lock(device: str) -> threading.Lock:
-    """One stack of a process computes on a device at a time, while its other threads read and write."""
+    """The lock with which one thread of a process computes on a device at a time, while the others read and write."""
     with _device_locks_lock:
         return _device_locks.setdefault(device, threading.Lock())
 
 
 class _DeviceTables:
-    """The interpolation on a device. Shared by all transforms of a process; never changed."""
+    """The interpolation on a device. All transforms of a process share it, and never change it."""
 
     def __init__(self, descriptor: ImageDescriptor, device: str) -> None:
         real = torch.float64 if descriptor.precision == "double" else torch.float32
@@ -73,7 +72,7 @@ def _sparse_matrix(interpolation: PolarInterpolation) -> torch.Tensor:
     weights = (interpolation.weights_y[:, :, None] * interpolation.weights_x[:, None, :]).reshape(-1)
     row_pointers = np.arange(0, len(column_indices) + 1, w * w)
     index = np.int32 if len(column_indices) < 2**31 else np.int64
-    # Footprints that wrap hold their columns out of order, which the products do not mind.
+    # The columns of footprints that wrap are not in order; the products do not need that.
     with torch.sparse.check_sparse_tensor_invariants(False), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
         return torch.sparse_csr_tensor(
@@ -89,7 +88,8 @@ class TorchTransform:
 
     Args:
         descriptor: grids and precision of the images as written.
-        downsample_factor, downsample_type: block size, 'mean' or 'max'; 'fourier' crops to the descriptor's box, whatever the factor.
+        downsample_factor, downsample_type: size of the blocks, and 'mean' or 'max'; 'fourier' crops to the descriptor's box and ignores
+            the factor.
         device: 'cpu' or 'cuda:0'.
     """
 
@@ -107,7 +107,7 @@ class TorchTransform:
 
     @property
     def images_per_batch(self) -> int:
-        """Images of a batch."""
+        """Number of images per batch."""
         return self._batch
 
     def __call__(self, images: npt.NDArray[Any], results: TransformedImages, shifts: npt.NDArray[np.float64] | None = None) -> None:
@@ -124,7 +124,7 @@ class TorchTransform:
     def _shifted(
         self, computed: tuple[torch.Tensor, ...], shifts: npt.NDArray[np.float64] | None, part: slice
     ) -> tuple[torch.Tensor, ...]:
-        """Fourier, physical, power and status of the images of a part, moved by their shifts, if there are any."""
+        """Fourier, physical, power and status of part of the images, moved by their shifts if there are any."""
         if shifts is None:
             return computed
         fourier, physical, *unchanged = computed
@@ -139,7 +139,7 @@ class TorchTransform:
         if pixels.shape[1:] != (n_x, n_y):
             pixels = crop_spectra(pixels, (n_x, n_y)) if self.downsample_type == "fourier" else self._downsampled(pixels)
         mean = pixels.mean(dim=(1, 2), keepdim=True)
-        # What rounding left of a mean that is large beside the deviations.
+        # Removes the rounding error of a mean that is large compared with the deviations.
         mean = mean + (pixels - mean).mean(dim=(1, 2), keepdim=True)
         finite = torch.isfinite(mean[:, 0, 0])
         flat = pixels.flatten(1)
@@ -196,7 +196,7 @@ class TorchTransform:
         for tensor, target in zip(computed, results.arrays, strict=True):
             torch.from_numpy(target[part]).copy_(tensor)
 
-    # What follows runs on CUDA devices only.
+    # The rest of this module runs only on CUDA devices.
 
     def _batch_that_fits(self) -> int:
         free, _ = torch.cuda.mem_get_info(self.device)
@@ -218,12 +218,12 @@ class TorchTransform:
                 self._staging = None
                 torch.cuda.empty_cache()
                 self._batch = max(1, self._batch // 2)
-                logger.warning("%s is short of memory: going on with batches of %d images.", self.device, self._batch)
+                logger.warning("%s is short of memory: continuing with batches of %d images.", self.device, self._batch)
 
     def _transform_from(
         self, first: int, images: npt.NDArray[Any], results: TransformedImages, shifts: npt.NDArray[np.float64] | None
     ) -> int:
-        """Transform the images from `first` on, copying one batch while another is computed. Returns the number done."""
+        """Transform the images from `first` on, copying one batch while another is computed. Returns the end position."""
         if self._staging is None:
             self._staging = _Staging(self._batch, images.shape[1:], self.descriptor, self.device)
         staging = self._staging
@@ -257,7 +257,7 @@ class _Staging:
         self.ready = [torch.cuda.Event(), torch.cuda.Event()]
 
     def upload(self, slot: int, images: npt.NDArray[Any]) -> torch.Tensor:
-        """Images on the device; the computing stream waits for them."""
+        """Copy images to the device; the computing stream waits for them."""
         pinned = self.images[slot][: len(images)]
         pinned.copy_(torch.from_numpy(images))
         with torch.cuda.stream(self.copies):
@@ -268,7 +268,7 @@ class _Staging:
         return on_device
 
     def download(self, slot: int, computed: tuple[torch.Tensor, ...]) -> None:
-        """Begin copying results to pinned memory."""
+        """Start copying results to pinned memory."""
         self.copies.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.copies):
             for tensor, pinned in zip(computed, self.outputs[slot], strict=True):
@@ -277,7 +277,7 @@ class _Staging:
             self.ready[slot].record(self.copies)
 
     def collect(self, slot: int, part: range, results: TransformedImages) -> None:
-        """Wait for the results in a slot and copy them."""
+        """Wait for the results in a slot and copy them to `results`."""
         self.ready[slot].synchronize()
         for pinned, target in zip(self.outputs[slot], results.arrays, strict=True):
             torch.from_numpy(target[part.start : part.stop]).copy_(pinned[: len(part)])

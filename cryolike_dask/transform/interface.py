@@ -1,4 +1,4 @@
-"""What a transform takes and gives, whatever device it runs on. Importing it loads neither compiler nor FFTs."""
+"""The interface of all transforms, on any device. Importing it loads neither the compiler nor FFTs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 
 OK, CONSTANT, NOT_FINITE = 0, 1, 2
-"""What a transform says of an image."""
+"""Status that a transform gives to an image."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class TransformedImages:
         fourier: (k, n_shells, n_inplanes) complex, unit norm each.
         physical: (k, n_x, n_y) float32, centred images.
         power: (k, n_shells) float64, the mean of |F|^2 over the in-plane angles.
-        status: (k,) uint8: OK, CONSTANT or NOT_FINITE; unless OK the image's other values are all zero.
+        status: (k,) uint8: OK, CONSTANT or NOT_FINITE; unless it is OK, all other values of the image are zero.
     """
 
     fourier: npt.NDArray[Any]
@@ -46,19 +46,19 @@ class TransformedImages:
         return (self.fourier, self.physical, self.power, self.status)
 
     def first(self, n_images: int) -> TransformedImages:
-        """Views of the first n images."""
+        """Views of the first `n_images` images."""
         return TransformedImages(*(array[:n_images] for array in self.arrays))
 
 
 class Transform(Protocol):
-    """Turns images as they lie on disk, (k, rows, columns) float32, into `results`.
+    """Transforms images as they are on disk, (k, rows, columns) float32, and writes the result to `results`.
 
-    `shifts`, (k, 2) float64, are pixels along x and y of the images as written, by which they are moved in the end; None for none at all.
+    `shifts`, (k, 2) float64, moves the transformed images, in their pixels along x and y; None does not move them.
     """
 
     @property
     def images_per_batch(self) -> int:
-        """Images that are worked on together; calls with fewer waste some of the device."""
+        """Number of images that are computed together; a call with fewer does not use the device fully."""
 
     def __call__(
         self, images: npt.NDArray[Any], results: TransformedImages, shifts: npt.NDArray[np.float64] | None = None

@@ -1,10 +1,10 @@
 """The fixed interpolation of a type-2 non-uniform FFT onto the polar grid.
 
-Every image has the same grid, so the whole interpolation half of the transform is a table made once, in float64: for each polar
-point the place and the weights of a w x w footprint on an oversampled uniform grid. How it is applied (a compiled loop on the CPU,
-a sparse matrix on a GPU) is a matter for the transform.
+All images have the same grid, so the interpolation is a table that is made once, in float64. For each polar point it has the place and
+the weights of a w x w footprint on an oversampled uniform grid. Each transform applies it in its own way: a compiled loop on the CPU, a
+sparse matrix on a GPU.
 
-The footprint is a Kaiser-Bessel window of w points an axis at an oversampling of at least 1.6 (Jackson et al. 1991; Beatty et al.
+The footprint is a Kaiser-Bessel window of w points per axis with an oversampling of at least 1.6 (Jackson et al. 1991; Beatty et al.
 2005 for the window's beta). Its aliasing error is below 5e-7 for w = 8 and below 1e-12 for w = 16.
 """
 
@@ -21,31 +21,31 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 
 OVERSAMPLING = 1.6
 WIDTH = {"single": 8, "double": 16}
-"""Points of the footprint an axis. A power of two, so that a footprint row fills whole vector registers."""
+"""Points of the footprint per axis: a power of two, so that a row of a footprint fills whole vector registers."""
 
 
 @dataclass(frozen=True)
 class PolarInterpolation:
-    """Where each polar point lies in the oversampled half spectrum, and its weights.
+    """The place of each polar point in the oversampled half spectrum, and its weights.
 
-    The images are real, so only half of the polar points is computed: for an even number of in-plane angles theta in [0, pi), the rest
-    being their conjugates at theta + pi; for an odd number every angle, those with ky < 0 as conjugates of the opposite point.
-    The half spectrum has a row for each ky from -margin up to what the largest shell needs, and a column for each kx, the zero
-    frequency at column fine_shape[0] / 2. Rows beyond 0 and the highest frequency repeat conjugates, so footprints never
-    leave the array in that direction; in kx it is periodic.
+    The images are real, so only half of the plane is needed. With an even number of in-plane angles, those in [0, pi) are computed, and
+    the rest are their conjugates at theta + pi. With an odd number, every angle is computed, those with ky < 0 as conjugates of the
+    opposite point. The half spectrum has a row for each ky from -margin up to what the largest shell needs, and a column for each kx, with
+    the zero frequency at column fine_shape[0] / 2. Rows below 0 and beyond the highest frequency are filled with conjugates, so footprints
+    never leave the array in that direction; in kx it is periodic.
 
     Args:
         n_pixels: (rows, columns) of the images; rows are x, columns are y.
         fine_shape: oversampled grid (x, y), both even.
-        width: w, footprint points an axis.
+        width: w, points of the footprint per axis.
         margin: rows of the half spectrum below ky = 0.
         n_spectrum_rows: rows of the half spectrum, `margin` included.
         n_shells, n_angles: shape of the computed half of the polar grid.
         row, column: (n_points,) first row and column of each footprint; the column may be outside [0, fine_shape[0] - w].
         weights_x, weights_y: (n_points, w) float64.
-        conjugate: (n_angles,) whether the computed value is to be conjugated.
-        deconvolution_x, deconvolution_y: (n_pixels,) float64: what rows and columns of an image are multiplied with beforehand;
-            x also carries the alternating sign that shifts kx = 0 to the middle.
+        conjugate: (n_angles,) whether the computed value must be conjugated.
+        deconvolution_x, deconvolution_y: (n_pixels,) float64 factors for rows and columns of an image before the FFT; x also contains
+            the alternating sign that shifts kx = 0 to the middle.
     """
 
     n_pixels: tuple[int, int]
@@ -121,7 +121,7 @@ def _is_5_smooth(n: int) -> bool:
 
 
 def _beta(width: int, oversampling: float) -> float:
-    # The theoretical pi w (1 - 1/(2 sigma)) shortened a little: least mean-square error, found by a scan over beta.
+    # Slightly less than the theoretical pi w (1 - 1/(2 sigma)); a scan over beta found the least mean-square error here.
     return 0.985 * np.pi * width * (1.0 - 1.0 / (2.0 * oversampling))
 
 

@@ -1,4 +1,4 @@
-"""From Fourier-polar images back to real space, to show the images of a stack, and the low-pass filter that makes particles visible."""
+"""The inverse transform from Fourier-polar images to real space, for display, and the low-pass filter that makes particles visible."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _CHUNK_POINTS = 1 << 13  # bounds the memory: of a 512-pixel box, 8 k points tak
 def fourier_to_physical(
     fourier: Any, descriptor: ImageDescriptor | str | Path, shell_factors: npt.NDArray[np.floating[Any]] | None = None
 ) -> npt.NDArray[np.float64]:
-    """Images in real space from Fourier-polar images: the inverse Fourier integral over the disc, with the quadrature of the grid.
+    """Transform Fourier-polar images back to real space: the inverse Fourier integral over the disc, with the quadrature of the grid.
 
-    a[x, y] = sum over points of weight * F * exp(+i (k1 x + k2 y)) / (pi sqrt(n_x n_y)), computed directly, in float64. With this
-    factor it is the inverse of the transform F = 4 pi / sqrt(n_x n_y) * sum of a exp(-i k x); stacks are normalised, so the images
-    are recovered up to a positive factor, without frequencies beyond the radius of the grid. In-plane angles are dense enough within about
-    a third of the box from the centre; towards the corners the images fade into ripples.
+    a[x, y] = sum over points of weight * F * exp(+i (k1 x + k2 y)) / (pi sqrt(n_x n_y)), computed directly in float64. With this factor
+    it is the inverse of the transform F = 4 pi / sqrt(n_x n_y) * sum of a exp(-i k x). Stacks are normalised, so the images are recovered
+    up to a positive factor, without frequencies beyond the radius of the grid. The in-plane angles are dense enough up to about a third
+    of the box from the centre; towards the corners, the images fade into ripples.
 
     Args:
-        fourier: (k, n_shells, n_inplanes) complex array or tensor, of real images.
-        descriptor: of the stack, or the path of its params `.npz`.
-        shell_factors: (n_shells,) what to multiply each shell with, such as a low-pass filter; shells with 0 cost nothing.
+        fourier: (k, n_shells, n_inplanes) complex array or tensor, the transforms of real images.
+        descriptor: image descriptor of the stack, or the path of its params `.npz`.
+        shell_factors: (n_shells,) factors of the shells, such as a low-pass filter; shells with factor 0 take no time.
 
     Returns:
-        (k, n_x, n_y)
+        (k, n_x, n_y) float64.
 
     Raises:
-        InputError: the shape is not that of the descriptor.
+        InputError: the shapes do not fit the descriptor.
 
     Example:
         >>> from cryolike_dask import ImageDescriptor, load_stack
@@ -52,7 +52,7 @@ def fourier_to_physical(
             f"(images, {grid.n_shells}, {grid.n_inplanes}) and ({grid.n_shells},). Use the descriptor that the stack was made with."
         )
     n_x, n_y = descriptor.n_pixels
-    # A real image's transform at theta + pi is the conjugate of that at theta: half of the points say everything.
+    # The transform of a real image at theta + pi is the conjugate of that at theta, so half of the points are enough.
     halved = grid.n_inplanes % 2 == 0
     n_angles = grid.n_inplanes // 2 if halved else grid.n_inplanes
     angles = grid.angles[:n_angles]
@@ -81,11 +81,11 @@ def _plane_waves(position: npt.NDArray[np.int64], frequency: npt.NDArray[np.floa
 
 
 def low_pass_factors(resolution: npt.NDArray[np.floating[Any]], cutoff: float) -> npt.NDArray[np.float64]:
-    """A soft low-pass filter: 1 up to 0.75 / cutoff, 0 from 1.25 / cutoff, half a cosine between.
+    """A soft low-pass filter: 1 up to 0.75 / cutoff, 0 from 1.25 / cutoff on, and half a cosine between.
 
     Args:
         resolution: Å, any shape; infinite for the zero frequency.
-        cutoff: Å.
+        cutoff: resolution at which the filter is 1/2, Å.
     """
     frequency = cutoff / np.asarray(resolution, dtype=np.float64)
     return np.asarray(0.5 + 0.5 * np.cos(np.pi * np.clip((frequency - 0.75) / 0.5, 0.0, 1.0)))
@@ -94,7 +94,7 @@ def low_pass_factors(resolution: npt.NDArray[np.floating[Any]], cutoff: float) -
 def low_passed(
     images: npt.NDArray[np.floating[Any]], pixel_size: tuple[float, float], cutoff: float, shape: tuple[int, int] | None = None
 ) -> npt.NDArray[np.float64]:
-    """Images after the filter of `low_pass_factors`, on as many pixels as they had or on fewer.
+    """Images after the filter of `low_pass_factors`, optionally on fewer pixels.
 
     Args:
         images: (k, n_x, n_y) in real space.
@@ -103,11 +103,11 @@ def low_passed(
         shape: (m_x, m_y) pixels of the result, at most (n_x, n_y). Frequencies that its larger pixels cannot represent are left out.
 
     Returns:
-        (k, m_x, m_y), of the same brightness.
+        (k, m_x, m_y), with the same brightness.
     """
     n_x, n_y = images.shape[1:]
     m_x, m_y = (n_x, n_y) if shape is None else shape
-    # Cycles per image, the negative ones of axis 1 as NumPy counts them from the end.
+    # Frequencies in cycles per image; NumPy puts the negative ones of axis 1 at the end.
     x, y = np.rint(np.fft.fftfreq(m_x, 1 / m_x)).astype(np.int64), np.arange(m_y // 2 + 1)
     frequency = np.hypot(x[:, None] / (n_x * pixel_size[0]), y[None, :] / (n_y * pixel_size[1]))
     with np.errstate(divide="ignore"):

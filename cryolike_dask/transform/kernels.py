@@ -1,8 +1,8 @@
-"""Compiled loops over spectra: from the first FFT to normalised polar images, one image at a time in cache.
+"""Compiled loops over spectra, from the first FFT to normalised polar images. They work on one image at a time, which stays in cache.
 
-The interpolation loop is written in LLVM's vector types, because the loop vectoriser leaves a plain one twenty times slower: one
-polar point is w loads of w complex numbers, each row scaled by its weight and added up in registers. LLVM maps the vectors onto
-whatever the processor has (SSE, AVX2, AVX-512, NEON).
+The interpolation loop uses LLVM's vector types, because LLVM does not vectorise a plain loop, which is twenty times slower. One polar
+point takes w loads of w complex numbers, each row scaled by its weight and added up in registers. LLVM maps the vectors to the
+instructions of the processor (SSE, AVX2, AVX-512, NEON).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def lay_out_rows(spectra: Any, rows: Any, margin: int) -> None:
     Args:
         spectra: (k, n_x, fine_y / 2 + 1) complex, the real FFTs of the padded rows.
         margin: rows below ky = 0.
-        rows: (k, n_spectrum_rows, fine_x) complex; row r receives ky = r - margin, the image's middle row at column 0 (wrapping).
-            Rows below 0 and above the highest frequency are conjugates: along x the data are still real-space rows. The columns
-            that no image row reaches are left alone and must be zero.
+        rows: (k, n_spectrum_rows, fine_x) complex; row r receives ky = r - margin, with the middle row of the image at column 0
+            (wrapping). Rows below 0 and above the highest frequency are conjugates, because along x the data are still in real space.
+            Columns without an image row are not written, and must be zero.
     """
     for k in range(spectra.shape[0]):
         _lay_out_rows(spectra[k], rows[k], margin)
@@ -82,7 +82,7 @@ def _interpolate_point(typing: Any, grid: Any, start: Any, stride: Any, weights:
                 vector, ir.Constant(vector.type, ir.Undefined), ir.Constant(ir.VectorType(int32, len(lanes)), lanes)
             )
 
-        # A point's weights lie together, y then x: one or two cache lines.
+        # The weights of a point are adjacent, y before x: one or two cache lines.
         first_weight = builder.gep(weight_data, [builder.mul(arguments[4], int64(2 * w))])
         weights_y = load(first_weight, weight_type)
         weights_x = load(builder.gep(first_weight, [int64(w)]), weight_type)
@@ -133,13 +133,13 @@ def polar_images(
     Args:
         grids: (k, n_spectrum_rows, 2 fine_x) half spectra.
         start: (n_points,) int32 place of the first number of each footprint in a flat half spectrum.
-        weights: (n_points, 2 w), y then x.
+        weights: (n_points, 2 w) weights along y, then along x.
         wrapped: (m,) points whose footprint crosses kx = +-fine_x / 2, where the half spectrum is periodic. They are interpolated
-            again, on a strip that joins its last w columns to its first.
-        wrapped_start, wrapped_weights: as `start` and `weights`, for them and the strip.
+            again, on a strip that joins its last w columns to its first w.
+        wrapped_start, wrapped_weights: as `start` and `weights`, for the wrapped points and the strip.
         shell_weights: (n_shells,) float64 integration weight of one point on a shell.
         conjugate: (n_angles,) whether the value is stored conjugated.
-        status: (k,) of the images; the results of those that are not OK become zero.
+        status: (k,) status of the images; the results of those that are not OK become zero.
         strip: (n_spectrum_rows, 4 w) work space.
         wrapped_values: (2 m,) work space.
         half: (n_shells, 2 n_angles) work space.

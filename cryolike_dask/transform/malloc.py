@@ -1,4 +1,4 @@
-"""The C library's heap, where somebody told it to give every buffer back at once."""
+"""Keeps freed buffers in the heap of glibc, even if the environment tells it to return them to the system immediately."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _BUFFER_BYTES = 32 << 20
 
 @cache
 def keep_freed_buffers() -> None:
-    """Let freed buffers of up to 32 MiB be used again instead of going back to the system.
+    """Make glibc reuse freed buffers of up to 32 MiB instead of returning them to the system.
 
-    Left alone, glibc comes to this by itself once such a buffer was freed. A fixed trim threshold switches that off, and Dask gives
-    its workers one of 64 KiB: each FFT's result then comes as new, zeroed pages, which takes three times as long as the FFT.
+    By default, glibc does so on its own once such a buffer is freed. A fixed trim threshold disables that, and Dask sets one of 64 KiB
+    for its workers. Each FFT then gets new, zeroed pages for its result, which takes three times as long as the FFT.
     """
     if platform.libc_ver()[0] == "glibc" and "MALLOC_TRIM_THRESHOLD_" in os.environ:
         library = ctypes.CDLL(None)

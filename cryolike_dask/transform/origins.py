@@ -1,7 +1,7 @@
-"""Moving images by parts of a pixel, so that their particles come to the middle.
+"""Moves images by fractions of a pixel, to centre their particles.
 
-On the polar grid that is exact: each value gets the phase of its own frequency, as if the image went on in zeros beyond its border. In real
-space what leaves the image on one side comes back on the other. Both are one and the same where the frequencies are those of the box.
+On the polar grid this is exact: each value gets the phase of its own frequency, as if zeros continued the image beyond its border. In real
+space it is periodic: what leaves the image on one side comes back on the other. For frequencies of the box, both are the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def shift_fourier(fourier: torch.Tensor, shifts: torch.Tensor, descriptor: Image
     Args:
         fourier: (k, n_shells, n_inplanes) complex.
         shifts: (k, 2) float64, pixels along x and y, on the same device.
-        descriptor: of the images.
+        descriptor: image descriptor of the images.
 
     Returns:
         (k, n_shells, n_inplanes), of the same type.
@@ -35,7 +35,7 @@ def shift_fourier(fourier: torch.Tensor, shifts: torch.Tensor, descriptor: Image
 
 
 def shift_physical(images: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
-    """Images moved periodically, by the phases of their Fourier transform.
+    """Images moved periodically, with phases of their Fourier transform.
 
     Args:
         images: (k, n_x, n_y) real.
@@ -54,7 +54,7 @@ def shift_physical(images: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
 
 @lru_cache(maxsize=4)
 def _wave_numbers(descriptor: ImageDescriptor, device: str) -> torch.Tensor:
-    """(2, n_shells, n_angles) radians per pixel along x and y; of an even number of angles the first half: the rest are opposite."""
+    """(2, n_shells, n_angles) radians per pixel along x and y; only half of an even number of angles, as the rest are opposite."""
     grid = descriptor.polar_grid
     n_angles = grid.n_inplanes // 2 if grid.n_inplanes % 2 == 0 else grid.n_inplanes
     radii, angles = torch.from_numpy(grid.radii), torch.from_numpy(grid.angles)[:n_angles]
@@ -67,10 +67,10 @@ def _phases_along(frequency: torch.Tensor, n: int, shift: torch.Tensor) -> torch
     """(k, len(frequency)) the phases of a shift by (k,) pixels, for frequencies in cycles per image of n pixels."""
     frequency = frequency.to(shift.device, torch.float64)
     phases = _phases(-2 * math.pi / n * frequency * shift[:, None])
-    # Of an even n, the highest frequency stands for both signs.
+    # For an even n, the highest frequency stands for both signs.
     return torch.where(2 * frequency.abs() == n, phases.real.to(phases.dtype), phases)
 
 
 def _phases(angles: torch.Tensor) -> torch.Tensor:
-    """exp(i angle), several times as fast as `torch.polar`."""
+    """exp(i angle), computed several times as fast as by `torch.polar`."""
     return torch.complex(torch.cos(angles), torch.sin(angles))

@@ -1,4 +1,4 @@
-"""Steps that few runs need. CPU cores run the same torch code for them as GPUs."""
+"""Steps that few runs need, for which CPUs use the same torch code as GPUs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _threads_before: list[int] = []
 
 
 def crop_images(images: npt.NDArray[Any], n_pixels: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """Images (k, rows, columns) with fewer pixels, by cutting their spectra; see `fourier_crop`."""
+    """Downsample images, (k, rows, columns), by cropping their spectra; see `fourier_crop`."""
     with single_threaded_torch():
         cropped: npt.NDArray[np.float64] = crop_spectra(torch.from_numpy(images).to(torch.float64), n_pixels).numpy()
     return cropped
@@ -35,7 +35,7 @@ def shift_images(
         fourier: (k, n_shells, n_inplanes) complex.
         physical: (k, n_x, n_y) float32.
         shifts: (k, 2) pixels along x and y.
-        descriptor: of the images.
+        descriptor: image descriptor of the images.
     """
     with single_threaded_torch():
         moved, by = torch.from_numpy(fourier), torch.from_numpy(shifts)
@@ -46,10 +46,10 @@ def shift_images(
 
 @contextmanager
 def single_threaded_torch() -> Iterator[None]:
-    """Parallelism is one thread per stack; a second level inside torch would only fight with it. Restored afterwards."""
+    """Use one thread within torch, and restore the number afterwards. Stacks have a thread each; more inside torch would compete."""
     with _threads_lock:
-        # The setting is each thread's own, but a new thread begins with the latest one of any: what to restore is what held before
-        # the first of those inside came.
+        # Each thread has its own setting, but a new thread starts with the latest setting of any thread. So all restore the number from
+        # before the first one entered.
         _threads_before.append(_threads_before[0] if _threads_before else torch.get_num_threads())
         torch.set_num_threads(1)
     try:

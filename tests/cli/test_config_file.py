@@ -224,4 +224,4 @@ def test_a_conversion_in_python_records_no_command(particles: DemoData, tmp_path
     table = particles_from_star(particles.star_file, particles.folder_mrc)
     report = Conversion(table, particles.params_file, folder_output=tmp_path / "out").run()
     assert json.loads((report.folder / "manifest.json").read_text())["command"] == ""
-    assert "To repeat it" not in (report.folder / "report.html").read_text(encoding="utf-8")
+    assert "To repeat this run" not in (report.folder / "report.html").read_text(encoding="utf-8")
