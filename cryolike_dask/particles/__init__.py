@@ -1,5 +1,5 @@
-"""Tables in: STAR files and cryoSPARC tables become one table with a row per particle, and a STAR file again.
+"""Reads STAR files and cryoSPARC tables into one kind of table with a row per particle, and writes it as a STAR file.
 
-May know `mrc`, for the image files that cryoSPARC numbers, and what lies below. Start with `table`: a `ParticleTable` is all that later
-rooms know of a source. Then read `star` or `cryosparc`, the way from a file to it. `inputs` says what the arguments of each input mean.
+May import `mrc`, for the numbered image files of cryoSPARC, and what lies below. Start with `table`: a `ParticleTable` is all that other
+rooms know about a source. Then read `star` or `cryosparc`, which make one from files. `inputs` explains the arguments of each input.
 """

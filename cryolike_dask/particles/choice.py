@@ -1,4 +1,4 @@
-"""The particles of a run that `where`, `ind` and `sample` choose, for every kind of input."""
+"""Applies `where`, `ind` and `sample`, which choose the particles of a run, to every kind of input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def choose_particles(table: ParticleTable, settings: ConversionSettings) -> tuple[ParticleTable, ConversionSettings]:
-    """The particles that the settings choose, in the order of the table: see `choose_rows`."""
+    """The particles that the settings choose, in the order of the table; see `choose_rows`."""
     if not settings.chooses:
         return table, settings
     left, settings = choose_rows(table, settings)
@@ -34,14 +34,14 @@ def choose_rows(table: ParticleTable, settings: ConversionSettings) -> tuple[npt
 
     Args:
         table: all particles, in the order in which they were read.
-        settings: of the run.
+        settings: settings of the run.
 
     Returns:
-        (k,) positions in the table, ascending; and the settings as they are recorded: in place of the rows that `ind` names are their
-        number and checksum.
+        (k,) positions in the table, ascending; and the settings as they are recorded, where the number and the checksum of the rows
+        replace `ind`.
 
     Raises:
-        InputError: the condition or the rows do not fit the table, or nothing is left.
+        InputError: the condition or the rows do not fit the table, or no particle is left.
     """
     chosen = np.ones(len(table), dtype=bool)
     by = []
@@ -58,7 +58,7 @@ def choose_rows(table: ParticleTable, settings: ConversionSettings) -> tuple[npt
     left = np.flatnonzero(chosen)
     if not len(left):
         names = first_few(list(dict.fromkeys(source.table for source in table.sources)), 3)
-        raise InputError(f"No particle is left of the {len(table):,} of {names} after choosing {' and '.join(by)}.")
+        raise InputError(f"No particle is left of the {len(table):,} in {names} after choosing {' and '.join(by)}.")
     if settings.sample is not None:
         left = left[draw(len(left), settings.sample, settings.seed)]
         by.append(f"a sample of {settings.sample:,} with the seed {settings.seed}")
@@ -68,13 +68,13 @@ def choose_rows(table: ParticleTable, settings: ConversionSettings) -> tuple[npt
 
 
 def draw(n: int, k: int, seed: int) -> npt.NDArray[np.int64]:
-    """(k,) of n positions at random, ascending. The same arguments give the same positions with every version.
+    """Draw k of n positions at random: (k,), ascending. The same arguments give the same positions in every version.
 
-    Each position gets 64 bits from the stream of PCG64, and the smallest ones are taken. NumPy guarantees that this stream never changes,
-    but not `Generator.choice`. A smaller sample is a part of a larger one.
+    Each position gets 64 bits from the stream of PCG64, and the positions with the smallest numbers are drawn. NumPy guarantees that this
+    stream never changes, but does not guarantee that for `Generator.choice`. A larger sample contains every smaller one.
 
     Raises:
-        InputError: there are not so many.
+        InputError: k is larger than n.
     """
     if k > n:
         raise InputError(

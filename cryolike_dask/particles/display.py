@@ -1,4 +1,4 @@
-"""The repr of a particle table: columns with their units, names in place of positions, and a few of the values."""
+"""The repr of a particle table: its columns with units and a few values, and names of files, tables and optics groups."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cryolike_dask.particles.table import ParticleTable
 
 READABLE = ("file", "source", "optics_group")
-"""Columns that hold positions, and are shown and compared as the names that these stand for."""
+"""Columns that hold positions in a list of names. They are shown as these names, and compared with names."""
 
 UNITS = {
     **dict.fromkeys(("defocus_u", "defocus_v", "origin_x", "origin_y", "pixel_size"), "Å"),
@@ -29,12 +29,12 @@ UNITS = {
     "voltage": "kV",
     "b_factor": "Å²",
 }
-"""Of the columns that have one."""
+"""Units of the columns that have one."""
 
 _ZERO_IF_NOT_STATED = ("box_rows", "box_columns", "sign", "uid", "origin_in_pixels")
 _OF_BOXES = ("top", "left")
-_GROUP = re.compile(r"\S+ \((.+)\)")  # the number and the name of an optics group of RELION
-_FIRST = 3  # values shown of a column, and the last one
+_GROUP = re.compile(r"\S+ \((.+)\)")  # number and name of an optics group of RELION
+_FIRST = 3  # values of a column that are shown before the last one
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class ColumnView:
     """One column as it is shown.
 
     Args:
-        name: of the column.
-        unit: '' if it has none.
-        values: the first ones and the last one.
+        name: name of the column.
+        unit: unit of the values; '' if they have none.
+        values: the first values and the last one.
     """
 
     name: str
@@ -53,11 +53,11 @@ class ColumnView:
 
 
 def readable_column(table: ParticleTable, name: str) -> npt.NDArray[Any]:
-    """(n,) values of a column; as objects, the names of files, tables and optics groups.
+    """(n,) values of a column; for files, tables and optics groups, their names as an array of objects.
 
     Args:
         table: the particles.
-        name: of one of its columns.
+        name: name of the column.
     """
     if name not in READABLE:
         return np.asarray(table.rows[name])
@@ -76,11 +76,11 @@ def group_name(label: str) -> str:
 
 
 def suggest_columns(name: str, known: Sequence[str]) -> str:
-    """What to say of a column that is not there.
+    """A hint for a message about a column that does not exist.
 
     Args:
-        name: as it was given.
-        known: names of the columns that are there.
+        name: the name that was given.
+        known: names of the columns that exist.
     """
     in_small_letters = {other.lower(): other for other in reversed(known)}
     close = get_close_matches(name.lower(), in_small_letters, n=3)
@@ -90,7 +90,7 @@ def suggest_columns(name: str, known: Sequence[str]) -> str:
 
 
 def stated_columns(table: ParticleTable) -> tuple[list[ColumnView], list[str]]:
-    """The columns that state something about these particles, and the names of the others."""
+    """The columns that have values for these particles, and the names of those without."""
     views, others = [], []
     has_boxes = any(source.boxes is not None for source in table.sources)
     for name in table.columns:
@@ -109,7 +109,7 @@ def stated_columns(table: ParticleTable) -> tuple[list[ColumnView], list[str]]:
 
 
 def facts(table: ParticleTable) -> dict[str, str | list[str]]:
-    """A summary of the table by name: the sources of its particles and images, its optics and defocus."""
+    """A summary of the table as names and values: sources of particles and images, optics and defocus."""
     used = np.unique(table.rows["file"])
     u = table.rows["defocus_u"]
     groups = [group_name(table.optics_groups[position]) for position in np.unique(table.rows["optics_group"])]
@@ -125,7 +125,7 @@ def facts(table: ParticleTable) -> dict[str, str | list[str]]:
 
 
 def describe(table: ParticleTable) -> str:
-    """The table in lines of text."""
+    """The repr of the table, several lines of text."""
     views, others = stated_columns(table)
     lines = [f"<ParticleTable: {plural(len(table), 'particle')}>"]
     for name, value in facts(table).items():

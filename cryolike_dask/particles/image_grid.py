@@ -1,4 +1,4 @@
-"""Box and pixel size of particles' images, as their tables and image headers state them, for a descriptor that need not be typed."""
+"""Finds box and pixel size of images in their tables and headers, so that users need not type them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Headers = Sequence[ImageFile | None]
 
 @dataclass(frozen=True)
 class ImageGrid:
-    """The one grid of all images of a table, as they will be written.
+    """The grid of all images of a table as a conversion writes them.
 
     Args:
         box: (n_x, n_y) pixels.
-        pixel_size: Å; NaN where nothing states it.
-        statement: what it is and where it comes from, in a sentence.
+        pixel_size: Å; NaN if it is not stated anywhere.
+        statement: a sentence with the grid and where it was found.
     """
 
     box: tuple[int, int]
@@ -40,7 +40,7 @@ class ImageGrid:
     def descriptor(
         self, precision: str = "single", resolution_factor: float = 1.0, n_inplanes: int | None = None
     ) -> ImageDescriptor:
-        """A descriptor with this grid; see `ImageDescriptor.from_individual_values` for the arguments.
+        """Make a descriptor with this grid; see `ImageDescriptor.from_individual_values` for the arguments.
 
         Raises:
             InputError: the pixel size is not known, or an argument is out of range.
@@ -54,20 +54,21 @@ class ImageGrid:
 
 
 def find_image_grid(table: ParticleTable, settings: ConversionSettings, headers: Headers | None = None) -> ImageGrid:
-    """The grid of the images of all these particles.
+    """Find the grid of the images of all these particles.
 
-    The box is the table's, or else the image headers'; so is the pixel size, unless the settings give it.
+    Box and pixel size come from the table, or else from the image headers; a pixel size in the settings comes first.
 
     Args:
-        table: at least one particle.
-        settings: with the axes, the downsampling and the pixel size argument.
-        headers: aligned with `table.files`; read where they are needed if they are not given.
+        table: a table with at least one particle.
+        settings: settings of axes, downsampling and pixel size.
+        headers: headers of `table.files`, in this order; None to read those that are needed.
 
     Raises:
-        InputError: images differ in box or pixel size; the optics groups are named. Or headers are needed and cannot be read.
+        InputError: images differ in box or pixel size, in which case the message names their optics groups; or headers are needed and
+            cannot be read.
     """
     if not len(table):
-        raise InputError("There are no particles, so nothing says what box and pixel size they have.")
+        raise InputError("There are no particles, so box and pixel size are unknown.")
     cuts = np.array([0 if source.boxes is None else source.boxes.size for source in table.sources])[table["source"]]
     rows, columns = (np.where(cuts > 0, cuts, table[f"box_{edge}"]) for edge in ("rows", "columns"))
     pixel_size = table["pixel_size"]
@@ -152,13 +153,13 @@ def _check_one_grid(
     ]
     split = "" if splits else " and let stacks end where the pixel size changes with mixed_optics='split' (--mixed-optics split)"
     raise InputError(
-        f"The images are of {len(grids)} kinds, which one set of image parameters cannot describe: {first_few(lines, 20)}. Take each "
-        f"kind by itself, for instance with {_choice_of_one(table, groups, sizes)}, or give the image parameters (--params){split}."
+        f"The images are of {len(grids)} kinds, which one set of image parameters cannot describe: {first_few(lines, 20)}. Convert "
+        f"each kind separately, for instance with {_choice_of_one(table, groups, sizes)}, or give the image parameters (--params){split}."
     )
 
 
 def _choice_of_one(table: ParticleTable, groups: Sequence[Sequence[str]], sizes: npt.NDArray[np.float64]) -> str:
-    """What chooses the particles of one grid."""
+    """An option that chooses the particles of one grid."""
     named = [name for names in groups for name in names]
     if len(set(named)) == len(named) and all(named):
         condition = f"optics_group == '{named[0]}'"
@@ -172,7 +173,7 @@ def _choice_of_one(table: ParticleTable, groups: Sequence[Sequence[str]], sizes:
 
 
 def _plain(value: float, digits: int) -> float:
-    """A pixel size without the noise of single precision: 1.0599999427795 is 1.06, and 1.0612345678 stays."""
+    """A pixel size without the rounding error of single precision: 1.0599999427795 becomes 1.06, but 1.0612345678 is kept."""
     rounded = float(f"{value:.{digits}g}")
     return rounded if abs(rounded - value) <= 6e-8 * value or digits < 7 else value
 

@@ -1,4 +1,4 @@
-"""Where the image files that a table records are on this machine: one rule for every source."""
+"""Finds the image files that a table records on this machine, by the same rules for every source."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from cryolike_dask.errors import InputError, MissingFileError
 logger = logging.getLogger(__name__)
 
 _LOOKED_AT_IN_TURN = 16
-_THREADS = 16  # a file system across a network answers many questions at once about as fast as one
+_THREADS = 16  # a network file system answers many requests in about the time of one
 
 
 class ImagePaths(NamedTuple):
     """Where image files are.
 
     Args:
-        paths: one absolute path for each recorded one, in the same order; equal where two spellings (`./a.mrcs`, `a.mrcs`) mean one file.
-        notes: for the record, where they were not found by the rule that comes first.
+        paths: an absolute path for each recorded one, in the same order. They are equal for two spellings (`./a.mrcs`, `a.mrcs`) of one
+            file.
+        notes: a note for the record if the first rule did not find the files.
     """
 
     paths: tuple[str, ...]
@@ -34,12 +35,12 @@ class ImagePaths(NamedTuple):
 
 @dataclass(frozen=True)
 class _Rule:
-    """A way to find the files.
+    """A rule to find the files.
 
     Args:
-        path_of: from a recorded path to the path on this machine.
-        note: what to log and record if it is followed; '' for the rule that comes first.
-        advice: what to do where it makes one file of two.
+        path_of: turns a recorded path into a path on this machine.
+        note: what to log and record if this rule is used; '' for the first rule.
+        advice: what to do if two recorded paths become the same path.
     """
 
     path_of: Callable[[str], str]
@@ -50,18 +51,19 @@ class _Rule:
 def resolve_image_paths(recorded: Sequence[str], folder: str | Path, *tables: str | Path) -> ImagePaths:
     """The absolute path of each recorded image file.
 
-    With a folder, only the file name counts and the file is looked for directly in that folder. Without one, the recorded path is
-    taken as it is, relative to the working directory. If not a single file is there, they are looked for under their recorded paths
-    within the folder, which may be the root of a project, and then by their names beside the table. The first rule that finds a file
-    counts for all of them; if none does, the first one. No image file is opened.
+    The rules are tried in this order. With a folder: the name of the file in this folder; then the recorded path within this folder, which
+    may be the root of a project. Without a folder: the recorded path as it is, relative to the working directory. In both cases, last: the
+    name of the file in the folder of the table. The first rule that finds at least one file is used for all files; if no rule finds any,
+    the first one is used. No image file is opened.
 
     Args:
         recorded: distinct paths as the tables have them, without prefixes such as `000001@` or `>`.
-        folder: the folder that holds the image files, with `~` expanded; '' to use the recorded paths.
-        tables: the tables that recorded them.
+        folder: the folder that holds the image files; `~` is expanded. '' to use the recorded paths.
+        tables: the tables that record the paths.
 
     Raises:
-        InputError: a path names no file, the folder does not exist, or two recorded files would become one by the rule that counts.
+        InputError: a path does not name a file, the folder does not exist, or two recorded files become the same file by the rule that is
+            used.
     """
     names = " and ".join(map(str, tables))
     for path in recorded:
@@ -88,7 +90,7 @@ def _rules(folder: str | Path, names: str, tables: Sequence[str | Path]) -> list
             _Rule(
                 _by_name_in(directory),
                 "",
-                "Leave the folder out so that the recorded paths are used, or give the files different names.",
+                "Leave out the folder to use the recorded paths, or give the files different names.",
             )
         )
         rules.append(
@@ -118,17 +120,17 @@ def _by_name_in(directory: str) -> Callable[[str], str]:
 
 
 def _absolute(path: str) -> str:
-    # `link/..` is not `.` where `link` is a symbolic link, so a path that goes up is resolved by the file system.
+    # If `link` is a symbolic link, `link/..` is not `.`, so the file system has to resolve paths that contain `..`.
     return os.path.realpath(path) if ".." in path.split("/") else os.path.abspath(path)
 
 
 def has_control_characters(path: str) -> bool:
-    """Whether a path holds characters that act on a terminal instead of being shown, or break lines."""
+    """Whether a path contains characters that act on a terminal, or line breaks."""
     return any(unicodedata.category(character) == "Cc" for character in path)
 
 
 def _finds_any(paths: Iterable[str]) -> bool:
-    """Whether any of these files exists. Usually the first one does, and no other is checked."""
+    """Whether any of these files exists. Usually the first one does, and the others are not checked."""
     remaining = iter(paths)
     if any(map(os.path.isfile, itertools.islice(remaining, _LOOKED_AT_IN_TURN))):
         return True

@@ -1,7 +1,7 @@
 """The kinds of input, and the meaning of their arguments.
 
-The functions that read inputs, CryoLike's functions, the converter and the command line take the meanings from here. This module reads
-nothing and imports nothing large, because the help of the command line needs it.
+The functions that read inputs, CryoLike's functions, the converter and the command line take their descriptions from here. This module
+reads nothing and imports nothing large, because the help of the command line needs it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class CryosparcInput:
 
 @dataclass(frozen=True)
 class CryosparcJobInput:
-    """The restacked, or else downsampled, images of a cryoSPARC job directory.
+    """The restacked images of a cryoSPARC job directory, or the downsampled ones if there are none.
 
     Args:
         folder_cryosparc: folder that holds the job directories; '' for the working directory.

@@ -1,4 +1,4 @@
-"""The columns of the source tables under their own names, which are read again if a condition names them."""
+"""Columns of the source tables under their own names, read again from the tables if a condition names them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from cryolike_dask.particles.cryosparc.table import find_uids, read_cs, sibling_
 from cryolike_dask.particles.source_columns import StarSource
 from cryolike_dask.particles.table import ParticleTable
 
-_ROUNDING = 1e-9  # relative: the same number, read twice
+_ROUNDING = 1e-9  # relative difference of the same number, read twice
 
 
 class _Source(Protocol):
-    """A table, opened again."""
+    """A source table, opened again."""
 
     names: tuple[str, ...]
 
     def columns(self, names: Sequence[str], rows: npt.NDArray[np.void]) -> dict[str, npt.NDArray[Any]]:
-        """By name, those of these columns that are there: (n,) values of these rows, numbers or, as objects, text.
+        """Those of these columns that exist, by name: (n,) values of these rows, numbers or text (as objects).
 
         Raises:
             InputError: the table has changed since these rows were read from it.
@@ -35,7 +35,7 @@ class _Source(Protocol):
 
 
 class OwnColumns:
-    """The columns of the tables of some particles. The tables are opened when columns are asked for.
+    """The columns of the source tables of some particles. The tables are opened when columns are needed.
 
     Args:
         table: the particles.
@@ -50,12 +50,12 @@ class OwnColumns:
         return {position: _KINDS[source.kind](source.table) for position, source in used.items() if source.kind in _KINDS}
 
     def names(self) -> list[str]:
-        """The names that all tables have."""
+        """Names of the columns that all tables have."""
         named = [source.names for source in self._sources.values()]
         return [name for name in named[0] if all(name in others for others in named[1:])] if named else []
 
     def read(self, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-        """By name, those of these columns that are there: (n,) values of the particles, numbers or, as objects, text.
+        """Those of these columns that exist, by name: (n,) values of the particles, numbers or text (as objects).
 
         Raises:
             InputError: only some tables have a column, or a table has changed since its particles were read.
@@ -72,13 +72,13 @@ class OwnColumns:
                     without.setdefault(name, self._table.sources[position].table)
         for name in values.keys() & without.keys():
             raise InputError(
-                f"{without[name]} has no column {name}, which other tables have. Choose the particles of each table by itself."
+                f"{without[name]} has no column {name}, which other tables have. Choose the particles of each table separately."
             )
         return values
 
 
 def _put(values: npt.NDArray[Any] | None, here: npt.NDArray[np.intp], part: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
-    """The (n,) values with a part of them put in its place, of a type that holds both."""
+    """The (n,) values with a part of them replaced, of a type that can hold both."""
     if values is None:
         values = np.zeros(n, dtype=part.dtype)
     common = object if object in (values.dtype, part.dtype) else np.result_type(values.dtype, part.dtype)
@@ -113,7 +113,7 @@ class _Cryosparc:
         self.names = self._uids.names
 
     def columns(self, names: Sequence[str], rows: npt.NDArray[np.void]) -> dict[str, npt.NDArray[Any]]:
-        """The table's own columns, and those of the first table beside it that has all of its particles."""
+        """Columns of the table, and of the tables beside it that have all of its particles."""
         _check_length(self._path, len(self._uids), rows)
         if "uid" in self._uids and not np.array_equal(self._uids["uid"][rows["row"]], rows["uid"]):
             raise _changed(self._path)
@@ -142,7 +142,7 @@ class _Csv:
         except (OSError, ValueError) as error:
             if isinstance(error, CryolikeError):
                 raise
-            raise InputError(f"{self._path} cannot be read again: {error}. Read its particles anew.") from error
+            raise InputError(f"{self._path} cannot be read again: {error}. Read its particles again.") from error
 
     def columns(self, names: Sequence[str], rows: npt.NDArray[np.void]) -> dict[str, npt.NDArray[Any]]:
         there = [name for name in names if name in self.names]
@@ -165,7 +165,7 @@ _KINDS: dict[str, Callable[[str], _Source]] = {
 def _comparable(path: str, name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if values.ndim != 1:
         raise InputError(
-            f"{os.path.basename(path)} holds {values[0].size} values per particle in {name}, which cannot be compared with one."
+            f"{os.path.basename(path)} holds {values[0].size} values per particle in {name}, which cannot be compared with a single value."
         )
     if values.dtype.kind not in "SUO":
         return values
@@ -180,4 +180,4 @@ def _check_length(path: str, length: int, rows: npt.NDArray[np.void]) -> None:
 
 
 def _changed(path: str) -> InputError:
-    return InputError(f"{path} has changed since its particles were read. Read them anew.")
+    return InputError(f"{path} has changed since its particles were read. Read them again.")

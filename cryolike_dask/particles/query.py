@@ -22,26 +22,26 @@ Mask = npt.NDArray[np.bool_]
 def meets_condition(table: ParticleTable, condition: str) -> Mask:
     """(n,) whether each particle satisfies a condition.
 
-    Names are those of our columns, in their units, or else of the tables' own. A value that a table does not state is NaN, which is
-    unequal to everything.
+    The condition names columns of the particle table, in its units, or else columns of the source tables. A value that a table does not
+    state is NaN, which is unequal to everything.
 
     Args:
         table: the particles.
         condition: in the grammar of `settings.condition`.
 
     Raises:
-        InputError: it is no condition, there is no such column, or numbers are compared with text.
+        InputError: the condition cannot be read, a column does not exist, or numbers are compared with text.
     """
     tree = parse_condition(condition)
     return _Evaluation(table, column_names(tree)).mask(tree)
 
 
 class _Evaluation:
-    """Evaluates one condition; every column is made once.
+    """Evaluates one condition; each column is read once.
 
     Args:
         table: the particles.
-        names: of the columns that the condition names.
+        names: names of the columns in the condition.
     """
 
     def __init__(self, table: ParticleTable, names: list[str]) -> None:
@@ -68,16 +68,16 @@ class _Evaluation:
     def _compare(self, left: Operand, sign: str, right: Operand) -> Mask:
         a, b = self._values(left), self._values(right)
         if _is_text(a) != _is_text(b):
-            # Text of a table is read as numbers if it is compared with numbers.
+            # Text that is compared with numbers is read as numbers.
             a, b = self._as_numbers(left, a, b), self._as_numbers(right, b, a)
         elif isinstance(left, Column) and isinstance(right, Column) and _is_text(a):
-            # Compared as text, 9 would be larger than 10.
+            # Numbers as text do not compare as numbers: "9" is larger than "10".
             a, b = _numbers_if_all_are(a, b)
-        with np.errstate(over="ignore"):  # of a number that a column of single precision cannot hold
+        with np.errstate(over="ignore"):  # a number may be too large for a column of single precision
             return np.broadcast_to(np.asarray(_OPERATORS[sign](a, b), dtype=bool), len(self._table))
 
     def _values(self, operand: Operand) -> Any:
-        """(n,) numbers or objects of text, or one value."""
+        """(n,) numbers or text (as objects), or a single value."""
         return self._columns[operand.name] if isinstance(operand, Column) else operand
 
     def _as_numbers(self, operand: Operand, values: Any, other: Any) -> Any:
@@ -93,11 +93,11 @@ class _Evaluation:
                 f"{'' if isinstance(other, np.ndarray) else f', as {str(other)!r}'}."
             )
         try:
-            return np.where(values == "", "nan", values).astype(np.float64)  # an empty cell is not stated
+            return np.where(values == "", "nan", values).astype(np.float64)  # an empty cell states nothing
         except ValueError:
             row = next(i for i, text in enumerate(values) if text and not _is_number(text))
             raise InputError(
-                f"{self._table.where(row)}: {operand.name} is {values[row]!r}, which is no number. Compare it with text in quotation marks."
+                f"{self._table.where(row)}: {operand.name} is {values[row]!r}, which is not a number. Compare it with text in quotes."
             ) from None
 
 

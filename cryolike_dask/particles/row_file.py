@@ -1,4 +1,4 @@
-"""Files of row numbers, which choose particles: `.npy` arrays of numbers or of True and False, or text."""
+"""Files of row numbers that choose particles: `.npy` arrays of numbers or of True and False, or text."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _NPY, _ZIP, _PICKLE = b"\x93NUMPY", b"PK\x03\x04", b"\x80"
 
 
 def read_row_file(path: str, n: int) -> npt.NDArray[np.int64]:
-    """The rows of a table that a file names, ascending.
+    """Read the rows of a table that a file names, ascending.
 
     Args:
-        path: a `.npy` file of a one-dimensional array, of row numbers or of a mask, or a text file with a number on each line; blank
-            lines and what follows a '#' do not count.
-        n: rows that the table has.
+        path: a `.npy` file with a one-dimensional array, of row numbers or a mask, or a text file with a number on each line. Blank
+            lines, and text after a '#', are ignored.
+        n: number of rows of the table.
 
     Raises:
-        InputError: it is no such file, or its rows are none, out of range, negative or named twice; the line is named, or the element
-            of the array.
+        InputError: it is not such a file, or it names no rows, or rows that are out of range, negative or named twice. The message names
+            the line, or the element of the array.
     """
     file = Path(path).expanduser()
     try:
@@ -50,21 +50,21 @@ def read_row_file(path: str, n: int) -> npt.NDArray[np.int64]:
 def check_rows(
     rows: npt.NDArray[Any], n: int, where: str = "ind", places: npt.NDArray[np.int64] | None = None
 ) -> npt.NDArray[np.int64]:
-    """Row numbers, or the mask that stands for them, as ascending row numbers.
+    """Row numbers, or a mask, as ascending row numbers.
 
     Args:
         rows: (k,) whole numbers, or an (n,) mask.
-        n: rows that the table has.
-        where: what gives them, for messages.
-        places: (k,) lines, counted from 1, in which they stand; None for elements of an array, counted from 0.
+        n: number of rows of the table.
+        where: where the rows come from, for messages.
+        places: (k,) lines of a file in which they are, counted from 1; None for elements of an array, counted from 0.
 
     Raises:
-        InputError: there are none, or they are out of range, negative or named twice, or the mask is of another table.
+        InputError: there are no rows, or rows are out of range, negative or named twice, or the mask is of another table.
     """
     if rows.dtype == bool:
         if len(rows) != n:
             raise InputError(
-                f"{where} has {plural(len(rows), 'value')} True or False, and the table has {plural(n, 'row')}: one for each row is needed."
+                f"{where} has {plural(len(rows), 'value')} (True or False), and the table has {plural(n, 'row')}: give one value per row."
             )
         rows = np.flatnonzero(rows)
         if not len(rows):
@@ -78,7 +78,7 @@ def check_rows(
 
     wrong = np.flatnonzero((rows < 0) | (rows >= n))
     if len(wrong):
-        first, more = int(wrong[0]), f" ({plural(len(wrong) - 1, 'more row')} so)" if len(wrong) > 1 else ""
+        first, more = int(wrong[0]), f" (and {plural(len(wrong) - 1, 'more such row')})" if len(wrong) > 1 else ""
         raise InputError(
             f"{where}, {place(first)}: there is no row {rows[first]}{more}. The table has {plural(n, 'row')}, counted from 0, so the "
             f"last one is {n - 1}. Check that the rows are those of this table, and not of a part of it."
@@ -88,7 +88,7 @@ def check_rows(
     repeated = np.flatnonzero(ordered[1:] == ordered[:-1])
     if len(repeated):
         first = int(repeated[0])
-        more = f" ({plural(len(repeated) - 1, 'more row')} named again)" if len(repeated) > 1 else ""
+        more = f" (and {plural(len(repeated) - 1, 'more row')})" if len(repeated) > 1 else ""
         raise InputError(
             f"{where}, {place(int(order[first + 1]))}: row {ordered[first]} was named before, in "
             f"{place(int(order[first]))}{more}. Name each row once."
@@ -102,11 +102,11 @@ def _of_array(path: str, content: bytes, n: int) -> npt.NDArray[np.int64]:
     except ObjectArrayError as error:
         raise InputError(_about_pickle(path)) from error
     except UNREADABLE_ARRAY as error:
-        raise InputError(f"{path} is damaged: it cannot be read as an array ({error}). Save it anew with numpy.save.") from error
+        raise InputError(f"{path} is damaged: it cannot be read as an array ({error}). Save it again with numpy.save.") from error
     if rows.ndim != 1 or rows.dtype.kind not in "biu":
         raise InputError(
-            f"{path} holds an array of shape {rows.shape} of {rows.dtype}: give a one-dimensional one of whole numbers, which are "
-            "rows of the table, or of True and False for each row."
+            f"{path} holds an array of shape {rows.shape} of {rows.dtype}: give a one-dimensional array of row numbers, or of one "
+            "True or False per row."
         )
     return check_rows(rows, n, path)
 
@@ -115,7 +115,7 @@ def _of_text(path: str, content: bytes, n: int) -> npt.NDArray[np.int64]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError(f"{path} is no text and no .npy array. Give text with one row number per line, or an array.") from None
+        raise InputError(f"{path} is neither text nor a .npy array. Give text with one row number per line, or an array.") from None
     rows: list[int] = []
     lines: list[int] = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -124,8 +124,8 @@ def _of_text(path: str, content: bytes, n: int) -> npt.NDArray[np.int64]:
             continue
         if not (value.removeprefix("-").isdecimal() and value.isascii() and len(value) < 19):
             raise InputError(
-                f"{path}, line {number}: {value[:40]!r} is no row number. Give one whole number per line, counted from 0; lines that begin "
-                "with # are left out."
+                f"{path}, line {number}: {value[:40]!r} is not a row number. Give one whole number per line, counted from 0; text after "
+                "# is ignored."
             )
         rows.append(int(value))
         lines.append(number)
@@ -137,7 +137,7 @@ def _about_pickle(path: str) -> str:
         f"import numpy; numpy.save({_quoted(Path(path).with_suffix('.rows.npy'))}, numpy.load({_quoted(path)}, allow_pickle=True))"
     )
     return (
-        f"{path} is a pickle, which can run a program when it is opened, and is not opened here. If you trust it, convert it: "
+        f"{path} is a pickle, which can run a program when it is opened, so it is not opened here. If you trust it, convert it: "
         f"python -c {shlex.quote(code)}"
     )
 

@@ -1,7 +1,7 @@
-"""Columns that a conversion does not use: read from the input tables again when `particles.star` is written.
+"""Columns that a conversion does not use, read again from the input tables when `particles.star` is written.
 
-A conversion carries what it computes with. Micrograph names, coordinates, random subsets and all the rest stay in the table, from which
-they are taken when `particles.star` is written, provided that it still is the table that was converted.
+A conversion keeps only the columns that it computes with. All others, such as micrograph names, coordinates and random subsets, are read
+from the table when `particles.star` is written, provided that the table has not changed.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from cryolike_dask.particles.star.tables import particle_block
 from cryolike_dask.particles.star.text import StarBlock, StarText, decode
 from cryolike_dask.particles.table import ParticleTable
 
-_ROUNDING = 1e-9  # relative: the same number, read twice
+_ROUNDING = 1e-9  # relative difference of the same number, read twice
 _MICROGRAPH, _SUBSET = "location/micrograph_path", "alignments3D/split"
 
 
 @dataclass(frozen=True)
 class SourceColumns:
-    """What the tables say beside what a conversion uses, as STAR writes it.
+    """The columns of the tables that a conversion does not use, as text for a STAR file.
 
     Args:
         names: columns of the particles that all tables have.
-        rows: (n,) their values in one text for each particle, a tab between two values.
+        rows: (n,) their values, one text per particle with tabs between values.
         optics_names: columns of the optics groups that all tables have.
-        optics_rows: the same of each optics group.
-        group_names: of the optics groups; '' where a table names none.
+        optics_rows: their values, one text per optics group.
+        group_names: names of the optics groups; '' if the table names none.
         group: (n,) position of each particle's group in `optics_rows`.
         warnings: what could not be read.
     """
@@ -51,7 +51,7 @@ class SourceColumns:
 
 
 class _Source(Protocol):
-    """A table, read again. Lines are for each row of the table, of its particles or its optics groups."""
+    """A source table, read again. It gives one line per particle or optics group."""
 
     names: tuple[str, ...]
     optics_names: tuple[str, ...]
@@ -68,7 +68,7 @@ class _Source(Protocol):
 
 
 def read_source_columns(table: ParticleTable, without: Collection[str]) -> SourceColumns:
-    """What the tables of these particles say beside some columns.
+    """Read the columns of the source tables, except for some.
 
     Args:
         table: the particles.
@@ -95,7 +95,7 @@ def read_source_columns(table: ParticleTable, without: Collection[str]) -> Sourc
         if names:
             rows[here] = source.lines(names)[table["row"][here]]
         optics = zip(source.group_names(), source.optics_lines(optics_names), strict=True)
-        # Tables that share their groups, such as those of one pair each, have them once.
+        # Tables with the same groups share them, such as the tables of several pairs.
         number = np.array([groups.setdefault(one, len(groups)) for one in optics])
         group[here] = number[source.groups()[table["row"][here]]]
     group_names, optics_rows = zip(*groups, strict=True)
@@ -111,7 +111,7 @@ class StarSource:
     """A STAR file, read again.
 
     Args:
-        table: its path.
+        table: path of the file.
         without: names of columns to leave out of `names` and `optics_names`.
     """
 
@@ -144,7 +144,7 @@ class StarSource:
                 continue
             texts = np.array(quoted_rows(self._text, self._particles, [own]), dtype=object)[rows["row"]].tolist()
             if name == "ImageName" and "@" not in texts[0]:
-                continue  # the name of a file only, which does not identify a row
+                continue  # a file name without a number does not identify a row
             found = np.array([_number(text.strip('"').partition("@")[0]) for text in texts])
             changed = not np.allclose(found, values, rtol=_ROUNDING, atol=0)
         if changed or (self.groups()[rows["row"]] < 0).any():
@@ -154,10 +154,10 @@ class StarSource:
         return np.array(_lines(self._text, self._particles, names), dtype=object)
 
     def columns(self, names: Sequence[str]) -> dict[str, npt.NDArray[np.object_]]:
-        """By name, the text of those of these columns that are there, (n,) in each row of the table.
+        """The text of those of these columns that exist, by name: (n,) values of all rows of the table.
 
         Args:
-            names: with or without 'rln'. A column of the optics groups counts as one of the particles that belong to them.
+            names: names with or without 'rln'. A column of the optics groups gives each particle the value of its group.
         """
         found: dict[str, npt.NDArray[np.object_]] = {}
         for block in (self._particles, self._optics):
@@ -179,7 +179,7 @@ class StarSource:
         return _lines(self._text, self._optics, [name])
 
     def groups(self) -> npt.NDArray[np.int64]:
-        """(n,) row of the optics table of each particle; -1 where there is none."""
+        """(n,) row of the optics table for each particle; -1 if it has none."""
         number = self._own_name(self._particles, "OpticsGroup")
         number_there = None if self._optics is None else self._own_name(self._optics, "OpticsGroup")
         if self._optics is None or number is None or number_there is None:
@@ -201,7 +201,7 @@ def _number(text: str) -> float:
 
 
 def _values(text: StarText, block: StarBlock, names: Sequence[str]) -> dict[str, npt.NDArray[np.object_]]:
-    """By name, (n,) what a block holds in some of its columns, which are given in the order of the file."""
+    """The (n,) values of some columns of a block, by name; `names` are in the order of the file."""
     content = b"".join(text.select_columns(block, [block.columns.index(name) for name in names])).decode()
     words = content.replace("\n", "\t").split("\t")[:-1]
     if ENCODED.search(content):
@@ -233,7 +233,7 @@ class _CryosparcSource:
         if _MICROGRAPH in self._table and self._table[_MICROGRAPH].dtype.kind == "S":
             code, distinct = pd.factorize(self._table[_MICROGRAPH].astype(object))
             names = [path.decode("utf-8", "backslashreplace").removeprefix(">") for path in distinct]
-            # Columns with values that a line of STAR cannot hold are left out, so that a finished run does not fail here.
+            # Columns with values that STAR cannot hold are left out, so that a finished run does not fail here.
             if not any(has_control_characters(name) or '"' in name for name in names):
                 self._columns["rlnMicrographName"] = quoted_values(np.array(names, dtype=object))[code]
         if _SUBSET in self._table and set(np.unique(self._table[_SUBSET]).tolist()) == {0, 1}:

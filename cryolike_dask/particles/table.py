@@ -42,13 +42,13 @@ PARTICLE_DTYPE = np.dtype(
         ("angle_psi", np.float64),  # radians; NaN: not stated
         ("origin_x", np.float64),  # Å along columns, what RELION shifts the image by to centre the particle; NaN: not stated
         ("origin_y", np.float64),  # Å along rows, likewise
-        ("origin_in_pixels", np.bool_),  # origins are in pixels of the image on disk instead, whose size planning will know
+        ("origin_in_pixels", np.bool_),  # whether the origins are in pixels of the image on disk, which planning converts
         ("pose_rotation", np.float64),  # radians, RELION's angles of cryoSPARC's pose; NaN: not stated
         ("pose_tilt", np.float64),  # radians; NaN: not stated
         ("pose_psi", np.float64),  # radians; NaN: not stated
-        ("pixel_size", np.float64),  # Å, of the images as they lie on disk; NaN: not stated
-        ("box_rows", np.int32),  # of the images as they lie on disk, pixels; 0: not stated
-        ("box_columns", np.int32),  # of the images as they lie on disk, pixels; 0: not stated
+        ("pixel_size", np.float64),  # Å, of the images as they are on disk; NaN: not stated
+        ("box_rows", np.int32),  # of the images as they are on disk, pixels; 0: not stated
+        ("box_columns", np.int32),  # of the images as they are on disk, pixels; 0: not stated
         ("sign", np.int8),  # cryoSPARC's blob/sign: -1 where particles are dark; 0: not stated
         ("uid", np.uint64),  # cryoSPARC's identity; 0: none
         ("optics_group", np.int32),  # position in ParticleTable.optics_groups
@@ -56,7 +56,7 @@ PARTICLE_DTYPE = np.dtype(
         ("row", np.int64),  # row in the source's table, counted from 0
     ]
 )
-"""One particle. Units and the stand-ins for values that a source does not state are given beside each field."""
+"""One particle. The comment on each field gives its unit, and the value that means 'not stated'."""
 
 _COLUMN_NAMES: tuple[str, ...] = PARTICLE_DTYPE.names or ()
 _NAN_IF_NOT_STATED = (
@@ -84,7 +84,7 @@ class Source:
 
 @dataclass(frozen=True, repr=False)
 class ParticleTable:
-    """Particles in output order, with everything that is needed to find and interpret each image.
+    """Particles in output order, with everything needed to find and interpret each image.
 
     `particles["defocus_u"]` is a column. `particles[particles["defocus_u"] < 15000]` and `particles.query("defocus_u < 15000")` are tables
     of the particles that satisfy the condition. A table cannot be changed: choosing particles returns a new table.
@@ -94,7 +94,7 @@ class ParticleTable:
         files: distinct image files, absolute paths; `rows['file']` points here.
         sources: tables the particles came from; `rows['source']` points here.
         optics_groups: names of the optics groups; `rows['optics_group']` points here.
-        warnings: for the user, about these inputs.
+        warnings: what the user should know about these inputs.
         skipped: one line for each row that the user chose to leave out.
 
     Example:
@@ -123,13 +123,13 @@ class ParticleTable:
     def __getitem__(self, key: int | slice | Sequence[int] | npt.NDArray[Any]) -> ParticleTable: ...
 
     def __getitem__(self, key: Any) -> npt.NDArray[Any] | ParticleTable:
-        """One column, by its name, or the particles that are chosen.
+        """A column by its name, or the chosen particles.
 
         Args:
             key: name of a column; or a slice, positions, or an (n,) mask.
 
         Returns:
-            an (n,) view of the column, or a table.
+            An (n,) view of the column, or a table.
 
         Raises:
             InputError: there is no such column, or the mask is not of this table.
@@ -143,11 +143,11 @@ class ParticleTable:
         positions = np.atleast_1d(np.asarray(key))
         if positions.dtype == bool and positions.shape != (len(self),):
             raise InputError(
-                f"The mask has the shape {positions.shape}, and the table has {plural(len(self), 'particle')}: one True or False for each "
-                "is needed."
+                f"The mask has the shape {positions.shape}, and the table has {plural(len(self), 'particle')}: give one True or False "
+                "per particle."
             )
         if positions.dtype.kind not in "biu" and positions.size:
-            raise InputError(f"Particles are chosen by a slice, whole numbers or a mask, and not by {positions.dtype} values.")
+            raise InputError(f"Particles are chosen by a slice, whole numbers or a mask, not by {positions.dtype} values.")
         return self.take(positions if positions.size else slice(0, 0))
 
     @property
@@ -168,14 +168,14 @@ class ParticleTable:
                 If both have a column of this name, that of this table is used. The condition is never executed as code.
 
         Returns:
-            another table.
+            A new table.
 
         Raises:
             InputError: the condition cannot be read, names a column that does not exist, or compares text with a number.
 
         Example: `particles.query("defocus_u < 15000 and optics_group == 'g1'")`, `particles.query("rlnClassNumber in [1, 3]")`
         """
-        # Imported here, because it needs pandas, and workers do not choose particles.
+        # Imported here, because it needs pandas, which workers do not need.
         from cryolike_dask.particles.query import meets_condition
 
         return self.take(meets_condition(self, condition))
@@ -187,7 +187,7 @@ class ParticleTable:
         return pd.DataFrame({name: readable_column(self, name) for name in self.columns})
 
     def _image_grid(self, settings: ConversionSettings) -> ImageGrid:
-        # For `ImageDescriptor.from_particles`, which is in a lower layer and may not import this.
+        # For `ImageDescriptor.from_particles`, which is in a lower layer and cannot import `image_grid`.
         from cryolike_dask.particles.image_grid import find_image_grid
 
         return find_image_grid(self, settings)
@@ -203,7 +203,7 @@ class ParticleTable:
 
     @staticmethod
     def concatenate(tables: Sequence[ParticleTable]) -> ParticleTable:
-        """All tables one after the other; files that occur in several are listed once."""
+        """All tables joined in this order; a file that occurs in several tables is listed once."""
         if len(tables) == 1:
             return tables[0]
         files: dict[str, int] = {}

@@ -78,4 +78,4 @@ def test_leopard_em_tables_are_chosen_from_by_their_scores(tmp_path: Path, cli: 
     table = write_rows(tmp_path / "t.csv", rows_of_page(3))
     result = cli("convert", "leopard-em", table, "--box-size", 16, "--params", "p.npz", "--out", tmp_path, "--where", "mip > 20")
     assert result.exit_code == 2
-    assert "No particle is left of the 3 of" in result.stderr
+    assert "No particle is left of the 3 in" in result.stderr

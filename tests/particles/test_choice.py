@@ -111,8 +111,8 @@ def test_rows_can_be_given_in_many_ways(kind: str, scattered: ParticleSet, tmp_p
         ("3\n-1\n", "ind.txt, line 2: there is no row -1"),
         ("# two\n\n3\n31\n", "ind.txt, line 4: there is no row 31. The table has 31 rows, counted from 0"),
         ("3\n5\n\n3\n", "ind.txt, line 4: row 3 was named before, in line 1"),
-        ("3\n4.0\n", "ind.txt, line 2: '4.0' is no row number"),
-        ("3, 4\n", "ind.txt, line 1: '3, 4' is no row number"),
+        ("3\n4.0\n", "ind.txt, line 2: '4.0' is not a row number"),
+        ("3, 4\n", "ind.txt, line 1: '3, 4' is not a row number"),
         ("9" * 40, "line 1"),
         ("", "names no row"),
         ("# nothing\n", "names no row"),
@@ -134,7 +134,7 @@ def test_a_wrong_line_of_a_text_file_is_named(content: str, told: str, tmp_path:
         (np.array([1.0, 2.0]), "float64"),
         (np.array([[1, 2]]), "shape (1, 2)"),
         (np.array([], np.int64), "names no row"),
-        (np.zeros(30, bool), "30 values True or False, and the table has 31 rows"),
+        (np.zeros(30, bool), "30 values (True or False), and the table has 31 rows"),
         (np.zeros(31, bool), "False for all 31 rows"),
     ],
 )
@@ -169,7 +169,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "i.npz", [1])
     (tmp_path / "cut.npy").write_bytes((np.save(tmp_path / "x.npy", [1, 2]), (tmp_path / "x.npy").read_bytes())[1][:-3])
     (tmp_path / "binary").write_bytes(b"\xff\xfe1")
-    for name, told in (("i.npz", "archive"), ("cut.npy", "damaged"), ("binary", "no text"), (".", "folder")):
+    for name, told in (("i.npz", "archive"), ("cut.npy", "damaged"), ("binary", "neither text nor"), (".", "folder")):
         with pytest.raises(InputError, match=told):
             read_row_file(str(tmp_path / name), 3)
     with pytest.raises(MissingFileError, match="does not exist"):
@@ -209,7 +209,7 @@ def test_a_sample_is_drawn_from_what_is_left(scattered: ParticleSet) -> None:
 
 def test_nothing_left_is_an_error_that_says_so(scattered: ParticleSet) -> None:
     particles = particles_from_star(scattered.star, scattered.mrc)
-    with pytest.raises(InputError, match=r"No particle is left of the 31 of .* after choosing where defocus_u < 5"):
+    with pytest.raises(InputError, match=r"No particle is left of the 31 in .* after choosing where defocus_u < 5"):
         Conversion(particles, params(), where="defocus_u < 5")
     with pytest.raises(InputError, match="after choosing where defocus_u < 10020 and the 1 row of an array"):
         Conversion(particles, params(), where="defocus_u < 10020", ind=[9])

@@ -53,7 +53,7 @@ def test_one_of_two_is_not_used_and_told(tmp_path: Path) -> None:
     table = with_column(PARTICLES, "rlnOriginXAngst", X)
     read = particles_from_star(write(tmp_path, text(loop("optics", OPTICS), loop("particles", table))))
     assert np.isnan(read["origin_x"]).all()
-    assert any("rlnOriginXAngst is not used, since rlnOriginYAngst is missing" in line for line in read.warnings)
+    assert any("rlnOriginXAngst is not used, because rlnOriginYAngst is missing" in line for line in read.warnings)
 
 
 def test_pixels_become_angstrom_when_the_pixel_size_is_known(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_a_table_that_changed_since_it_was_read_is_refused(tmp_path: Path) -> No
         ("rlnClasNumber == 1", "Did you mean rlnClassNumber"),
         ("optics_group == 1", "in quotation marks, as '1'"),
         ("defocus_u == 'x'", "a column of numbers with the text 'x'"),
-        ("rlnMicrographName < 3", "'mic/a 0.mrc', which is no number"),
+        ("rlnMicrographName < 3", "'mic/a 0.mrc', which is not a number"),
     ],
 )
 def test_what_cannot_be_compared_is_told(star: Path, condition: str, told: str) -> None:

@@ -102,8 +102,8 @@ def test_another_file_in_the_image_names_is_a_warning(tmp_path: Path) -> None:
     table = particles_from_paired_star_and_mrc_files([images, images], [star, star])
     np.testing.assert_array_equal(table["index"], [0, 1, 2, 3] * 2)
     assert table.warnings[-1] == (
-        f"{star} names images of b.mrcs and 1 more file, but the images are read from {images} (and so with 1 more table): check that "
-        "each table belongs to its images."
+        f"{star} names images of b.mrcs and 1 more file, but the images are read from {images} (the same holds for 1 more table): check "
+        "that each table belongs to its images."
     )
     plain = write(tmp_path, text(loop("", with_column(PLAIN, "rlnImageName", [f"{i}.mrc" for i in range(4)]))), "plain.star")
     assert "names images of 0.mrc and 3 more files" in particles_from_paired_star_and_mrc_files([images], [plain]).warnings[-1]
@@ -122,7 +122,7 @@ def test_angles_and_pixel_sizes_that_are_not_used_are_said_once(tmp_path: Path) 
     table = particles_from_paired_star_and_mrc_files([stack(tmp_path, f"{i}.mrcs", 4) for i in range(3)], stars)
     assert table.warnings == (
         f"rlnAngleRot and rlnPixelSize of the tables ({stars[0]} is the first) are not used in a paired conversion. `convert star` uses "
-        "them, where the tables name their images.",
+        "them if the tables name their images.",
     )
 
 

@@ -48,8 +48,8 @@ def replaced(*changes: tuple[int, Callable[[str], str]]) -> str:
         (b"<!DOCTYPE html>\n<html></html>\n", "HTML page"),
         (gzip.compress(b"data_\n"), "gunzip"),
         (b"\x93NUMPY\x01\x00", "cryoSPARC table"),
-        (b"\n \n", "no STAR file"),
-        (b"# only a comment\n", "no STAR file"),
+        (b"\n \n", "not a STAR file"),
+        (b"# only a comment\n", "not a STAR file"),
         (b"1@a.mrcs 1 2 3\n", "line 1 comes before any 'data_' line"),
         ("data_\n\nloop_\n_rlnX\n1\n".encode("utf-16"), "UTF-16 text"),
         (b"data_\n\x00\x00", "line 2 holds the control character 0x00"),
@@ -168,7 +168,7 @@ def test_columns_in_another_order_than_their_numbers(tmp_path: Path) -> None:
 
 def test_a_lost_loop_line(tmp_path: Path) -> None:
     message = refusal(write(tmp_path, text([line for line in loop("", SINGLE) if line != "loop_"])))
-    assert "line 5 is no 'name value' pair" in message
+    assert "line 5 is not a 'name value' pair" in message
 
 
 def test_a_row_that_looks_like_a_block(tmp_path: Path) -> None:

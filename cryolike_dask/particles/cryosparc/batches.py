@@ -1,4 +1,4 @@
-"""The image files of a cryoSPARC job directory: numbered batches."""
+"""Finds the image files of a cryoSPARC job directory, which are numbered batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.formatting import first_few
 from cryolike_dask.mrc.reader import ImageFile, scan_headers
 
-_KINDS = {"restack": "restacked", "downsample": "downsample"}  # folder, and how its files end; the first one with files is used
+_KINDS = {
+    "restack": "restacked",
+    "downsample": "downsample",
+}  # folder, and the last part of its file names; the first folder with files is used
 _FILE_NAME = "batch_{number}_{ending}.mrc"
 
 
@@ -19,8 +22,8 @@ class BatchFiles:
     """The image files of a job, in order of their numbers, up to the first gap.
 
     Args:
-        folder: where they are.
-        pattern: what their names look like; its one group is the number.
+        folder: folder of the files.
+        pattern: pattern of their names, with the number as its only group.
         files: their headers; file k has number k.
         after_gap: names of the files that come after a gap in the numbers.
     """
@@ -36,15 +39,15 @@ class BatchFiles:
 
     @property
     def missing(self) -> str:
-        """The name of the file that would come next."""
+        """The name of the file that should come next."""
         return _FILE_NAME.format(number=len(self.files), ending=_KINDS[os.path.basename(self.folder)])
 
 
 def find_batches(directory: str) -> BatchFiles:
-    """The restacked images of a job directory, or, if there are none, the downsampled ones.
+    """Find the restacked images of a job directory, or, if there are none, the downsampled ones.
 
     Raises:
-        InputError: there are neither, the first ones are missing, or a file cannot be used.
+        InputError: there are neither, file 0 is missing, or a file cannot be used.
     """
     for kind, ending in _KINDS.items():
         folder = os.path.join(directory, kind)
@@ -59,7 +62,7 @@ def find_batches(directory: str) -> BatchFiles:
 
 
 def batch_number(path: str, batches: BatchFiles) -> int:
-    """The number of the batch file that a recorded path means, -1 when it means another file, such as one of another job."""
+    """The number of the batch file that a recorded path names; -1 if it names another file, such as one of another job."""
     directory, kind = os.path.split(batches.folder)
     *parents, name = path.split("/")
     same_folder = parents[-1:] in ([], [kind])
@@ -73,7 +76,7 @@ def _read_batches(folder: str, pattern: re.Pattern[str], names: list[str]) -> Ba
         earlier = by_number.setdefault(_number(pattern, name), name)
         if earlier != name:
             raise InputError(
-                f"{folder} has two files with one number, {earlier} and {name}. Take away the one that does not belong."
+                f"{folder} has two files with one number, {earlier} and {name}. Remove the one that does not belong there."
             )
     if 0 not in by_number:
         first = by_number[min(by_number)]
@@ -94,6 +97,6 @@ def _read_batches(folder: str, pattern: re.Pattern[str], names: list[str]) -> Ba
 
 
 def _number(pattern: re.Pattern[str], name: str) -> int:
-    """The number in the name of a batch file, -1 for another name."""
+    """The number in the name of a batch file; -1 for other names."""
     match = pattern.fullmatch(name)
     return int(match[1]) if match else -1

@@ -1,4 +1,4 @@
-"""What the columns of a cryoSPARC table mean: its CTF, optics groups, pixel size and image positions."""
+"""Interprets the columns of a cryoSPARC table: CTF, optics groups, pixel size and images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CONTRAST = (
     "ctf/amp_contrast",
     "ctf/ac",
     "ctf/amp_constrast",
-)  # the present name, that of old versions, that of CryoLike's format page
+)  # the current name, the name in old versions, and the name on CryoLike's format page
 _PHASE_SHIFT, _GROUP = "ctf/phase_shift_rad", "ctf/exp_group_id"
 CTF = (*_CTF.values(), *_CONTRAST, _PHASE_SHIFT, _GROUP)
 
@@ -41,7 +41,7 @@ _OPTIONAL = ("uid", "blob/psize_A", "blob/shape", "blob/sign", _PHASE_SHIFT, _GR
 
 
 def with_ctf(table: CsTable) -> CsTable:
-    """The table with its CTF columns, looked up by uid in a table beside it when it has none of them."""
+    """The table with CTF columns. If it has none, they are looked up by uid in a table beside it."""
     if any(name in table for name in (*_CTF.values(), *_CONTRAST)):
         return table
     return join_columns_by_uid(table, CTF, _CTF.values(), "the CTF columns")
@@ -54,7 +54,7 @@ def fill_ctf(rows: npt.NDArray[np.void], table: CsTable) -> tuple[tuple[str, ...
         The names of the optics groups, and warnings.
 
     Raises:
-        InputError: a column is missing or probably misspelt, or a value is not a finite number or none that a microscope has.
+        InputError: a column is missing or probably misspelt, or a value is not a finite number, or not possible for a microscope.
     """
     contrast = next((name for name in _CONTRAST if name in table), _CONTRAST[0])
     _check_columns(table, (*_CTF.values(), contrast))
@@ -77,7 +77,7 @@ def fill_ctf(rows: npt.NDArray[np.void], table: CsTable) -> tuple[tuple[str, ...
 
 
 def fill_pixel_size(rows: npt.NDArray[np.void], table: CsTable) -> list[str]:
-    """Write the pixel sizes, where the table states them. Returns warnings."""
+    """Write the pixel sizes that the table states. Returns warnings."""
     if "blob/psize_A" not in table:
         return []
     stated = _numbers(table, "blob/psize_A")
@@ -95,7 +95,7 @@ def fill_pixel_size(rows: npt.NDArray[np.void], table: CsTable) -> list[str]:
 
 
 def fill_image_size(rows: npt.NDArray[np.void], table: CsTable) -> None:
-    """Write the rows and columns of the images, where the table states them.
+    """Write the rows and columns of the images, if the table states them.
 
     Raises:
         InputError: the column does not hold two whole numbers for each particle.
@@ -112,7 +112,7 @@ def fill_image_size(rows: npt.NDArray[np.void], table: CsTable) -> None:
 
 
 def fill_sign(rows: npt.NDArray[np.void], table: CsTable) -> tuple[tuple[str, ...], list[str]]:
-    """Write whether particles are recorded as dark. Returns a note for the record, and warnings."""
+    """Write whether particles are dark, according to `blob/sign`. Returns notes for the record, and warnings."""
     if "blob/sign" not in table:
         return (), []
     rows["sign"] = np.sign(np.nan_to_num(_numbers(table, "blob/sign"))).astype(np.int8)
@@ -122,14 +122,14 @@ def fill_sign(rows: npt.NDArray[np.void], table: CsTable) -> tuple[tuple[str, ..
     if negative == len(table):
         return ("blob/sign is -1 for all particles",), []
     mixed = (
-        f"{table.path}: blob/sign is -1 (dark particles) for {negative:,} of {len(table):,} particles, and not for the others. They must "
-        "not be compared as they are: choose contrast='auto' (--contrast auto), which multiplies each image by its sign."
+        f"{table.path}: blob/sign is -1 (dark particles) for {negative:,} of {len(table):,} particles, and not for the others. "
+        "Their images must not be compared as they are: choose contrast='auto' (--contrast auto), which multiplies each image by its sign."
     )
     return (f"blob/sign is -1 for {negative} particles",), [mixed]
 
 
 def recorded_paths(table: CsTable) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """The distinct paths that `blob/path` records, without the leading `>`, and (n,) which of them each row has.
+    """The distinct paths in `blob/path`, without the leading `>`, and (n,) which of them each row has.
 
     Raises:
         InputError: a path is empty or not text.
@@ -155,10 +155,10 @@ def recorded_paths(table: CsTable) -> tuple[list[str], npt.NDArray[np.int64]]:
 def fill_images(
     rows: npt.NDArray[np.void], table: CsTable, folder: str | os.PathLike[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Write which image each row describes, by `blob/path` and `blob/idx`. Returns the distinct image files, and notes on them.
+    """Write which image each row describes, by `blob/path` and `blob/idx`. Returns the distinct image files, and notes about them.
 
     Raises:
-        InputError: a column is missing, a path or index is impossible, or two files would become one in the folder.
+        InputError: a column is missing, a path or index is impossible, or two recorded files become the same file in the folder.
     """
     _check_columns(table, BLOB_REQUIRED)
     recorded, code = recorded_paths(table)
@@ -171,7 +171,7 @@ def fill_images(
 
 
 def image_indexes(table: CsTable) -> npt.NDArray[np.int64]:
-    """(n,) `blob/idx`, counted from 0, as int64: the stored uint32 would wrap around when multiplied by bytes."""
+    """(n,) `blob/idx`, counted from 0, as int64, because the stored uint32 would overflow when multiplied by bytes."""
     indexes = integers(table, "blob/idx").astype(np.int64)
     wrong = np.flatnonzero(indexes < 0)
     if len(wrong):
@@ -180,7 +180,7 @@ def image_indexes(table: CsTable) -> npt.NDArray[np.int64]:
 
 
 def finite_floats(table: CsTable, name: str) -> npt.NDArray[np.float64]:
-    """A numeric column as float64, refusing values that are not finite."""
+    """A numeric column as float64; values that are not finite are refused."""
     values = _numbers(table, name)
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
@@ -221,7 +221,7 @@ def _check_columns(table: CsTable, required: tuple[str, ...]) -> None:
 
 
 def _check_spelling(table: CsTable) -> None:
-    """An optional column that is there under a slightly wrong name would be ignored without a word."""
+    """Refuse an optional column with a slightly wrong name, which would otherwise be ignored silently."""
     unknown = [name for name in table.names if name not in COLUMNS]
     for name in _OPTIONAL:
         close = [other for other in unknown if _nearly_equal(other, name)] if name not in table else []
@@ -230,5 +230,5 @@ def _check_spelling(table: CsTable) -> None:
 
 
 def _nearly_equal(a: str, b: str) -> bool:
-    """Equal but for case, or for one character."""
+    """Whether two names differ only by case, or by one character."""
     return a.lower() == b.lower() or (len(a) == len(b) and sum(x != y for x, y in zip(a, b, strict=True)) == 1)

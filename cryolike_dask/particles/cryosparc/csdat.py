@@ -1,6 +1,6 @@
-"""cryoSPARC's compressed table format (CSDAT), read through the optional `cryosparc-tools` package.
+"""Reads cryoSPARC's compressed table format (CSDAT) with the optional package `cryosparc-tools`.
 
-That package decodes with native code which damaged files can crash, so it runs in a process of its own: this file, as a script.
+Damaged files can crash the native code of that package, so it runs in a separate process, with this file as its script.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TIMEOUT_SECONDS = 600
 
 
 def read_csdat(path: str, wanted: Collection[str]) -> tuple[tuple[str, ...], npt.NDArray[np.void]]:
-    """The names of all columns, and the wanted ones that are there, as a structured array.
+    """The names of all columns, and the wanted ones that exist, as a structured array.
 
     Raises:
         InputError: `cryosparc-tools` is not installed, or the file is damaged.
@@ -75,13 +75,14 @@ def _header(path: str) -> tuple[int, tuple[str, ...]]:
             f"{format_bytes(most_unpacked_bytes(n_file))} at most. Copy or export it again."
         )
     if length and has_text and last_byte != b"\0":
-        # The texts come last, each with a zero byte after it, and a text that is cut off would be taken as it is.
+        # Texts are at the end of the file, each followed by a zero byte. The decoder would accept a text that is cut off.
         raise InputError(f"{path} is damaged: its end is missing. Copy or export it again.")
     return length, names
 
 
 def most_unpacked_bytes(n_file: int) -> int:
-    """What a compressed table of so many bytes may unpack to. Its compression saves a factor of 21 at most, texts of equal width aside."""
+    """The most bytes to which a compressed table of `n_file` bytes may unpack. Compression saves a factor of 21 at most, but padding texts
+    to equal width adds to that."""
     return max(1 << 28, 64 * n_file)
 
 
@@ -102,8 +103,8 @@ def _fixed_width(column: npt.NDArray[Any], most: int) -> npt.NDArray[Any]:
         return column
     texts = [str(text).encode() for text in column]
     if (n_bytes := len(texts) * max(map(len, texts), default=0)) > most:
-        # One text that is very long makes all of them so.
-        raise InputError(f"a column of texts takes {format_bytes(n_bytes)}, and {format_bytes(most)} are the most")
+        # All texts get the width of the longest one.
+        raise InputError(f"a column of texts takes {format_bytes(n_bytes)}, but may take at most {format_bytes(most)}")
     return np.array(texts)
 
 

@@ -1,4 +1,4 @@
-"""Particles of a cryoSPARC job directory: numbered batch files and one table that describes their images."""
+"""Particles of a cryoSPARC job directory: numbered batch files, and one table that describes their images."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ ORDER_NOT_VERIFIED = "order not verified"
 
 @dataclass(frozen=True)
 class _ImageLocations:
-    """Where a table of the job says that the image of each row is.
+    """Where the image of each row is, according to a table of the job.
 
     Args:
-        file, index: (n,) position in the batches and index in the file; without meaning where the row has no image.
+        file, index: (n,) position of the file in the batches and index in the file; meaningless if the row has no image.
         has_image: (n,) whether the row has an image in the batches.
         blob: the image columns of each row.
     """
@@ -54,14 +54,14 @@ class _ImageLocations:
 def particles_from_cryosparc_job(
     folder_cryosparc: str | os.PathLike[str] = "", job_number: int = 0, *, n_images_max: int | None = None
 ) -> ParticleTable:
-    """Read the particles of a cryoSPARC job directory `folder_cryosparc/JN`; of the image files only the headers are read.
+    """Read the particles of a cryoSPARC job directory `folder_cryosparc/JN`. Only the headers of the image files are read.
 
     `JN_passthrough_particles.cs` describes the images of `restack/batch_NUMBER_restacked.mrc`, or, if there are none, of
     `downsample/batch_NUMBER_downsample.mrc`. Numbers start at 0 and may be padded with zeros; reading stops at the first gap.
 
-    The particles come in the order of the table. Where a table of the job records the file and index of each image, that says by
-    uid which image a row describes; otherwise row k describes image k of the sequence, with a warning, and the source is noted as
-    'order not verified'. The pixel size is stated only by a table that records these images: another one may speak of the
+    Particles are in the order of the table. If a table of the job records the file and index of each image, the uid of a row says which
+    image it describes. Otherwise row k describes image k of the sequence, with a warning, and the source gets the note
+    'order not verified'. The pixel size is read only from a table that records these images, because others may mean the
     images before they were restacked or downsampled. CTF columns that the table lacks are looked up by uid in the job's other
     tables.
 
@@ -70,7 +70,7 @@ def particles_from_cryosparc_job(
 
     Raises:
         InputError: a file is missing or wrong, there are more images than rows, or uids or recorded paths contradict the order.
-            A table with more rows than there are images is used as far as they go, with a warning.
+            If there are more rows than images, the remaining rows are not used, with a warning.
 
     Example:
         >>> len(particles_from_cryosparc_job("P3", 42))
@@ -136,7 +136,7 @@ def _table_path(directory: str, job_number: int) -> str:
     path = os.path.join(directory, f"J{job_number}_passthrough_particles.cs")
     if os.path.exists(path):
         return path
-    # Some versions of cryoSPARC put the project in front, as in P45_J103_passthrough_particles.cs.
+    # Some versions of cryoSPARC put the name of the project first, as in P45_J103_passthrough_particles.cs.
     found = sorted(str(other) for other in Path(directory).glob(f"*_J{job_number}_passthrough_particles.cs"))
     if len(found) == 1:
         return found[0]
@@ -150,7 +150,7 @@ def _table_path(directory: str, job_number: int) -> str:
 
 
 def _check_counts(table: CsTable, batches: BatchFiles) -> None:
-    """There must be a row for each image; more rows may be left over."""
+    """Refuse a table with fewer rows than there are images; it may have more."""
     n_rows, n_images = len(table), batches.n_images
     if n_images > n_rows:
         count = ", ".join(f"{os.path.basename(file.path)}: {file.n_images}" for file in batches.files[:10])
@@ -158,7 +158,7 @@ def _check_counts(table: CsTable, batches: BatchFiles) -> None:
         files = plural(len(batches.files), "file")
         raise InputError(
             f"{table.path} describes {plural(n_rows, 'image')}, and the {files} in {batches.folder} hold {n_images:,} "
-            f"({count}{more}): which row belongs to which image is not certain. Copy the table of these files."
+            f"({count}{more}), so it is not clear which row belongs to which image. Copy the table of these files."
         )
 
 
@@ -169,7 +169,7 @@ def _all_images_in_order(batches: BatchFiles) -> tuple[npt.NDArray[np.int64], np
 
 
 def _locate_by_uid(table: CsTable, batches: BatchFiles) -> _ImageLocations | None:
-    """The image of each row by the first table of the job that records these files; None when there is no such table."""
+    """The image of each row according to the first table of the job that records these files; None if there is no such table."""
     if "uid" not in table:
         return None
     for other in chain([table], (read_cs(path, {"uid", *BLOB}) for path in sibling_tables(table.path))):
@@ -196,7 +196,7 @@ def _locate_by_uid(table: CsTable, batches: BatchFiles) -> _ImageLocations | Non
 def _check_one_row_per_image(
     table: CsTable, other: CsTable, batches: BatchFiles, file: npt.NDArray[np.int64], index: npt.NDArray[np.int64]
 ) -> None:
-    """Every image must belong to exactly one row."""
+    """Refuse tables by which an image does not belong to exactly one row."""
     first = np.cumsum([0, *(header.n_images for header in batches.files)])
     beyond = np.flatnonzero(index >= np.diff(first)[file])
     if len(beyond):
@@ -212,15 +212,15 @@ def _check_one_row_per_image(
         path = batches.files[in_file].path
         raise InputError(
             f"Image {image - int(first[in_file])} (counted from 0) of {path} belongs to {times[image]} particles of {table.path}, "
-            f"by the uids in {other.path}: it must be one. Copy the job's tables again."
+            f"by the uids in {other.path}, but must belong to one. Copy the job's tables again."
         )
 
 
 def _check_no_row_skipped(table: CsTable, other: CsTable, accounted_for: npt.NDArray[np.bool_], last: int) -> None:
-    """Rows up to the last one with an image must have one themselves, or one behind a gap."""
+    """Refuse a row without an image before rows with images, unless its image is in a file after a gap."""
     without = np.flatnonzero(~accounted_for[:last])
     if len(without):
         raise InputError(
-            f"{table.path}, particle {int(without[0]) + 1} has no image in the job directory, by its uid in {other.path}, though later "
+            f"{table.path}, particle {int(without[0]) + 1} has no image in the job directory, by its uid in {other.path}, but later "
             "particles have. Copy the missing image files or the job's tables again."
         )

@@ -1,4 +1,4 @@
-"""Particles from a cryoSPARC table that names the image file and index of each particle."""
+"""Particles of a cryoSPARC table that names the image file and index of each particle."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from cryolike_dask.particles.table import ParticleTable, Source, new_rows
 def particles_from_cryosparc(file_cs: str | os.PathLike[str], folder_cryosparc: str | os.PathLike[str] = "") -> ParticleTable:
     """Read the particles of an indexed cryoSPARC table, in the order of its rows. No image file is opened.
 
-    Angles are radians and lengths Å, as cryoSPARC stores them; `blob/idx` counts from 0. Voltage, Cs and amplitude contrast
+    Angles are in radians and lengths in Å, as cryoSPARC stores them; `blob/idx` counts from 0. Voltage, Cs and amplitude contrast
     are kept for each row, and `ctf/exp_group_id` names the optics groups. If the table has no `blob/*` or no `ctf/*` columns, they
-    are looked up by uid in the job's other tables beside it, with a warning. Phase shifts are 0, with a warning, where there is
-    no column for them; every other CTF column is required, amplitude contrast too, since a guess would be a wrong CTF. Images are
-    not flipped here where `blob/sign` is -1; `contrast='auto'` of a conversion does that.
+    are looked up by uid in the job's other tables beside it, with a warning. Without a column of phase shifts, they are 0, with a
+    warning. All other CTF columns are required, including amplitude contrast, because a guess would give a wrong CTF. Images with a
+    `blob/sign` of -1 are not inverted here; `contrast='auto'` of a conversion does that.
 
     Raises:
         InputError: the table or a value in it cannot be used; the message names the particle, counted from 1.

@@ -1,4 +1,4 @@
-"""cryoSPARC tables (.cs): their columns as numpy arrays, and columns of one table looked up from another by uid."""
+"""Reads cryoSPARC tables (.cs) as NumPy arrays, and looks up columns in other tables by uid."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from cryolike_dask.particles.cryosparc.csdat import MAGIC as CSDAT_MAGIC
 from cryolike_dask.particles.cryosparc.csdat import read_csdat
 
 _NPY_MAGIC = b"\x93NUMPY"
-_MAX_HEADER_BYTES = 1 << 20  # tables with many classes have headers of 30 kB, beyond numpy's own limit; it is parsed as Python
+_MAX_HEADER_BYTES = (
+    1 << 20
+)  # tables with many classes have headers of 30 kB, above NumPy's default limit; headers are parsed as Python
 _LARGEST_GROUP = 1 << 16  # bytes of a .csg file, which is a few lines of text
 _CHUNK_ROWS = 1 << 16
 _SIBLINGS_FIRST = ("restacked_particles", "downsampled_particles", "extracted_particles", "imported_particles", "passthrough")
@@ -31,9 +33,9 @@ class CsTable:
 
     Args:
         path: the table.
-        names: all columns of the table, also those not read.
-        columns: the columns read, each (n,) or (n, k).
-        joined: columns that came from another table, and that table.
+        names: names of all columns of the table, including those that were not read.
+        columns: the columns that were read, each (n,) or (n, k).
+        joined: columns that came from another table, with the path of that table.
     """
 
     path: str
@@ -67,10 +69,10 @@ class CsTable:
 
 
 def read_cs(path: str | os.PathLike[str], wanted: Collection[str]) -> CsTable:
-    """Read columns of a .cs file; wanted columns that are not there are left out. Nothing is unpickled.
+    """Read columns of a .cs file; wanted columns that do not exist are left out. Nothing is unpickled.
 
     Raises:
-        InputError: the file is missing, is no cryoSPARC table, is damaged, or holds no particles.
+        InputError: the file is missing, is not a cryoSPARC table, is damaged, or holds no particles.
     """
     file = os.path.abspath(os.path.expanduser(path))
     try:
@@ -103,7 +105,7 @@ def read_cs(path: str | os.PathLike[str], wanted: Collection[str]) -> CsTable:
 
 
 def sibling_tables(path: str) -> list[str]:
-    """The other particle tables in the folder of this one: what a job made itself before what it passed through, later
+    """The other particle tables in the folder of this one. Tables that a job made come before those that it passed through, and later
     iterations before earlier ones."""
     folder, own = os.path.split(path)
     found = [name for name in os.listdir(folder) if name.endswith(".cs") and name != own]
@@ -113,13 +115,13 @@ def sibling_tables(path: str) -> list[str]:
 
 
 def join_columns_by_uid(table: CsTable, names: Collection[str], required: Iterable[str], what: str) -> CsTable:
-    """The table with columns looked up by uid in the first table beside it that has the required ones for all its particles.
+    """Look up columns by uid in the first table beside this one that has the required ones for all its particles.
 
     Args:
         table: the table that lacks them; it needs a uid column.
         names: columns to look up.
         required: those that the other table must have.
-        what: how to call the columns in a message.
+        what: name of the columns in a message.
 
     Raises:
         InputError: no table beside it has them for all particles.
@@ -146,7 +148,7 @@ def join_columns_by_uid(table: CsTable, names: Collection[str], required: Iterab
 
 
 def find_uids(uids: npt.NDArray[Any], among: npt.NDArray[Any]) -> npt.NDArray[np.int64] | None:
-    """(n,) where each uid is in `among`, -1 where it is not; None when a uid occurs twice in `among`."""
+    """(n,) position of each uid in `among`, -1 if it is not there; None if a uid occurs twice in `among`."""
     order = np.argsort(among, kind="stable")
     ordered = among[order]
     if np.any(ordered[1:] == ordered[:-1]):
@@ -159,12 +161,14 @@ def _read_npy(path: str, beginning: bytes, wanted: Collection[str]) -> tuple[tup
     header_bytes = int.from_bytes(beginning[8:10] if beginning[6] == 1 else beginning[8:12], "little")
     if header_bytes > _MAX_HEADER_BYTES:
         raise InputError(
-            f"{path} announces a header of {header_bytes:,} bytes, and {_MAX_HEADER_BYTES:,} are the most that a table may have. "
+            f"{path} announces a header of {header_bytes:,} bytes, but a table may have at most {_MAX_HEADER_BYTES:,}. "
             "Export the particles from cryoSPARC again."
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about headers written by Python 2, which are fine, or damaged ones, which fail below
+            warnings.simplefilter(
+                "ignore"
+            )  # warnings about headers written by Python 2, which are fine, or damaged ones, which fail below
             stored = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=_MAX_HEADER_BYTES)
         size = os.stat(path).st_size
     except UNREADABLE_ARRAY as error:
@@ -181,7 +185,7 @@ def _read_npy(path: str, beginning: bytes, wanted: Collection[str]) -> tuple[tup
         raise InputError(f"{path} is damaged: its columns have different byte orders. Copy it again from where it came from.")
     present = [name for name in names if name in wanted]
     rows = np.empty(len(stored), dtype=[(name, stored.dtype[name]) for name in present])
-    # One pass over the file: a column is strided over all of it, and the file can be larger than memory.
+    # Reads the file once, in parts: each column is spread over the whole file, and the file can be larger than memory.
     for start in range(0, len(stored), _CHUNK_ROWS):
         part = stored[start : start + _CHUNK_ROWS]
         for name in present:
@@ -196,11 +200,11 @@ def _as_uids(path: str, column: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
 
 
 def _unreadable(path: str, error: BaseException) -> str:
-    # What numpy says where columns hold Python objects, memory-mapped or not.
+    # What NumPy says if columns hold Python objects, memory-mapped or not.
     if any(phrase in str(error) for phrase in ("Python objects", "Object arrays", "allow_pickle")):
         return (
-            f"{path} stores its paths as Python objects, which are never unpickled here: that could run a program hidden in the file. "
-            "Export the particles from cryoSPARC again, or, if you trust the file, write it anew in Python with cryosparc-tools: "
+            f"{path} stores its paths as Python objects, which are never unpickled here, because that could run a program hidden in "
+            "the file. Export the particles from cryoSPARC again, or, if you trust the file, write it again in Python with cryosparc-tools: "
             "`Dataset(np.load(FILE, allow_pickle=True)).save(NEW)`."
         )
     return f"{path} is damaged: it cannot be read as a cryoSPARC table ({error}). Copy it again from where it came from."

@@ -1,4 +1,4 @@
-"""RELION's STAR files, read and written.
+"""Reads and writes RELION's STAR files.
 
-Start with `particles`: from files to a ParticleTable. `text`, `tables` and `columns` are the steps between; `export` writes.
+Start with `particles`, which makes a ParticleTable from files. `text`, `tables` and `columns` are the steps between; `export` writes.
 """

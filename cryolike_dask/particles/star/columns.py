@@ -1,4 +1,4 @@
-"""What the columns of a STAR file say about each particle: optics groups joined, defaults filled in, units converted."""
+"""Interprets the columns of a STAR file: joins optics groups, fills in defaults, converts units."""
 
 from __future__ import annotations
 
@@ -53,23 +53,23 @@ _PREMULTIPLIED = "CtfDataAreCtfPremultiplied"
 COLUMNS = frozenset(
     (*_REQUIRED, *_DEFAULTS, *_VIEWING_ANGLES, *ORIGINS, *_PIXEL_SIZE, _IMAGE_SIZE, _PREMULTIPLIED, GROUP, GROUP_NAME, "ImageName")
 )
-"""The columns with a meaning here, without 'rln'."""
+"""The columns that are used, without 'rln'."""
 
-_BELIEVABLE_PIXEL = (0.2, 50.0)  # Å: what detector pixel size and magnification may amount to
-_LARGEST_IMAGE = 65535  # pixels along an edge: as in image headers
-_MISSPELT = 0.85  # likeness of names: rlnPhase_Shift and rlnPhaseShift, but not rlnAnglePsiFlip and rlnAnglePsi
+_BELIEVABLE_PIXEL = (0.2, 50.0)  # Å: range of a pixel size computed from detector pixel size and magnification
+_LARGEST_IMAGE = 65535  # pixels along an edge, as in image headers
+_MISSPELT = 0.85  # likeness of names: includes rlnPhase_Shift and rlnPhaseShift, but not rlnAnglePsiFlip and rlnAnglePsi
 
 
 @dataclass(frozen=True)
 class StarParticles:
-    """What a STAR file says about its particles, apart from where the images are.
+    """What a STAR file says about its particles, except for the images.
 
     Args:
         rows: (n,) of PARTICLE_DTYPE, without file and index.
         optics_groups: names that `rows['optics_group']` points to.
         notes: facts for the record.
         warnings: what the user should know.
-        unused: columns of viewing angles and pixel sizes that are there and were not to be taken.
+        unused: existing columns of viewing angles and pixel sizes that were ignored because of `geometry=False`.
     """
 
     rows: npt.NDArray[np.void]
@@ -87,16 +87,16 @@ def particles_from_tables(
     phase_shift_is_degree: bool = True,
     geometry: bool = True,
 ) -> StarParticles:
-    """The particle rows of a STAR file.
+    """Make the particle rows of a STAR file.
 
     Args:
         particles: the particle table.
         optics: the optics table, if the file has one.
-        defocus_angle_is_degree, phase_shift_is_degree: unit of these columns: degrees, else radians.
-        geometry: take viewing angles and pixel size from the tables; else leave them as not stated.
+        defocus_angle_is_degree, phase_shift_is_degree: whether these columns are in degrees rather than in radians.
+        geometry: whether to take viewing angles and pixel size from the tables; if not, they count as not stated.
 
     Raises:
-        InputError: a required column is missing, a value is no finite number, or the tables do not fit together.
+        InputError: a required column is missing, a value is not a finite number, or the tables do not fit together.
     """
     columns = JoinedColumns(particles, optics, optics_rows(particles, optics))
     missing = [column for column in _REQUIRED if column not in columns]
@@ -117,7 +117,7 @@ def particles_from_tables(
             rows[name] = np.radians(rows[name])
     optional = (*_DEFAULTS, *_VIEWING_ANGLES, "ImagePixelSize") if geometry else tuple(_DEFAULTS)
     warnings = [
-        f"{particles.path}: {suggestion(particles, optics, column)}, which is not used. Rename the column if it is meant."
+        f"{particles.path}: {suggestion(particles, optics, column)}, which is not used. Rename the column if it has these values."
         for column in optional
         if column not in columns and similar(particles, optics, column, _MISSPELT)
     ]
@@ -142,9 +142,9 @@ def particles_from_tables(
 
 
 def _groups_by_value(rows: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
-    """Groups of equal voltage, Cs and contrast, in the order in which they occur; without a name if there is only one.
+    """Groups of equal voltage, Cs and amplitude contrast, in order of appearance. A single group has no name.
 
-    Their names say where they first appear: what they are, messages about mixed optics say themselves.
+    Names say only where a group first appears, because messages about mixed optics give the values themselves.
     """
     values = pd.DataFrame({name: rows[name] for name in ("voltage", "spherical_aberration", "amplitude_contrast")})
     group = values.groupby(list(values.columns), sort=False).ngroup().to_numpy().astype(np.int32)
@@ -155,7 +155,7 @@ def _groups_by_value(rows: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.int32],
 
 
 def _pixel_size(columns: JoinedColumns, warnings: list[str]) -> npt.NDArray[np.float64]:
-    """(n,) Å of the images, NaN where the tables do not say."""
+    """(n,) pixel size of the images, Å; NaN if the tables do not state it."""
     path = columns.particles.path
     stated = {column: _positive(columns, column) for column in ("ImagePixelSize", "PixelSize") if column in columns}
     if len(stated) == 2:
@@ -163,7 +163,7 @@ def _pixel_size(columns: JoinedColumns, warnings: list[str]) -> npt.NDArray[np.f
         differing = np.flatnonzero(~np.isclose(of_images, other, rtol=1e-4, atol=0))
         if len(differing):
             warnings.append(
-                f"{path}: rlnImagePixelSize {of_images[differing[0]]:g} is used and not rlnPixelSize {other[differing[0]]:g} in "
+                f"{path}: rlnImagePixelSize {of_images[differing[0]]:g} is used, not rlnPixelSize {other[differing[0]]:g}, in "
                 f"{columns.where(differing)}."
             )
     if stated:
@@ -172,7 +172,7 @@ def _pixel_size(columns: JoinedColumns, warnings: list[str]) -> npt.NDArray[np.f
     if "DetectorPixelSize" in columns and "Magnification" in columns:
         detector, magnification = columns.numbers("DetectorPixelSize"), columns.numbers("Magnification")
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            size = 10000 * detector / magnification  # micrometres over the magnification
+            size = 10000 * detector / magnification  # detector pixel size in micrometres
         low, high = _BELIEVABLE_PIXEL
         believable = (detector > 0) & (magnification > 0) & (size > low) & (size < high)
         bad = np.flatnonzero(~believable)
@@ -203,14 +203,14 @@ def _positive(columns: JoinedColumns, column: str) -> npt.NDArray[np.float64]:
 
 
 def _image_size(columns: JoinedColumns) -> npt.NDArray[np.int32]:
-    """(n,) pixels along the edge of the images, 0 where the tables do not say."""
+    """(n,) pixels along the edge of the images; 0 if the tables do not state them."""
     if _IMAGE_SIZE not in columns:
         return np.zeros(len(columns.particles), np.int32)
     size = columns.numbers(_IMAGE_SIZE)
     bad = np.flatnonzero((size < 1) | (size != np.floor(size)) | (size > _LARGEST_IMAGE))
     if len(bad):
         raise InputError(
-            f"{columns.where_optics('rlnImageSize', bad)} is {size[bad[0]]:g}, which is no number of pixels along an edge of an image. "
+            f"{columns.where_optics('rlnImageSize', bad)} is {size[bad[0]]:g}, which is not a number of pixels along the edge of an image. "
             "Correct it, or remove the column."
         )
     return size.astype(np.int32)

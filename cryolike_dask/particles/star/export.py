@@ -1,6 +1,7 @@
-"""A STAR file of the converted particles, so that results can be taken back to RELION and other programs.
+"""Writes the converted particles as a STAR file, for RELION and other programs.
 
-The text is made here: `starfile` formats value by value, which for two million particles takes as long as some conversions.
+This module formats the text itself, because `starfile` formats each value on its own, which takes as long as some conversions for two
+million particles.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from cryolike_dask.particles.star.quoting import quoted_values
 from cryolike_dask.particles.table import ParticleTable
 
 STACK_COLUMN, POSITION_COLUMN = "cryolikeStack", "cryolikeStackPosition"
-"""Columns of our own: counter of the stack that holds the image, and the image's position in it, both from 0."""
+"""Our own columns: the counter of the stack that holds the image, and the position of the image in it, both from 0."""
 
 _FORMATS = {"i": "%d", "u": "%d", "f": "%.15g", "O": "%s"}
-"""By kind of column; degrees come back to better than 1e-9."""
+"""Format of each kind of column. Angles in degrees can be read back to better than 1e-9."""
 _CHUNK_ROWS = 50_000
-_TAKEN_OVER = ""  # in place of the names of the columns that are
+_TAKEN_OVER = ""  # stands for all columns that are copied from the source
 
 OPTICS = {"rlnVoltage": "voltage", "rlnSphericalAberration": "spherical_aberration", "rlnAmplitudeContrast": "amplitude_contrast"}
 _LENGTHS = {"rlnDefocusU": "defocus_u", "rlnDefocusV": "defocus_v"}
@@ -40,12 +41,12 @@ _OPTIONAL_ANGLES = {
 _ORIGINS = {"rlnOriginXAngst": "origin_x", "rlnOriginYAngst": "origin_y"}
 _PRIORS = {f"rlnOrigin{axis}Prior{unit}" for axis in "XY" for unit in ("", "Angst")}
 APPLIED_ORIGINS = {"rlnOriginXAngst": "cryolikeAppliedOriginXAngst", "rlnOriginYAngst": "cryolikeAppliedOriginYAngst"}
-"""For RELION's columns, those of ours that say what was applied to the images of the stacks."""
+"""Our columns for the origins that were applied to the images of the stacks, by RELION's column."""
 _OPTIONAL = {"rlnCtfBfactor": "b_factor", "rlnCtfScalefactor": "scale_factor"}
 _GROUP_NAME = "rlnOpticsGroupName"
 _PIXEL_SIZES = ("rlnImagePixelSize", "rlnPixelSize", "rlnDetectorPixelSize", "rlnMagnification")
 _OF_OPTICS = ("rlnOpticsGroup", _GROUP_NAME, *OPTICS, *_PIXEL_SIZES, "rlnImageSize", "rlnImageDimensionality")
-"""What is written once for each optics group, with the values in force."""
+"""Columns that are written for each optics group, with the values that the conversion used."""
 
 
 def write_particles_star(
@@ -58,28 +59,27 @@ def write_particles_star(
     *,
     origins_applied: bool = False,
 ) -> tuple[str, ...]:
-    """Write particles as a RELION 3.1 STAR file, in the order of the table; a file of that name is replaced at once or not at all.
+    """Write particles as a RELION 3.1 STAR file, in the order of the table. An existing file is replaced when the new one is complete.
 
-    Viewing angles, origins, B-factor and scale factor are written if every particle states them. Optics groups are those of the tables;
-    where these have none, one for each combination of voltage, Cs, amplitude contrast and pixel size. All other columns are taken over
-    from the tables, as far as all of them have them. Particles cut from micrographs get the micrograph and the centre of their box
-    instead of an image name.
+    Viewing angles, origins, B-factor and scale factor are written if every particle states them. Optics groups are those of the tables,
+    or, if there are none, one per combination of voltage, Cs, amplitude contrast and pixel size. All other columns that all tables have
+    are copied. Particles cut from micrographs get the micrograph and the centre of their box instead of an image name.
 
     Args:
         path: the file to write.
-        table: the particles, in output order, their origins in Å.
+        table: the particles, in output order, with origins in Å.
         stack_of_row: (n,) counter of the stack that holds each image.
         position_in_stack: (n,) position of the image in that stack, from 0.
         pixel_size: Å, of the images that the table names; one for all, or (n,).
         box: edge length of these images in pixels.
-        origins_applied: the stacks' images were moved by their origins. Origins are then 0, and what was applied, which the images that
-            the table names lack, is in columns of its own.
+        origins_applied: whether the images of the stacks were moved by their origins. If so, the origins are written as 0, and the ones
+            that were applied are in separate columns, because the images that the table names were not moved.
 
     Returns:
-        warnings.
+        Warnings for the user.
 
     Raises:
-        InputError: the path of an image file cannot be written in STAR, or only some particles are cut from micrographs.
+        InputError: STAR cannot hold the path of an image file, or only some particles are cut from micrographs.
         OutputError: the file cannot be written.
     """
     particles = _particles(table)
@@ -126,7 +126,7 @@ def _left_out(table: ParticleTable) -> tuple[str, ...]:
 def _optics(
     table: ParticleTable, pixel_size: float | npt.NDArray[np.float64], box: int, others: SourceColumns
 ) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.object_], npt.NDArray[np.integer[Any]]]:
-    """The optics table, what else its tables say of each group, and (n,) the number of each particle's group, from 1."""
+    """The optics table, the other columns of each group, and the (n,) numbers of the particles' groups, from 1."""
     values = pd.DataFrame({column: table[name] for column, name in OPTICS.items()})
     values = values.assign(rlnImagePixelSize=pixel_size, source=others.group)
     group = values.groupby(list(values), sort=False).ngroup().to_numpy() + 1
@@ -156,32 +156,32 @@ def _particles(table: ParticleTable) -> dict[str, npt.NDArray[Any]]:
 
 
 def _said_otherwise(particles: Collection[str]) -> tuple[str, ...]:
-    """Columns of tables that these columns say in another unit."""
+    """Columns that have the same meaning as these, in another unit."""
     return ("rlnOriginX", "rlnOriginY", *APPLIED_ORIGINS.values()) if "rlnOriginXAngst" in particles else ()
 
 
 def ctf_columns(table: ParticleTable) -> dict[str, npt.NDArray[Any]]:
-    """(n,) each, in degrees and Å: what RELION keeps of the CTF with each particle; see `OPTICS` for the rest."""
+    """The columns of the CTF that RELION has for each particle: (n,) each, in degrees and Å. `OPTICS` has the others."""
     columns = {column: table[name] for column, name in _LENGTHS.items()}
     columns |= {column: np.degrees(table[name]) for column, name in _ANGLES.items()}
     return columns | {column: table[name] for column, name in _OPTIONAL.items() if _stated(table, name)}
 
 
 def _table(name: str, columns: dict[str, npt.NDArray[Any]], taken_over: Sequence[str]) -> Iterator[str]:
-    """A table; what is taken over from the source stands in one text per row, with these names."""
+    """The lines of a table. Columns copied from the source are one text per row; `taken_over` has their names."""
     yield star_header(name, chain.from_iterable(taken_over if column == _TAKEN_OVER else (column,) for column in columns))
     yield from star_rows(columns)
     yield "\n\n"
 
 
 def star_header(name: str, columns: Iterable[str]) -> str:
-    """The lines of a table of STAR before its rows."""
+    """The lines of a STAR table before its rows."""
     names = "".join(f"_{column} #{number}\n" for number, column in enumerate(columns, 1))
     return f"data_{name}\n\nloop_\n{names}"
 
 
 def star_rows(columns: Mapping[str, npt.NDArray[Any]]) -> Iterator[str]:
-    """The rows of a table of STAR, in pieces of many lines. Text is written as it is; see `quoted_values`."""
+    """The rows of a STAR table, in pieces of many lines. Text is written as it is; see `quoted_values`."""
     row = "\t".join(_FORMATS[values.dtype.kind] for values in columns.values()) + "\n"
     n_rows = len(next(iter(columns.values())))
     for first in range(0, n_rows, _CHUNK_ROWS):
@@ -190,7 +190,7 @@ def star_rows(columns: Mapping[str, npt.NDArray[Any]]) -> Iterator[str]:
 
 
 def image_columns(table: ParticleTable) -> dict[str, npt.NDArray[Any]]:
-    """(n,) each, where an image is: its number and file, or its micrograph and the centre of its box.
+    """The columns that say where an image is, (n,) each: its number and file, or its micrograph and the centre of its box.
 
     Raises:
         InputError: only some particles are cut from micrographs.
@@ -204,7 +204,7 @@ def image_columns(table: ParticleTable) -> dict[str, npt.NDArray[Any]]:
         }
     if (sizes > 0).any():
         raise InputError(
-            "Some particles are whole images and others are boxes of micrographs: one STAR file cannot name both. Convert them "
+            "Some particles are whole images and others are boxes of micrographs, which one STAR file cannot name. Convert them "
             "into two folders."
         )
     images = zip(table["index"].tolist(), table["file"].tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""The columns of particles and those of their optics groups, joined."""
+"""Joins the columns of particles with those of their optics groups."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cryolike_dask.particles.star.tables import StarTable
 from cryolike_dask.particles.star.text import decode
 
 GROUP, GROUP_NAME = "OpticsGroup", "OpticsGroupName"
-_ROUNDING = 1e-6  # relative: writers keep six digits
+_ROUNDING = 1e-6  # relative: programs write six digits
 
 
 @dataclass(frozen=True)
 class JoinedColumns:
-    """The columns of the particles, those of their optics groups among them."""
+    """The columns of the particles, including those of their optics groups."""
 
     particles: StarTable
     optics: StarTable | None
@@ -28,7 +28,7 @@ class JoinedColumns:
         return column in self.particles or (self.optics is not None and column in self.optics)
 
     def numbers(self, column: str) -> npt.NDArray[np.float64]:
-        """(n,) values; where both tables have the column they must agree."""
+        """(n,) values of a column. If both tables have the column, they must agree."""
         if self.optics is None or column not in self.optics:
             return self.particles.numbers(column)
         of_group = self.optics.numbers(column, np.unique(self.group))[self.group]
@@ -45,7 +45,7 @@ class JoinedColumns:
         return values
 
     def where_optics(self, label: str, rows: npt.NDArray[np.intp]) -> str:
-        """The beginning of a message about a column: rows of the optics table, where the column is there."""
+        """The beginning of a message about a column. It names rows of the optics table if the column is there."""
         column = label.removeprefix("rln")
         if column in self.particles or self.optics is None:
             return f"{self.particles.path}: {label} in {self.where(rows)}"
@@ -56,7 +56,7 @@ class JoinedColumns:
 
 
 def optics_rows(particles: StarTable, optics: StarTable | None) -> npt.NDArray[np.int32]:
-    """(n,) the row of the optics table that each particle belongs to."""
+    """(n,) row of the optics table for each particle."""
     all_in_first_row = np.zeros(len(particles), np.int32)
     if optics is None:
         return all_in_first_row
@@ -64,8 +64,8 @@ def optics_rows(particles: StarTable, optics: StarTable | None) -> npt.NDArray[n
         if len(optics) == 1:
             return all_in_first_row
         raise InputError(
-            f"{particles.path}: the particles have no rln{GROUP}, and the file has {len(optics)} optics groups: it cannot be told "
-            f"which particle belongs to which. {suggestion(particles, None, GROUP)}: add the column."
+            f"{particles.path}: the particles have no rln{GROUP}, and the file has {len(optics)} optics groups, so it is not "
+            f"clear which particle belongs to which group. {suggestion(particles, None, GROUP)}: add the column."
         )
     if GROUP not in optics:
         raise InputError(f"{optics.path}: {suggestion(optics, None, GROUP)} in 'data_{optics.block}': add the column.")
@@ -94,13 +94,13 @@ def optics_group_names(optics: StarTable) -> tuple[str, ...]:
 
 
 def suggestion(particles: StarTable, optics: StarTable | None, column: str) -> str:
-    """What is missing, and a column of similar name if there is one: 'rlnDefocusU is missing; the file has rlnDefocus_U'."""
+    """Says which column is missing, and which one has a similar name: 'rlnDefocusU is missing; the file has rlnDefocus_U'."""
     name = similar(particles, optics, column)
     return f"rln{column} is missing" + (f"; the file has {name}" if name else "")
 
 
 def similar(particles: StarTable, optics: StarTable | None, column: str, likeness: float = 0.8) -> str | None:
-    """The column, in either table, whose name comes closest to one that is missing; None if none comes close."""
+    """The column of either table whose name is most similar to a missing one; None if none is similar."""
     return particles.similar(column, likeness) or (optics.similar(column, likeness) if optics is not None else None)
 
 

@@ -1,4 +1,4 @@
-"""Particles from RELION STAR files: indexed ones, which name an image in every row, and ones paired with an MRC file."""
+"""Particles from RELION STAR files: indexed ones, which name an image in every row, and ones that are paired with an MRC file."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from cryolike_dask.particles.star.text import decode
 from cryolike_dask.particles.table import ParticleTable, Source
 
 _FORMAT_SUFFIX = re.compile(r":(mrcs?|st)$")
-_MAX_DIGITS = 18  # of an image number: it fits into int64
+_MAX_DIGITS = 18  # of an image number, so that it fits into int64
 
 
 @described_by(StarInput)
 def particles_from_star(star_file: str | Path, folder_mrc: str | Path = "") -> ParticleTable:
-    """The particles of an indexed STAR file (RELION 3.0, 3.1 and later), in its order.
+    """Read the particles of an indexed STAR file (RELION 3.0, 3.1 and later), in the order of its rows.
 
-    Image files are looked for and not opened.
+    The function looks for the image files, but does not open them.
 
     Returns:
-        One row per image; degrees have become radians and image numbers count from 0.
+        One row per image, with angles in radians and image numbers counted from 0.
 
     Raises:
         InputError: the file is unreadable, damaged or inconsistent, or a required value is missing.
@@ -67,10 +67,10 @@ def particles_from_paired_star_and_mrc_files(
     defocus_angle_is_degree: bool = True,
     phase_shift_is_degree: bool = True,
 ) -> ParticleTable:
-    """The particles of MRC files, each described by its own STAR file: row i of the table is image i of the file.
+    """Read the particles of MRC files that are each described by a STAR file: row i of the table is image i of the file.
 
-    Viewing angles and pixel sizes of these tables are not used, with a warning where they are there. MRC files that do not exist
-    are left to the planning of a conversion, which lists all of them.
+    Viewing angles and pixel sizes of these tables are not used; there is a warning if they exist. MRC files may be missing here;
+    planning a conversion lists all that are.
 
     Returns:
         One row per image, one source per pair.
@@ -105,10 +105,10 @@ def particles_from_paired_star_and_mrc_files(
     if unused:
         warnings.append(
             f"{' and '.join(unused)} of the tables ({next(iter(unused.values()))} is the first) are not used in a paired conversion. "
-            "`convert star` uses them, where the tables name their images."
+            "`convert star` uses them if the tables name their images."
         )
     if others:
-        more = f" (and so with {plural(len(others) - 1, 'more table')})" if len(others) > 1 else ""
+        more = f" (the same holds for {plural(len(others) - 1, 'more table')})" if len(others) > 1 else ""
         warnings.append(f"{others[0]}{more}: check that each table belongs to its images.")
     return replace(table, warnings=tuple(warnings))
 
@@ -121,7 +121,7 @@ def _pair(
     unused: dict[str, str],
     others: list[str],
 ) -> ParticleTable:
-    """One pair. Columns that are not used are added to `unused`, with a table, and a table that names another file to `others`."""
+    """Read one pair. Adds columns that are not used to `unused`, with their table, and warnings about other image files to `others`."""
     particles, optics, warnings = read_star_tables(star_file, COLUMNS)
     star = particles_from_tables(
         particles,
@@ -151,7 +151,7 @@ def _pair(
 
 
 def _check_image_names(particles: StarTable, mrc_file: Path) -> list[str]:
-    """Refuse rows that name images in another order than that of the file. Returns what to say where they name another file."""
+    """Refuse rows that name images in another order than that of the file. Returns a warning if they name another file."""
     names = particles.text("ImageName")
     numbers, at_signs, paths = zip(*(name.rpartition("@") for name in names), strict=True)
     wrong = [row for row, number in enumerate(numbers) if not _is_number(number) or int(number) != row + 1]
@@ -159,7 +159,7 @@ def _check_image_names(particles: StarTable, mrc_file: Path) -> list[str]:
         raise InputError(
             f"{particles.path}: rlnImageName is {decode(names[wrong[0]])} in {particles.where(wrong)} of 'data_{particles.block}', but "
             f"in a paired conversion row {wrong[0] + 1} describes image {wrong[0] + 1} of {mrc_file}: images would get the CTF of others. "
-            "Convert the table by the images it names (`convert star`), or remove rlnImageName if the order of the rows is right."
+            "Convert the images that the table names (`convert star`), or remove rlnImageName if the order of the rows is right."
         )
     name_of = {os.path.basename(_FORMAT_SUFFIX.sub("", decode(path))) for path in set(paths)}
     foreign = sorted(name_of - {mrc_file.name, mrc_file.name.removesuffix(".gz").removesuffix(".bz2")})
@@ -172,7 +172,7 @@ def _check_image_names(particles: StarTable, mrc_file: Path) -> list[str]:
 def _images(
     particles: StarTable, folder_mrc: str | Path
 ) -> tuple[tuple[str, ...], npt.NDArray[np.intp], npt.NDArray[np.int64], tuple[str, ...]]:
-    """Image files; for each particle the position of its file among them and its index in it, counted from 0; notes."""
+    """Image files, the position of each particle's file among them, its index in the file, counted from 0, and notes."""
     if "ImageName" not in particles:
         raise InputError(
             other_kind_of_table(particles.path, particles.columns)
@@ -190,7 +190,7 @@ def _images(
     if len(bad):
         raise InputError(
             f"{particles.path}: rlnImageName is {decode(names[bad[0]])} in {particles.where(bad)} of 'data_{particles.block}', but "
-            "images are counted from 1: there is no image 0. Correct the numbers, or write the file anew."
+            "images are counted from 1: there is no image 0. Correct the numbers, or write the file again."
         )
     plain = [os.path.expanduser(_FORMAT_SUFFIX.sub("", decode(path))) for path in paths]
     files: dict[str, int] = {}
@@ -213,7 +213,7 @@ def _about_image_name(particles: StarTable, bad: npt.NDArray[np.intp], name: str
 
 
 def _absolute(path: str | Path) -> Path:
-    """The path against the working directory, `~` expanded, symbolic links left alone."""
+    """The absolute path, with `~` expanded and symbolic links kept."""
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError as error:  # no such user

@@ -1,4 +1,4 @@
-"""Values as a STAR file has them, in quotation marks where readers would otherwise cut or lose them."""
+"""Puts values of STAR files in quotation marks if readers would otherwise cut or lose them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy.typing as npt
 from cryolike_dask.particles.star.text import StarBlock, StarText, decode
 
 ENCODED = re.compile("[\x01-\x06]")
-"""What stands in plain text for characters that `decode` brings back."""
+"""Characters of plain text that `decode` replaces."""
 
 
 def quoted_values(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(n,) text as STAR has it: in quotation marks where it is empty, or readers would cut it at a blank or at '#'."""
+    """(n,) text for a STAR file: in quotation marks if it is empty, or has a blank or '#' at which readers would cut it."""
     return np.array(
         [value if value and "#" not in value and " " not in value else f'"{value}"' for value in values.tolist()], dtype=object
     )
 
 
 def quoted_rows(text: StarText, block: StarBlock, names: Collection[str]) -> list[str]:
-    """The rows of a block with some of its columns, in the order of the file, as STAR writes them, a tab between two values."""
+    """The rows of a block with some of its columns, in the order of the file, as lines of STAR with tabs between values."""
     wanted = set(names)
     positions = [position for position, name in enumerate(block.columns) if name in wanted]
     lines = b"".join(text.select_columns(block, positions)).decode().split("\n")[:-1]

@@ -1,4 +1,4 @@
-"""The particle and optics tables of a STAR file, with the line of every row at hand for messages."""
+"""The particle and optics tables of a STAR file, with the line number of each row for messages."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from cryolike_dask.filesystem.pinned import temporary_folder
 from cryolike_dask.particles.star.text import StarBlock, StarText, decode
 
 _TEXT_COLUMNS = ("ImageName", "OpticsGroupName")
-_MAX_ROWS_SHOWN = 3  # bad rows named in a message
+_MAX_ROWS_SHOWN = 3  # bad rows that a message names
 
 
 @dataclass(frozen=True)
 class StarTable:
-    """One table of a STAR file, with the columns that were asked for.
+    """One table of a STAR file, with some of its columns.
 
     Args:
         path: the STAR file.
         block: name of the block, without 'data_'.
-        frame: the columns asked for that the file has, without 'rln'.
-        columns: all columns of the file, as it names them.
-        lines: (n,) line of each row, counted from 1.
+        frame: the requested columns that the file has, without 'rln'.
+        columns: names of all columns, as in the file.
+        lines: (n,) line number of each row, counted from 1.
     """
 
     path: Path
@@ -53,7 +53,7 @@ class StarTable:
         return named + (f" and {len(rows) - _MAX_ROWS_SHOWN} more" if len(rows) > _MAX_ROWS_SHOWN else "")
 
     def text(self, column: str) -> list[str]:
-        """The values of a text column, still plain text that `decode` undoes.
+        """The values of a text column in the form of plain text, which `decode` converts to text.
 
         Raises:
             InputError: a value is missing.
@@ -69,10 +69,10 @@ class StarTable:
 
         Args:
             column: its name without 'rln'.
-            used: the rows that count, ascending; what the others hold does not matter, and is NaN if it is no number. None for all.
+            used: the rows that are needed, ascending; in the others, text becomes NaN. None for all rows.
 
         Raises:
-            InputError: a value is no finite number; the message names the first such rows.
+            InputError: a value is not a finite number; the message names the first such rows.
         """
         series = self.frame[column]
         values = np.full(len(series), np.nan)
@@ -90,23 +90,23 @@ class StarTable:
         return values
 
     def similar(self, column: str, likeness: float) -> str | None:
-        """The column, as the file names it, whose name comes closest to one that is missing; None if none comes close.
+        """The column, as the file names it, whose name is most similar to a missing one; None if none is similar.
 
-        A likeness of 1 is the same name, apart from capitals.
+        A likeness of 1 means the same name, except for upper and lower case.
         """
         plain = {_plain_name(name).lower(): name for name in self.columns if _plain_name(name) not in self}
         return next((plain[name] for name in difflib.get_close_matches(column.lower(), plain, n=1, cutoff=likeness)), None)
 
 
 def read_star_tables(path: Path, columns: Collection[str]) -> tuple[StarTable, StarTable | None, tuple[str, ...]]:
-    """The particle table of a STAR file and, if there is one, its optics table.
+    """Read the particle table of a STAR file and, if there is one, its optics table.
 
-    `starfile` reads a plain copy with the wanted columns only: its time and memory grow with every column, and in plain text it
-    meets nothing that it would misread.
+    `starfile` reads a plain copy with only the requested columns, because its time and memory grow with every column, and plain text
+    contains nothing that it misreads.
 
     Args:
         path: the STAR file.
-        columns: the columns wanted, without 'rln'; those that the file lacks are left out.
+        columns: the requested columns, without 'rln'; those that the file lacks are left out.
 
     Returns:
         The particles, the optics groups, and what the user should know about the file.
@@ -130,7 +130,7 @@ def read_star_tables(path: Path, columns: Collection[str]) -> tuple[StarTable, S
         if not isinstance(frame, pd.DataFrame) or list(frame.columns) != names or len(frame) != len(block.rows):
             raise InputError(
                 f"{path}: the {len(block.rows):,} rows of 'data_{block.name}' (line {block.line}) cannot be read as STAR. Write "
-                "the file anew with the program that made it."
+                "the file again with the program that made it."
             )
         tables[key] = StarTable(path, block.name, frame, _decoded(block.columns), block.rows)
     return tables["particles"], tables.get("optics"), warnings
@@ -139,7 +139,7 @@ def read_star_tables(path: Path, columns: Collection[str]) -> tuple[StarTable, S
 def _write_plain_copy(
     path: Path, copy: Path, columns: Collection[str]
 ) -> tuple[dict[str, tuple[StarBlock, list[int]]], tuple[str, ...]]:
-    """Write the wanted columns of both tables; return the blocks with the positions of these columns, and warnings."""
+    """Write the requested columns of both tables. Returns the blocks with the positions of these columns, and warnings."""
     text = StarText(path)
     blocks = {block.name: block for block in text.blocks()}
     another_kind = other_kind_of_file(path, {name: _decoded(block.columns) for name, block in blocks.items()})
@@ -151,13 +151,13 @@ def _write_plain_copy(
     found = {}
     for key, block in selected.items():
         if not len(block.rows):
-            raise InputError(f"{path}: block 'data_{block.name}' on line {block.line} has no rows. Write it anew.")
+            raise InputError(f"{path}: block 'data_{block.name}' on line {block.line} has no rows. Write it again.")
         positions = [i for i, name in enumerate(block.columns) if _plain_name(name) in columns]
         if not positions:
             raise InputError(
                 other_kind_of_table(path, _decoded(block.columns))
                 or f"{path}: block 'data_{block.name}' on line {block.line} has none of the columns of a particle set, but "
-                f"{', '.join(block.columns[:20])}. Give the STAR file of extracted particles."
+                f"has {', '.join(block.columns[:20])}. Give the STAR file of extracted particles."
             )
         found[key] = (block, positions)
     with copy.open("wb") as file:
@@ -174,7 +174,7 @@ def _parse(path: Path, copy: Path) -> dict[str, pd.DataFrame]:
     try:
         return dict(starfile.read(copy, always_dict=True, parse_as_string=list(_TEXT_COLUMNS)))
     except (ValueError, TypeError, LookupError) as error:
-        raise InputError(f"{path} cannot be read as STAR: {error}. Write it anew with the program that made it.") from error
+        raise InputError(f"{path} cannot be read as STAR: {error}. Write it again with the program that made it.") from error
 
 
 def _decoded(columns: Iterable[str]) -> tuple[str, ...]:
@@ -189,7 +189,7 @@ def particle_block(path: Path, blocks: dict[str, StarBlock]) -> StarBlock:
     """The block that holds the particles.
 
     Raises:
-        InputError: there is none, or it cannot be told which.
+        InputError: there is none, or more than one block may hold them.
     """
     if "particles" in blocks:
         return blocks["particles"]

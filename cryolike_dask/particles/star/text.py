@@ -1,9 +1,9 @@
-"""The bytes of a STAR file, cut into lines and values without interpreting them.
+"""Splits the bytes of a STAR file into lines and values, without interpreting them.
 
-The `starfile` library is kind to damaged files: it cuts a row at a '#' inside a path, turns an apostrophe into a quotation mark,
-fills a short row with NaN, keeps the last of two blocks of one name, and finds nothing in a file that is not UTF-8. So the
-structure is established here first, from the bytes alone: which blocks there are, which columns they name, on which line each
-row stands, and that each row has as many values as there are columns.
+The `starfile` library tolerates damaged files: it cuts a row at a '#' inside a path, takes an apostrophe as a quotation mark,
+fills a short row with NaN, keeps the last of two blocks with the same name, and finds nothing in a file that is not UTF-8. So this
+module first finds the structure from the bytes alone: the blocks, the columns that they name and the line of each row. It checks
+that each row has as many values as there are columns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cryolike_dask.filesystem.file_kind import cryosparc_group, foreign_content,
 from cryolike_dask.filesystem.reading import read_input
 from cryolike_dask.formatting import first_few, plural
 
-_CHUNK_BYTES = 1 << 24  # bytes looked at in one go: bounds the temporary arrays
+_CHUNK_BYTES = 1 << 24  # bytes that are searched together; limits the size of temporary arrays
 _SPACE, _TAB, _NEWLINE, _DELETE = b" \t\n\x7f"
 _FOREIGN = {
     b"\x1f\x8b": "compressed: decompress it with gunzip first",
@@ -44,9 +44,9 @@ class StarBlock:
     Args:
         name: what follows 'data_'.
         line: the line of its header, counted from 1.
-        columns: names as the file has them, without the underscore.
-        rows: (n,) int64: the line of each row, counted from 1. A block that is no loop has one row.
-        values: the values of a block that is no loop, as `plain` text.
+        columns: names as in the file, without the underscore.
+        rows: (n,) int64 line number of each row, counted from 1. A block that is not a loop has one row.
+        values: the values of a block that is not a loop, as plain text.
     """
 
     name: str
@@ -57,21 +57,21 @@ class StarBlock:
 
 
 def decode(value: str) -> str:
-    """A value as the file has it, from its form in plain text."""
+    """Convert a value from plain text to what the file means."""
     return value.translate(_DECODE)
 
 
 class StarText:
-    """A STAR file as plain text: comments and quotation marks gone, one value between two blanks.
+    """A STAR file as plain text, without comments and quotation marks, and with blanks only between values.
 
-    A blank, '#' or quotation mark that belongs to a value is replaced by a control character, and so is an empty value; `decode`
-    undoes it. Lines keep their numbers.
+    Control characters replace a blank, '#' or quotation mark inside a value, and stand for an empty value; `decode` restores them.
+    Lines keep their numbers.
 
     Args:
         path: the STAR file.
 
     Raises:
-        InputError: the file cannot be read, is no STAR file, or is damaged.
+        InputError: the file cannot be read, is not a STAR file, or is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -96,27 +96,27 @@ class StarText:
         """The blocks in the order of the file.
 
         Raises:
-            InputError: there is none, a name occurs twice, or a line fits into no block.
+            InputError: there is none, a name occurs twice, or a line does not belong to any block.
         """
         headers = [i for i in np.flatnonzero(self._first == ord("d")).tolist() if self._line(i).startswith(b"data_")]
         before = np.flatnonzero(self._tokens[: headers[0] if headers else None])
         if len(before) or not headers:
             where = f": line {before[0] + 1} comes before any 'data_' line" if len(before) else ""
-            raise InputError(f"{self.path} is no STAR file, or its beginning is lost{where}. Check the path, or get the file anew.")
+            raise InputError(f"{self.path} is not a STAR file, or its beginning is lost{where}. Check the path, or copy it again.")
         blocks: dict[str, StarBlock] = {}
         for header, end in zip(headers, [*headers[1:], len(self._tokens)], strict=True):
             block = self._block(header, end)
             if block.name in blocks:
                 self._fail(
                     header,
-                    f"begins a second block 'data_{block.name}'; the first is on line {blocks[block.name].line}. It cannot be told "
-                    "which one holds: remove or rename one",
+                    f"begins a second block 'data_{block.name}'; the first is on line {blocks[block.name].line}. It is not clear "
+                    "which one is valid: remove or rename one",
                 )
             blocks[block.name] = block
         return tuple(blocks.values())
 
     def select_columns(self, block: StarBlock, columns: list[int]) -> Iterator[bytes]:
-        """The rows of a block with these columns only (ascending positions), in pieces of whole lines."""
+        """The rows of a block with only these columns (ascending positions), in pieces of whole lines."""
         if block.values is not None:
             yield b"\t".join(block.values[column] for column in columns) + b"\n"
         else:
@@ -129,14 +129,14 @@ class StarText:
                 buffer = buffer.copy()
                 buffer[ends[:, :-1]] = _TAB
                 buffer[ends[:, -1]] = _NEWLINE
-                edges = np.stack([starts, ends + 1], axis=-1).ravel()  # what follows a value stays with it
+                edges = np.stack([starts, ends + 1], axis=-1).ravel()  # a value and the byte after it
                 kept = np.arange(len(edges)) % 2 == 1
                 yield buffer[: edges[-1]][np.repeat(kept, np.diff(edges, prepend=0))].tobytes()
 
     def _block(self, header: int, end: int) -> StarBlock:
         words = self._line(header).split()
         if len(words) > 1:
-            self._fail(header, "begins with 'data_', which starts a block, but goes on. If it is a row, put another column first")
+            self._fail(header, "begins with 'data_' like a block, but has more text. If it is a row, put another column first")
         name = words[0].decode()[len("data_") :]
         content = header + 1 + np.flatnonzero(self._tokens[header + 1 : end])
         if not len(content):
@@ -147,7 +147,7 @@ class StarText:
         for i in content.tolist():
             words = [word for word in self._line(i).split() if not word.startswith(_HASH)]
             if not words[0].startswith(b"_") or len(words) != 2:
-                self._fail(i, f"is no 'name value' pair, as block 'data_{name}' has without a 'loop_' line. Get the file anew")
+                self._fail(i, f"is not a 'name value' pair, and block 'data_{name}' has no 'loop_' line. Copy the file again")
             columns.append(words[0][1:].decode())
             values.append(words[1])
         self._check_columns(name, header, columns)
@@ -161,13 +161,13 @@ class StarText:
             if not words[0].startswith(b"_"):
                 break
             if any(not word.startswith(_HASH) for word in words[1:2]):
-                self._fail(i, f"names a column of 'data_{name}' and holds values too. Get the file anew")
+                self._fail(i, f"names a column of 'data_{name}' and holds values too. Copy the file again")
             columns.append(words[0][1:].decode())
             numbers.extend(int(word[1:]) for word in words[1:2] if word[1:].isdigit())
         self._check_columns(name, header, columns)
         if numbers != sorted(numbers) and sorted(numbers) == list(range(1, len(columns) + 1)):
             self._fail(
-                header, f"begins block 'data_{name}', whose columns are not in the order of their numbers. Get the file anew"
+                header, f"begins block 'data_{name}', whose columns are not in the order of their numbers. Copy the file again"
             )
         rows = content[1 + len(columns) :]
         wrong = np.flatnonzero(self._tokens[rows] != len(columns))
@@ -177,7 +177,7 @@ class StarText:
             self._fail(
                 i,
                 f"(row {row} of 'data_{name}') has {self._tokens[i]} values where {len(columns)} columns are named{more}. The row "
-                "is damaged, or a value with a blank is not quoted: correct the row or get the file anew",
+                "is damaged, or a value with a blank is not quoted: correct the row or copy the file again",
             )
         return StarBlock(name, header + 1, tuple(columns), rows + 1)
 
@@ -196,7 +196,7 @@ class StarText:
         raise InputError(f"{self.path}: line {i + 1} {reason}.")
 
     def _line_chunks(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """Ranges of whole lines of about _STEP bytes."""
+        """Ranges of whole lines of about _CHUNK_BYTES."""
         while first < last:
             next_line = int(np.searchsorted(self._starts, self._starts[first] + _CHUNK_BYTES))
             next_line = min(max(next_line, first + 1), last)
@@ -204,7 +204,7 @@ class StarText:
             first = next_line
 
     def _value_edges(self, first: int, last: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """The bytes of some lines, and where in them each value starts and ends."""
+        """The bytes of some lines, and the positions at which each value starts and ends."""
         buffer = self._bytes[self._starts[first] : self._starts[last]]
         blank = (buffer == _SPACE) | (buffer == _TAB) | (buffer == _NEWLINE)
         edges = np.flatnonzero(blank[1:] != blank[:-1]) + 1
@@ -213,7 +213,7 @@ class StarText:
         return buffer, edges[::2], edges[1::2]  # the last byte is a newline: each value has an end
 
     def _plain(self, content: bytes) -> bytes:
-        """The content with comments and quotation marks resolved, line by line, where there are any."""
+        """The content without comments and quotation marks; only lines that have some are changed."""
         buffer = np.frombuffer(content, dtype=np.uint8)
         ends = _positions(buffer, _NEWLINE)
         lines = np.unique(np.searchsorted(ends, _positions(buffer, *b"'\"#")))
@@ -232,7 +232,7 @@ class StarText:
         while position < len(line):
             match = _TOKEN.match(line, position)
             if match is None:
-                self._fail(i, "has a quotation mark that is not closed. Close it, or get the file anew")
+                self._fail(i, "has a quotation mark that is not closed. Close it, or copy the file again")
             double, single, comment, bare = match.groups()
             value = next(part for part in (double, single, comment, bare) if part is not None)
             if comment is not None:
@@ -245,7 +245,7 @@ class StarText:
 
 
 def _read(path: Path) -> bytes:
-    """The content of a file that can be STAR: UTF-8 text, its line breaks made uniform and its byte-order mark removed."""
+    """The content of a file that can be STAR: UTF-8 text, with uniform line breaks and without byte-order mark."""
     try:
         content = read_input(path, "a STAR file")
     except FileNotFoundError as error:
@@ -267,7 +267,7 @@ def _read(path: Path) -> bytes:
             position = start + int(strange[0])
             line = content.count(b"\n", 0, position) + 1
             raise InputError(
-                f"{path}: line {line} holds the control character 0x{content[position]:02X}: it is damaged, or no text file."
+                f"{path}: line {line} holds the control character 0x{content[position]:02X}: the file is damaged, or not text."
             )
     return content
 
@@ -284,12 +284,12 @@ def _check_utf8(path: Path, content: bytes) -> None:
     if blank is not None:
         line = blank.string.count("\n", 0, blank.start()) + 1
         raise InputError(
-            f"{path}: line {line} holds U+{ord(blank.group()):04X}, a character that looks like a blank and is none. Replace it."
+            f"{path}: line {line} holds U+{ord(blank.group()):04X}, a character that looks like a blank but is not. Replace it."
         )
 
 
 def _positions(buffer: npt.NDArray[np.uint8], *wanted: int) -> npt.NDArray[np.int64]:
-    """Where any of these bytes stand."""
+    """Positions of any of these bytes."""
     parts = [np.zeros(0, np.int64)]
     for start in range(0, len(buffer), _CHUNK_BYTES):
         part = buffer[start : start + _CHUNK_BYTES]
