@@ -17,31 +17,31 @@ from cryolike_dask.ctf_check.verdict import CtfCheck, misfit, unknown
 from cryolike_dask.formatting import is_or_are, plural
 
 ALLOWANCE = 0.018
-"""How far the best pixel size may be off, as a fraction: pixel sizes are calibrated, and defocus is fitted, to about 1%."""
+"""Relative error of the best pixel size that is allowed: pixel sizes are calibrated, and defocus is fitted, to about 1%."""
 LEAST_ACCURACY = 0.05
-"""A check that is less accurate is none."""
+"""A check with a larger relative uncertainty has no verdict."""
 MIN_PARTICLES = 8
 _SCALES = np.exp(np.linspace(np.log(0.4), np.log(2.5), 184))
-"""Times the recorded pixel size; a halved box is a factor of 2."""
+"""Pixel sizes to try, relative to the recorded one. A halved box is a factor of 2."""
 _NEARBY = np.linspace(-0.024, 0.024, 13)
-"""Where the best scale is looked for more closely, relative to it."""
+"""Relative distances from the best scale, for a finer search around it."""
 _PHASES = np.radians(np.arange(10, 175, 5))
-"""Additional phase shifts. Less than 10° either way hardly moves a ring."""
+"""Additional phase shifts to try. Less than 10° in either direction hardly moves a ring."""
 _ABERRATIONS = (0.0, 1.4, 2.0, 2.7)
-"""mm: of corrected microscopes, and of lenses in use."""
+"""Spherical aberrations to try, mm: those of corrected microscopes, and of lenses in use."""
 _TOLERATED_PHASE = np.pi / 4
-"""Radians: less hardly moves a ring."""
+"""Changes of the phase up to this, in radians, hardly move a ring."""
 _LEAST_SIGNIFICANCE = 7.0
-"""Standard deviations. More than the usual 3, because the best of many scales is taken."""
+"""In standard deviations. More than the usual 3, because it is the best of many scales."""
 _SHUFFLES = 24
 _LEAST_VARIATION = 1e-5
-"""Of the power of a shell, relative to its mean; less is rounding, of images that are all the same."""
+"""Relative standard deviation of the power of a shell; less is rounding error in images that are all the same."""
 _MIN_SPREAD = 1e-4
-"""Variance of CTF² between particles, of 1/8 at most, below which they have the same CTF."""
+"""If the variance of CTF² between particles, at most 1/8, is below this, they count as having the same CTF."""
 
 
 _BAND = 0.95
-"""Of the score: the shells up to there are where the images show their CTF."""
+"""Fraction of the score; the images show their CTF in the first shells that add up to it."""
 _AXES: tuple[tuple[str, Callable[[FloatArray], FloatArray]], ...] = (
     ("it fits at 90° minus the stated angle", lambda angle: np.pi / 2 - angle),
     ("it fits at minus the stated angle", lambda angle: -angle),
@@ -60,15 +60,15 @@ def check_ctf(
     """Compare the power of particles with the CTF that a table states.
 
     Args:
-        power: (n, k) the mean of |F|² over each of k shells; particles without any are left out.
-        optics: of the n particles.
-        frequencies: (k,) 1/Å of the shells, ascending, if the pixel size is right.
-        box_length: edge of the images, Å, if the pixel size is right.
+        power: (n, k) the mean of |F|² over each of k shells; particles without power are left out.
+        optics: optics of the n particles.
+        frequencies: (k,) 1/Å of the shells, ascending, computed with the recorded pixel size.
+        box_length: edge of the images, Å, computed with the recorded pixel size.
         pixel_size: as recorded, Å.
-        quadrupoles: (n, k) the mean of |F|² exp(2iθ) over each shell, θ counted as the defocus angle is: tells whether the axis of
-            astigmatism is right.
+        quadrupoles: (n, k) the mean of |F|² exp(2iθ) over each shell, with θ measured as the defocus angle; needed to check the axis of
+            astigmatism.
     """
-    power = power.astype(np.float64)  # of bright images, squares would overflow in single precision
+    power = power.astype(np.float64)  # squares of bright images would overflow in single precision
     kept = np.flatnonzero(power.sum(axis=1) > 0)
     optics, n = optics.take(kept), len(kept)
     n_micrographs = int(optics.micrograph.max()) + 1 if n else 0
@@ -81,7 +81,7 @@ def check_ctf(
     power = power[np.ix_(kept, shells)]
     sample = Sample.from_power(power, frequencies[shells], optics, box_length)
     if sample.recorded[0].var(axis=1).max() < _MIN_SPREAD:
-        return unknown(nothing, "the particles have nearly the same CTF, so that it cannot tell them apart")
+        return unknown(nothing, "the particles have nearly the same CTF, so their differences do not depend on it")
     relative = None if quadrupoles is None else quadrupoles[np.ix_(kept, shells)] / power.mean(axis=0)
     return _Comparison(sample, pixel_size).verdict(nothing, relative)
 
@@ -93,7 +93,7 @@ class _Model:
     Args:
         predicted: (k, n) CTF², up to a constant.
         score: how well the images follow it.
-        suspect: what is wrong in the table if this one is right.
+        suspect: what is wrong in the table if this CTF is right.
     """
 
     predicted: FloatArray
@@ -102,7 +102,7 @@ class _Model:
 
 
 class _Comparison:
-    """The recorded CTF and others, compared with the same particles."""
+    """Compares the recorded CTF and others with the same particles."""
 
     def __init__(self, sample: Sample, pixel_size: float) -> None:
         self.sample, self.pixel_size = sample, pixel_size
@@ -111,7 +111,7 @@ class _Comparison:
         self.best_scale, self.uncertainty = self._best_scale(float(_SCALES[np.argmax(self.scores)]) * (1 + _NEARBY))
 
     def verdict(self, nothing: CtfCheck, quadrupoles: npt.NDArray[Any] | None) -> CtfCheck:
-        """The check, filled in."""
+        """The check `nothing`, filled in."""
         accuracy = float(np.hypot(ALLOWANCE, 3 * self.uncertainty))
         fitted = f"{self.best_scale * self.pixel_size:.4g} Å per pixel (recorded {self.pixel_size:.4g} Å, ±{100 * accuracy:.1f}%)"
         scale = self._model(self.sample.predicted(self.best_scale), f"the pixel size, defocus or voltage: as if at {fitted}")
@@ -142,10 +142,10 @@ class _Comparison:
         return replace(check, verdict="fits", reason=f"The CTF fits at {fitted}.")
 
     def _best_scale(self, near: FloatArray) -> tuple[float, float]:
-        """The best of scales that are near each other, and its standard deviation."""
+        """The best scale, interpolated between these neighbouring ones, and its standard deviation."""
         deviations, partitions = self.sample.deviations, self.jackknife.partitions
         scores, without = [], []
-        # What one scale predicts is as large as the sample, and is not kept for the next.
+        # The prediction for a scale is as large as the sample, so only one is kept in memory.
         for scale in near.tolist():
             predicted = self.sample.predicted(scale)
             scores.append([score(deviations, predicted)])
@@ -160,17 +160,17 @@ class _Comparison:
         return scores_without(self.sample.deviations, model.predicted, blocks)
 
     def _is_better(self, model: _Model, other: _Model) -> bool:
-        """Whether a model fits better than another by more than chance explains."""
+        """Whether a model fits better than another one by more than chance explains."""
         gain = model.score - other.score
         return gain > 0 and self.jackknife.is_certain(
             gain, lambda blocks: self._without(model, blocks) - self._without(other, blocks)
         )
 
     def _best_phase(self) -> _Model:
-        """The best additional phase shift of those that move rings."""
+        """The model with the best additional phase shift, of those that move rings."""
         cosine, sine = self.sample.recorded
         phase = float(_PHASES[np.argmax(phase_scores(self.sample.deviations, cosine, sine, _PHASES))])
-        # Both directions are the same for CTF²: 170° more is 10° less.
+        # CTF² has a period of 180°: 170° more is the same as 10° less.
         shift = np.degrees(phase if phase <= np.pi / 2 else phase - np.pi)
         return self._model(
             cosine * np.cos(2 * phase) + sine * np.sin(2 * phase),
@@ -178,7 +178,7 @@ class _Comparison:
         )
 
     def _aberrations(self, best: _Model) -> Iterator[_Model]:
-        """Other spherical aberrations, as far as they move rings where the images show them."""
+        """Models with other spherical aberrations, if these move rings that the images show."""
         sample = self.sample
         band = np.cumsum(np.clip(shell_scores(sample.deviations, best.predicted), 0, None))
         edge = sample.frequencies[[int(np.searchsorted(band, _BAND * band[-1]))]]
@@ -189,7 +189,7 @@ class _Comparison:
                 yield self._model(sample.predicted(optics=optics), f"the spherical aberration: as if it were {aberration:g} mm")
 
     def _better_axis(self, quadrupoles: npt.NDArray[np.complexfloating[Any, Any]]) -> str:
-        """Another axis of astigmatism, if it fits better than the stated one; else ''."""
+        """A suspect that names another axis of astigmatism, if it fits better than the stated one; else ''."""
         deviations = _as_shells(quadrupoles.T)
         deviations -= deviations.mean(axis=1, keepdims=True)
 
@@ -210,7 +210,7 @@ class _Comparison:
         return f"the axis of astigmatism: {best.suspect}" if certain else ""
 
     def _significance(self, model: _Model) -> float:
-        """Standard deviations of what shuffled CTFs score, by which a model is above their mean; 0 where all score the same."""
+        """The score minus the mean score of shuffled CTFs, in standard deviations of these; 0 if they all have the same score."""
         rng = np.random.default_rng(0)
         orders = [rng.permutation(len(self.sample.optics)) for _ in range(_SHUFFLES)]
         shuffled = shuffled_scores(self.sample.deviations, model.predicted, orders)
@@ -219,12 +219,12 @@ class _Comparison:
 
 
 def _as_shells(values: npt.NDArray[np.complexfloating[Any, Any]]) -> FloatArray:
-    """Real and imaginary parts of (k, n), as twice as many shells: (2 k, n)."""
+    """Real and imaginary parts of (k, n) values as twice as many shells: (2 k, n)."""
     return np.concatenate([values.real, values.imag]).astype(np.float64)
 
 
 def _maxima(x: FloatArray, scores: FloatArray) -> FloatArray:
-    """Where parabolas through the largest of (m, n_curves) scores and its neighbours have their tops, (n_curves,)."""
+    """(n_curves,) maxima of (m, n_curves) scores, each interpolated with a parabola through the largest score and its neighbours."""
     curves = np.arange(scores.shape[1])
     top = np.clip(np.argmax(scores, axis=0), 1, len(x) - 2)
     before, at, after = (scores[top + step, curves] for step in (-1, 0, 1))

@@ -1,4 +1,4 @@
-"""How certain a score is: what it becomes without some of the particles."""
+"""Estimates the uncertainty of a score from its values without some of the particles."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from cryolike_dask.ctf_check.model import FloatArray, Optics
 
 _MAX_BLOCKS = 16
 _CERTAIN = 3.5
-"""Standard deviations."""
+"""Standard deviations by which a certain value is above 0."""
 
 Blocks = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Jackknife:
-    """Ways to leave particles out: micrograph by micrograph, and evenly.
+    """Ways to leave out blocks of particles: by micrograph, and evenly.
 
-    What particles of a micrograph have in common, such as the thickness of the ice, must not be taken for more evidence than it is. A few
-    micrographs, in turn, tell little about the noise within them.
+    Particles of a micrograph are not independent, because they have the same thickness of ice, for example; blocks of whole micrographs
+    allow for that. If there are only a few micrographs, even blocks estimate the noise within them better.
 
     Args:
-        partitions: (n,) blocks of particles, numbered from 0.
+        partitions: for each way, the (n,) blocks of the particles, numbered from 0.
     """
 
     partitions: tuple[Blocks, ...]
 
     @classmethod
     def of(cls, optics: Optics) -> Jackknife:
-        """For particles with these CTFs."""
+        """The ways to leave out particles with these CTFs."""
         micrograph = optics.micrograph
         evenly = np.arange(len(optics)) % min(_MAX_BLOCKS, len(optics))
         n_micrographs = int(micrograph.max()) + 1
@@ -41,17 +41,18 @@ class Jackknife:
         return cls((evenly,) if n_micrographs == 1 else (evenly, micrograph))
 
     def deviation(self, without: Sequence[FloatArray]) -> float:
-        """The standard deviation of a value, the larger of all ways.
+        """The standard deviation of a value: the largest one of all partitions.
 
         Args:
-            without: for each partition, what the value is without each of its blocks, (n_blocks,).
+            without: for each partition, the (n_blocks,) values without each of its blocks.
         """
         return max(float(np.sqrt((len(values) - 1) * values.var())) for values in without)
 
     def is_certain(self, value: float, values_without: Callable[[Blocks], FloatArray]) -> bool:
-        """Whether a value is above 0 by more than chance explains, whichever way particles are left out.
+        """Whether a value is above 0 by more than chance explains, according to all partitions.
 
         Args:
-            values_without: what the value is without each block of a partition, (n_blocks,).
+            value: the value with all particles.
+            values_without: returns the (n_blocks,) values without each block of a partition.
         """
         return value > _CERTAIN * self.deviation([values_without(blocks) for blocks in self.partitions])

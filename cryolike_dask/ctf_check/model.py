@@ -1,4 +1,4 @@
-"""What a CTF predicts for the mean of |F|² over a shell, and for its first variation along the shell."""
+"""What a CTF predicts for the mean of |F|² over a shell, and for the variation along the shell that astigmatism causes."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ class Optics:
 
     @classmethod
     def from_rows(cls, rows: Mapping[str, Any] | npt.NDArray[np.void]) -> Optics:
-        """From columns of these names, each (n,), of which there may be others."""
+        """Make it from the (n,) columns with the names of the arguments; other columns are ignored."""
         return cls(*(np.asarray(rows[field.name], dtype=np.float64) for field in fields(cls)))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Optics]) -> Optics:
-        """All of them, one after the other."""
+        """The optics of all parts, joined in this order."""
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     def __len__(self) -> int:
         return len(self.defocus_u)
 
     def take(self, selection: Any) -> Optics:
-        """Those at these positions (an index array, mask or slice)."""
+        """The optics of the particles at these positions (an index array, mask or slice)."""
         return Optics(*(getattr(self, field.name)[selection] for field in fields(self)))
 
     @cached_property
@@ -67,10 +67,10 @@ class Optics:
 
     @cached_property
     def micrograph(self) -> npt.NDArray[np.int64]:
-        """(n,) a number for each micrograph, as far as the CTFs tell them apart.
+        """(n,) number of each particle's micrograph, as far as the CTFs distinguish micrographs.
 
-        Particles of one micrograph have the same astigmatism, also where each has a defocus of its own. Where a table states no
-        astigmatism, those of equal defocus are taken for one micrograph.
+        Particles of a micrograph have the same astigmatism, even if each has its own defocus. If a table states no astigmatism,
+        particles of equal defocus count as one micrograph.
         """
         astigmatism: FloatArray = np.stack([self.defocus_u - self.defocus_v, 1e3 * self.defocus_angle], axis=1).round()
         if (self.defocus_u == self.defocus_v).all():
@@ -79,14 +79,14 @@ class Optics:
 
 
 def phases(optics: Optics, frequencies: FloatArray) -> FloatArray:
-    """The phase χ of a CTF sin χ for the mean of defocus U and V.
+    """The phase χ of the CTF sin χ, for the mean of defocus U and V.
 
     Args:
-        optics: of n particles.
+        optics: optics of n particles.
         frequencies: (k,) 1/Å.
 
     Returns:
-        (k, n) radians, the phase shift and the amplitude contrast included.
+        (k, n) radians, including the phase shift and the amplitude contrast.
     """
     first_order, third_order = optics.orders
     constant = optics.phase_shift + np.arcsin(optics.amplitude_contrast)
@@ -95,17 +95,17 @@ def phases(optics: Optics, frequencies: FloatArray) -> FloatArray:
 
 
 def shell_means(optics: Optics, frequencies: FloatArray, box_length: float) -> FloatArray:
-    """The mean of CTF² over a shell, but for its constant 1/2.
+    """The mean of CTF² over a shell, without its constant 1/2.
 
-    Along a shell the phase is χ + d cos 2(θ − θ₀) with d = π λ (U − V) s² / 2, so that by Jacobi and Anger's expansion the mean of
-    CTF² = (1 − cos 2(χ + d cos …)) / 2 is (1 − J₀(2d) cos 2χ) / 2.
+    Along a shell the phase is χ + d cos 2(θ − θ₀) with d = π λ (U − V) s² / 2. By the Jacobi–Anger expansion, the mean of
+    CTF² = (1 − cos 2(χ + d cos …)) / 2 is therefore (1 − J₀(2d) cos 2χ) / 2.
 
-    Two points of a power spectrum can be told apart if they are more than 1 / box_length from each other. Where cos 2χ goes through a
-    period within that, an image does not show it: as in a box of noise, its amplitude falls in proportion to the part of the box that
-    overlaps with itself when it is moved by 2λ|defocus|s, the period's inverse.
+    Two points of a power spectrum can be distinguished if they are more than 1 / box_length apart. An image does not show cos 2χ where
+    its period is shorter than that. As in a box of noise, the amplitude is proportional to the part of the box that overlaps with itself
+    when it is moved by 2λ|defocus|s, the inverse of the period.
 
     Args:
-        optics: of n particles.
+        optics: optics of n particles.
         frequencies: (k,) 1/Å.
         box_length: edge of the images, Å.
 
@@ -113,23 +113,23 @@ def shell_means(optics: Optics, frequencies: FloatArray, box_length: float) -> F
         (k, n)
     """
     visible = _visible(optics, frequencies, box_length)
-    if not visible.any():  # which saves the time of the rest for about half of what a scan computes
+    if not visible.any():  # saves the rest of the computation for about half of the values of a scan
         return visible
     return np.asarray(visible * _bessel(0, optics, frequencies) / -2 * np.cos(_doubled(optics, frequencies)))
 
 
 def shell_mean_parts(optics: Optics, frequencies: FloatArray, box_length: float) -> tuple[FloatArray, FloatArray]:
-    """`shell_means` for any additional phase shift φ: they are cosine · cos 2φ + sine · sin 2φ of these two, (k, n) each."""
+    """(cosine, sine), (k, n) each: `shell_means` with an additional phase shift φ are cosine · cos 2φ + sine · sin 2φ."""
     amplitude = _visible(optics, frequencies, box_length) * _bessel(0, optics, frequencies) / 2
     doubled = _doubled(optics, frequencies)
     return -amplitude * np.cos(doubled), amplitude * np.sin(doubled)
 
 
 def shell_quadrupoles(optics: Optics, frequencies: FloatArray) -> npt.NDArray[np.complex128]:
-    """The mean of CTF² exp(2iθ) over a shell: (k, n), J₁(2d) sin 2χ exp(2iθ₀) / 2 in the terms of `shell_means`.
+    """The mean of CTF² exp(2iθ) over a shell: (k, n), J₁(2d) sin 2χ exp(2iθ₀) / 2 with the symbols of `shell_means`.
 
     Args:
-        optics: of n particles.
+        optics: optics of n particles.
         frequencies: (k,) 1/Å.
     """
     real = _bessel(1, optics, frequencies) / 2 * np.sin(_doubled(optics, frequencies))
@@ -137,7 +137,7 @@ def shell_quadrupoles(optics: Optics, frequencies: FloatArray) -> npt.NDArray[np
 
 
 def _visible(optics: Optics, frequencies: FloatArray, box_length: float) -> FloatArray:
-    """The amplitude of rings, (k, n): 1 if they are wide, 0 if they are finer than the box can show."""
+    """(k, n) amplitude of rings: 1 if they are wide, 0 if they are finer than the box can show."""
     first_order, third_order = optics.orders
     powers = np.stack([frequencies, frequencies**3], axis=1) / box_length
     delocalised = np.abs(powers @ np.stack([2 * first_order, -2 * third_order]))
@@ -145,14 +145,14 @@ def _visible(optics: Optics, frequencies: FloatArray, box_length: float) -> Floa
 
 
 def _doubled(optics: Optics, frequencies: FloatArray) -> npt.NDArray[np.float32]:
-    """2χ less its whole turns, in single precision: its cosine and sine take a tenth of the time, and are right to 3e-7."""
+    """2χ without whole turns, in single precision: cosine and sine take a tenth of the time, and are correct to 3e-7."""
     turns = phases(optics, frequencies) / np.pi
     return np.asarray((turns - np.rint(turns)) * (2 * np.pi), dtype=np.float32)
 
 
 def _bessel(order: int, optics: Optics, frequencies: FloatArray) -> FloatArray:
-    """The Bessel function of this order of 2d, (k, n)."""
-    from scipy.special import j0, j1  # Loading it takes longer than planning, which knows this module and does not use it.
+    """(k, n) Bessel function of this order at 2d."""
+    from scipy.special import j0, j1  # here, because loading it takes longer than planning, which imports this module
 
     astigmatism = np.pi * optics.wavelength * (optics.defocus_u - optics.defocus_v)
     return np.asarray((j0 if order == 0 else j1)(np.square(frequencies)[:, None] * astigmatism))

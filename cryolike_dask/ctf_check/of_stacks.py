@@ -1,4 +1,4 @@
-"""The check of a conversion: particles from all over its stacks, as their metadata describe them."""
+"""Checks a conversion with particles from all of its stacks, using the metadata of the stacks."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _ONE_PER_IMAGE = {
 
 
 def sample_size(descriptor: ImageDescriptor) -> int:
-    """How many particles a check compares: enough for a verdict, few enough for a twentieth of a second."""
+    """How many particles a check compares: enough for a verdict, but few enough to take 0.05 s."""
     return min(_MAX_PARTICLES, max(64, _MAX_VALUES // descriptor.polar_grid.n_shells))
 
 
 def evenly(n: int, most: int) -> npt.NDArray[np.int64]:
-    """At most so many of the numbers below n, evenly spaced."""
+    """At most `most` of the numbers from 0 to n - 1, evenly spaced."""
     return np.arange(n) if n <= most else (np.arange(most) * n) // most
 
 
 def sampled_stacks(counters: Sequence[int]) -> list[int]:
-    """Which of a run's stacks are looked at."""
+    """Which stacks of a run are checked."""
     return [counters[position] for position in evenly(len(counters), _MAX_STACKS).tolist()]
 
 
@@ -44,10 +44,10 @@ def check_stacks(stacks: Iterable[Mapping[str, npt.NDArray[Any]]]) -> CtfCheck |
     """Compare the power of the images in stacks with the CTFs that their metadata state.
 
     Args:
-        stacks: the arrays of the `.npz` of each. Those whose pixel size is not that of the first are left out.
+        stacks: the arrays of the `.npz` of each stack. Stacks with another pixel size than the first one are left out.
 
     Returns:
-        None if no metadata hold the power of each image, as those of earlier versions do not.
+        The check; None if no metadata contain the power of each image, which earlier versions did not store.
     """
     kept = [metadata for metadata in stacks if "power" in metadata]
     if not kept:
@@ -62,7 +62,7 @@ def check_stacks(stacks: Iterable[Mapping[str, npt.NDArray[Any]]]) -> CtfCheck |
 
 
 def stack_optics(metadata: Mapping[str, npt.NDArray[Any]], images: npt.NDArray[np.int64]) -> Optics:
-    """The optics of these images of a stack, as its metadata state them."""
+    """The optics of these images of a stack, from its metadata."""
     each = {name: metadata[key][images] for name, key in _ONE_PER_IMAGE.items()}
     return Optics.from_rows(each | {name: np.full(len(images), metadata[key]) for name, key in _ONE_PER_STACK.items()})
 
@@ -77,6 +77,6 @@ def check_particles(
     box_length = descriptor.n_pixels[0] * descriptor.pixel_size[0]
     if descriptor.n_pixels[0] != descriptor.n_pixels[1]:
         unchecked = CtfCheck("cannot tell", "", len(power), 0, descriptor.pixel_size[0])
-        return unknown(unchecked, "the images are not square, so that their shells are not circles")
+        return unknown(unchecked, "the images are not square, so their shells are not circles")
     frequencies = 2 * descriptor.polar_grid.radii / box_length
     return check_ctf(power, optics, frequencies, box_length, descriptor.pixel_size[0], quadrupoles)

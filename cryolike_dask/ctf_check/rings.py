@@ -1,4 +1,4 @@
-"""Thon rings of many particles in one curve: their power against the phase of the CTF of each."""
+"""Thon rings of many particles in one curve: power against the phase of each particle's CTF."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from cryolike_dask.ctf_check.model import FloatArray, phases
 from cryolike_dask.ctf_check.score import RIDGE, Sample, shell_scores
 
 _WIDTH = 0.1
-"""Of a bin, in units of π."""
+"""Width of a bin in units of π."""
 _LARGEST_ERROR = 0.12
-"""Of a bin's value; rings that are less certain are not shown."""
+"""Largest standard error of a bin that is shown."""
 _LEAST_SCORE = 10.0
-"""Of a shell that shows rings; noise hardly ever gives more."""
+"""Least score of a shell that is used; noise hardly ever scores more."""
 _MAX_BINS = 200
 
 
 @dataclass(frozen=True)
 class Rings:
-    """Power of all particles, brought to the scale of CTF², where their CTFs have the same phase.
+    """Power of all particles on the scale of CTF², averaged where their CTFs have the same phase.
 
     Args:
-        phase: (m,) middles of the bins, in units of π: the CTF is zero at whole numbers.
-        power: (m,) what the images show; NaN where it is too uncertain.
-        expected: (m,) what it would be if the recorded values were right; NaN likewise.
+        phase: (m,) centres of the bins in units of π; the CTF is zero at whole numbers.
+        power: (m,) power of the images; NaN if it is too uncertain.
+        expected: (m,) power if the recorded values were right; NaN at the same places.
     """
 
     phase: FloatArray
@@ -34,17 +34,17 @@ class Rings:
 
 
 def gather_rings(sample: Sample, best: FloatArray) -> Rings | None:
-    """Power against the phase that the recorded values predict.
+    """Average the power against the phase that the recorded values predict.
 
-    On each shell power follows CTF² with an amplitude of its own, which is estimated with the best model. Values are averaged over
-    shells and particles with about the square of the amplitude as weight, so that the strongest shells count most.
+    On each shell, power follows CTF² with an amplitude that is estimated with the best model. Averages over shells and particles use
+    about the square of this amplitude as weight, so the strongest shells count most.
 
     Args:
-        sample: of n particles.
-        best: (k, n) CTF², but for its constant 1/2, of the model that fits best.
+        sample: a sample of n particles.
+        best: (k, n) CTF², without its constant 1/2, of the model that fits best.
 
     Returns:
-        None if no bin is certain enough to be shown.
+        The rings; None if no bin is certain enough to be shown.
     """
     recorded = sample.recorded[0]
     means = best.mean(axis=1, keepdims=True)

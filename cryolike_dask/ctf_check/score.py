@@ -1,13 +1,13 @@
-"""How well the differences between images follow the differences between their CTFs.
+"""Scores how well the differences between images follow the differences between their CTFs.
 
-The mean power of a shell is background + structure · envelope · CTF². All but CTF² is much the same for the particles of a set, so it is
-the difference between particles, at one shell, that tells of the CTF, whatever mixture of defocus a set has. With p the power of the
-particles relative to their mean, and c the CTF² that a model predicts for them, both without background, a shell counts
+The mean power of a shell is background + structure · envelope · CTF². Everything except CTF² is nearly the same for the particles of a
+set. So the differences between particles at one shell show the CTF, whatever mixture of defocus a set has. Let p be the power of the
+particles relative to their mean, and c the CTF² that a model predicts for them, both without background. The score of a shell is
 
     n cov(p, c)² / (var(p) (var(c) + RIDGE)),
 
-negative where more CTF² goes with less power. The score is the sum over shells. Of noise it is about 0; with signal it grows with n, and
-is largest for the right model.
+and negative if more CTF² means less power. The score is the sum over shells. For noise it is about 0; with signal, it grows with n and is
+largest for the right model.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Images = npt.NDArray[np.floating[Any]]
 RIDGE = 0.03
 """A quarter of the variance of CTF² over all phases: shells on which the CTFs hardly differ count for less."""
 _CLIPPED = 4.0
-"""Standard deviations beyond which power counts as if it were there: ice, carbon and bad pixels are no signal."""
+"""Power is clipped at this many standard deviations from the mean, because ice, carbon and bad pixels are not signal."""
 _STEP = 0.8
-"""Radians of 2χ from row to row of the table that a scan looks values up in."""
+"""Step between the rows of the table for a scan, in radians of 2χ."""
 _ROWS = 32
-"""Of that table, computed at a time: few enough that what is computed in double precision stays in a processor's cache."""
+"""Rows of this table that are computed together: few enough for the intermediate values in double precision to fit in the cache."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Sample:
 
     Args:
         deviations: (k, n) power on k shells relative to its mean, minus 1.
-        frequencies: (k,) 1/Å, if the recorded pixel size is right.
-        optics: of the n particles.
-        box_length: edge of the images if the recorded pixel size is right, Å.
-        background: (k, 3) orthonormal columns: the parabolas over the shells.
+        frequencies: (k,) 1/Å, computed with the recorded pixel size.
+        optics: optics of the n particles.
+        box_length: edge of the images, Å, computed with the recorded pixel size.
+        background: (k, 3) orthonormal columns that span the parabolas over the shells.
     """
 
     deviations: FloatArray
@@ -54,7 +54,7 @@ class Sample:
 
     @classmethod
     def from_power(cls, power: Images, frequencies: FloatArray, optics: Optics, box_length: float) -> Sample:
-        """A sample of (n, k) power that is not 0 everywhere on any of the shells."""
+        """Make a sample from (n, k) power; no shell may have power 0 in all particles."""
         relative = power.T / power.mean(axis=0, dtype=np.float64)[:, None] - 1
         limit = _CLIPPED * relative.std(axis=1, keepdims=True)
         clipped = np.clip(relative, -limit, limit)
@@ -64,19 +64,19 @@ class Sample:
         return cls(deviations, frequencies, optics, box_length, background)
 
     def predicted(self, scale: float = 1.0, optics: Optics | None = None) -> FloatArray:
-        """(k, n) `shell_means` without background, if pixels are so many times as large as recorded, and the optics these."""
+        """(k, n) `shell_means` without background, for pixels `scale` times as large as recorded, and optionally for other optics."""
         return _less(shell_means(optics or self.optics, self.frequencies / scale, self.box_length * scale), self.background)
 
     @cached_property
     def recorded(self) -> tuple[FloatArray, FloatArray]:
-        """`shell_mean_parts` without background, as recorded. The first is what the recorded values predict."""
+        """`shell_mean_parts` of the recorded values, without background. The first part is the prediction itself."""
         cosine, sine = shell_mean_parts(self.optics, self.frequencies, self.box_length)
         return _less(cosine, self.background), _less(sine, self.background)
 
     def scan(self, scales: FloatArray) -> FloatArray:
-        """The score for each of these scales, (n_scales,). CTFs are looked up in a table, to the nearest row: exact enough to search."""
+        """(n_scales,) score of each scale. CTFs are taken from the nearest row of a table, which is exact enough for a search."""
         finest = float(self.frequencies[-1] / scales.min())
-        # 2χ changes by 2π · delocalisation per frequency, which is less than the box wherever rings can be seen.
+        # 2χ changes by 2π · delocalisation per frequency. Where rings are visible, the delocalisation is less than the box.
         n_rows = int(2 * np.pi * self.box_length * finest / _STEP) + 2
         step = finest / (n_rows - 1)
         table = np.empty((n_rows, len(self.optics)), dtype=np.float32)
@@ -95,37 +95,37 @@ class Sample:
 
 
 def score(deviations: FloatArray, predicted: FloatArray) -> float:
-    """The score of what a model predicts.
+    """The score of a prediction.
 
     Args:
-        deviations: (k, n) relative power, 0 in the mean of each shell.
+        deviations: (k, n) relative power, with mean 0 in each shell.
         predicted: (k, n) CTF², up to a constant for each shell.
     """
     return float(shell_scores(deviations, predicted).sum())
 
 
 def shell_scores(deviations: FloatArray, predicted: FloatArray) -> FloatArray:
-    """(k,) what each shell adds to the score."""
+    """(k,) score of each shell."""
     n, centred = deviations.shape[1], _centred(predicted)
     covariance, variance = np.vecdot(deviations, centred) / n, np.vecdot(centred, centred) / n
     return _of_shells(covariance, np.vecdot(deviations, deviations) / n, variance, n)
 
 
 def shuffled_scores(deviations: FloatArray, predicted: FloatArray, orders: Sequence[npt.NDArray[np.int64]]) -> FloatArray:
-    """The scores if what is predicted for particles is exchanged among them, (n_orders,).
+    """(n_orders,) scores with the predictions permuted among the particles.
 
     Args:
-        deviations, predicted: (k, n).
-        orders: each a permutation of the n particles.
+        deviations, predicted: (k, n), as for `score`.
+        orders: permutations of the n particles.
     """
     n, centred = deviations.shape[1], _centred(predicted)
     covariance = np.stack([np.vecdot(deviations, np.take(centred, order, axis=1)) for order in orders]) / n
-    variances = np.vecdot(deviations, deviations) / n, np.vecdot(centred, centred) / n  # of each shell the same in any order
+    variances = np.vecdot(deviations, deviations) / n, np.vecdot(centred, centred) / n  # permutations do not change them
     return np.asarray(_of_shells(covariance, *variances, n).sum(axis=1))
 
 
 def phase_scores(deviations: FloatArray, cosine: FloatArray, sine: FloatArray, phases: FloatArray) -> FloatArray:
-    """The score for each additional phase shift, (n_phases,); cosine and sine as `shell_mean_parts` gives them."""
+    """(n_phases,) score with each additional phase shift; `cosine` and `sine` are those of `shell_mean_parts`."""
     n = deviations.shape[1]
     a, b = _centred(cosine), _centred(sine)
     covariances = [np.vecdot(deviations, part) / n for part in (a, b)]
@@ -140,8 +140,8 @@ def scores_without(deviations: FloatArray, predicted: FloatArray, blocks: npt.ND
     """The scores without each block of particles in turn, for a jackknife.
 
     Args:
-        deviations, predicted: (k, n).
-        blocks: (n,) the block of each particle, numbered from 0 without gaps.
+        deviations, predicted: (k, n), as for `score`.
+        blocks: (n,) block of each particle, numbered from 0 without gaps.
 
     Returns:
         (n_blocks,)
@@ -151,8 +151,8 @@ def scores_without(deviations: FloatArray, predicted: FloatArray, blocks: npt.ND
     n = len(blocks) - np.diff([*firsts, len(blocks)])
 
     def means(values: FloatArray) -> FloatArray:
-        """(k, n_blocks) over the particles outside of each block."""
-        # No product of matrices: the threads of BLAS wait for each other, for long where others use the cores.
+        """(k, n_blocks) means over the particles outside each block."""
+        # Not a matrix product, because the threads of BLAS wait for each other, which takes long if other programs use the cores.
         sums = np.add.reduceat(np.take(values, order, axis=1), firsts, axis=1)
         return np.asarray((values.sum(axis=1, keepdims=True) - sums) / n)
 
@@ -163,15 +163,15 @@ def scores_without(deviations: FloatArray, predicted: FloatArray, blocks: npt.ND
 
 
 def _centred(values: FloatArray) -> FloatArray:
-    """(k, n) values, 0 in the mean of each shell."""
+    """(k, n) values minus the mean of each shell."""
     return np.asarray(values - values.mean(axis=1, keepdims=True))
 
 
 def _less(values: Images, background: Images) -> npt.NDArray[Any]:
-    """(k, n) values less the background that fits each particle best.
+    """(k, n) values minus the background that fits each particle best.
 
-    Images differ in the thickness of the ice, in noise and in contrast. That changes smoothly from shell to shell, and is taken away from
-    what is measured and from what is predicted alike.
+    Images differ in the thickness of the ice, in noise and in contrast. The effect changes smoothly from shell to shell, and is removed
+    from both measured and predicted values.
     """
     return np.asarray(values - background @ (background.T @ values))
 
@@ -179,7 +179,7 @@ def _less(values: Images, background: Images) -> npt.NDArray[Any]:
 def _of_shells(
     covariance: FloatArray, power_variance: FloatArray, variance: FloatArray, n: npt.NDArray[np.int64] | int
 ) -> FloatArray:
-    """What shells add to a score, (..., k); one on which all images have the same power adds nothing."""
+    """(..., k) scores of shells; a shell on which all images have the same power has score 0."""
     scale = power_variance * (variance + RIDGE)
     squares = covariance * np.abs(covariance)
     return np.asarray(n * np.divide(squares, scale, out=np.zeros_like(squares), where=scale > 0))

@@ -1,4 +1,4 @@
-"""What a check of the CTF says: a verdict, the reason, and the curves behind it."""
+"""The result of a check of the CTF: a verdict, the reason, and the curves behind it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ class CtfCheck:
 
     Args:
         verdict: 'fits', 'does not fit' or 'cannot tell'.
-        reason: the same in a sentence, with the numbers.
-        n_particles, n_micrographs: that were compared.
+        reason: the verdict as a sentence, with numbers.
+        n_particles, n_micrographs: how many were compared.
         recorded_pixel_size: Å.
-        best_pixel_size: Å, at which the CTF fits best if all else is right; None if it cannot be told, or another explains nothing.
-        uncertainty: of it as a fraction, one standard deviation of the noise; None likewise.
-        accuracy: of it as a fraction: a smaller difference from the recorded one counts as a fit; None likewise.
-        significance: by how many standard deviations of what shuffled CTFs score the best score is above their mean; None likewise.
-        suspects: what can be wrong, if the CTF does not fit.
-        pixel_sizes, scores: (m,) the score for pixel sizes from 0.4 to 2.5 times the recorded one.
+        best_pixel_size: pixel size at which the CTF fits best if all other values are right, Å; None if it is unknown, or cannot explain
+            a misfit.
+        uncertainty: relative standard deviation of `best_pixel_size` from noise; None if that is None.
+        accuracy: a relative difference of `best_pixel_size` from the recorded one up to this counts as a fit; None if that is None.
+        significance: how far the best score is above the mean score of shuffled CTFs, in standard deviations of these; None if nothing
+            was compared.
+        suspects: what may be wrong if the CTF does not fit.
+        pixel_sizes, scores: (m,) scores for pixel sizes from 0.4 to 2.5 times the recorded one.
         rings: power against the phase of the CTF, for a picture; None if the images do not show any.
     """
 
@@ -50,18 +52,18 @@ class CtfCheck:
         return self.reason
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the curves, as numbers and text, for JSON."""
+        """Everything except the curves, as numbers and text for JSON."""
         curves = ("pixel_sizes", "scores", "rings")
         return {name: value for name, value in self.__dict__.items() if name not in curves} | {"suspects": list(self.suspects)}
 
 
 def unknown(check: CtfCheck, why: str) -> CtfCheck:
-    """The check, which cannot tell, and why not."""
+    """The check with the verdict 'cannot tell', and the reason."""
     return replace(check, verdict="cannot tell", reason=f"Cannot tell whether the CTF fits: {why}.")
 
 
 def misfit(check: CtfCheck, suspects: Sequence[str]) -> CtfCheck:
-    """The check of a CTF that does not fit, and what can be wrong: each a name, a colon and what the images say of it."""
+    """The check with the verdict 'does not fit', and suspects of the form 'name: what the images show'."""
     either = "; or ".join(suspects)
     return replace(
         check, verdict="does not fit", reason=f"The CTF does not fit the images. Suspects: {either}.", suspects=tuple(suspects)

@@ -1,5 +1,5 @@
 """CryoLike's results: its likelihoods and poses, joined with the converted particles.
 
-May know `runs` and what lies below; no Dask, and torch only through `stacks.loading`. Start with `collect`, the way from two folders to a
-table; `files` knows where CryoLike writes what, `poses` turns its poses into RELION's, `writing` makes the STAR file.
+May import `runs` and what lies below, but not Dask, and torch only through `stacks.loading`. Start with `collect`, which makes a table from
+two folders. `files` knows which files CryoLike writes, `poses` converts its poses to RELION's, and `writing` writes the STAR file.
 """

@@ -52,16 +52,16 @@ def collect_results(
 ) -> pd.DataFrame:
     """Join the results of CryoLike's likelihood with the particles: one row per particle, in the order of the source table.
 
-    Columns have the names that they get in a STAR file. RELION's are there for the image and its CTF: `rlnImageName`, `rlnDefocusU`,
-    ... (Å, degrees, kV, mm). All others begin with `cryolike`; N is the number of a structure, CryoLike's `templateN`:
+    Columns are named as in a STAR file. The image and its CTF have RELION's columns, `rlnImageName`, `rlnDefocusU`, ... (Å, degrees, kV,
+    mm). The names of all others begin with `cryolike`; N is the number of a structure, CryoLike's `templateN`:
 
-    - SourceTable, SourceRow (from 0), Uid (where there is one), Stack and StackPosition (from 0), Zeroed (a bad image);
+    - SourceTable, SourceRow (from 0), Uid (if there is one), Stack and StackPosition (from 0), Zeroed (a bad image);
     - LogLikelihoodIntegratedFourierTemplateN, LogLikelihoodOptimalFourierTemplateN, LogLikelihoodOptimalPhysicalTemplateN and
-      CrossCorrelationTemplateN, as far as they were computed;
-    - with several structures: BestTemplate, by the first of these likelihoods that all structures have, which BestBy names, and
-      PosteriorTemplateN, its probability with equal priors;
+      CrossCorrelationTemplateN, if they were computed;
+    - with several structures: BestTemplate, chosen by the first of these likelihoods that all structures have; BestBy, its name; and
+      PosteriorTemplateN, the probability of each structure with equal priors;
     - the pose on the best structure, if poses were written: ViewingAngle (number of the template, from 0), DisplacementXAngst and
-      DisplacementYAngst as CryoLike gives them, InplaneRotation in degrees. With `templates` also `rlnAngleRot`, `rlnAngleTilt`,
+      DisplacementYAngst as CryoLike writes them, InplaneRotation in degrees. With `templates` also `rlnAngleRot`, `rlnAngleTilt`,
       `rlnAnglePsi`, `rlnOriginXAngst` and `rlnOriginYAngst`.
 
     Particles whose image was written as zeros, or whose likelihood is not a number, have no best structure and no pose.
@@ -69,9 +69,9 @@ def collect_results(
     Args:
         stacks: output folder of the conversion.
         results: CryoLike's folder_output, the folder above it, or the folder of its stitched matrices.
-        templates: CryoLike's folder of templates or the parameter file that they were made with, for poses in RELION's convention.
+        templates: CryoLike's folder of templates, or the parameter file that they were made with, for poses in RELION's convention.
         template_source: source of the templates: 'pdb' for atoms (also for an array with the axes x, y, z), 'map' for an MRC map.
-            CryoLike takes the axes of the two in a different order.
+            CryoLike uses a different order of axes for the two.
         out: also write the table to this file, in the format of its suffix: `.star` for RELION, `.csv` or `.parquet`.
         overwrite: replace the file if it exists.
         progress: as for `Conversion.run`.
@@ -123,7 +123,7 @@ def _collect(
             columns |= _relion_columns(pose, made_from, template_source, stored, root)
     elif made_from is not None:
         raise InputError(
-            f"{found.folder} holds no poses (templateN/optimal_pose), which alone need the templates. Leave templates out, or run "
+            f"{found.folder} holds no poses (templateN/optimal_pose), and only poses need the templates. Leave out templates, or run "
             "CryoLike's run_likelihood_optimal_pose."
         )
     df = pd.DataFrame(columns).iloc[np.lexsort((stored.table["row"], stored.table["source"]))].reset_index(drop=True)
@@ -157,7 +157,7 @@ def _score_columns(found: Results) -> Columns:
 
 
 def _best(found: Results, zeroed: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], Columns]:
-    """(n,) position of each particle's structure, NONE where it has none, and what there is to say about it."""
+    """(n,) position of each particle's best structure, NO_STRUCTURE if it has none, and columns about the choice."""
     if len(found.structures) == 1:
         likelihoods = [found.scores[name][found.structures[0]] for name in LIKELIHOODS if name in found.scores]
         known = np.isfinite(np.sum(likelihoods, axis=0)) if likelihoods else np.True_
@@ -173,7 +173,7 @@ def _best(found: Results, zeroed: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np
 
 
 def _best_pose(found: Results, best: npt.NDArray[np.int64]) -> Pose:
-    """(n,) each part of the pose on the best structure; NaN where there is none."""
+    """The parts of the pose on the best structure, (n,) each; NaN if there is no pose."""
     pose = {name: np.full(len(best), np.nan) for name in POSE}
     for position, number in enumerate(found.structures):
         if number in found.poses:
@@ -184,7 +184,7 @@ def _best_pose(found: Results, best: npt.NDArray[np.int64]) -> Pose:
     if n_without:
         logger.warning(
             f"{plural(n_without, 'particle')} of {len(best):,} without a pose: the image was written as zeros (cryolikeZeroed), a "
-            "likelihood is no number, or CryoLike wrote no poses for the best structure. Leave them out before you go on with RELION."
+            "likelihood is not a number, or CryoLike wrote no poses for the best structure. Leave them out before you continue in RELION."
         )
     return pose
 
@@ -215,8 +215,8 @@ def _relion_columns(
     displacement = np.stack([pose["displacement_x"], pose["displacement_y"]], axis=1)
     origins = relion_origins(displacement, inplane, axes, _centre_offset(stored, root)) + _applied_origins(stored)
     logger.info(
-        f"Angles of RELION: for templates made from a {'PDB file' if template_source == 'pdb' else 'map'} (template_source), and "
-        f"the axes of the run, {axes!r}."
+        f"RELION's angles assume templates made from a {'PDB file' if template_source == 'pdb' else 'map'} (template_source), and "
+        f"use the axes of the run, {axes!r}."
     )
     return dict(zip(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"), angles.T, strict=True)) | dict(
         zip(("rlnOriginXAngst", "rlnOriginYAngst"), origins.T, strict=True)
@@ -224,16 +224,16 @@ def _relion_columns(
 
 
 def _applied_origins(stored: StoredParticles) -> npt.NDArray[np.float64]:
-    """(n, 2) by which the stacks' images were moved along RELION's x and y, in Å; the poses are relative to the moved images."""
+    """(n, 2) shifts of the stacks' images along RELION's x and y, in Å; the poses are relative to the moved images."""
     if not stored.identity["settings"].get("apply_origins", False):
         return np.zeros((len(stored.table), 2))
     return np.stack([stored.table["origin_x"], stored.table["origin_y"]], axis=1)
 
 
 def _centre_offset(stored: StoredParticles, root: Path) -> npt.NDArray[np.float64]:
-    """(n,) by how much the centre of the stacks' images lies beyond that of the source images, in Å.
+    """(n,) shift of the centre of the stacks' images from the centre of the source images, in Å.
 
-    The central one of the blocks that became pixels is not centred on the central pixel of the source image.
+    In downsampling by blocks, the central block is not centred on the central pixel of the source image.
     """
     settings = stored.identity["settings"]
     factor = settings["downsample_factor"]
@@ -241,7 +241,7 @@ def _centre_offset(stored: StoredParticles, root: Path) -> npt.NDArray[np.float6
         return np.zeros(len(stored.table))
     _, optics, _ = read_star_tables(root / STAR_FILE, ("ImageName", "MicrographName", "ImageSize"))
     if optics is None or "ImageSize" not in optics:
-        raise InputError(f"{root / STAR_FILE} does not say rlnImageSize in its optics table, as a conversion writes it.")
+        raise InputError(f"{root / STAR_FILE} has no rlnImageSize in its optics table, where a conversion writes it.")
     source_box = int(optics.numbers("ImageSize")[0])
     pixels = factor * (stored.descriptor.n_pixels[0] // 2) + (factor - 1) / 2 - source_box // 2
     return np.asarray(pixels * stored.pixel_size / factor)

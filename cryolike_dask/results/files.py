@@ -1,12 +1,12 @@
-"""The files of CryoLike's likelihood: one tensor per stack and quantity, or matrices stitched from them.
+"""Reads the files of CryoLike's likelihood: one tensor per stack and quantity, or matrices stitched from them.
 
-Below the output folder of the likelihood, for each structure N and stack C:
+In the output folder of the likelihood, for each structure N and stack C:
 
     templateN/log_likelihood/log_likelihood_integrated_fourier_stack_C.pt      and two more likelihoods
     templateN/cross_correlation/cross_correlation_stack_C.pt
     templateN/optimal_pose/optimal_template_stack_C.pt                         and three more parts of the pose
 
-`stitch_log_likelihood_matrices` puts the first four together as (n_structures, n_images) in the folder `likelihood_matrix`.
+`stitch_log_likelihood_matrices` combines the first four as (n_structures, n_images) in the folder `likelihood_matrix`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FloatArray = npt.NDArray[np.float64]
 _SILENT = NoProgress()
 
 LIKELIHOODS = ("integrated_fourier", "optimal_fourier", "optimal_physical")
-"""In the order in which they are preferred to choose a structure."""
+"""In order of preference for choosing a structure."""
 CROSS_CORRELATION = "cross_correlation"
 POSE = ("template", "displacement_x", "displacement_y", "inplane_rotation")
 
@@ -51,11 +51,11 @@ class Results:
     """The results of CryoLike's likelihood for the images of some stacks.
 
     Args:
-        folder: that holds it.
+        folder: folder that contains them.
         structures: N of each `templateN`, ascending.
-        scores: by quantity (likelihoods and cross-correlation) and structure, (n,) in the order of the stacks. A quantity is
-            there for the structures that it was computed for.
-        poses: by structure and part of the pose, (n,); only of the structures whose poses were written.
+        scores: (n,) values in the order of the stacks, by quantity (likelihoods and cross-correlation) and structure. A quantity has
+            only the structures for which it was computed.
+        poses: (n,) values by structure and part of the pose, only for structures whose poses were written.
     """
 
     folder: Path
@@ -69,11 +69,11 @@ def read_results(folder: str | Path, sizes: Sequence[int], progress: Progress = 
 
     Args:
         folder: the likelihood's output folder, the folder above it, or the folder of stitched matrices.
-        sizes: images of each stack.
+        sizes: number of images of each stack.
         progress: informed of each quantity that is read.
 
     Raises:
-        InputError: there is nothing, something is missing, or it does not fit the stacks.
+        InputError: there are no results, some are missing, or they do not fit the stacks.
     """
     given = Path(folder).expanduser().resolve()
     roots = [root for root in (given, given / "likelihood") if _structures(root)]
@@ -107,8 +107,8 @@ def read_results(folder: str | Path, sizes: Sequence[int], progress: Progress = 
         if pose and len(pose) < len(POSE):
             raise InputError(
                 f"{root / f'template{number}' / 'optimal_pose'} holds {', '.join(pose)} but not "
-                f"{', '.join(name for name in POSE if name not in pose)}: a pose is all four. Run CryoLike's likelihood again, or remove "
-                "the folder to collect likelihoods only."
+                f"{', '.join(name for name in POSE if name not in pose)}: a pose needs all four. Run CryoLike's likelihood again, or "
+                "remove the folder to collect likelihoods only."
             )
         if pose:
             poses[number] = pose
@@ -134,14 +134,14 @@ def _matrix(given: Path, name: str) -> Path | None:
 
 @dataclass
 class _ResultReader:
-    """Reads results of stacks of known sizes, and notes what does not fit them."""
+    """Reads results for stacks of known sizes, and collects problems."""
 
     sizes: Sequence[int]
     problems: list[str] = field(default_factory=list)
     missing: dict[tuple[Path, tuple[int, ...]], list[str]] = field(default_factory=dict)
 
     def read(self, structure: Path, name: str) -> FloatArray | None:
-        """(n,) values of all stacks; None if the quantity was not computed, or does not fit."""
+        """(n,) values of all stacks; None if the quantity was not computed, or does not fit the stacks."""
         parent, _, stem = _STACKS[name].partition("/")
         prefix, suffix = f"{stem}_stack_", ".pt"
         paths = {path.name[len(prefix) : -len(suffix)]: path for path in (structure / parent).glob(f"{prefix}*{suffix}")}
@@ -183,7 +183,7 @@ class _ResultReader:
         values[:] = tensor.double().numpy()
 
     def message(self, root: Path) -> str:
-        """One error that names all results that are missing or do not fit."""
+        """The text of one error that names all results that are missing or do not fit."""
         lines = [
             f"{structure.name}: {', '.join(names)} of {_ranges(counters)} {'is' if len(names) * len(counters) == 1 else 'are'} missing"
             for (structure, counters), names in self.missing.items()

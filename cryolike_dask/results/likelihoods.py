@@ -1,4 +1,4 @@
-"""Which structure a particle is of, by its likelihoods."""
+"""Chooses the structure of each particle by its likelihoods."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryolike_dask.results.files import LIKELIHOODS, Results
 
 FloatArray = npt.NDArray[np.float64]
 NO_STRUCTURE = -1
-"""Stands for the position of a structure if none can be chosen."""
+"""Position that means that no structure can be chosen."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class StructureChoice:
     """The best structure of each particle.
 
     Args:
-        by: the likelihood that decided.
-        best: (n,) position of the structure in `Results.structures`; NONE where a likelihood is no number.
-        posterior: (n, n_structures) with equal priors; NaN where there is no best.
+        by: the likelihood that was compared.
+        best: (n,) position of the structure in `Results.structures`; NO_STRUCTURE if a likelihood is not a number.
+        posterior: (n, n_structures) probabilities with equal priors; NaN if there is no best structure.
     """
 
     by: str
@@ -31,7 +31,7 @@ class StructureChoice:
 
 
 def constant_likelihoods(results: Results) -> dict[str, float]:
-    """Likelihoods that are one and the same number for all particles and structures, which says that they were not computed."""
+    """Likelihoods that have the same value for all particles and structures, which means that they were not computed."""
     found = {}
     for name in LIKELIHOODS:
         values = np.concatenate([*results.scores.get(name, {}).values(), np.empty(0)])
@@ -44,7 +44,7 @@ def choose_structure(results: Results) -> StructureChoice:
     """Compare the structures by the first likelihood that was computed for all of them.
 
     Raises:
-        InputError: there is no such likelihood.
+        InputError: no likelihood was computed for all structures.
     """
     not_computed = constant_likelihoods(results)
     for name in LIKELIHOODS:
@@ -70,12 +70,12 @@ def posterior_of_structures(log_likelihood: FloatArray) -> tuple[npt.NDArray[np.
         log_likelihood: (n, n_structures).
 
     Returns:
-        (n,) position of the best structure and (n, n_structures) probabilities. Where a log-likelihood is NaN or infinite, they are
-        NONE and NaN; minus infinity is the probability 0.
+        (n,) position of the best structure and (n, n_structures) probabilities. If a log-likelihood is NaN or plus infinity, they are
+        NO_STRUCTURE and NaN; minus infinity means probability 0.
     """
     largest = log_likelihood.max(axis=1)  # NaN if any is NaN
     known = np.isfinite(largest)
-    # Subtracted before the exponential: log-likelihoods are in the thousands.
+    # The largest is subtracted before the exponential, because log-likelihoods are in the thousands.
     ratio = np.exp(np.where(known[:, None], log_likelihood, 0.0) - np.where(known, largest, 0.0)[:, None])
     posterior = np.where(known[:, None], ratio / ratio.sum(axis=1, keepdims=True), np.nan)
     return np.where(known, ratio.argmax(axis=1), NO_STRUCTURE), posterior

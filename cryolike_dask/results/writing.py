@@ -1,4 +1,4 @@
-"""Collected results as a file: RELION's STAR, CSV or Parquet."""
+"""Writes collected results as RELION's STAR, CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from cryolike_dask.stacks.durable import replace_durably
 from cryolike_dask.stacks.files import STAR_FILE
 
 SUFFIXES = (".star", ".csv", ".parquet")
-"""Of the formats of a table."""
+"""Suffixes of the formats of a table."""
 _POSES = {"rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginX", "rlnOriginY"}
-"""Columns of the source table about poses, which those from CryoLike replace."""
+"""Columns of poses in the source table, which are replaced by CryoLike's poses."""
 
 
 def write_results(df: pd.DataFrame, target: Path, root: Path) -> None:
-    """Write collected results; the file is there complete or not at all.
+    """Write collected results. If that fails, no incomplete file is left.
 
     A STAR file has all columns of the run's `particles.star`, except for earlier poses, and those of the results.
 
     Args:
         df: see `collect_results`.
-        target: its suffix is one of `SUFFIXES`.
+        target: path of the file; its suffix is one of `SUFFIXES`.
         root: output folder of the conversion.
 
     Raises:
-        InputError: `particles.star` is missing or not of these stacks, or Parquet needs a package that is not installed.
+        InputError: `particles.star` is missing or does not belong to these stacks, or Parquet needs a package that is not installed.
         OutputError: the file cannot be written.
     """
     try:
@@ -62,8 +62,8 @@ def _star(df: pd.DataFrame, source: Path) -> Iterator[str]:
     blocks = text.blocks()
     particles = next((block for block in blocks if block.name == "particles"), None)
     if particles is None or not {STACK_COLUMN, POSITION_COLUMN} <= set(particles.columns):
-        raise InputError(f"{source} is not what a conversion writes: it does not say which particle is in which stack. {_ADVICE}")
-    # The collected origins refer to the source images, so they contain the origins applied to the stacks' images.
+        raise InputError(f"{source} was not written by a conversion: it does not say which particle is in which stack. {_ADVICE}")
+    # The collected origins refer to the source images, so they include the origins applied to the stacks' images.
     replaced = _POSES | (set(APPLIED_ORIGINS.values()) if set(APPLIED_ORIGINS) <= set(df) else set())
     kept = [name for name in particles.columns if name not in replaced]
     taken = {*kept, *OPTICS}
@@ -83,20 +83,20 @@ _ADVICE = "Run the conversion again with skip_exist=True (--skip-exist), or coll
 
 
 def _row_of_each_particle(df: pd.DataFrame, text: StarText, particles: StarBlock) -> npt.NDArray[np.intp]:
-    """(n,) row of the file for each row of the table."""
+    """(n,) row of the file for each row of the data frame."""
     names = (POSITION_COLUMN, STACK_COLUMN)
     there = [np.array(quoted_rows(text, particles, [name])).astype(np.int64) for name in names]
     ours = [df[name].to_numpy(dtype=np.int64) for name in names]
     by_place, ours_by_place = np.lexsort(there), np.lexsort(ours)
     if len(by_place) != len(df) or any((t[by_place] != o[ours_by_place]).any() for t, o in zip(there, ours, strict=True)):
-        raise InputError(f"{text.path} is not of these stacks: it lists other particles. {_ADVICE}")
+        raise InputError(f"{text.path} does not belong to these stacks: it lists other particles. {_ADVICE}")
     row = np.empty(len(df), dtype=np.intp)
     row[ours_by_place] = by_place
     return row
 
 
 def _values(column: pd.Series[Any]) -> npt.NDArray[Any]:
-    """A column as `star_rows` takes it."""
+    """A column as `star_rows` expects it."""
     if column.dtype == "Int64":
         return np.array(["nan" if value is pd.NA else str(value) for value in column], dtype=object)
     if column.dtype.kind == "b":

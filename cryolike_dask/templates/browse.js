@@ -238,7 +238,7 @@
     const rows = new Set(lines.filter((line) => line !== "").map(Number));
     const onPage = data.rows.filter((row) => rows.has(row)).length;
     let note = `${file.name} has ${number(rows.size)} rows, of which ${number(onPage)} are on this page.`;
-    if (wrong >= 0) note = `${file.name}, line ${wrong + 1} is no row number. Choose a file saved from this page.`;
+    if (wrong >= 0) note = `${file.name}, line ${wrong + 1} is not a row number. Choose a file saved from this page.`;
     else if (onPage === 0) note = `${file.name} has no row of this page. Choose a file saved from this page.`;
     else change(data.rows.map((_, i) => i), (i) => (rows.has(data.rows[i]) ? 0 : 1));
     const heading = /^#.*/.exec(text);

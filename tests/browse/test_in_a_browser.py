@@ -269,7 +269,7 @@ def test_a_saved_choice_is_loaded_and_can_be_undone(browser: Browser, page: Page
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("1\n2\n7.5\n", "line 3 is no row number"),
+        ("1\n2\n7.5\n", "line 3 is not a row number"),
         ("# nothing\r\n999999\r\n", "has no row of this page"),
         ("", "has no row of this page"),
     ],

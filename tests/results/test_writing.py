@@ -119,9 +119,9 @@ def test_a_star_file_needs_the_particles_of_these_stacks(stacks: Path, found: Co
     path = stacks / "particles.star"
     whole = path.read_text()
     for text, message in (
-        (whole.rstrip().rpartition("\n")[0] + "\n", "is not of these stacks"),
-        (whole.replace("_cryolikeStackPosition", "_rlnOther"), "is not what a conversion writes"),
-        ("data_optics\n\n_rlnVoltage 300\n", "is not what a conversion writes"),
+        (whole.rstrip().rpartition("\n")[0] + "\n", "does not belong to these stacks"),
+        (whole.replace("_cryolikeStackPosition", "_rlnOther"), "was not written by a conversion"),
+        ("data_optics\n\n_rlnVoltage 300\n", "was not written by a conversion"),
     ):
         path.write_text(text)
         with pytest.raises(InputError, match=rf"particles\.star {message}.*--skip-exist"):

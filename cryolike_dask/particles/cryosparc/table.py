@@ -204,7 +204,7 @@ def _unreadable(path: str, error: BaseException) -> str:
     if any(phrase in str(error) for phrase in ("Python objects", "Object arrays", "allow_pickle")):
         return (
             f"{path} stores its paths as Python objects, which are never unpickled here, because that could run a program hidden in "
-            "the file. Export the particles from cryoSPARC again, or, if you trust the file, write it again in Python with cryosparc-tools: "
-            "`Dataset(np.load(FILE, allow_pickle=True)).save(NEW)`."
+            "the file. Export the particles from cryoSPARC again, or, if you trust the file, write it again in Python with "
+            "cryosparc-tools: `Dataset(np.load(FILE, allow_pickle=True)).save(NEW)`."
         )
     return f"{path} is damaged: it cannot be read as a cryoSPARC table ({error}). Copy it again from where it came from."
