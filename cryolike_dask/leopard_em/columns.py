@@ -60,7 +60,7 @@ COLUMNS: dict[str, type[np.number] | type[str]] = {
     "correlation_average_path": str,
     "correlation_variance_path": str,
 }
-"""Every column and its type, in the order of the file. Whatever is not a number here is text, possibly empty."""
+"""Every column and its type, in the order of the file. Columns that are not numbers are text, possibly empty."""
 
 REFINED_COLUMNS = frozenset(name for name in COLUMNS if name.startswith("refined_")) - {"refined_pixel_size"}
 """Columns that a refinement adds. Match-template tables have `refined_pixel_size` already, equal to `pixel_size`."""
@@ -84,4 +84,4 @@ OPTICS_COLUMNS = {
     "defocus_u": "defocus_u",
     "defocus_v": "defocus_v",
 }
-"""Leopard-EM's names, in tables and configurations, of what `check_optics` checks."""
+"""Leopard-EM's names, in tables and configurations, for the values that `check_optics` checks."""

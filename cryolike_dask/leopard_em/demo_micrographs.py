@@ -1,4 +1,4 @@
-"""Micrographs with particles at known places, and the statistics maps that a search for them finds."""
+"""Makes micrographs with particles at known positions, and the statistics maps of a search for them."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ OPTICS = {
     "phase_shift": 0.0,
     "ctf_B_factor": 0.0,
 }
-FALSE_POSITIVES = 0.001  # in a micrograph, for a cutoff that noise does not reach
-SCORE = 11.0  # z-score of a particle without noise: well above the cutoff, and its neighbours well below
+FALSE_POSITIVES = 0.001  # per micrograph, for a cutoff that noise does not reach
+SCORE = 11.0  # z-score of a particle without noise: well above the cutoff, while the positions around it are well below
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class DemoMicrographs:
 
     Args:
         configs: one match YAML per micrograph, as Leopard-EM's match-template program reads it.
-        micrographs: the micrographs.
+        micrographs: paths of the micrographs.
         truth: one row per particle, with micrograph_path, pos_x, pos_y (the template's top-left corner), phi, theta, psi and
             relative_defocus.
         template_size: edge length of the template in pixels.
@@ -68,20 +68,20 @@ def write_demo_micrographs(
 ) -> DemoMicrographs:
     """Write micrographs, their template, the eight maps of each search, and the YAML files of the searches.
 
-    A random molecule is projected from a few directions, modulated by the CTF, whitened, and added to white noise whose strength
-    grows across the micrograph. The search correlates the micrograph with the same projections, so the best correlations are known to be
-    at the particles. The mean over the search is that of the noise; its deviation is the strength of the noise.
+    Projections of a random molecule from a few directions are modulated by the CTF, whitened, and added to white noise whose strength
+    grows across the micrograph. The search correlates the micrograph with the same projections, so the best correlations are at the
+    particles. The average of the search is that of the noise, and its deviation is the strength of the noise.
 
-    At the usual cutoff noise alone makes about one false pick per micrograph; pick with `false_positives=FALSE_POSITIVES` to find the
-    particles and nothing else.
+    At the default cutoff, noise makes about one false pick per micrograph. Pick with `false_positives=FALSE_POSITIVES` to find only the
+    particles.
 
     Args:
-        folder: made if it does not exist; files in it are replaced.
-        n_micrographs: how many.
-        n_particles: in each micrograph; the first one touches the corner, so its box reaches beyond the edge.
+        folder: where to write; created if it does not exist. Files in it are replaced.
+        n_micrographs: number of micrographs.
+        n_particles: number of particles per micrograph. The first one touches the corner, so its box reaches beyond the edge.
         shape: (rows, columns) of the micrographs in pixels.
         pixel_size: Å.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
 
     Raises:
         InputError: the particles do not fit the micrograph.
@@ -124,7 +124,7 @@ def write_demo_micrographs(
 
 
 def _search(phantom: Phantom, views: FloatArray, defocus_u: float, pixel_size: float) -> tuple[FloatArray, Images]:
-    """What is searched, (n, 4) phi, theta, psi in degrees and relative defocus, and its (n, h, h) templates of unit norm."""
+    """The (n, 4) searched values of phi, theta, psi in degrees and relative defocus, and their (n, h, h) templates of unit norm."""
     angles = np.array([(phi, theta, psi) for phi, theta, _ in views % 360.0 for psi in IN_PLANE_ANGLES])
     projections = phantom.project(euler_matrices(angles), TEMPLATE_SIZE, pixel_size)
     spectra = np.fft.rfft2(projections)
@@ -194,7 +194,7 @@ def _correlations(image: Images, templates: Images) -> Iterator[Images]:
 
 
 def _noise_strength(shape: tuple[int, ...]) -> FloatArray:
-    """Deviation of the noise at each pixel: the ice is thicker on the right."""
+    """Standard deviation of the noise at each pixel, as if the ice were thicker on the right."""
     return np.broadcast_to(np.linspace(0.9, 1.2, shape[1]), shape)
 
 
@@ -214,7 +214,7 @@ def _corners(n: int, shape: tuple[int, int], rng: np.random.Generator) -> npt.ND
 
 
 def _write_template(path: Path, phantom: Phantom, pixel_size: float) -> None:
-    """The molecule as a volume, indexed z, y, x."""
+    """Write the molecule as a volume, indexed z, y, x."""
     position = (np.arange(TEMPLATE_SIZE) - TEMPLATE_SIZE // 2) * pixel_size
     profiles = np.exp(-0.5 * ((position - phantom.centres[..., None]) / phantom.widths[:, None, None]) ** 2)  # (k, 3, h)
     heights = phantom.weights / (np.sqrt(2 * np.pi) * phantom.widths) ** 3

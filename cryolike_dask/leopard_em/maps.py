@@ -19,23 +19,23 @@ from cryolike_dask.mrc.header import read_header
 
 FloatMap = npt.NDArray[np.float32]
 
-# The program computes scaled_mip in single precision, so a few units in the last place are no disagreement.
+# Leopard-EM computes scaled_mip in single precision, so differences of a few units in the last place do not count.
 _RELATIVE_TOLERANCE = 1e-4
-_CHUNK_PIXELS = 1 << 18  # the arrays of a comparison stay in the cache
+_CHUNK_PIXELS = 1 << 18  # few enough for the arrays of a comparison to fit in the cache
 
 
 @dataclass(frozen=True, eq=False)
 class MatchTemplateMaps:
     """The best results of a search at each position; all maps have the same shape.
 
-    A position is the template's top-left corner. 'same' maps have the micrograph's shape (H, W); 'valid' ones hold only the
-    positions where the template lies within it, (H - h + 1, W - w + 1), which is the top-left part of 'same'.
+    A position is that of the template's top-left corner. 'same' maps have the shape of the micrograph, (H, W). 'valid' maps have only the
+    positions at which the template is within the micrograph, (H - h + 1, W - w + 1), which is the top-left part of 'same'.
 
     Args:
-        mip: the greatest correlation.
+        mip: the largest correlation.
         scaled_mip: (mip - correlation_average) / correlation_variance.
         correlation_average: mean correlation over the search.
-        correlation_variance: standard deviation over the search, whatever the name says.
+        correlation_variance: standard deviation over the search, in spite of its name.
         orientation_psi, orientation_theta, orientation_phi: degrees.
         relative_defocus: Å.
     """
@@ -55,18 +55,18 @@ class MatchTemplateMaps:
             if values.ndim != 2 or values.shape != self.mip.shape:
                 raise InputError(
                     f"The statistics map {name} has the shape {values.shape} and mip has {self.mip.shape}. "
-                    "The maps of one search are two-dimensional and of one shape."
+                    "The maps of one search are two-dimensional and have the same shape."
                 )
 
     @classmethod
     def read(cls, paths: Mapping[str, str | Path]) -> MatchTemplateMaps:
-        """Open the maps, memory-mapped: only the pixels that are used are read.
+        """Open the maps as memory maps, so that only the pixels that are used are read.
 
         Args:
-            paths: MRC file of each map, by the map's name; see `map_paths`.
+            paths: MRC file of each map, by the name of the map; see `map_paths`.
 
         Raises:
-            InputError: a map is not named, is missing or damaged, or differs in shape from the others.
+            InputError: a map has no path, is missing or damaged, or differs in shape from the others.
         """
         missing = [name for name in MAP_NAMES if name not in paths]
         if missing:
@@ -81,14 +81,14 @@ class MatchTemplateMaps:
         return cls(**maps)
 
     def write(self, paths: Mapping[str, str | Path], pixel_size: float) -> None:
-        """Write the maps as two-dimensional MRC files that say their pixel size.
+        """Write the maps as two-dimensional MRC files with their pixel size.
 
         Args:
-            paths: file of each map, by the map's name; a file that exists is replaced when the new one is complete.
+            paths: file of each map, by the name of the map; an existing file is replaced when the new one is complete.
             pixel_size: Å.
 
         Raises:
-            InputError: the pixel size is not a positive number, or a map is not named.
+            InputError: the pixel size is not a positive number, or a map has no path.
             OutputError: a file cannot be written.
         """
         if not (math.isfinite(pixel_size) and pixel_size > 0):
@@ -105,7 +105,7 @@ class MatchTemplateMaps:
         return (self.mip.shape[0], self.mip.shape[1])
 
     def cropped_to_valid(self, template_size: int, micrograph_shape: tuple[int, int]) -> MatchTemplateMaps:
-        """The 'valid' maps: the maps themselves where they are, otherwise views of their top-left part.
+        """The 'valid' maps: these maps if they are 'valid' themselves, otherwise views of their top-left part.
 
         Args:
             template_size: edge length h of the template in pixels.
@@ -125,20 +125,20 @@ class MatchTemplateMaps:
         if self.shape != micrograph_shape:
             raise InputError(
                 f"The statistics maps have {self.shape[0]} x {self.shape[1]} pixels. A micrograph of {micrograph_shape[0]} x "
-                f"{micrograph_shape[1]} and a template of {template_size} make maps of that size, or of {valid[0]} x {valid[1]}. "
+                f"{micrograph_shape[1]} and a template of {template_size} give maps of that size, or of {valid[0]} x {valid[1]}. "
                 "Give the right micrograph and template_size."
             )
         return replace(self, **{name: getattr(self, name)[: valid[0], : valid[1]] for name in MAP_NAMES})
 
     def recomputed_scaled_mip(self) -> FloatMap:
-        """(mip - mean) / deviation, float32; NaN or infinite where the deviation is 0."""
+        """(mip - mean) / standard deviation, float32; NaN or infinite where the standard deviation is 0."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray((self.mip - self.correlation_average) / self.correlation_variance, dtype=np.float32)
 
     def disagreement(self) -> str | None:
-        """A warning if scaled_mip does not follow from mip, mean and deviation, otherwise None.
+        """A warning if scaled_mip does not agree with mip, mean and standard deviation, otherwise None.
 
-        Positions where one of the four is not finite are left out.
+        Positions at which one of the four is not finite are left out.
         """
         chunk_rows = max(1, _CHUNK_PIXELS // self.shape[1])
         differing, compared, greatest = 0, 0, 0.0
@@ -166,15 +166,15 @@ MAP_NAMES = tuple(field.name for field in fields(MatchTemplateMaps))
 
 
 def map_paths(prefix: str | Path) -> dict[str, str]:
-    """The usual file of each map: PREFIX_mip.mrc, PREFIX_scaled_mip.mrc, and so on."""
+    """The usual path of each map: PREFIX_mip.mrc, PREFIX_scaled_mip.mrc, and so on."""
     return {name: f"{prefix}_{name}.mrc" for name in MAP_NAMES}
 
 
 def read_map(path: str | Path) -> FloatMap:
-    """A two-dimensional MRC file, memory-mapped where it is stored as float32.
+    """Read a two-dimensional MRC file; it is memory-mapped if it is stored as float32.
 
     Returns:
-        (rows, columns)
+        (rows, columns) float32.
 
     Raises:
         InputError: the file is missing, damaged, compressed, or holds several images.
@@ -189,7 +189,7 @@ def read_map(path: str | Path) -> FloatMap:
 
 
 def write_map(path: str | Path, values: FloatMap, pixel_size: float) -> None:
-    """Write a two-dimensional MRC file, complete or not at all.
+    """Write a two-dimensional MRC file. If that fails, no incomplete file is left.
 
     Raises:
         OutputError: the file cannot be written.
@@ -200,7 +200,7 @@ def write_map(path: str | Path, values: FloatMap, pixel_size: float) -> None:
         with temporary_folder(f".{file.name}.", file.parent) as folder:
             partial = os.path.join(folder, file.name)
             with warnings.catch_warnings(), mrcfile.new(partial) as mrc:
-                # A score without deviation is not a number; mrcfile warns about each.
+                # A score is NaN where the standard deviation is 0; mrcfile warns about that.
                 warnings.filterwarnings("ignore", "Data array contains", RuntimeWarning)
                 mrc.set_data(np.ascontiguousarray(values, dtype=np.float32))
                 mrc.voxel_size = pixel_size

@@ -1,4 +1,4 @@
-"""Particles of Leopard-EM: match-template and refined tables become boxes of micrographs."""
+"""Particles of Leopard-EM: reads match-template and refined tables as boxes of micrographs."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ _OPTIONAL = ("particle_index", "pos_x_img", "pos_y_img")
 _ABERRATIONS = ("even_zernikes", "odd_zernikes", "mag_matrix")
 _UNREFINED_ADVICE = "Correct the table, or set use_refined to False to use the positions and angles before refinement."
 
-# Far beyond any micrograph, and far below where adding a box size could overflow.
+# Larger than any micrograph, and small enough that adding a box size cannot overflow.
 _MAX_POSITION = 2**31
-_LARGEST_BOX = 65535  # pixels along an edge: as in image headers
+_LARGEST_BOX = 65535  # pixels along an edge, as in image headers
 
 
 @described_by(LeopardEMInput)
@@ -61,19 +61,19 @@ def particles_from_leopard_em(
     use_refined: bool = True,
     folder_micrographs: str | Path = "",
 ) -> ParticleTable:
-    """Read match-template or refined tables: one particle per row, its image a box of the micrograph. No micrograph is opened.
+    """Read match-template or refined tables. The image of each particle (row) is a box of the micrograph. No micrograph is opened.
 
-    Refined values are preferred: positions where their column is there; angles where all three are there; relative defocus and
-    pixel size where every row has a finite one (otherwise the values before refinement, with a warning). Boxes are centred on the
+    Refined values are preferred: each position if its column exists, the angles if all three columns exist, relative defocus and
+    pixel size if they are finite in every row (otherwise the values before refinement, with a warning). Boxes are centred on the
     template, as Leopard-EM cuts them.
 
     Returns:
-        Rows in the order of the tables. `index` is particle_index (or the row); `top` and `left` are the box's first row and
-        column, possibly negative; `files` are the micrographs.
+        Rows in the order of the tables. `index` is particle_index (or the row); `top` and `left` are the first row and column of the
+        box, possibly negative; `files` are the micrographs.
 
     Raises:
-        InputError: an option is out of range, a table is missing, lacks columns or holds no particle, or a cell is not what its
-            column needs: file and row are named.
+        InputError: an option is out of range, a table is missing, lacks columns or holds no particle, or a cell does not fit its
+            column, in which case the message names file and row.
 
     Example:
         >>> len(particles_from_leopard_em("results.csv", box_size=16, invert=True))
@@ -95,12 +95,12 @@ def particles_from_leopard_em(
 
 @dataclass(frozen=True)
 class _Table:
-    """One table as read.
+    """One table as it was read.
 
     Args:
-        path: where it is.
+        path: path of the table.
         df: its columns.
-        micrograph: (n,) position in `micrographs` of each row.
+        micrograph: (n,) position of each row's micrograph in `micrographs`.
         micrographs: distinct recorded paths.
     """
 
@@ -135,7 +135,7 @@ class _Table:
 def _read(path: str) -> _Table:
     df = read_csv_table(path, {*_REQUIRED, *_OPTIONAL, *_ABERRATIONS, *(f"refined_{name}" for name in _REQUIRED)})
     if any(name not in df for name in _REQUIRED):
-        # With all columns at hand the message can name those that look alike.
+        # All columns are read, so that the message can name similar ones.
         check_columns(read_csv_table(path), _REQUIRED, path)
     if not len(df):
         raise InputError(f"{path} holds no particle. Leave it out, or pick with a lower cutoff.")
@@ -157,7 +157,7 @@ def _particles(
     rows["file"] = file_index[table.micrograph]
     rows["row"] = np.arange(len(df))
     rows["index"] = table.positions("particle_index") if "particle_index" in df else rows["row"]
-    # The box has the same centre as the template, so the corner moves by half of the difference in size.
+    # The box has the same centre as the template, so its corner is shifted by half of the difference in size.
     shift = (cut.size - _template_sizes(table, template_size, notes)) // 2
     rows["left"] = table.positions(column["pos_x"]) - shift
     rows["top"] = table.positions(column["pos_y"]) - shift
@@ -186,23 +186,23 @@ def _particles(
 
 
 def _template_sizes(table: _Table, given: int | None, notes: list[str]) -> Any:
-    """The template's edge length: one number, or (n,) from the distance between its corner and its centre."""
+    """The edge length of the template: one number, or (n,) from the distances between corner and centre."""
     distances = {}
     for axis in ("y", "x"):
         if f"pos_{axis}_img" in table.df:
             distances[axis] = table.positions(f"pos_{axis}_img") - table.positions(f"pos_{axis}")
     if given is not None:
-        # Leopard-EM can be told to record the corner as the position in the image too: then the distance is 0.
+        # Leopard-EM has an option to record the corner as the position in the image, too; then the distance is 0.
         differing = [k for d in distances.values() for k in np.flatnonzero((d != given // 2) & (d != 0))[:1]]
         if differing:
             row = min(differing)
             notes.append(
-                f"{table.path}, row {row + 1}: the positions in the image imply another template than template_size={given}, "
-                f"which is used."
+                f"{table.path}, row {row + 1}: the positions in the image imply a template of another size than "
+                f"template_size={given}, which is used."
             )
         return given
     if "y" not in distances:
-        raise InputError(f"{table.path} lacks the column pos_y_img, which tells the size of the template. Give template_size.")
+        raise InputError(f"{table.path} lacks the column pos_y_img, which gives the size of the template. Give template_size.")
     half_size = distances["y"]
     bad = np.flatnonzero((half_size <= 0) | (distances.get("x", half_size) != half_size))
     if len(bad):
@@ -218,9 +218,9 @@ def _template_sizes(table: _Table, given: int | None, notes: list[str]) -> Any:
 
 
 def _number_optics_groups(rows: npt.NDArray[np.void]) -> tuple[str, ...]:
-    """Number the distinct (voltage, Cs, contrast, pixel size) in order of appearance into `rows['optics_group']`.
+    """Number the distinct (voltage, Cs, amplitude contrast, pixel size) in `rows['optics_group']`, in order of appearance.
 
-    Their names say where they first appear: what they are, messages about mixed optics say themselves.
+    Names say only where a group first appears, because messages about mixed optics give the values themselves.
     """
     names = ("voltage", "spherical_aberration", "amplitude_contrast", "pixel_size")
     _, first, group = np.unique(np.stack([rows[name] for name in names], axis=1), axis=0, return_index=True, return_inverse=True)
@@ -244,7 +244,7 @@ def _unused_aberrations(table: _Table) -> list[str]:
     notes = []
     for name in _ABERRATIONS:
         if name in table.df and len(stated := np.flatnonzero(table.df[name].notna())):
-            notes.append(f"{table.path}, row {stated[0] + 1}: {name} is recorded, but a CTF of CryoLike has no place for it.")
+            notes.append(f"{table.path}, row {stated[0] + 1}: {name} is recorded, but CryoLike's CTF does not use it.")
     return notes
 
 

@@ -1,4 +1,4 @@
-"""Picking: from the statistics maps of a template match to a table of particles."""
+"""Picks particles from the statistics maps of a template match."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 PickOn = Literal["scaled_mip", "mip"]
 
 _MASK_RADIUS = 5.0
-# More candidates than this mean that the cutoff lies in the noise.
+# With more candidates than this, the cutoff must be within the noise.
 _MAX_CANDIDATES = 2_000_000
 _CHUNK_PIXELS = 1 << 22
 
@@ -31,12 +31,12 @@ def gaussian_noise_z_score_cutoff(n_pixels: int, total_projections: int, false_p
     """The score that white noise exceeds `false_positives` times in a complete search: sqrt(2) erfcinv(2 fp / (pixels * projections)).
 
     Args:
-        n_pixels: pixels of the 'valid' map.
-        total_projections: orientations times defocus values searched.
+        n_pixels: number of pixels of the 'valid' map.
+        total_projections: number of orientations times number of defocus values that were searched.
         false_positives: expected false picks in the micrograph.
 
     Raises:
-        InputError: a number is not positive, or more false picks are asked for than there are correlations.
+        InputError: a number is not positive, or `false_positives` is larger than the number of correlations.
     """
     from scipy.special import erfcinv
 
@@ -61,22 +61,22 @@ def match_template_results_to_dataframe(
 ) -> pd.DataFrame:
     """Pick the particles of one micrograph from the maps of its search.
 
-    Positions strictly above the cutoff are taken, strongest first, and each suppresses weaker ones closer than `mask_radius`. Like
+    Positions strictly above the cutoff are picked, strongest first; each one suppresses weaker ones closer than `mask_radius`. Like
     Leopard-EM, this compares in single precision.
 
     Args:
         search: Leopard-EM's match YAML, or a `MatchTemplateSearch` with explicit paths.
-        total_projections: orientations times defocus values searched, for the cutoff; None for what the configuration says, if it
-            was saved after the search.
-        false_positives: expected false picks in the micrograph, for the cutoff.
+        total_projections: number of orientations times number of defocus values that were searched, for the cutoff. None takes it from
+            the configuration, if that was saved after the search.
+        false_positives: expected number of false picks in the micrograph, for the cutoff.
         z_score_cutoff: the cutoff itself, instead of these two.
         mask_radius: pixels; of two picks closer than this, only the stronger is kept.
         pick_on: the map to pick on, 'scaled_mip' or 'mip'.
-        template_size: edge length of the template in pixels; None to find out from the maps or the template volume.
+        template_size: edge length of the template in pixels; None derives it from the maps or the template volume.
 
     Returns:
         The 39-column match-template table, possibly without rows. `total_correlations` is 0 if `total_projections` is not known.
-        `attrs` hold 'z_score_cutoff' and 'warnings', a list of what a user should know, which is logged too.
+        `attrs` contains 'z_score_cutoff' and 'warnings', a list of what the user should know, which is also logged.
 
     Raises:
         InputError: neither total_projections nor z_score_cutoff is known, an option is out of range, or a file is missing, damaged
@@ -113,15 +113,15 @@ def match_template_results_to_dataframe(
 def find_peaks(
     scores: FloatMap, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp], mask_radius: float
 ) -> npt.NDArray[np.intp]:
-    """The candidates that remain after each has suppressed the weaker ones around it.
+    """The candidates that remain after stronger ones have suppressed the weaker ones around them.
 
     Args:
         scores: (H, W) map.
-        rows, columns: (k,) candidates.
-        mask_radius: pixels; a candidate closer than this to a stronger one that stays is dropped.
+        rows, columns: (k,) positions of the candidates.
+        mask_radius: pixels; a candidate closer than this to a stronger one that is kept is dropped.
 
     Returns:
-        Positions among the candidates, strongest first; of equal scores, the first in the map counts as the stronger.
+        Positions among the candidates, strongest first. Of equal scores, the first one in the map counts as the stronger.
     """
     from scipy.spatial import cKDTree
 
@@ -130,7 +130,7 @@ def find_peaks(
         return order
     points = np.stack([rows[order], columns[order]], axis=1).astype(np.float64)
     tree = cKDTree(points)
-    # The tree's radius is inclusive and the mask's is not.
+    # The radius of the tree is inclusive, but that of the mask is not.
     radius = np.nextafter(mask_radius, 0.0)
     kept = np.ones(len(points), dtype=bool)
     for k in range(len(points)):
@@ -145,7 +145,7 @@ def _check_options(
 ) -> None:
     if total_projections is None and z_score_cutoff is None:
         raise InputError(
-            f"{search.source}: the cutoff needs the number of projections that were searched, and there is no total_projections in "
+            f"{search.source}: the cutoff needs the number of projections that were searched, but there is no total_projections in "
             "match_template_result, where Leopard-EM saves it after a search. Give total_projections (orientations times defocus values), "
             "or z_score_cutoff itself."
         )
@@ -169,7 +169,7 @@ def _positions_above(scores: FloatMap, cutoff: float) -> tuple[npt.NDArray[np.in
     found, not_finite, n_found = [], 0, 0
     for first in range(0, scores.shape[0], chunk_rows):
         chunk = scores[first : first + chunk_rows]
-        # 'Not below' also catches what is not a number.
+        # 'Not below' includes NaN.
         rows, columns = np.nonzero(~(chunk <= float32_cutoff))
         finite = np.isfinite(chunk[rows, columns])
         not_finite += int(np.count_nonzero(~finite))
@@ -177,7 +177,7 @@ def _positions_above(scores: FloatMap, cutoff: float) -> tuple[npt.NDArray[np.in
         n_found += len(found[-1][0])
         if n_found > _MAX_CANDIDATES:
             raise InputError(
-                f"More than {_MAX_CANDIDATES:,} positions are above the cutoff {cutoff:.4g}: it lies within the noise. Give a "
+                f"More than {_MAX_CANDIDATES:,} positions are above the cutoff {cutoff:.4g}, so it is within the noise. Give a "
                 "higher z_score_cutoff, or fewer false_positives."
             )
     return np.concatenate([rows for rows, _ in found]), np.concatenate([columns for _, columns in found]), not_finite

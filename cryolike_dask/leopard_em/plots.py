@@ -1,6 +1,6 @@
-"""A picture of the picks of a micrograph: where they are, and how their scores stand out from the noise.
+"""Draws the picks of a micrograph: their positions, and their scores compared with the noise.
 
-Figures are made without pyplot and its global state.
+Figures are made without pyplot, to avoid its global state.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DPI = 110
-PICTURE_EDGE = 800  # pixels of the micrograph's longer edge in the picture, at most
+PICTURE_EDGE = 800  # largest edge of the micrograph in the picture, in pixels
 HISTOGRAM_BINS = 160
 INK, QUIET, NOISE, CUTOFF = "#222222", "#6f6f6f", "#c3cbd3", "#b5302a"
 
@@ -43,11 +43,11 @@ class _Picks:
     """The content of a picture.
 
     Args:
-        x, y: (n,) centres in pixels of the micrograph.
-        scores: (n,)
-        diameter: of the circles, in pixels.
-        cutoff: None if it is not known.
-        map_scores: (m,) all scores of the micrograph; None if the map is not there.
+        x, y: (n,) centres of the picks in pixels of the micrograph.
+        scores: (n,) scores of the picks.
+        diameter: diameter of the circles in pixels.
+        cutoff: cutoff of the scores; None if it is not known.
+        map_scores: (m,) all scores of the micrograph; None if the map does not exist.
     """
 
     x: npt.NDArray[np.float64]
@@ -59,7 +59,7 @@ class _Picks:
 
 
 def picked_micrographs(table: str | Path | pd.DataFrame) -> tuple[str, ...]:
-    """The micrographs of a table, as it records them, in order of appearance.
+    """The recorded paths of a table's micrographs, in order of appearance.
 
     Raises:
         InputError: the table is missing, damaged, or holds no particle.
@@ -84,15 +84,15 @@ def plot_picks(
     """Draw a micrograph with its picks, and the histogram of the scores with the cutoff.
 
     The histogram shows the scores of the complete map behind those of the picks, if the map is still at its recorded path. The cutoff
-    is computed from the table's total_correlations unless it is given.
+    is computed from the table's total_correlations, unless it is given.
 
     Args:
         table: match-template or refined table, or the path of one.
-        out_png: PNG to write.
-        micrograph: path of the micrograph as in the table, or its file name; may be left out if there is only one.
+        out_png: path of the PNG.
+        micrograph: path of the micrograph as in the table, or its file name; can be omitted if there is only one.
         folder_micrographs: folder that holds the micrographs; '' to use the recorded paths.
-        diameter: of the circles in pixels; None for the template's size.
-        z_score_cutoff: the cutoff with which the particles were picked, if it was given then.
+        diameter: diameter of the circles in pixels; None for the size of the template.
+        z_score_cutoff: the cutoff with which the particles were picked, if one was given.
         false_positives: the value with which the particles were picked.
         use_refined: False for positions before refinement.
 
@@ -140,7 +140,7 @@ def _choose_micrograph(recorded: tuple[str, ...], wanted: str | None, table: str
 def _map_scores(picks_here: pd.DataFrame, shape: tuple[int, ...], template_size: int) -> npt.NDArray[np.float32] | None:
     path = picks_here["scaled_mip_path"].iloc[0] if "scaled_mip_path" in picks_here else None
     if not isinstance(path, str) or not Path(path).expanduser().exists():
-        logger.info("The map of scores %s is not there: the histogram shows the picks only.", path)
+        logger.info("The map of scores %s does not exist: the histogram shows only the picks.", path)
         return None
     scores: FloatMap = read_map(path)[: shape[0] - template_size + 1, : shape[1] - template_size + 1]
     return scores[np.isfinite(scores)]
@@ -168,7 +168,7 @@ def _draw(image: FloatMap, picks: _Picks, title: str, pixel_size: float, path: P
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-    # The picture keeps the micrograph's shape; the histogram stands beside it, as high.
+    # The micrograph keeps its shape; the histogram is beside it, with the same height.
     scale = 6.4 / max(image.shape)
     width, height = scale * image.shape[1], scale * image.shape[0]
     total_width, total_height = width + 5.6, max(height, 3.6) + 1.15
@@ -201,7 +201,7 @@ def _draw_micrograph(axes: Axes, image: FloatMap, picks: _Picks, colours: Any) -
     from matplotlib.patches import Circle
 
     rows, columns = image.shape
-    # Means of blocks bring the noise down; a micrograph at full size shows nothing else.
+    # Block means reduce the noise; a micrograph at full size shows nothing else.
     block = max(2, math.ceil(max(rows, columns) / PICTURE_EDGE)) if min(rows, columns) > 1 else 1
     shown = image[: rows // block * block, : columns // block * block]
     means = shown.reshape(rows // block, block, columns // block, block).mean(axis=(1, 3))
@@ -220,7 +220,7 @@ def _draw_micrograph(axes: Axes, image: FloatMap, picks: _Picks, colours: Any) -
 
 
 def _draw_scale_bar(axes: Axes, shape: tuple[int, ...], pixel_size: float, picture_pixel: float) -> None:
-    """A bar below the micrograph; `picture_pixel` is the size of the picture's own pixels in those of the micrograph."""
+    """Draw a bar below the micrograph; `picture_pixel` is the size of a pixel of the picture in pixels of the micrograph."""
     from matplotlib.patches import Rectangle
 
     length = _round_length(shape[1] * pixel_size / 5)
@@ -284,6 +284,6 @@ def _draw_histogram(axes: Axes, picks: _Picks, colours: Any) -> None:
 
 
 def _round_length(length: float) -> float:
-    """The greatest of 1, 2, 5, 10, ... that is not above the length."""
+    """The largest of 1, 2, 5, 10, ... that is not above the length."""
     power = 10.0 ** math.floor(math.log10(length))
     return power * max(step for step in (1.0, 2.0, 5.0) if step * power <= length)

@@ -1,4 +1,4 @@
-"""Which columns of a table are in force: the refined ones where they can be trusted."""
+"""Chooses between refined columns of a table and those before refinement."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _WHERE_FINITE = ("relative_defocus", "pixel_size")
 def choose_columns(df: pd.DataFrame, path: str | Path, *, use_refined: bool = True) -> tuple[dict[str, str], list[str]]:
     """The column to read for each quantity that a refinement can change.
 
-    Refined positions count where their column is there; refined angles where all three are; the refined relative defocus and pixel
-    size where they are finite in every row.
+    A refined position is used if its column exists, the refined angles if all three columns exist, and the refined relative defocus and
+    pixel size if they are finite in every row.
 
     Args:
         df: table of particles.
-        path: what to call it in messages.
+        path: name of the table in messages.
         use_refined: False for the columns before refinement.
 
     Returns:
-        Column by quantity, such as {'pos_x': 'refined_pos_x', ...}, and what a user should know.
+        Column by quantity, such as {'pos_x': 'refined_pos_x', ...}, and what the user should know.
     """
     columns = {name: name for name in (*_POSITIONS, *_ANGLES, *_WHERE_FINITE)}
     notes: list[str] = []

@@ -1,4 +1,4 @@
-"""One 2D template match: its micrograph, template, optics and the paths of its statistics maps."""
+"""One 2D template match: its micrograph, its template, its optics and the paths of its statistics maps."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class MatchOptics:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MatchOptics:
-        """Optics from the keys of an `optics_group`; other keys are ignored. Optional keys have Leopard-EM's defaults:
+        """Make optics from the keys of an `optics_group`; other keys are ignored. Optional keys have Leopard-EM's defaults:
         spherical_aberration 2.7 mm, amplitude_contrast_ratio 0.07, phase_shift 0 and ctf_B_factor 0.
 
         Raises:
-            InputError: a value is missing, not a finite number, or none that a microscope has.
+            InputError: a value is missing, not a finite number, or not possible for a microscope.
         """
         numbers: dict[str, Any] = dict(_OPTICS_DEFAULTS)
         for name in _OPTICS_NUMBERS:
@@ -82,10 +82,10 @@ class MatchTemplateSearch:
     Args:
         micrograph_path: the searched micrograph.
         template_path: the template volume.
-        maps: file of each of the eight statistics maps, by the map's name.
-        optics: of the micrograph.
-        total_projections: orientations times defocus values searched; None if not known.
-        source: name of this search in messages: the path of its configuration.
+        maps: path of each of the eight statistics maps, by the name of the map.
+        optics: optics of the micrograph.
+        total_projections: number of orientations times number of defocus values that were searched; None if not known.
+        source: name of this search in messages, such as the path of its configuration.
     """
 
     micrograph_path: str
@@ -99,9 +99,9 @@ class MatchTemplateSearch:
     def from_yaml(cls, path: str | Path) -> MatchTemplateSearch:
         """Read the configuration with which Leopard-EM's match-template program was run.
 
-        Used are `micrograph_path`, `template_volume_path`, `optics_group` and the paths of `match_template_result`, which, like
-        Leopard-EM, are taken relative to the working directory. A configuration that was saved after the search also has its
-        `total_projections` there.
+        The function uses `micrograph_path`, `template_volume_path`, `optics_group`, and the paths in `match_template_result`. Paths are
+        relative to the working directory, as in Leopard-EM. In a configuration that was saved after the search,
+        `match_template_result` also has `total_projections`.
 
         Raises:
             InputError: the file is missing, is not YAML, or lacks one of these.
@@ -115,7 +115,7 @@ class MatchTemplateSearch:
             raise InputError(f"The configuration {file} cannot be read: {error.strerror or error}.") from error
         except InputError:
             raise
-        except (ValueError, yaml.YAMLError) as error:  # a ValueError where a date or a number cannot be one
+        except (ValueError, yaml.YAMLError) as error:  # a ValueError if a date or a number is impossible
             raise InputError(f"{file} is not a YAML file: {' '.join(str(error).split())}.") from error
         try:
             return cls(
@@ -139,17 +139,17 @@ class MatchTemplateSearch:
         return (file.n_rows, file.n_columns)
 
     def template_size(self, map_shape: tuple[int, int]) -> int:
-        """Edge length of the template in pixels, from the sizes of 'valid' maps and micrograph, otherwise from the template's header.
+        """Edge length of the template in pixels, from the sizes of 'valid' maps and micrograph, or else from the template's header.
 
         Raises:
-            InputError: the maps do not fit the micrograph, or 'same' maps come without the template.
+            InputError: the maps do not fit the micrograph, or the maps are 'same' maps and the template cannot be read.
         """
         shape = self.micrograph_shape()
         rows, columns = (shape[axis] - map_shape[axis] + 1 for axis in (0, 1))
         if rows != columns or rows < 1:
             raise InputError(
                 f"{self.source}: the statistics maps have {map_shape[0]} x {map_shape[1]} pixels and the micrograph "
-                f"{self.micrograph_path} has {shape[0]} x {shape[1]}: no square template makes such maps. Give the micrograph that "
+                f"{self.micrograph_path} has {shape[0]} x {shape[1]}: no square template gives such maps. Give the micrograph that "
                 "was searched."
             )
         if rows > 1:
@@ -175,7 +175,7 @@ def _text(section: Any, name: str) -> str:
 
 
 def _total_projections(result: Mapping[str, Any]) -> int | None:
-    """None as long as there is the 0 that Leopard-EM begins with."""
+    """The recorded number of projections; None for the initial value 0, which Leopard-EM writes before a search."""
     value = result.get("total_projections") or None
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
         raise InputError(f"match_template_result: total_projections is {value!r}, not a whole number above 0.")

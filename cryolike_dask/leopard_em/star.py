@@ -1,4 +1,4 @@
-"""Picks as a STAR file for RELION."""
+"""Writes picks as a STAR file for RELION, and reads them."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ _MICROGRAPH, _GROUP = "rlnMicrographName", "rlnOpticsGroup"
 def write_star(df: pd.DataFrame, path: str | Path, *, use_refined: bool = True) -> None:
     """Write picks as a RELION 3.1 STAR file: an optics table, and one particle per row with its micrograph and coordinates.
 
-    Coordinates are centres in pixels of the micrograph; angles go over unchanged, as both programs use the same convention;
-    relative defocus is added to the micrograph's. RELION extracts such particles with 're-extract refined particles'.
+    Coordinates are centres in pixels of the micrograph. Angles are unchanged, because both programs use the same convention. The
+    relative defocus is added to that of the micrograph. RELION extracts such particles with 're-extract refined particles'.
 
     Args:
         df: match-template or refined table.
-        path: STAR file to write; replaced only when the new one is complete.
+        path: STAR file to write; an existing one is replaced when the new one is complete.
         use_refined: False for positions, angles and defocus before refinement.
 
     Raises:
-        InputError: a column is missing, a cell is not a finite number, there is no particle, or a micrograph's path cannot stand in
-            a STAR file.
+        InputError: a column is missing, a cell is not a finite number, there is no particle, or STAR cannot hold the path of a
+            micrograph.
         OutputError: the file cannot be written.
     """
     check_columns(df, (*_OPTICS, *_PARTICLES, "relative_defocus", "micrograph_path"), path)
@@ -63,7 +63,7 @@ def write_star(df: pd.DataFrame, path: str | Path, *, use_refined: bool = True) 
     particles["defocus_v"] = particles["defocus_v"] + relative
 
     lines = ["# version 30001", "", "data_optics", "", "loop_"]
-    # RELION asks for the pixel size of the movies too; the search ran at the micrograph's own.
+    # RELION also needs the pixel size of the movies; the search used that of the micrograph.
     lines += _labels(("rlnOpticsGroupName", _GROUP, "rlnMicrographOriginalPixelSize", *_OPTICS.values()))
     lines += [f"opticsGroup{k + 1} {k + 1} {_format_numbers([values[0], *values])}" for k, values in enumerate(groups.tolist())]
     lines += ["", "# version 30001", "", "data_particles", "", "loop_"]
@@ -81,7 +81,7 @@ def read_star(path: str | Path) -> pd.DataFrame:
     """Read picks that `write_star` wrote.
 
     Returns:
-        One row per particle with the columns of a match-template table that a STAR file holds. The defocus is absolute, so
+        One row per particle, with those columns of a match-template table that the STAR file has. The defocus is absolute, so
         relative_defocus is 0.
 
     Raises:
@@ -124,5 +124,5 @@ def _format_numbers(values: list[float]) -> str:
 
 def _quoted(name: str, path: str | Path) -> str:
     if '"' in name or not name.strip() or not name.isprintable():
-        raise InputError(f"The micrograph path {name!r} cannot stand in the STAR file {path}. Rename the micrograph.")
+        raise InputError(f"The micrograph path {name!r} cannot be written in the STAR file {path}. Rename the micrograph.")
     return f'"{name}"' if " " in name or "#" in name or "'" in name else name

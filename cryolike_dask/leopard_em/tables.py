@@ -1,4 +1,4 @@
-"""Leopard-EM's tables of particles: their columns, and reading and writing them as CSV."""
+"""Reads, checks and writes Leopard-EM's tables of particles as CSV."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from cryolike_dask.leopard_em.columns import COLUMNS, OPTIONAL_COLUMNS, REQUIRED
 
 _WHAT = "a CSV table"
 _MAX_COLUMNS_SHOWN = 60
-# Beyond this a whole number in float64 is no longer exact, nor a position in any micrograph.
+# Larger whole numbers are not exact in float64, and cannot be positions in a micrograph.
 _MAX_EXACT_INTEGER = 2.0**53
 
 
 def read_match_template_dataframe(path: str | Path) -> pd.DataFrame:
-    """Read a match-template or refined table, also an older one.
+    """Read a match-template or refined table, including older ones.
 
-    Columns are found by name; an unnamed index column is dropped. Other columns that the file lacks stay absent, but a table without the
-    columns on Leopard-EM's format page is refused.
+    Columns are found by name; an unnamed index column is dropped. A table must have the columns on Leopard-EM's format page; other columns
+    may be missing.
 
     Args:
         path: CSV file, `~` allowed.
@@ -43,7 +43,7 @@ def read_match_template_dataframe(path: str | Path) -> pd.DataFrame:
         angles and relative_defocus float32; other numbers float64; empty cells NaN.
 
     Raises:
-        InputError: the file is missing or no CSV table, lacks a column, or holds a cell that is not a number where one belongs.
+        InputError: the file is missing or is not a CSV table, lacks a column, or a cell of a column of numbers is not a number.
     """
     df = read_csv_table(path)
     check_columns(df, REQUIRED_COLUMNS, path)
@@ -53,22 +53,22 @@ def read_match_template_dataframe(path: str | Path) -> pd.DataFrame:
 def write_match_template_dataframe(df: pd.DataFrame, path: str | Path) -> None:
     """Write a match-template or refined table as Leopard-EM does.
 
-    An unnamed index column, then all 39 columns, and the refined ones that are present beside the columns they refine. Columns
-    unknown to Leopard-EM follow at the end.
+    The file has an unnamed index column, all 39 columns, and existing refined columns beside those that they refine. Columns
+    that Leopard-EM does not know are at the end.
 
-    Columns that older tables lack are filled in: particle_index with the row, counted from 0, and refined_pixel_size with pixel_size; the
-    Zernikes and mag_matrix stay empty.
+    Columns that older tables lack are filled in: particle_index with the row, counted from 0, and refined_pixel_size with pixel_size. The
+    Zernike columns and mag_matrix stay empty.
 
     Args:
         df: table as `match_template_results_to_dataframe` or `read_match_template_dataframe` returns it.
-        path: CSV file to write; replaced only when the new one is complete.
+        path: CSV file to write; an existing one is replaced when the new one is complete.
 
     Raises:
-        InputError: a column is missing or a cell is not a number where one belongs.
+        InputError: a column is missing, or a cell of a column of numbers is not a number.
         OutputError: the file cannot be written.
     """
     check_columns(df, REQUIRED_COLUMNS, path)
-    # A table that pandas read without `index_col` has its old index as a column.
+    # If pandas read a table without `index_col`, the old index is a column.
     complete = df[[name for name in df if not _is_index_column(name)]].reset_index(drop=True)
     filled: dict[str, Any] = {"particle_index": np.arange(len(df)), "refined_pixel_size": complete["pixel_size"]}
     for name in OPTIONAL_COLUMNS:
@@ -78,11 +78,11 @@ def write_match_template_dataframe(df: pd.DataFrame, path: str | Path) -> None:
 
 
 def read_csv_table(path: str | Path, columns: Collection[str] | None = None) -> pd.DataFrame:
-    """The cells of a CSV table, with numbers as the file has them.
+    """Read the cells of a CSV table, with numbers as they are in the file.
 
     Args:
         path: CSV file, `~` allowed.
-        columns: read only those of these columns that are there; None for all.
+        columns: read only these columns, if they exist; None for all.
 
     Raises:
         InputError: the file is missing, is not a CSV table, or names a column twice.
@@ -91,7 +91,7 @@ def read_csv_table(path: str | Path, columns: Collection[str] | None = None) -> 
     names = _read_header_line(file)
     try:
         with warnings.catch_warnings(), open_input(file, _WHAT) as stream:
-            # A row longer than the header, such as one with a comma in a path, would shift or lose its cells.
+            # If a row were longer than the header, for example because of a comma in a path, its cells would be shifted or lost.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             df = pd.read_csv(
                 stream,
@@ -108,7 +108,7 @@ def read_csv_table(path: str | Path, columns: Collection[str] | None = None) -> 
 
 
 def check_columns(df: pd.DataFrame, names: Iterable[str], path: str | Path) -> None:
-    """Refuse a table without these columns, naming those that look like them."""
+    """Refuse a table without these columns. The message names similar ones."""
     missing = [name for name in names if name not in df]
     if not missing:
         return
@@ -117,7 +117,7 @@ def check_columns(df: pd.DataFrame, names: Iterable[str], path: str | Path) -> N
     for name in missing:
         close = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.8)
         if close and by_lower_case[close[0]] not in COLUMNS:
-            hints.append(f"is {by_lower_case[close[0]]} meant to be {name}?")
+            hints.append(f"should {by_lower_case[close[0]]} be {name}?")
     columns = first_few([str(column) for column in df.columns], _MAX_COLUMNS_SHOWN)
     has = f"It has {columns}." if columns else "It has no named column."
     raise InputError(
@@ -130,7 +130,7 @@ def numbers(df: pd.DataFrame, name: str, path: str | Path, *, advice: str = "Cor
     """A column as (n,) float64.
 
     Raises:
-        InputError: a cell is empty, infinite or not a number: file and row (counted from 1) are named.
+        InputError: a cell is empty, infinite or not a number; the message names file and row (counted from 1).
     """
     values = _as_floats(df, name, path)
     bad = np.flatnonzero(~np.isfinite(values))
@@ -145,7 +145,7 @@ def integers(df: pd.DataFrame, name: str, path: str | Path, *, advice: str = "Co
     """A column as (n,) int64.
 
     Raises:
-        InputError: a cell is not a whole number: file and row (counted from 1) are named.
+        InputError: a cell is not a whole number; the message names file and row (counted from 1).
     """
     if df[name].dtype.kind == "i":
         return df[name].to_numpy(dtype=np.int64)
@@ -159,7 +159,7 @@ def integers(df: pd.DataFrame, name: str, path: str | Path, *, advice: str = "Co
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:
-    """Write a text file so that it exists complete or not at all.
+    """Write a text file. If that fails, no incomplete file is left.
 
     Raises:
         OutputError: the file cannot be written.
@@ -171,7 +171,7 @@ def write_text_atomic(path: str | Path, text: str) -> None:
             try:
                 partial.write(text)
                 partial.close()
-                # A temporary file is readable by its owner only; the result has the permissions of any new file.
+                # Only its owner can read a temporary file; the result gets the permissions of a normal new file.
                 os.chmod(partial.name, 0o666 & ~_umask())
                 os.replace(partial.name, file)
             except OSError:
@@ -188,7 +188,7 @@ def _umask() -> int:
 
 
 def _in_format_order(df: pd.DataFrame, path: str | Path) -> pd.DataFrame:
-    """The same table with the known columns first, in the format's order and types."""
+    """The same table with the known columns first, in the order and types of the format."""
     columns: dict[Hashable, Any] = {}
     for name in (*(name for name in COLUMNS if name in df), *(name for name in df if name not in COLUMNS)):
         kind = COLUMNS.get(str(name), str)
@@ -202,7 +202,7 @@ def _in_format_order(df: pd.DataFrame, path: str | Path) -> pd.DataFrame:
 
 
 def _as_floats(df: pd.DataFrame, name: str, path: str | Path) -> npt.NDArray[np.float64]:
-    """A column as float64, empty cells as NaN, text refused."""
+    """A column as float64, with NaN for empty cells; text is refused."""
     column = df[name]
     if column.dtype.kind in "iuf":
         return column.to_numpy(dtype=np.float64)
@@ -220,7 +220,7 @@ def _is_index_column(name: Hashable) -> bool:
 
 
 def and_more_rows(bad: npt.NDArray[np.int64]) -> str:
-    """' (and 3 more rows)' where more than the one row that a message names are bad."""
+    """' (and 3 more rows)' for a message that names only the first bad row; '' if there is only one."""
     return "" if len(bad) == 1 else f" (and {plural(len(bad) - 1, 'more row')})"
 
 

@@ -188,9 +188,7 @@ def test_missing_columns_are_named_with_those_that_look_alike(tmp_path: Path) ->
     rows = rows_of_page(1)
     rows[0]["micrograf_path"] = rows[0].pop("micrograph_path")
     del rows[0]["defocus_v"]
-    with pytest.raises(
-        InputError, match=r"lacks the columns defocus_v, micrograph_path.*Is micrograf_path meant to be micrograph_path"
-    ):
+    with pytest.raises(InputError, match=r"lacks the columns defocus_v, micrograph_path.*Should micrograf_path be micrograph_path"):
         particles_from_leopard_em(write_rows(tmp_path / "m.csv", rows), 32)
 
 

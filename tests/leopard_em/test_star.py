@@ -69,7 +69,7 @@ def test_unusual_micrograph_paths_survive(name: str, tmp_path: Path) -> None:
 
 def test_a_path_that_a_star_file_cannot_hold_is_refused(tmp_path: Path) -> None:
     table = page(tmp_path, 1).assign(micrograph_path='mic"1.mrc')
-    with pytest.raises(InputError, match="cannot stand in the STAR file"):
+    with pytest.raises(InputError, match="cannot be written in the STAR file"):
         write_star(table, tmp_path / "picks.star")
     assert not (tmp_path / "picks.star").exists()
 
