@@ -94,7 +94,7 @@ def test_a_given_template_size_that_the_table_contradicts_is_used_with_a_warning
     table = write_rows(tmp_path / "page.csv", rows_of_page(1))
     particles = particles_from_leopard_em(table, 32, template_size=30, folder_micrographs=tmp_path)
     assert particles["left"][0] == 9
-    assert "another template than template_size=30" in particles.warnings[0]
+    assert "a template of another size than template_size=30" in particles.warnings[0]
 
 
 @pytest.mark.parametrize("column", ["refined_relative_defocus", "refined_pixel_size"])

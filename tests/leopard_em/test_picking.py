@@ -270,7 +270,7 @@ def test_without_totals_or_cutoff_the_user_is_asked_for_one(tmp_path: Path) -> N
         ({"mask_radius": -1}, "mask_radius is -1"),
         ({"pick_on": "psi"}, "pick_on is 'psi': choose one of 'scaled_mip', 'mip'"),
         ({"template_size": 12.0}, "template_size is 12.0"),
-        ({"template_size": 13}, "make maps of that size, or of 39 x 49"),
+        ({"template_size": 13}, "give maps of that size, or of 39 x 49"),
         ({"template_size": 100}, "does not fit a micrograph"),
     ],
 )

@@ -328,7 +328,7 @@ def test_poses_are_optional_and_so_are_likelihoods(found: Collected, tmp_path: P
     df = collect_results(found.stacks, write_results(tmp_path / "b", found.written, (0,), ("cross_correlation", *POSE)))
     assert "cryolikeViewingAngle" in df
     assert not any("LogLikelihood" in name for name in df)
-    with pytest.raises(InputError, match=r"holds no poses .* Leave templates out"):
+    with pytest.raises(InputError, match=r"holds no poses .* Leave out templates"):
         collect_results(found.stacks, tmp_path / "a", templates=found.stacks / "params.npz")
 
 
