@@ -1,4 +1,4 @@
-"""Notebook outputs and templates: whatever a file, a folder or an optics group is called, it is text."""
+"""Notebook outputs and templates show names of files, folders and optics groups as text, whatever they contain."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ HOSTILE = "<script>alert(1)</script>"
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Everything that a notebook shows of a data set whose folder, optics group and descriptor are called HOSTILE.
+    """Everything that a notebook shows about a data set whose folder, optics group and descriptor are called HOSTILE.
 
-    The headers of its images contradict the table, so that there is a warning that names a file.
+    The headers of its images contradict the table, so that a warning names a file.
     """
     data = write_demo_particles(tmp_path_factory.mktemp("demo") / HOSTILE, n_images=6, box=16, pixel_size=2.0, n_files=1)
     star = data.star_file.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Two thousand particles, and the page of them."""
+"""A set of two thousand particles, and its page."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ LOW_PASS = 15.0
 
 @dataclass(frozen=True)
 class Page:
-    """A page, and what it shows.
+    """A page and the particles on it.
 
     Args:
-        path: of the page.
-        particles: that it was made from; one of the image files has a constant image.
+        path: path of the page.
+        particles: the particle set of the page; one of its image files has a constant image.
     """
 
     path: Path
@@ -38,7 +38,7 @@ class Page:
 
 
 def data_of(page: str) -> dict[str, Any]:
-    """What the script of the page reads."""
+    """The data for the script of the page."""
     (text,) = re.findall(r'<script type="application/json" id="particles">(.*?)</script>', page, flags=re.DOTALL)
     data: dict[str, Any] = json.loads(text)
     return data
@@ -47,14 +47,14 @@ def data_of(page: str) -> dict[str, Any]:
 def filtered(
     image: npt.NDArray[np.floating], pixel_size: float = PIXEL_SIZE, low_pass: float = LOW_PASS
 ) -> npt.NDArray[np.float64]:
-    """The low-pass filter written out: 1 up to 0.75 / cutoff, 0 from 1.25 / cutoff on, half a cosine between."""
+    """The low-pass filter as a formula: 1 up to 0.75 / cutoff, 0 from 1.25 / cutoff on, half a cosine between."""
     x, y = (np.fft.fftfreq(n, pixel_size) for n in image.shape)
     ramp = np.clip((np.sqrt(x[:, None] ** 2 + y[None, :] ** 2) * low_pass - 0.75) * 2, 0, 1)
     return np.fft.ifft2(np.fft.fft2(image.astype(np.float64)) * (1 + np.cos(np.pi * ramp)) / 2).real
 
 
 def power_of(image: npt.NDArray[np.floating]) -> float:
-    """The share of the variance that the filter leaves; 0 of a constant image."""
+    """The fraction of the variance that the filter leaves; 0 for a constant image."""
     return float(filtered(image).var() / image.astype(np.float64).var()) if np.ptp(image) else 0.0
 
 

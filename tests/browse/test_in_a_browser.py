@@ -1,4 +1,4 @@
-"""The page in headless Chromium: what is shown is right, and so is what is saved."""
+"""The page in headless Chromium: it shows the right particles, and saves the right rows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(chromium: Browser, page: Page) -> Browser:
-    """Shows the page as if for the first time."""
+    """A browser that shows the page as if for the first time."""
     chromium.open(page.path.as_uri())
     chromium.evaluate("localStorage.clear()")
     chromium.open(page.path.as_uri())
@@ -41,19 +41,19 @@ def browser(chromium: Browser, page: Page) -> Browser:
 
 
 def rows_in_document(browser: Browser) -> list[int]:
-    """Rows of the tiles that are in the document, in their order. Rows of this page are places in its lists, too."""
+    """Rows of the tiles in the document, in their order. Rows of this page are also places in its lists."""
     return [int(name.removeprefix("p")) for name in browser.evaluate(ROWS_IN_DOCUMENT)]
 
 
 def count(browser: Browser) -> tuple[int, int, int]:
-    """How many are kept, left out, and shown, as the page says."""
+    """The numbers of particles kept, left out and shown, according to the page."""
     text = browser.evaluate("document.getElementById('count').textContent").replace(",", "")
     kept, left_out, shown = re.fullmatch(r"(\d+) of 2000 kept (\d+) left out (\d+) shown", text).groups()  # type: ignore[union-attr]
     return int(kept), int(left_out), int(shown)
 
 
 def saved(browser: Browser) -> str:
-    """What the button saves."""
+    """The content of the file that the button saves."""
     del browser.events[:]
     browser.click("#save")
     browser.wait_for(lambda event: event["method"] == "Browser.downloadProgress" and event["params"]["state"] == "completed")
@@ -71,7 +71,7 @@ def test_nothing_is_loaded_and_nothing_fails(browser: Browser, page: Page) -> No
     assert [url[:40] for url in asked[1:] if not url.startswith("data:image/jpeg")] == []
     failures = [event for event in browser.events if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")]
     assert failures == []
-    # The policy of the page allows its own script, and no other.
+    # The policy of the page allows only its own script.
     assert (
         browser.evaluate("""new Promise((done) => {
       document.addEventListener("securitypolicyviolation", (event) => done(event.effectiveDirective));
@@ -114,7 +114,7 @@ def test_a_tile_shows_the_image_that_it_names(browser: Browser, page: Page) -> N
 
 @pytest.fixture(scope="module")
 def columns(page: Page) -> dict[str, npt.NDArray[np.generic]]:
-    """What the page sorts by, from the table and the images."""
+    """The values by which the page sorts, computed from the table and the images."""
     power = np.array([power_of(page.particles.image(row)) for row in range(N)])
     logarithm = np.log(power[power > 0])
     distance = np.abs(logarithm - np.median(logarithm))
@@ -136,10 +136,10 @@ def test_sorting(browser: Browser, columns: dict[str, npt.NDArray[np.generic]], 
     browser.fill("#direction", str(direction))
     rows, values = rows_in_document(browser), columns[name]
     if name == "file":
-        wanted = sorted(range(N), key=values.__getitem__, reverse=direction == -1)  # equal ones in the order of their rows
+        wanted = sorted(range(N), key=values.__getitem__, reverse=direction == -1)  # equal values keep the order of their rows
         assert rows == wanted[: len(rows)]
         return
-    # Values are rounded on the page: what is nearly equal may stand in either order.
+    # The page rounds values, so nearly equal ones may be in either order.
     shown = values[rows].astype(np.float64)
     sorted_values = np.sort(values.astype(np.float64))[::direction][: len(shown)]
     np.testing.assert_allclose(shown, sorted_values, rtol=2e-4, atol=0.011 if name == "score" else 0)
@@ -148,7 +148,7 @@ def test_sorting(browser: Browser, columns: dict[str, npt.NDArray[np.generic]], 
 def test_filters(browser: Browser, columns: dict[str, npt.NDArray[np.generic]]) -> None:
     file, defocus, power = columns["file"].astype(str), columns["defocus"], columns["power"].astype(np.float64)
     limit = round(100 * float(np.median(power)), 1)
-    browser.fill("#file", "b.mrcs")  # the whole name of one file, and a part of that of another
+    browser.fill("#file", "b.mrcs")  # the name of one file, and part of the name of another
     assert count(browser)[2] == (file == "b.mrcs").sum()
     browser.fill("#file", "b.")
     has_b = np.isin(file, ["b.mrcs", "ab.mrcs"])
@@ -210,7 +210,7 @@ def test_clicks_and_keys_leave_particles_out_and_the_rest_is_saved_and_converted
     assert heading.startswith(f"# {len(kept)} particles of {page.particles.star}. Rows are those of the table")
     assert rows == [str(row) for row in kept]
 
-    # Most of them left out, so that converting is quick.
+    # Most particles are left out, to make the conversion fast.
     browser.fill("#show", "kept")
     browser.fill("#defocus-from", "1.05")
     browser.click("#leave")

@@ -1,4 +1,4 @@
-"""What a page is made of: its values, its rows, its images, and what it says where not everything can be shown."""
+"""The content of a page: its values, its rows, its images, and what it says if it cannot show everything."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def table_of(particles: ParticleSet) -> ParticleTable:
 
 
 def tiles_of(page: str) -> npt.NDArray[np.float64]:
-    """(n, rows, columns) of the sheets, cut apart."""
+    """(n, rows, columns) tiles, cut from the sheets."""
     data = data_of(page)
     (height, width), (rows, columns) = data["cell"], data["tile"]
     found = []
@@ -106,7 +106,9 @@ def test_images_of_large_boxes_become_small_and_stay_what_they_are(tmp_path: Pat
         assert np.corrcoef(tile.ravel(), wanted.ravel())[0, 1] > 0.99
 
 
-def test_too_many_particles_are_drawn_from_and_that_is_said(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_too_many_particles_a_random_sample_is_shown_and_announced(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = table_of(page.particles)
     monkeypatch.setattr(tiles, "MOST_PARTICLES", 50)
     made = browse_particles(table, tmp_path / "page.html", seed=3, where="row < 300", progress=False)
@@ -123,7 +125,7 @@ def test_too_many_particles_are_drawn_from_and_that_is_said(page: Page, tmp_path
 
 @pytest.fixture(scope="module")
 def stacks(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The particles of 40 rows, the last ones first, converted by file, with RELION's axes."""
+    """Stacks of the particles in 40 rows, in reverse order, converted by file with RELION's axes."""
     out = tmp_path_factory.mktemp("stacks") / "out"
     options: dict[str, Any] = {"ind": range(1200, 1240), "order": "file", "axes": "relion", "on_bad_image": "zero"}
     Conversion(table_of(page.particles), params(box=20), folder_output=out, batch_size=15, flag_plots=False, **options).run()
@@ -143,7 +145,7 @@ def test_rows_of_stacks_are_those_of_their_table(page: Page, stacks: Path) -> No
         )
         assert data["defocus"][place] == whole["defocus"][row]
         assert data["power"][place] == pytest.approx(whole["power"][row], rel=1e-3)
-        if row != CONSTANT_ROW:  # as on disk, although x runs along the columns in these stacks
+        if row != CONSTANT_ROW:  # as on disk, although x is along the columns in these stacks
             shown = filtered(page.particles.image(row))
             assert np.corrcoef(tiles_of(text)[place].ravel(), shown.ravel())[0, 1] > 0.99
     assert made.warnings == (f"1 bad image, constant or not finite, is shown black: row {CONSTANT_ROW}.",)
@@ -162,12 +164,12 @@ def test_stacks_without_images_in_real_space_are_shown_from_their_transforms(pag
         image = particles.image(row)
         wanted = filtered(image, low_pass=made.low_pass)
         assert np.corrcoef(tile[central], wanted[::2, ::2][central])[0, 1] > 0.9
-        # Of the disc of frequencies, instead of the square.
+        # The power is that of a disc of frequencies instead of a square.
         share = wanted.var() / filtered(image, low_pass=2 * PIXEL_SIZE).var()
         assert data_of(text)["power"][row] == pytest.approx(100 * share, rel=0.25)
 
 
-def test_where_rows_of_a_table_are_not_known_those_of_particles_star_are_meant(tmp_path: Path) -> None:
+def test_if_rows_of_the_table_are_not_known_rows_of_particles_star_are_used(tmp_path: Path) -> None:
     particles = write_particle_set(tmp_path / "in", {"a.mrcs": 3, "b.mrcs": 2})
     for name, n in (("a", 3), ("b", 2)):
         write_star(tmp_path / "in" / f"{name}.star", [(f"{name}.mrcs", index) for index in range(n)])
@@ -181,14 +183,14 @@ def test_where_rows_of_a_table_are_not_known_those_of_particles_star_are_meant(t
     made = browse_particles(out, tmp_path / "page.html", progress=False)
     assert f"Rows are those of {out / 'particles.star'}" in made.rows_of
     assert data_of(made.path.read_text(encoding="utf-8"))["rows"] == [0, 1, 2]
-    # And they are: its rows 1 and 2 are the last images of both files.
+    # Its rows 1 and 2 are the last images of both files.
     again = particles_from_star(out / "particles.star")
     assert [(Path(again.files[again["file"][row]]).name, again["index"][row]) for row in (1, 2)] == [("a.mrcs", 2), ("b.mrcs", 1)]
 
 
-def test_rows_of_a_job_of_which_some_have_no_image_are_those_that_are_read(tmp_path: Path) -> None:
+def test_rows_of_a_job_count_only_rows_with_an_image(tmp_path: Path) -> None:
     job = tmp_path / "P1" / "J4"
-    names = {f"batch_{number}_downsample.mrc": 4 for number in (0, 1, 3)}  # the last file lies behind a gap
+    names = {f"batch_{number}_downsample.mrc": 4 for number in (0, 1, 3)}  # the last file comes after a gap
     paths = [f"J4/downsample/{name}" for name in sorted(names, reverse=True) for _ in range(4)]
     cs_files.write_cs(job / "J4_passthrough_particles.cs", {"uid": cs_files.uids(12), **cs_files.ctf_columns(12)})
     cs_files.write_cs(
@@ -251,13 +253,13 @@ def test_what_was_left_out_is_not_applied_to_other_particles_in_a_table_of_the_s
         ({"sample": 5000}, "sample"),
     ],
 )
-def test_wrong_numbers_are_told(page: Page, tmp_path: Path, options: dict[str, Any], told: str) -> None:
+def test_wrong_numbers_are_refused(page: Page, tmp_path: Path, options: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told):
         browse_particles(table_of(page.particles), tmp_path / "page.html", progress=False, **options)
     assert not (tmp_path / "page.html").exists()
 
 
-def test_a_place_where_no_page_can_be_written_is_told_before_anything_is_read(page: Page, tmp_path: Path) -> None:
+def test_a_place_where_no_page_can_be_written_is_refused_before_anything_is_read(page: Page, tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nowhere" / "page.html"):
         with pytest.raises(OutputError, match="--out"):
             browse_particles(tmp_path / "no-stacks", place)
@@ -265,6 +267,6 @@ def test_a_place_where_no_page_can_be_written_is_told_before_anything_is_read(pa
         browse_particles(table_of(page.particles), page.particles.star)
 
 
-def test_rows_are_not_chosen_of_stacks(stacks: Path, tmp_path: Path) -> None:
+def test_row_numbers_cannot_choose_from_stacks(stacks: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="choose by where or sample"):
         browse_particles(stacks, tmp_path / "page.html", ind=[1, 2])

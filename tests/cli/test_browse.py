@@ -1,4 +1,4 @@
-"""`cryolike-dask browse`: a page of a table, or of stacks, and what is told about it."""
+"""`cryolike-dask browse`: pages of tables and stacks, and its messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cryolike-dask preview`: the right particles in the picture, the numbers beside it, and nothing else written."""
+"""`cryolike-dask preview` draws the right particles, prints the right numbers, and writes nothing else."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_progress_tells_of_each_particle_that_is_converted(larger: DemoData) -> 
     preview_particles(particles, larger.params_file, n_images=5, progress=progress)
     done = progress.parts("Converting particles")
     assert done == sorted(set(done))
-    assert done[-1] == len(particles)  # fewer than the check of the CTF would take
+    assert done[-1] == len(particles)  # fewer than the check of the CTF could use
     assert progress.steps[-1][0] == "Transforming back to real space"
     assert progress.ends == [None]
     with pytest.raises(InputError, match="no method step"):
@@ -140,7 +140,7 @@ def test_a_bad_image_is_named_or_left_black(particles: DemoData, tmp_path: Path,
     warning = " ".join(shown.stdout.partition("\nwarning ")[2].partition("\npicture ")[0].split())
     assert ", particle 5 (" in warning
     assert warning.endswith("written as zeros")
-    # The black image has no correlation of its own to tell.
+    # The black image has no correlation.
     least = np.floor(1000 * np.delete(before.correlation, 4).min()) / 1000
     assert f"correlate at {least:.3f} or better" in shown.stdout
     with Image.open(tmp_path / "p.png") as picture:

@@ -1,6 +1,6 @@
 """Verdicts of the CTF check over many simulated sets: `make verdicts`.
 
-Every case of `simulated.CASES` is checked with so many seeds, and a table of the verdicts is printed, as docs/ctf-check.md shows it.
+Checks every case of `simulated.CASES` with many seeds, and prints the table of verdicts in docs/ctf-check.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Particle sets whose CTFs are known, and the verdicts of the check over what a table may state of them."""
+"""Particle sets with known CTFs, and the verdicts of the check for right and wrong tables."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Kind:
     """How a set is made.
 
     Args:
-        n, n_micrographs: particles, and micrographs they are from.
-        box, pixel_size: of the images.
-        signal_to_noise: least and largest, of whole images.
-        defocus: least and largest of a micrograph, Å.
-        astigmatism: least and largest U - V, Å.
-        is_fine: whether the molecule is fine grains of either sign, which show in all shells alike.
+        n, n_micrographs: number of particles, and of their micrographs.
+        box, pixel_size: edge of the images in pixels, and Å per pixel.
+        signal_to_noise: smallest and largest, over whole images.
+        defocus: smallest and largest of a micrograph, Å.
+        astigmatism: smallest and largest U - V, Å.
+        is_fine: whether the molecule consists of fine grains of both signs, which have the same signal in all shells.
         phase_shift: radians.
         voltage: kV.
         uneven: how much the ice and the background differ between micrographs.
@@ -51,7 +51,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Simulated:
-    """A set: what a conversion knows of its images, and its true optics."""
+    """A simulated set: what a conversion knows about its images, and its true optics."""
 
     power: np.ndarray
     quadrupoles: np.ndarray
@@ -59,7 +59,7 @@ class Simulated:
     descriptor: ImageDescriptor
 
     def check(self, scale: float = 1.0, **stated: float | Callable[[np.ndarray], np.ndarray]) -> CtfCheck:
-        """The verdict if a table states these optics, and a pixel size so many times the true one."""
+        """The verdict for a table that states these optics, and a pixel size of `scale` times the true one."""
         values: dict[str, Any] = {
             name: value(getattr(self.optics, name)) if callable(value) else np.full(len(self.optics), value)
             for name, value in stated.items()
@@ -70,7 +70,7 @@ class Simulated:
 
 
 def simulate(seed: int, kind: Kind) -> Simulated:
-    """A set of this kind; another seed makes another molecule, other defocus and other noise."""
+    """Simulate a set of this kind; another seed gives another molecule, other defocus and other noise."""
     rng = np.random.default_rng(seed)
     n, box, wide = kind.n, kind.box, 2 * kind.box
     phantom = random_phantom(0.35 * box * kind.pixel_size, rng)
@@ -119,25 +119,25 @@ def simulate(seed: int, kind: Kind) -> Simulated:
         )
         signal = np.fft.irfft2(np.fft.rfft2(projections) * transfer, s=(wide, wide))[:, inner, inner]
         signal /= np.sqrt(signal.var(axis=(1, 2)) / signal_to_noise[part])[:, None, None]
-        # A background of another colour on each micrograph.
+        # Each micrograph has a background with another spectrum.
         coloured = np.fft.rfft2(rng.normal(size=projections.shape)) * np.exp(0.5 * slope[part, None, None] * frequency)
         noise = np.fft.irfft2(coloured, s=(wide, wide))[:, inner, inner]
         transform(np.asarray(signal + noise, dtype=np.float32), TransformedImages(*(array[part] for array in results.arrays)))
-    # Rows are x here: the table's angle is counted from the columns.
+    # Rows are x here, but the angle in the table is measured from the columns.
     wave = np.exp(2j * (np.pi / 2 - descriptor.polar_grid.angles)) / descriptor.polar_grid.n_inplanes
     return Simulated(results.power, np.abs(results.fourier) ** 2 @ wave, optics, descriptor)
 
 
 @dataclass(frozen=True)
 class Case:
-    """What a table states of a set, and the verdicts that would be right.
+    """The values that a table states for a set, and the right verdicts.
 
     Args:
-        name: for a table of results.
-        kind: of the set.
-        stated: what `Simulated.check` takes.
-        right: verdicts that tell the truth.
-        suspect: begins one of the suspects if the CTF does not fit.
+        name: name in a table of results.
+        kind: kind of the set.
+        stated: arguments of `Simulated.check`.
+        right: the right verdicts.
+        suspect: beginning of one of the suspects if the CTF does not fit.
     """
 
     name: str

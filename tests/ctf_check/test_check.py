@@ -1,4 +1,4 @@
-"""Verdicts over simulated sets whose truth is known, and what cannot be told. `make verdicts` runs many more seeds."""
+"""Verdicts for simulated sets with known CTFs, and cases without a verdict. `make verdicts` runs many more seeds."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_verdict_where_the_aberration_shows(case: Case) -> None:
     test_verdict(case, 0)
 
 
-def test_what_is_off_is_said_in_numbers(usual: Simulated) -> None:
+def test_the_reason_says_in_numbers_what_is_wrong(usual: Simulated) -> None:
     check = usual.check(scale=1.1)
     assert check.recorded_pixel_size == pytest.approx(1.65)
     assert check.best_pixel_size == pytest.approx(1.5, rel=0.01)
@@ -94,26 +94,26 @@ def test_images_that_were_written_as_zeros_are_left_out(usual: Simulated) -> Non
     assert check.n_particles == len(power) - len(power[::5])
 
 
-def test_few_particles_cannot_tell(usual: Simulated) -> None:
+def test_too_few_particles_give_no_verdict(usual: Simulated) -> None:
     check = check_particles(usual.power[:7], usual.optics.take(slice(7)), usual.descriptor)
     assert (check.verdict, check.n_particles) == ("cannot tell", 7)
     assert "7 particles are too few" in check.reason
     assert check_particles(usual.power[:0], usual.optics.take(slice(0)), usual.descriptor).verdict == "cannot tell"
 
 
-def test_particles_of_one_defocus_cannot_tell(usual: Simulated) -> None:
+def test_particles_of_one_defocus_give_no_verdict(usual: Simulated) -> None:
     same = usual.optics.take(np.zeros(len(usual.optics), np.intp))
     check = check_particles(usual.power, same, usual.descriptor)
     assert check.verdict == "cannot tell"
     assert "nearly the same CTF" in check.reason
 
 
-def test_images_that_are_all_one_cannot_tell(usual: Simulated) -> None:
+def test_identical_images_give_no_verdict(usual: Simulated) -> None:
     check = check_particles(np.repeat(usual.power[:1], len(usual.power), axis=0), usual.optics, usual.descriptor)
     assert check.verdict == "cannot tell"
 
 
-def test_images_that_are_not_square_cannot_tell(usual: Simulated) -> None:
+def test_images_that_are_not_square_give_no_verdict(usual: Simulated) -> None:
     wide = ImageDescriptor.from_individual_values(n_pixels=(64, 96), pixel_size=1.5)
     power = np.ones((len(usual.optics), wide.polar_grid.n_shells))
     assert "not square" in check_particles(power, usual.optics, wide).reason
@@ -147,7 +147,7 @@ def test_stacks_are_checked_as_their_metadata_describe_them(usual: Simulated) ->
     assert check is not None
     assert (check.verdict, check.n_particles) == ("fits", 256)
     assert check.best_pixel_size == pytest.approx(usual.check().best_pixel_size, rel=1e-4)
-    # A stack of other pixels is left out, and so is one without the power of its images.
+    # Stacks with another pixel size, or without the power of their images, are left out.
     old = metadata_of(usual, slice(0, 20))
     del old["power"]
     other = metadata_of(usual, slice(100, 230), pixel_size=np.array([1.7, 1.7]))
@@ -203,7 +203,7 @@ def test_kinds_of_sets_differ() -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_whatever_is_compared_ends_in_a_verdict(seed: int) -> None:
-    """Powers and optics of no microscope: a check that fails would end a conversion whose stacks are all there."""
+    """Impossible powers and optics must not raise an error, because it would end a conversion whose stacks are complete."""
     rng = np.random.default_rng(seed)
     n, k = int(rng.integers(1, 40)), int(rng.integers(1, 40))
     power = rng.gamma(2, 1, (n, k)).astype(np.float32)

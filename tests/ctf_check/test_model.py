@@ -1,4 +1,4 @@
-"""What a CTF predicts for shells, compared with sums over the points of a shell."""
+"""The prediction of a CTF for shells, compared with sums over the points of a shell."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def optics(**values: object) -> Optics:
 
 
 def ctf2(of: Optics, particle: int, extra_phase: float = 0.0) -> np.ndarray:
-    """(k, angles) CTF², written out."""
+    """(k, angles) CTF² by its formula."""
     u, v, angle, shift, cs, voltage, contrast = (getattr(of, name)[particle] for name in Optics.__dataclass_fields__)
     wavelength = electron_wavelength(float(voltage))
     defocus = (u + v) / 2 + (u - v) / 2 * np.cos(2 * (ANGLES - angle))
@@ -38,7 +38,7 @@ def ctf2(of: Optics, particle: int, extra_phase: float = 0.0) -> np.ndarray:
 @pytest.mark.parametrize("extra", [0.0, 0.4, -1.3])
 @pytest.mark.parametrize("particle", [0, 1])
 def test_mean_over_a_shell_is_the_mean_of_its_points(particle: int, extra: float) -> None:
-    # In a box without end, every ring is seen.
+    # In an infinite box, all rings are visible.
     cosine, sine = (part[:, particle] for part in shell_mean_parts(optics(), S, 1e12))
     ours = 0.5 + cosine * np.cos(2 * extra) + sine * np.sin(2 * extra)
     np.testing.assert_allclose(ours, ctf2(optics(), particle, extra).mean(axis=1), atol=3e-7)
@@ -58,7 +58,7 @@ def test_phase_is_that_of_the_mean_defocus() -> None:
 
 
 def test_rings_finer_than_the_box_can_show_are_not_expected() -> None:
-    # The power of white noise behind a CTF, in a box cut out of a wide image: rings lose what the box cannot show.
+    # The power of white noise with a CTF, in a box cut out of a wide image: the amplitude of rings decreases as predicted.
     rng = np.random.default_rng(5)
     wide, box, pixel_size, n = 512, 64, 1.5, 400
     of = optics(defocus_u=[25_000.0, 0], defocus_v=[25_000.0, 0], defocus_angle=[0.0, 0], phase_shift=[0.0, 0]).take([0])

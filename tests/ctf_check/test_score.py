@@ -1,4 +1,4 @@
-"""How scores are computed, compared with the formula written out."""
+"""Scores, compared with a direct implementation of the formula."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_score_is_the_formula() -> None:
     assert shell_scores(deviations, predicted).sum() == pytest.approx(score(deviations, predicted))
 
 
-def test_noise_scores_about_nothing_and_agreement_scores_much() -> None:
+def test_noise_has_a_score_near_zero_and_agreement_a_high_one() -> None:
     rng = np.random.default_rng(2)
     noise, predicted = rng.normal(size=(2, 50, 400))
     noise -= noise.mean(axis=1, keepdims=True)
@@ -63,7 +63,7 @@ def test_phase_scores_are_those_of_shifted_phases() -> None:
     np.testing.assert_allclose(phase_scores(deviations, cosine, sine, phases), wanted, rtol=1e-9)
 
 
-def test_a_shell_on_which_all_images_are_alike_counts_nothing() -> None:
+def test_a_shell_on_which_all_images_are_alike_has_score_zero() -> None:
     deviations, predicted = random_pair()
     alike = deviations.copy()
     alike[2] = 0
@@ -89,7 +89,7 @@ def test_a_scan_finds_what_single_scores_find() -> None:
     np.testing.assert_allclose(scanned, single, atol=0.1 * single.max())
 
 
-def test_a_smooth_background_of_each_image_is_taken_away() -> None:
+def test_a_smooth_background_of_each_image_is_removed() -> None:
     rng = np.random.default_rng(5)
     n, frequencies = 40, np.linspace(0.01, 0.25, 50)
     of = optics().take(np.zeros(n, np.intp))
@@ -122,7 +122,7 @@ def test_jackknife_leaves_out_micrographs_and_even_parts() -> None:
     def means_without(blocks: np.ndarray) -> np.ndarray:
         return np.array([values[blocks != block].mean() for block in range(blocks.max() + 1)])
 
-    # The jackknife of a mean is its standard error, of about as many values as are left out at a time.
+    # The jackknife of a mean estimates its standard error, here from 16 blocks.
     assert many.deviation([means_without(blocks) for blocks in many.partitions]) == pytest.approx(
         values.std() / np.sqrt(n), rel=0.5
     )

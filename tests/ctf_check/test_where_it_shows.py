@@ -1,4 +1,4 @@
-"""The verdict where people meet it: report, report.html, info, JSON, preview."""
+"""The verdict in everything that shows it: report, report.html, info, JSON, preview."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def test_info_tells_the_same(right: ConversionReport) -> None:
     assert json.loads(json.dumps(info.to_dict(), allow_nan=False))["ctf"] == right.ctf.to_dict()
 
 
-def test_stacks_of_earlier_versions_tell_nothing(right: ConversionReport, tmp_path: Path) -> None:
+def test_stacks_of_earlier_versions_give_no_verdict(right: ConversionReport, tmp_path: Path) -> None:
     (tmp_path / "fft").mkdir()
     metadata = dict(load_stack(right.folder, 0).metadata)
     del metadata["power"]
     np.savez(tmp_path / "fft" / "particles_fourier_stack_000000.npz", **metadata)
     assert check_ctf_of_stacks(tmp_path, [0]) is None
-    # Nor do damaged ones.
+    # Damaged ones give no verdict either.
     (tmp_path / "fft" / "particles_fourier_stack_000001.npz").write_bytes(b"no archive")
     assert check_ctf_of_stacks(tmp_path, [0, 1]) is None
     np.savez(tmp_path / "fft" / "particles_fourier_stack_000001.npz", power=np.ones((3, 4)))
@@ -100,7 +100,7 @@ def test_preview_looks_at_more_particles_than_it_shows(data: DemoData) -> None:
     assert preview.ctf.reason in str(preview)
 
 
-def test_preview_of_a_few_particles_cannot_tell(data: DemoData) -> None:
+def test_preview_of_a_few_particles_gives_no_verdict(data: DemoData) -> None:
     particles = particles_from_star(data.star_file, data.folder_mrc).take(slice(6))
     preview = preview_particles(particles, data.params_file)
     assert preview.ctf.verdict == "cannot tell"

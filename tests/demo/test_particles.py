@@ -1,4 +1,4 @@
-"""Demonstration particles: what the STAR file says is what the images hold."""
+"""Demonstration particles: the images are as the STAR file describes them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_each_image_shows_the_molecule_as_its_row_describes_it(data: DemoData, p
     images = stacks(data)
     seen = np.array([images[name][number - 1] for name, number in locations(particles)]).reshape(len(particles), -1)
     match = np.corrcoef(seen, expected)[: len(particles), len(particles) :]
-    # A noisy image resembles its own description most; a mean signal-to-noise of 0.075 gives a correlation of about 0.26.
+    # A noisy image is most similar to the one in its own row; a mean signal-to-noise ratio of 0.075 gives a correlation of about 0.26.
     assert 0.2 < np.mean(np.diag(match)) < 0.35
     assert np.mean(match.argmax(axis=1) == np.arange(len(particles))) > 0.8
 
@@ -106,7 +106,7 @@ def test_more_files_than_images_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_demo_refuses_a_folder_of_somebody_else(tmp_path: Path) -> None:
+def test_demo_refuses_a_folder_with_other_files(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(OutputError, match="not empty"):
         run_demo(tmp_path)

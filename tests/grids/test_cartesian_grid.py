@@ -11,7 +11,7 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.grids import CartesianGrid2D
 
 
-def test_sizes_of_a_box_that_is_no_square() -> None:
+def test_sizes_of_a_box_that_is_not_square() -> None:
     grid = CartesianGrid2D([4, 6], [1.5, 0.5])
     assert grid.n_pixels.tolist() == [4, 6]
     assert grid.n_pixels.dtype == np.int64

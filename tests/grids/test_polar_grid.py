@@ -52,13 +52,13 @@ def test_polynomials_are_integrated_exactly() -> None:
 
 
 class QuadratureType(Enum):
-    """Values as CryoLike's have them."""
+    """The values of CryoLike's enumeration."""
 
     GAUSS_JACOBI_BETA_1 = "gauss-jacobi"
     GAUSS_JACOBI_BETA_2 = "gauss-jacobi-beta-2"
 
 
-def test_the_same_is_there_under_cryolikes_names() -> None:
+def test_values_are_available_under_cryolikes_names() -> None:
     grid = PolarGrid(3.1, 0.25, n_inplanes=7)
     shape = (grid.n_shells, 7)
     assert grid.radius_shells is grid.radii
@@ -112,7 +112,7 @@ def test_in_plane_angles_follow_from_their_distance_if_not_given() -> None:
     ("arguments", "named"),
     [
         ({"uniform": False}, "uniform"),
-        ({"uniform": 16}, "uniform"),  # n_inplanes given in its place
+        ({"uniform": 16}, "uniform"),  # n_inplanes in the wrong position
         ({"half_space": True}, "half_space"),
         ({"quadrature": QuadratureType.GAUSS_JACOBI_BETA_2}, "quadrature"),
         ({"n_inplanes": np.array([16, 18])}, "n_inplanes"),

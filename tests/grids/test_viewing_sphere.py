@@ -1,4 +1,4 @@
-"""The directions of CryoLike's templates: the very ones, in the very order."""
+"""The directions of CryoLike's templates, in exactly CryoLike's order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from cryolike_dask.errors import InputError
 from cryolike_dask.grids.viewing_sphere import viewing_directions
 
-# What CryoLike's ViewingAngles.from_viewing_distance(1.0) holds, in single precision: circles, and points on each.
+# The values of CryoLike's ViewingAngles.from_viewing_distance(1.0), in single precision: circles, and points on each.
 POLAR = [
     *(2.8588356971740723, 2.492556095123291, 2.1241371631622314, 1.7552756071090698),
     *(1.3863171339035034, 1.0174555778503418, 0.6490365862846375, 0.28275707364082336),

@@ -1,4 +1,4 @@
-"""Our grids beside CryoLike's, where CryoLike can be imported."""
+"""Our grids compared with CryoLike's, if CryoLike can be imported."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ BOX = 32
 
 
 def conversion(folder: Path, rows: list[dict[str, Any]], edge: Any = "constant", **options: Any) -> Conversion:
-    """A conversion of these rows of a table, of a micrograph of 60 x 80 pixels; nothing has been read but headers."""
+    """A conversion of these rows of a table, with a micrograph of 60 x 80 pixels. Only headers have been read."""
     rng = np.random.default_rng(2)
     write_mrc(folder / "mic.mrc", rng.normal(size=(60, 80)), 1.1)
     particles = particles_from_leopard_em(write_rows(folder / "t.csv", rows), BOX, edge=edge, folder_micrographs=folder)
@@ -52,7 +52,7 @@ def test_stacks_of_the_demonstration_hold_the_boxes_around_the_true_positions(tm
         for k, (_, pick) in enumerate(table.iterrows()):
             key = (pick["micrograph_path"], pick["pos_x"], pick["pos_y"])
             expected = truth.loc[key]
-            # The template's corner lies 8 pixels inside the box.
+            # The corner of the template is 8 pixels inside the box.
             y, x = pick["pos_y"] + size - 8, pick["pos_x"] + size - 8
             box = -micrographs[key[0]][y : y + size, x : x + size].astype(np.float64)
             assert np.corrcoef(images[k].ravel(), box.ravel())[0, 1] == pytest.approx(1.0, abs=1e-6)
@@ -129,7 +129,7 @@ def test_optics_that_differ_between_rows_are_an_error_unless_stacks_are_split(co
     assert values == ([1.1, 1.3] if column == "pixel_size" else [300.0, 200.0])
 
 
-def test_what_the_reader_warns_of_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_warnings_of_the_reader_are_shown_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [row | {"mag_matrix": "1 0 0 1"} for row in rows_of_page(2)]
     with caplog.at_level(logging.WARNING, "cryolike_dask"):
         warnings = conversion(tmp_path, rows).plan.warnings

@@ -1,4 +1,4 @@
-"""From demonstration micrographs to picks, pictures and boxes, also by command."""
+"""From demonstration micrographs to picks, pictures and boxes, in Python and with commands."""
 
 from __future__ import annotations
 

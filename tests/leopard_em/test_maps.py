@@ -69,7 +69,7 @@ def test_the_recomputed_score_is_that_of_leopard_em() -> None:
     assert maps.disagreement() is None
 
 
-def test_maps_of_different_runs_are_told_by_their_scores() -> None:
+def test_maps_of_different_runs_are_recognised_by_their_scores() -> None:
     maps = random_maps((600, 700))
     assert maps.disagreement() is None
     other = maps.scaled_mip.copy()
@@ -82,7 +82,7 @@ def test_maps_of_different_runs_are_told_by_their_scores() -> None:
     assert "at 2 of 420,000 positions (by up to 2)" in text
 
 
-def test_positions_without_deviation_are_no_disagreement() -> None:
+def test_positions_without_deviation_do_not_count_as_disagreement() -> None:
     maps = {name: np.zeros((3, 3), dtype=np.float32) for name in MAP_NAMES}
     assert MatchTemplateMaps(**maps).disagreement() is None
 
@@ -101,7 +101,7 @@ def test_maps_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
         MatchTemplateMaps.read(paths)
 
 
-def test_a_stack_is_no_map(tmp_path: Path) -> None:
+def test_a_stack_is_refused_as_a_map(tmp_path: Path) -> None:
     with mrcfile.new(tmp_path / "stack.mrcs") as mrc:
         mrc.set_data(np.zeros((3, 4, 4), dtype=np.float32))
     with pytest.raises(InputError, match="holds 3 images"):
@@ -114,6 +114,6 @@ def test_maps_with_scores_that_are_not_finite_are_written_silently(tmp_path: Pat
 
 
 @pytest.mark.parametrize("pixel_size", [0.0, -1.0, float("nan")])
-def test_a_pixel_size_that_is_none_is_refused(tmp_path: Path, pixel_size: float) -> None:
+def test_an_invalid_pixel_size_is_refused(tmp_path: Path, pixel_size: float) -> None:
     with pytest.raises(InputError, match="pixel_size"):
         random_maps().write(map_paths(tmp_path / "mic"), pixel_size)

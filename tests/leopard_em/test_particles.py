@@ -52,7 +52,7 @@ def test_refined_columns_can_be_ignored() -> None:
 def test_the_34_columns_of_the_format_page_are_enough(tmp_path: Path) -> None:
     table = write_rows(tmp_path / "page.csv", rows_of_page(3))
     particles = particles_from_leopard_em(table, 32, folder_micrographs=tmp_path)
-    # A box of 32 around a template of 24 begins 4 pixels before it.
+    # A box of 32 around a template of 24 starts 4 pixels before it.
     np.testing.assert_array_equal(particles["left"], [6, 7, 8])
     np.testing.assert_array_equal(particles["top"], [16, 18, 20])
     np.testing.assert_allclose(particles["defocus_u"], [12000, 12200, 12400])
@@ -76,7 +76,7 @@ def test_recorded_paths_are_relative_to_the_working_directory(tmp_path: Path, mo
     assert particles_from_leopard_em(table, 32).files == (str(tmp_path / "session" / "mic.mrc"),)
 
 
-def test_a_box_smaller_than_the_template_lies_in_its_middle(tmp_path: Path) -> None:
+def test_a_box_smaller_than_the_template_is_in_its_middle(tmp_path: Path) -> None:
     table = write_rows(tmp_path / "page.csv", rows_of_page(1))
     particles = particles_from_leopard_em(table, 17, folder_micrographs=tmp_path)
     # floor((17 - 24) / 2) is -4.
@@ -98,7 +98,7 @@ def test_a_given_template_size_that_the_table_contradicts_is_used_with_a_warning
 
 
 @pytest.mark.parametrize("column", ["refined_relative_defocus", "refined_pixel_size"])
-def test_refined_values_that_are_not_all_finite_are_left_aside_with_a_warning(tmp_path: Path, column: str) -> None:
+def test_refined_values_that_are_not_all_finite_are_not_used_with_a_warning(tmp_path: Path, column: str) -> None:
     rows = [row | {"refined_relative_defocus": 77.0, "refined_pixel_size": 1.2} for row in rows_of_page(3)]
     rows[1][column] = "inf" if column == "refined_pixel_size" else ""
     particles = particles_from_leopard_em(write_rows(tmp_path / "r.csv", rows), 32, folder_micrographs=tmp_path)
@@ -112,7 +112,7 @@ def test_refined_values_that_are_not_all_finite_are_left_aside_with_a_warning(tm
         np.testing.assert_allclose(particles["defocus_u"], [12000, 12200, 12400])
 
 
-def test_refined_angles_count_only_together(tmp_path: Path) -> None:
+def test_refined_angles_are_used_only_together(tmp_path: Path) -> None:
     rows = [row | {"refined_phi": 1.0, "refined_theta": 2.0} for row in rows_of_page(1)]
     two = particles_from_leopard_em(write_rows(tmp_path / "two.csv", rows), 32, folder_micrographs=tmp_path)
     assert np.degrees(two["angle_rotation"][0]) == pytest.approx(90)

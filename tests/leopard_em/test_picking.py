@@ -66,7 +66,7 @@ def test_same_maps_give_the_picks_of_valid_maps(tmp_path: Path) -> None:
     files = {}
     for name in MAP_NAMES:
         with mrcfile.open(LEOPARD_EM / f"mic0_{name}.mrc") as mrc:
-            # Outside the valid part the scores mean nothing: put the greatest ones there.
+            # Scores outside the valid part are meaningless; the largest ones are put there.
             same = np.full((96, 120), 99.0, dtype=np.float32)
             same[:73, :97] = mrc.data
         files[name] = write_mrc(tmp_path / f"{name}.mrc", same)
@@ -97,7 +97,7 @@ def test_only_scores_strictly_above_the_cutoff_are_picked(tmp_path: Path) -> Non
 
 
 def test_scores_are_compared_in_single_precision_as_in_leopard_em(tmp_path: Path) -> None:
-    # In single precision 7.2 is 7.1999998, and so is 7.1999999: strictly above neither.
+    # In single precision, both 7.2 and 7.1999999 are 7.1999998, so neither is strictly above the other.
     config = write_search(tmp_path, scores_with({(5, 5): 7.2, (20, 20): np.nextafter(np.float32(7.2), np.float32(8))}), (51, 61))
     assert float(np.float32(7.2)) < 7.1999999
     for cutoff, n_picks in ((7.2, 1), (7.1999999, 1), (7.1999992, 2), (7.2000003, 0), (1e300, 0)):
@@ -111,9 +111,9 @@ def test_weaker_picks_closer_than_the_mask_radius_are_suppressed(tmp_path: Path)
     peaks = {
         (10, 10): 9.0,
         (13, 13): 8.0,  # 4.2 away: suppressed
-        (13, 14): 7.0,  # exactly 5 away, and its suppressed neighbour suppresses nothing: stays
+        (13, 14): 7.0,  # exactly 5 away, and its suppressed neighbour does not suppress it: kept
         (30, 30): 6.0,
-        (30, 35): 8.5,  # exactly 5 away: both stay
+        (30, 35): 8.5,  # exactly 5 away: both are kept
         (39, 49): 10.0,
     }
     picked = pick(write_search(tmp_path, scores_with(peaks), (51, 61)))
@@ -204,7 +204,7 @@ def test_projections_are_counted_by_a_saved_configuration(tmp_path: Path) -> Non
     assert match_template_results_to_dataframe(config, total_projections=5)["total_correlations"].tolist() == [5]
 
 
-def test_projections_of_a_search_that_has_not_run_are_not_known(tmp_path: Path) -> None:
+def test_a_configuration_saved_before_the_search_has_no_number_of_projections(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Give total_projections"):
         match_template_results_to_dataframe(saved(tmp_path, total_projections=0))
     with pytest.raises(InputError, match=r"match\.yaml: match_template_result: total_projections is 'many'"):
@@ -223,7 +223,7 @@ def test_zernike_coefficients_are_written_as_json(tmp_path: Path) -> None:
     assert [float(value) for value in row["mag_matrix"].strip("[]").split(",")] == [1.01, 0.0, 0.0, 0.99]
 
 
-def test_optics_that_leopard_em_has_defaults_for_may_be_absent(tmp_path: Path) -> None:
+def test_optics_with_a_default_in_leopard_em_may_be_absent(tmp_path: Path) -> None:
     config = saved(tmp_path)
     content = yaml.safe_load(config.read_text())
     for name in ("spherical_aberration", "amplitude_contrast_ratio", "phase_shift", "ctf_B_factor"):

@@ -74,7 +74,7 @@ def test_a_path_that_a_star_file_cannot_hold_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "picks.star").exists()
 
 
-def test_tables_that_make_no_star_file_are_refused(tmp_path: Path) -> None:
+def test_tables_that_cannot_be_written_as_star_are_refused(tmp_path: Path) -> None:
     table = page(tmp_path, 1)
     with pytest.raises(InputError, match="no particle"):
         write_star(table.iloc[:0], tmp_path / "picks.star")

@@ -1,4 +1,4 @@
-"""Leopard-EM's tables, read and written."""
+"""Reading and writing Leopard-EM's tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The image descriptor as CryoLike's users use it: its methods, its values, and CryoLike's own objects, without CryoLike."""
+"""The image descriptor as CryoLike's users use it: methods, values and CryoLike's own objects, without importing CryoLike."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cryolike_dask.metadata import ImageDescriptor
 
 
 class Precision(Enum):
-    """Values as CryoLike's have them."""
+    """The values of CryoLike's enumeration."""
 
     SINGLE = "single"
     DOUBLE = "double"
@@ -24,7 +24,7 @@ class Precision(Enum):
 
 
 class AtomShape(Enum):
-    """Values as CryoLike's have them."""
+    """The values of CryoLike's enumeration."""
 
     HARD_SPHERE = "hard-sphere"
     GAUSSIAN = "gaussian"

@@ -114,7 +114,7 @@ def test_saved_files_hold_cryolikes_types_without_pickle(tmp_path: Path) -> None
     assert values["atom_radii"].size == 0
 
 
-def test_a_file_is_replaced_only_when_told_to(tmp_path: Path) -> None:
+def test_a_file_is_replaced_only_with_overwrite(tmp_path: Path) -> None:
     first, second = (ImageDescriptor.from_individual_values(32, pixel_size) for pixel_size in (1.5, 1.6))
     first.save(str(tmp_path / "params"))
     for name in ("params", "params.npz"):
@@ -134,7 +134,7 @@ def test_the_home_folder_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def params_with(tmp_path: Path, **members: Any) -> Path:
-    """A params file with arrays, or with raw bytes as members."""
+    """A params file whose members are arrays or raw bytes."""
     values = ImageDescriptor.from_individual_values(32, 1.5).to_arrays() | members
     path = tmp_path / "params.npz"
     with zipfile.ZipFile(path, "w") as archive:
@@ -239,7 +239,7 @@ def test_a_damaged_params_file_is_an_input_error_or_harmless(tmp_path: Path, com
 
 
 @pytest.mark.parametrize("content", [b"", b"version https://git-lfs", b"PK\x03\x04", bytes(1000)])
-def test_what_is_no_params_file_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_params_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "params.npz"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"params\.npz is not a readable"):

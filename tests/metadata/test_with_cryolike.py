@@ -1,4 +1,4 @@
-"""Params files and descriptors between the two packages, where CryoLike can be imported."""
+"""Params files and descriptors exchanged with CryoLike, if CryoLike can be imported."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CHOICES: dict[str, list[Any]] = {
 
 
 def variants() -> list[dict[str, Any]]:
-    """Every pair of choices at least once, and some hundred others."""
+    """Every pair of choices at least once, and some hundred random combinations."""
     combinations = list(itertools.product(*CHOICES.values()))
     chosen = np.random.default_rng(14).choice(len(combinations), 150, replace=False)
     names = list(CHOICES)
@@ -51,7 +51,7 @@ def both(values: dict[str, Any]) -> tuple[ImageDescriptor, Any]:
 
 
 def assert_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Equal to the last bit, and of the same types; what CryoLike calls its default precision is single here."""
+    """Equal to the last bit, with the same types; CryoLike's default precision is single here."""
     assert set(found) == set(expected)
     for key, value in expected.items():
         if key == "precision" and value == "default":

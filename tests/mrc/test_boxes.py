@@ -50,7 +50,7 @@ def test_every_edge_mode_equals_a_padded_micrograph(
     edge: EdgeMode, rows: int, columns: int, size: int, top: int, left: int
 ) -> None:
     image = np.arange(1, rows * columns + 1, dtype=np.float32).reshape(rows, columns)
-    # numpy mirrors to and fro as often as the padding needs.
+    # NumPy mirrors back and forth as often as the padding needs.
     padded = np.pad(image, 50, mode=NUMPY_MODE[edge])
     expected = padded[top + 50 : top + 50 + size, left + 50 : left + 50 + size]
     np.testing.assert_array_equal(cut(image, top, left, BoxCut(size, edge)), expected)
@@ -70,7 +70,7 @@ def test_a_box_over_the_edge_is_refused_when_edges_are_errors() -> None:
         cut(image, 6, 0, BoxCut(3, "error"))
 
 
-def test_masks_tell_boxes_outside_and_over_the_edge() -> None:
+def test_masks_find_boxes_outside_and_over_the_edge() -> None:
     n_rows, n_columns, size = 7, 5, 3
     top, left = (grid.ravel() for grid in np.meshgrid(np.arange(-5, 10), np.arange(-5, 10), indexing="ij"))
     seen = np.pad(np.ones((n_rows, n_columns)), 10)

@@ -38,7 +38,7 @@ def test_compressed_file_has_the_header_and_images_of_the_plain_one(tmp_path: Pa
     out = np.empty((4, 40, 40), dtype=np.float32)
     with ImageFileReader(header) as reader:
         reader.advise(np.array([3]))
-        for indexes in ([3, 4, 4, 19], [0, 1, 2, 3]):  # onward, and back again
+        for indexes in ([3, 4, 4, 19], [0, 1, 2, 3]):  # forward, then back to the beginning
             reader.read(np.array(indexes), out)
             np.testing.assert_array_equal(out, IMAGES[indexes])
 

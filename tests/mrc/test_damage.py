@@ -1,4 +1,4 @@
-"""Damaged image files give the same images or an InputError: nothing else, and nothing fewer."""
+"""Damaged image files give the same images or an InputError, and never other or fewer images."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.function_scope
 
 
 def images_or_none(path: Path) -> npt.NDArray[np.float32] | None:
-    """All images of a file, or None where it is refused as it should be, by its name."""
+    """All images of a file, or None if it is refused with a message that names it."""
     refusal = ""
     try:
         header = read_header(path)
-        assert header.n_images * header.image_bytes <= 1 << 20, "a damaged header would have an array of any size made"
+        assert header.n_images * header.image_bytes <= 1 << 20, "a damaged header could request an array of any size"
         out = np.empty((header.n_images, header.n_rows, header.n_columns), dtype=np.float32)
         with ImageFileReader(header) as reader:
             reader.read(np.arange(header.n_images), out)

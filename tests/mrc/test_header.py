@@ -1,4 +1,4 @@
-"""What the headers of image files say, and which files are refused."""
+"""Reading the headers of image files, and refusing other files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading images: right values from every kind of file, few system calls, and faults named."""
+"""Reading images: right values from every kind of file, few system calls, and clear errors."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_casting_large_runs_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     np.testing.assert_array_equal(read(path, list(range(11))), images)
 
 
-def test_system_errors_are_left_for_those_who_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_system_errors_are_raised_so_that_callers_can_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, _ = stack_of(tmp_path, 3)
 
     def failing(*_: object) -> int:
@@ -139,7 +139,7 @@ def test_index_beyond_the_file_is_refused(tmp_path: Path) -> None:
         read(path, [-1, 0])
 
 
-def test_misuse_is_an_error_of_the_program(tmp_path: Path) -> None:
+def test_misuse_by_the_program_is_a_value_error(tmp_path: Path) -> None:
     path, _ = stack_of(tmp_path, 3)
     with pytest.raises(ValueError, match="ascending"):
         read(path, [2, 0])

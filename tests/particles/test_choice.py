@@ -100,7 +100,7 @@ def test_rows_can_be_given_in_many_ways(kind: str, scattered: ParticleSet, tmp_p
     }[kind]
     conversion = Conversion(particles_from_star(scattered.star, scattered.mrc), params(), ind=given)
     assert conversion.plan.table["row"].tolist() == (rows if kind != "range" else [3, 4])
-    # However large the choice is, what workers and records get is short.
+    # Workers and records get a short text, however large the choice is.
     assert isinstance(conversion.settings.ind, str)
     assert len(conversion.settings.ind) < 200 + len(str(tmp_path))
 
@@ -139,7 +139,7 @@ def test_a_wrong_line_of_a_text_file_is_named(content: str, told: str, tmp_path:
     ],
 )
 @pytest.mark.parametrize("way", ["file", "array"])
-def test_a_wrong_array_is_told(array: Any, told: str, way: str, scattered: ParticleSet, tmp_path: Path) -> None:
+def test_a_wrong_array_is_refused(array: Any, told: str, way: str, scattered: ParticleSet, tmp_path: Path) -> None:
     given: Any = array
     if way == "file":
         given = tmp_path / "ind.npy"
@@ -161,7 +161,7 @@ def test_a_pickle_is_not_opened_and_can_be_converted(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="is a pickle"):
             read_row_file(str(tmp_path / other), 3)
     _, _, code = shlex.split(str(caught.value).partition("convert it: ")[2])
-    exec(code, {})  # the line that the message gives
+    exec(code, {})  # runs the line in the message
     assert read_row_file(str(tmp_path / "it's ind.rows.npy"), 3).tolist() == [1, 2]
 
 
@@ -176,7 +176,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_row_file(str(tmp_path / "none.txt"), 3)
 
 
-def test_a_seed_means_the_same_for_ever() -> None:
+def test_a_seed_gives_the_same_sample_in_every_version() -> None:
     assert draw(1000, 8, 0).tolist() == RECORDED[0]
     assert draw(1000, 8, 7).tolist() == RECORDED[7]
     assert draw(300_000, 3, 2026).tolist() == RECORDED[2026]
@@ -193,7 +193,7 @@ def test_samples_are_fair_and_nested() -> None:
         assert (np.diff(chosen) > 0).all()
         assert set(chosen.tolist()) < set(draw(20, 9, seed).tolist())
         counts[chosen] += 1
-    # Binomial of 2000 draws with probability 1/4: six standard deviations.
+    # Six standard deviations of the binomial distribution of 2000 draws with probability 1/4.
     assert np.abs(counts - 500).max() < 6 * np.sqrt(2000 * 0.25 * 0.75)
     assert draw(20, 20, 1).tolist() == list(range(20))
 
@@ -207,7 +207,7 @@ def test_a_sample_is_drawn_from_what_is_left(scattered: ParticleSet) -> None:
         Conversion(particles, params(), where="rlnDefocusU > 10100", sample=22)
 
 
-def test_nothing_left_is_an_error_that_says_so(scattered: ParticleSet) -> None:
+def test_a_choice_without_particles_is_an_error(scattered: ParticleSet) -> None:
     particles = particles_from_star(scattered.star, scattered.mrc)
     with pytest.raises(InputError, match=r"No particle is left of the 31 in .* after choosing where defocus_u < 5"):
         Conversion(particles, params(), where="defocus_u < 5")

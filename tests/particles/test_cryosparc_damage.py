@@ -1,4 +1,4 @@
-"""Damaged cryoSPARC tables give the same particles or an InputError: nothing else, and nothing fewer."""
+"""Damaged cryoSPARC tables give the same particles or an InputError, and never other or fewer particles."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def flipped(content: bytes, bit: int) -> bytes:
 
 
 def same(particles: ParticleTable, whole: ParticleTable) -> bool:
-    if particles.warnings:  # a column that is no longer recognised is spoken of
+    if particles.warnings:  # a warning names a column that is no longer recognised
         return len(particles) == N_ROWS
     return particles.rows.tobytes() == whole.rows.tobytes() and particles.files == whole.files
 
 
 def test_flipped_bits_of_the_header(path: Path, content: bytes, whole: ParticleTable) -> None:
-    """Every seventh of about ten thousand, so that each position in a byte comes up."""
+    """Every seventh of about ten thousand bits, so that each position in a byte is tested."""
     n_header = content.index(b"\n") + 1
     wrong = []
     for bit in range(0, 8 * n_header, 7):

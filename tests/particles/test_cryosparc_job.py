@@ -58,7 +58,7 @@ def test_tutorial_example(tutorial: Path) -> None:
 
 def test_tutorial_example_without_restack_stops_at_the_gap(tutorial: Path) -> None:
     for path in (tutorial / "restack").iterdir():
-        path.unlink()  # an empty folder is as good as none
+        path.unlink()  # an empty folder counts as none
     write_cs(tutorial / "J4_passthrough_particles.cs", passthrough(20))
     particles = particles_from_cryosparc_job("cryosparc", 4)
     assert images_of(particles) == sequence(batches([0, 1, 2], ending="downsample"))
@@ -123,7 +123,7 @@ def test_a_longer_table_describes_the_images_with_its_first_rows(tutorial: Path,
 
 
 def test_order_of_another_table_is_followed_by_uid(tutorial: Path) -> None:
-    """The table of images lists them in another order than the passthrough table, as has been seen in public."""
+    """The table of images has another order than the passthrough table, as in some published jobs."""
     images = sequence(batches([0, 1, 2]))
     shuffled = np.random.default_rng(2).permutation(12)
     paths = [f"J4/restack/{name}" for name, _ in images]
@@ -205,7 +205,7 @@ def test_row_without_image_before_others_is_not_skipped(tutorial: Path) -> None:
             particles_from_cryosparc_job("cryosparc", 4, n_images_max=n_images_max)
 
 
-def test_a_longer_table_whose_uids_tell_the_images_is_no_guess(tutorial: Path) -> None:
+def test_in_a_longer_table_with_uids_the_uids_identify_the_images(tutorial: Path) -> None:
     images = sequence(batches([0, 1, 2]))
     write_cs(tutorial / "J4_passthrough_particles.cs", passthrough(14))
     columns = {"uid": uids(12)[::-1], **blob_columns([f"J4/restack/{name}" for name, _ in images], [i for _, i in images])}

@@ -1,4 +1,4 @@
-"""Where recorded image files are looked for."""
+"""Finding recorded image files."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_the_last_of_many_files_is_found(tmp_path: Path, n: int) -> None:
 def test_names_that_collapse_are_an_error_by_the_rule_that_counts(tmp_path: Path) -> None:
     recorded = ["J1/x.mrc", "J2/x.mrc"]
     make(tmp_path / "P3/J1/x.mrc", tmp_path / "table/x.mrc")
-    # In the folder itself nothing is found, so that nothing collapses there.
+    # No file is found in the folder itself, so no two files become one there.
     assert len(set(resolve_image_paths(recorded, tmp_path / "P3", "t.cs").paths)) == 2
     with pytest.raises(InputError, match=r"names both J1/x.mrc and J2/x.mrc: in the folder .*table they would be one file, x.mrc"):
         resolve_image_paths(recorded, "", tmp_path / "table/t.star")

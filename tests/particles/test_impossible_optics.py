@@ -1,4 +1,4 @@
-"""Optics that no microscope has are refused, with the unit that they seem to be in; those of groups that no particle uses are not."""
+"""Optics that no microscope has are refused, and the message suggests a unit. Optics groups without particles are not checked."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def star_with(folder: Path, quantity: str, value: float) -> Path:
 
 
 def cs_with(folder: Path, quantity: str, value: float) -> Path:
-    """The same as a cryoSPARC table."""
+    """A cryoSPARC table with this value in its second row."""
     columns = particle_columns(["a.mrc"] * 4, range(4))
     column = columns[CS[quantity]].astype(np.float64)
     column[1] = value

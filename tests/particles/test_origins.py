@@ -1,4 +1,4 @@
-"""Origins and poses of RELION's and cryoSPARC's tables: what is read, from where, in which unit and with which sign."""
+"""Origins and poses of RELION's and cryoSPARC's tables: which columns are read, in which unit and with which sign."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def test_relion30_states_them_in_pixels(tmp_path: Path) -> None:
     assert not read["origin_in_pixels"].any()
 
 
-def test_angstrom_count_where_both_are_there(tmp_path: Path) -> None:
+def test_origins_in_angstrom_are_preferred_to_origins_in_pixels(tmp_path: Path) -> None:
     table = in_pixels(rlnOriginXAngst="7", rlnOriginYAngst="9", rlnDetectorPixelSize="5", rlnMagnification="25000")
     read = particles_from_star(write(tmp_path, text(loop("images", table))))
     assert set(read["origin_x"]) == {7}
     assert set(read["origin_y"]) == {9}
 
 
-def test_one_of_two_is_not_used_and_told(tmp_path: Path) -> None:
+def test_an_origin_along_one_axis_only_is_not_used_with_a_warning(tmp_path: Path) -> None:
     table = with_column(PARTICLES, "rlnOriginXAngst", X)
     read = particles_from_star(write(tmp_path, text(loop("optics", OPTICS), loop("particles", table))))
     assert np.isnan(read["origin_x"]).all()
@@ -75,8 +75,8 @@ def test_paired_tables_state_them_too(tmp_path: Path) -> None:
     assert table["origin_x"].tolist() == [1, 2, 3]
 
 
-def test_a_pixel_size_that_was_overruled_overrules_lengths_measured_with_it(tmp_path: Path) -> None:
-    """2 Å were one pixel of the table's 2 Å; the pixel is 3 Å."""
+def test_origins_scale_with_a_pixel_size_that_overrides_the_table(tmp_path: Path) -> None:
+    """The table's 2 Å are one pixel of 2 Å, and the pixel is really 3 Å."""
     particles = write_particle_set(tmp_path, {"a.mrcs": 2}, rlnOriginXAngst="2", rlnOriginYAngst="-1")
     plan = plan_of(particles, params(pixel_size=3.0), pixel_size=3.0, override_pixel_size=True)
     np.testing.assert_allclose(plan.table["origin_x"], 3, rtol=1e-12)
@@ -91,14 +91,14 @@ def aligned(n: int = 3, kind: str = "alignments3D", **more: Any) -> Columns:
 
 @pytest.mark.parametrize("kind", ["alignments3D", "alignments2D"])
 def test_shifts_of_cryosparc_are_in_pixels_of_their_own(tmp_path: Path, kind: str) -> None:
-    """pyem (`csparc2star.py`) and cryoDRGN take a shift for rlnOriginX and rlnOriginY with the same sign."""
+    """pyem (`csparc2star.py`) and cryoDRGN convert a shift to rlnOriginX and rlnOriginY with the same sign."""
     read = particles_from_cryosparc(write_cs(tmp_path / "p.cs", aligned(kind=kind)))
     assert read["pixel_size"].tolist() == [1.5] * 3
     np.testing.assert_array_equal(read["origin_x"], [4.5, 0, -18])
     np.testing.assert_array_equal(read["origin_y"], [-9, 0.75, 36])
 
 
-def test_a_3d_alignment_counts_before_a_2d_one(tmp_path: Path) -> None:
+def test_a_3d_alignment_is_preferred_to_a_2d_one(tmp_path: Path) -> None:
     columns = aligned() | {"alignments2D/shift": np.ones((3, 2), np.float32), "alignments2D/psize_A": np.ones(3, np.float32)}
     assert particles_from_cryosparc(write_cs(tmp_path / "p.cs", columns))["origin_x"].tolist() == [4.5, 0, -18]
 
@@ -128,11 +128,11 @@ def test_poses_become_the_angles_that_pyem_writes(tmp_path: Path) -> None:
     read = particles_from_cryosparc(write_cs(tmp_path / "p.cs", columns))
     angles = np.degrees(np.stack([read["pose_rotation"], read["pose_tilt"], read["pose_psi"]], axis=1))
     np.testing.assert_allclose(angles, [angles for _, angles in POSES], rtol=0, atol=1e-8)
-    assert np.isnan(read["angle_rotation"]).all()  # of STAR files alone, as CryoLike has it
+    assert np.isnan(read["angle_rotation"]).all()  # only STAR files give these columns, as in CryoLike
 
 
 def relion_matrix(rot: float, tilt: float, psi: float) -> np.ndarray[Any, Any]:
-    """From the structure's frame to the image's, as RELION's Euler_angles2matrix has it."""
+    """The matrix from the structure's frame to the image's, as in RELION's Euler_angles2matrix."""
     (ca, cb, cg), (sa, sb, sg) = np.cos([rot, tilt, psi]), np.sin([rot, tilt, psi])
     cc, cs, sc, ss = cb * ca, cb * sa, sb * ca, sb * sa
     return np.array(
@@ -149,7 +149,7 @@ def rodrigues(vector: Any) -> np.ndarray[Any, Any]:
 
 
 def test_poses_and_angles_are_the_same_rotation(tmp_path: Path) -> None:
-    """Among them half turns and views from above and below, where rot and psi turn about one axis."""
+    """Includes half turns, and views from above and below, where rot and psi rotate about the same axis."""
     poses = np.array([*np.random.default_rng(3).normal(size=(20, 3)), (0, 0, 0.8), (np.pi, 0, 0), (0, 3.1, 0), (1e-9, 0, 0)])
     n = len(poses)
     columns = particle_columns(["a.mrcs"] * n, list(range(n))) | {"alignments3D/pose": poses}

@@ -1,4 +1,4 @@
-"""Files that hold no single particles are named as what they are, with the way out, and no column of theirs is called missing."""
+"""Messages about files without single particles say what the files are and what to do, instead of naming a missing column."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OPTICS_OF_TOMOGRAPHY: Table = {
 
 
 def row(*columns: str, **values: str) -> Table:
-    """One row of these columns; what is not given is 1."""
+    """One row of these columns; values that are not given are 1."""
     return {column: [values.get(column, "1")] for column in columns}
 
 

@@ -1,4 +1,4 @@
-"""Conditions hold for the particles that pandas finds in the raw table; Python agrees about every condition that can be written."""
+"""Conditions find the same particles as pandas in the raw table, and mean the same as in Python."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.particle_sets import ABC, in_sequence, optics_table, shuffled
 
 @pytest.fixture(scope="module")
 def star(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty particles of two optics groups, with columns that a conversion knows nothing of."""
+    """Sixty particles of two optics groups, with columns that a conversion does not use."""
     listed = shuffled(in_sequence({"a.mrcs": 25, "b.mrcs": 35}))
     n, rng = len(listed), np.random.default_rng(0)
     return write_star(
@@ -171,7 +171,7 @@ def test_a_table_that_changed_since_it_was_read_is_refused(tmp_path: Path) -> No
         ("rlnMicrographName < 3", "'mic/a 0.mrc', which is not a number"),
     ],
 )
-def test_what_cannot_be_compared_is_told(star: Path, condition: str, told: str) -> None:
+def test_what_cannot_be_compared_is_refused(star: Path, condition: str, told: str) -> None:
     particles = particles_from_star(star)
     with pytest.raises(InputError, match=re.escape(told)):
         particles.query(condition.replace("'mic/a 0.mrc'", str(by_pandas(star)["rlnMicrographName"][0])))
@@ -223,7 +223,7 @@ CONDITIONS = st.recursive(
 @given(CONDITIONS)
 def test_conditions_mean_what_they_mean_in_python(condition: str) -> None:
     code = compile(" ".join(condition.split("\n")), "condition", "eval")
-    wanted = [bool(eval(code, {"__builtins__": {}}, row)) for row in ROWS]  # of expressions that this test has made
+    wanted = [bool(eval(code, {"__builtins__": {}}, row)) for row in ROWS]  # this test made the expressions
     assert meets_condition(TABLE, condition).tolist() == wanted
 
 

@@ -1,4 +1,4 @@
-"""Particles of indexed STAR files: what is read, from where, in which unit."""
+"""Particles of indexed STAR files: which columns are read, and in which unit."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_relion30_takes_the_pixel_size_from_detector_and_magnification() -> None
 def test_the_reference_set_agrees_with_the_published_converter() -> None:
     table = particles_from_star(INPUT / "particles.star", INPUT / "mrc")
     with np.load(PARTICLES48 / "single" / "indexed_star.npz") as reference:
-        # it sorts by image file
+        # The published converter sorts by image file.
         order = np.lexsort((np.arange(len(table)), [table.files[file] for file in table["file"]]))
         for column, name in {
             "defocus_u": "defocusU",
@@ -310,7 +310,7 @@ def test_a_file_that_ends_within_a_line_is_warned_about(tmp_path: Path) -> None:
     assert "last row may have been cut off" in table.warnings[0]
 
 
-def test_a_file_is_read_anew_each_time(tmp_path: Path) -> None:
+def test_a_file_is_read_again_each_time(tmp_path: Path) -> None:
     path = write(tmp_path, text(loop("", SINGLE)))
     assert particles_from_star(path)["defocus_u"][0] == 13108.08
     write(tmp_path, text(loop("", SINGLE)).replace("13108.08", "13108.09"))

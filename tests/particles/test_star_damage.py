@@ -1,6 +1,6 @@
-"""A damaged STAR file gives exactly the rows that its lines still say, or an InputError: never fewer rows, never wrong values.
+"""A damaged STAR file gives exactly the rows that its lines still contain, or an InputError: never fewer rows, never wrong values.
 
-The truth is a slow reading of the damaged text, line by line, that knows nothing of blanks in values.
+The truth is a slow reader, which reads the damaged text line by line and does not support blanks in values.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ DAMAGED = st.one_of(
 
 
 def slow_reading(content: bytes) -> Rows:
-    """What the lines say, one after the other; raises ValueError, KeyError or IndexError where they make no sense."""
+    """The rows that the lines contain; raises ValueError, KeyError or IndexError if they make no sense."""
     blocks: dict[str, tuple[list[str], list[list[str]]]] = {}
     name = ""
     for line in content.decode().removeprefix("\ufeff").replace("\r\n", "\n").split("\n"):

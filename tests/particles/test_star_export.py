@@ -1,4 +1,4 @@
-"""The STAR file of the converted particles: what goes in comes back, through our reader and through `starfile`."""
+"""The STAR file of the converted particles: our reader and `starfile` read back what was written."""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.particles.star.particles import particles_from_star
 from tests.support.star_files import OPTICS, PARTICLES, SINGLE, loop, pairs, text, with_column, without_column, write
 
-FIRST_ROW = 12  # of SINGLE as `text` writes it: the line of its first row
+FIRST_ROW = 12  # line of the first row of SINGLE, as `text` writes it
 
 
 def refusal(path: Path, folder: Path | str = "") -> str:
-    """The message, which must begin with or name the file."""
+    """The message, which must name the file."""
     with pytest.raises(InputError) as caught:
         particles_from_star(path, folder)
     message = str(caught.value)
@@ -72,7 +72,7 @@ def test_a_byte_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) -> None:
     assert "iconv" in message
 
 
-def test_a_blank_that_is_none_is_named(tmp_path: Path) -> None:
+def test_a_character_that_looks_like_a_blank_is_named(tmp_path: Path) -> None:
     content = text(loop("", SINGLE)).replace("7@stacks", "7@stacks\u00a0")
     assert f"line {FIRST_ROW + 2} holds U+00A0" in refusal(write(tmp_path, content))
 
@@ -244,7 +244,7 @@ def test_image_names_are_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["a.mrcs", "@a.mrcs", "x@a.mrcs", "1@", "-1@a.mrcs", "1.0@a.mrcs", "²@a.mrcs", '""', "9" * 19 + "@a.mrcs"]
 )
-def test_an_image_name_that_is_none(tmp_path: Path, name: str) -> None:
+def test_an_invalid_image_name(tmp_path: Path, name: str) -> None:
     message = refuse(tmp_path, loop("", with_column(SINGLE, "rlnImageName", ["1@a.mrcs", "2@a.mrcs", name, "3@a.mrcs"])))
     shown = name.strip('"') or "empty"
     assert f"rlnImageName is {shown} in line {FIRST_ROW + 2} (row 3)" in message

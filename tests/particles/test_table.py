@@ -1,4 +1,4 @@
-"""A particle table as a person meets it in Python: columns, choices, what is printed."""
+"""A particle table in interactive use: columns, choices and reprs."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_only_the_groups_of_these_particles_are_named(tmp_path: Path) -> None:
     assert "optics groups: group2\n" in repr(table.query("optics_group == 'group2'"))
 
 
-def test_units_are_of_columns_that_there_are() -> None:
+def test_units_belong_to_existing_columns() -> None:
     assert PARTICLE_DTYPE.names is not None
     assert UNITS.keys() <= set(PARTICLE_DTYPE.names)
 

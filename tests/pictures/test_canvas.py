@@ -1,4 +1,4 @@
-"""The canvas, judged by its pixels and by Pillow, which reads what it writes."""
+"""The canvas, judged by its pixels and by Pillow, which reads its files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_curve_runs_through_its_points_and_ends_at_nan() -> None:
     for column in (10, 25, 35):
         assert dark[:, column] @ np.arange(60) / dark[:, column].sum() == pytest.approx(column + 5, abs=0.15)
     assert dark[:, 48:56].max() == 0
-    assert dark[:, 70].sum() / 255 == pytest.approx(2.0, abs=0.1)  # as wide as asked for
+    assert dark[:, 70].sum() / 255 == pytest.approx(2.0, abs=0.1)  # has the requested width
     assert dark[30, 99] > 100  # cut off at the edge
 
 

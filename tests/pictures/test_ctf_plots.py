@@ -33,4 +33,4 @@ def test_rings_of_any_range_of_phases_are_drawn(phase: tuple[float, ...]) -> Non
     picture = np.asarray(Image.open(io.BytesIO(plot_ctf_check(check))).convert("L"))
     assert picture.shape == (HEIGHT, WIDTH)
     right = picture[:, WIDTH // 2 :]
-    assert (right < 128).sum() > 500  # axes, curves and words
+    assert (right < 128).sum() > 500  # axes, curves and text

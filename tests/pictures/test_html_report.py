@@ -1,4 +1,4 @@
-"""report.html: it says what was done, shows it, and needs nothing but itself."""
+"""report.html says and shows what a run did, and loads no other files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def report(conversion: Conversion) -> ConversionReport:
 
 @pytest.fixture(scope="module")
 def page(report: ConversionReport) -> str:
-    """As the run left it."""
+    """The page as the run wrote it."""
     return (report.folder / "report.html").read_text(encoding="utf-8")
 
 
@@ -73,7 +73,7 @@ def test_pictures_are_those_of_the_first_middle_and_last_stack(page: str, report
     assert "Stack 000002: 2 images, particles 11 to 12 of the table" in text
 
 
-def test_what_was_done_is_told(page: str, conversion: Conversion) -> None:
+def test_the_page_says_what_was_done(page: str, conversion: Conversion) -> None:
     text = " ".join(Elements(page).text.split())
     for wanted in (
         "12 particles",
@@ -84,10 +84,10 @@ def test_what_was_done_is_told(page: str, conversion: Conversion) -> None:
         "No warnings",
     ):
         assert wanted in text
-    assert conversion.plan.table.sources[0].table in text  # angle brackets and all
+    assert conversion.plan.table.sources[0].table in text  # including its angle brackets
 
 
-def test_warnings_and_rows_left_out_are_told(conversion: Conversion, report: ConversionReport) -> None:
+def test_warnings_and_rows_left_out_are_shown(conversion: Conversion, report: ConversionReport) -> None:
     told = replace(report, warnings=tuple(f"warning {n} <&>" for n in range(60)), skipped=("row 7: the image file is missing",))
     text = " ".join(Elements(write_html_report(conversion.plan, told).read_text(encoding="utf-8")).words)
     assert "warning 39 <&>" in text
@@ -144,8 +144,8 @@ def test_histograms_cope_with_values_not_stated(conversion: Conversion) -> None:
 def test_histograms_cope_with_few_and_with_nearly_equal_values(conversion: Conversion) -> None:
     rows = np.repeat(conversion.plan.table.rows[:1], 4000)
     rows["defocus_u"] = np.random.default_rng(0).uniform(8000, 20000, 4000)
-    rows["defocus_v"] = rows["defocus_u"] - 200  # equal but for rounding
-    rows["angle_psi"][0] += 0.5  # one of so many: a bar of no height
+    rows["defocus_v"] = rows["defocus_u"] - 200  # equal except for rounding
+    rows["angle_psi"][0] += 0.5  # one particle of many: a bar without height
     with Image.open(io.BytesIO(plot_histograms(replace(conversion.plan.table, rows=rows)))) as picture:
         assert picture.size == (900, 420)
 
@@ -176,6 +176,6 @@ def test_a_browser_draws_the_page(conversion: Conversion, report: ConversionRepo
     subprocess.run(["chromium", *options, f"--screenshot={picture}", page], check=True, capture_output=True, timeout=120)
     with Image.open(picture) as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
-    magma = (pixels[..., 0] > pixels[..., 1] + 60).sum()  # of the Fourier montage
+    magma = (pixels[..., 0] > pixels[..., 1] + 60).sum()  # pixels of the Fourier montage
     assert magma > 20_000
     assert (pixels.sum(axis=2) < 150).sum() > 2_000

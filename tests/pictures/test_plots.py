@@ -67,7 +67,7 @@ def test_scale_bar_has_the_length_it_states() -> None:
     bar = (footing[FOOTING // 2] < 80).all(axis=1)
     first = int(np.argmax(bar))
     length = int(np.argmin(bar[first:]))
-    # 50 A are 25 image pixels, each shown as 2.
+    # 50 Å are 25 pixels of the image, and each is drawn as 2.
     assert first == pytest.approx(MARGIN, abs=1)
     assert length == pytest.approx(50, abs=2)
 
@@ -76,7 +76,7 @@ def test_scale_bar_has_the_length_it_states() -> None:
 def test_a_montage_has_room_for_up_to_sixteen_images(k: int) -> None:
     images = np.random.default_rng(k).normal(size=(k, 20, 20)).astype(np.float32)
     columns, rows = {1: (1, 1), 2: (2, 1), 5: (3, 2), 16: (4, 4), 40: (4, 4)}[k]
-    edge = 120  # 20 pixels, each six times
+    edge = 120  # 20 pixels, each drawn as 6
     height, width, _ = physical(images).shape
     assert height == HEADING + rows * edge + (rows - 1) * 4 + FOOTING
     assert width == max(400, columns * edge + (columns - 1) * 4 + 2 * MARGIN)
@@ -141,7 +141,7 @@ def test_power_spectrum_runs_from_coarse_to_fine() -> None:
     pixels = spectrum(np.where(resolution > 20, 1e-2, 1e-4), resolution)
     curve = (abs(pixels.astype(int) - (0x1F, 0x6F, 0x8B)).sum(axis=2) < 20).nonzero()
     left, right = curve[0][curve[1] < 300], curve[0][curve[1] > 500]
-    assert left.max() < right.min()  # strong, high in the picture, on the left
+    assert left.max() < right.min()  # strong power is high in the picture, on the left
 
 
 def test_ctf_zeros_are_marked_where_they_are() -> None:

@@ -1,4 +1,4 @@
-"""The table of all stacks: it shows what stands out, and stays short however many stacks there are."""
+"""The table of all stacks marks outliers, and is short even for many stacks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ N_IMAGES = 4  # of each stack
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, ConversionReport]:
-    """Three stacks that were made, of 4, 4 and 2 images."""
+    """A run with three stacks of 4, 4 and 2 images."""
     data = write_demo_particles(tmp_path_factory.mktemp("demo"), n_images=10, box=16, n_files=2)
     table = particles_from_star(data.star_file, data.folder_mrc)
     conversion = Conversion(
@@ -32,7 +32,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, ConversionRep
 def run_of(
     small: tuple[Plan, ConversionReport], power: list[float], n_zeroed: dict[int, int] | None = None
 ) -> tuple[Plan, ConversionReport]:
-    """The plan and the report of a run of so many stacks as there are powers, whose defocus is 1 µm."""
+    """The plan and the report of a run with a stack for each of these powers, all with a defocus of 1 µm."""
     plan, report = small
     n, folder = len(power), report.folder
     rows = np.repeat(plan.table.rows[:1], n * N_IMAGES)
@@ -68,11 +68,11 @@ def test_a_resumed_run_knows_the_power_of_the_stacks_it_kept(small: tuple[Plan, 
 
 
 def test_stacks_are_marked_by_the_rule(small: tuple[Plan, ConversionReport]) -> None:
-    # Median 1, median absolute deviation 0.01: 6 standard deviations are 0.089, less than the 10% that are asked for.
+    # Median 1, median absolute deviation 0.01: 6 standard deviations are 0.089, which is less than the required 10%.
     usual = [1.0, 0.99, 1.01] * 7
     marks = find_outliers(*run_of(small, [*usual, 1.095, 1.105, 0.895, 0.905], {3: 2}))
     assert {position: set(names) for position, names in enumerate(marks) if names} == {3: {"zeroed"}, 22: {"power"}, 23: {"power"}}
-    # And 0.2: 1.78.
+    # Median absolute deviation 0.2: 6 standard deviations are 1.78.
     wide = [1.0, 0.8, 1.2] * 7
     assert [position for position, names in enumerate(find_outliers(*run_of(small, [*wide, 2.7, 2.85]))) if names] == [22]
 
@@ -80,7 +80,7 @@ def test_stacks_are_marked_by_the_rule(small: tuple[Plan, ConversionReport]) -> 
 def test_defocus_stands_out_too_and_small_stacks_are_given_room(small: tuple[Plan, ConversionReport]) -> None:
     plan, report = run_of(small, [1.0, 0.96, 1.04] * 7 + [1.4])  # 6 standard deviations are 0.36
     assert find_outliers(plan, report)[21] == {"power"}
-    plan.table.rows["defocus_u"][40] = 4e4  # of stack 10: its mean becomes 1.375 µm
+    plan.table.rows["defocus_u"][40] = 4e4  # in stack 10, whose mean becomes 1.375 µm
     one_image = replace(report.stacks[21], n_images=1)
     small_last = replace(plan, table=plan.table.take(slice(0, 85)), bounds=np.concatenate([plan.bounds[:-1], [[84, 85]]]))
     marks = find_outliers(small_last, replace(report, stacks=(*report.stacks[:-1], one_image)))

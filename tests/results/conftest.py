@@ -1,4 +1,4 @@
-"""Stacks of scattered particles, and what CryoLike would have found for them."""
+"""Stacks of scattered particles, with simulated results of CryoLike."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Collected:
     """A conversion and its results.
 
     Args:
-        particles: what was converted.
-        stacks: the output folder.
+        particles: the converted particles.
+        stacks: output folder of the conversion.
         written: the stacks in it.
         results: folder of the results.
     """
@@ -32,7 +32,7 @@ class Collected:
 
 @pytest.fixture(scope="session")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Collected:
-    """31 particles in random order in five stacks, two structures, everything computed. Nobody changes it."""
+    """31 particles in random order in five stacks, with all results for two structures. Tests must not change it."""
     folder = tmp_path_factory.mktemp("found")
     particles = write_particle_set(folder, {"d.mrcs": 9, "a.mrcs": 11, "c.mrcs": 1, "b.mrcs": 10}, shuffle=True)
     written = convert(particles, params(viewing_distance=VIEWING_DISTANCE), "stacks", batch_size=7)

@@ -1,4 +1,4 @@
-"""What CryoLike found comes back to the particles it was found for, in the order of their table."""
+"""Collected results belong to the right particles, in the order of their table."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ Image = tuple[str, int]
 
 
 def images_of(df: pd.DataFrame) -> list[Image]:
-    """File name and index, counted from 0, of each row, as RELION reads them."""
+    """The file name and the index, counted from 0, that RELION reads in each row."""
     names = (name.split("@") for name in df["rlnImageName"])
     return [(Path(file).name, int(index) - 1) for index, file in names]
 
 
 def assert_holds(df: pd.DataFrame, listed: Sequence[Image], structures: Sequence[int] = (0, 1)) -> None:
-    """The rows are these images in this order, each with what was found for it."""
+    """The rows are these images in this order, each with its own results."""
     assert images_of(df) == list(listed)
     for quantity, name in COLUMN.items():
         for structure in structures:
@@ -186,7 +186,7 @@ def test_identities_of_cryosparc_come_back(tmp_path: Path) -> None:
 def test_the_best_structure_is_by_the_first_likelihood_that_all_have(
     absent: tuple[str, ...], found: Collected, tmp_path: Path
 ) -> None:
-    # Structure 1 has all of them; structures 0 and 4 lack some.
+    # Structure 1 has all likelihoods; structures 0 and 4 lack some.
     write_results(tmp_path, found.written, (1,))
     write_results(tmp_path, found.written, (0, 4), [name for name in ALL if name not in absent])
     df = collect_results(found.stacks, tmp_path)
@@ -214,13 +214,14 @@ def test_the_pose_is_that_on_the_best_structure(found: Collected) -> None:
 
 def test_with_templates_poses_are_relions(found: Collected) -> None:
     df = collect_results(found.stacks, found.results, templates=found.stacks / "params.npz")
-    # The guide: (rot, tilt, psi) are CryoLike's (rot + 180, 180 - tilt, 270 - psi); a displacement is turned with the template.
+    # According to the guide, (rot, tilt, psi) are CryoLike's (rot + 180, 180 - tilt, 270 - psi), and a displacement is rotated with the
+    # template.
     inplane = np.radians(df["cryolikeInplaneRotation"])
     assert np.cos(np.radians(270 - df["rlnAnglePsi"]) - inplane).min() == pytest.approx(1, abs=1e-12)
     x, y = df["cryolikeDisplacementXAngst"], df["cryolikeDisplacementYAngst"]
     np.testing.assert_allclose(df["rlnOriginYAngst"], -(np.cos(inplane) * x + np.sin(inplane) * y), atol=1e-12)
     np.testing.assert_allclose(df["rlnOriginXAngst"], -(np.cos(inplane) * y - np.sin(inplane) * x), atol=1e-12)
-    # Templates stand on circles about z, from its negative end on: the last ones look from its positive end.
+    # Directions of templates are on circles about z, starting at its negative end; the last ones are at its positive end.
     tilt = df.set_index("cryolikeViewingAngle")["rlnAngleTilt"].sort_index().round(6)
     assert tilt.is_monotonic_increasing
     assert tilt.iloc[0] < 60
@@ -260,13 +261,13 @@ def test_origins_are_those_of_the_images_before_downsampling(kind: str, off_cent
         results = write_results(tmp_path / f"r{factor}", written, (0,))
         df = collect_results(tmp_path / f"out{factor}", results, templates=tmp_path / f"out{factor}" / "params.npz")
         origins.append(df[["rlnOriginXAngst", "rlnOriginYAngst"]].to_numpy())
-    # The centre of two pixels of 2 Å lies 1 Å beyond that of the first; cropping the Fourier transform moves nothing.
+    # The centre of two pixels of 2 Å is 1 Å from that of the first one; cropping the Fourier transform does not shift the image.
     np.testing.assert_allclose(origins[1], origins[0] - off_centre, atol=1e-9)
 
 
 @pytest.mark.parametrize("axes", ["cryolike", "relion"])
 def test_origins_found_in_centred_images_are_added_to_those_applied(axes: str, tmp_path: Path) -> None:
-    """A particle found d from the middle of an image that was moved by o lies at d - o in the image that was not."""
+    """A particle at d from the centre of an image that was moved by o is at d - o in the original image."""
     particles = write_particle_set(tmp_path, {"a.mrcs": 4}, rlnOriginXAngst=[1, -2, 0.5, 8], rlnOriginYAngst=[4, 4, -3, 0.25])
     found = []
     for applied in (False, True):
@@ -296,7 +297,7 @@ def downsampling(factor: int, kind: str) -> dict[str, Any]:
     return {"downsample_factor": factor, "downsample_type": kind}
 
 
-def test_progress_tells_what_is_read_and_written(found: Collected, tmp_path: Path) -> None:
+def test_progress_shows_what_is_read_and_written(found: Collected, tmp_path: Path) -> None:
     progress = Recorded()
     results = write_results(tmp_path / "results", found.written, (0, 1))
     collect_results(found.stacks, results, out=tmp_path / "all.csv", progress=progress)
@@ -340,13 +341,11 @@ def test_poses_of_some_structures_only_are_those_of_their_particles(found: Colle
     assert df["cryolikeViewingAngle"].notna().any()
 
 
-def test_a_likelihood_that_was_not_computed_decides_nothing(
-    found: Collected, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_likelihood_that_was_not_computed_is_not_used(found: Collected, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_results(tmp_path, found.written)
     for structure in (0, 1):
         for stack in found.written:
-            # CryoLike's run_likelihood_optimal_pose writes one number for all.
+            # CryoLike's run_likelihood_optimal_pose writes the same number for all particles.
             values = np.full(len(stack.fourier), -0.7)
             save(result_file(tmp_path, structure, "integrated_fourier", stack.counter), values)
     with caplog.at_level(logging.WARNING):
@@ -361,7 +360,7 @@ def test_a_likelihood_that_was_not_computed_decides_nothing(
         collect_results(found.stacks, tmp_path)
 
 
-def test_a_likelihood_that_is_no_number_leaves_its_particle_without_a_structure(found: Collected, tmp_path: Path) -> None:
+def test_a_particle_whose_likelihood_is_not_a_number_has_no_structure(found: Collected, tmp_path: Path) -> None:
     write_results(tmp_path, found.written)
     values = numbers("integrated_fourier", 0, found.particles.listed[:7])
     values[[2, 4, 5]] = [np.nan, -np.inf, np.inf]
@@ -379,7 +378,7 @@ def test_structures_without_a_common_likelihood_are_not_compared(found: Collecte
         collect_results(found.stacks, tmp_path)
 
 
-def test_the_folder_above_the_results_will_do(found: Collected) -> None:
+def test_the_folder_above_the_results_is_accepted(found: Collected) -> None:
     above = collect_results(found.stacks, found.results.parent)
     pd.testing.assert_frame_equal(above, collect_results(found.stacks, found.results))
 
@@ -389,7 +388,7 @@ def test_stitched_matrices_say_the_same(found: Collected, tmp_path: Path) -> Non
     expected = collect_results(found.stacks, write_results(tmp_path / "r", found.written, (0, 1), ALL[:4]))
     pd.testing.assert_frame_equal(collect_results(found.stacks, tmp_path), expected)
     pd.testing.assert_frame_equal(collect_results(found.stacks, tmp_path / "likelihood_matrix"), expected)
-    # Poses are never stitched: they come from the stacks' files beside the matrices.
+    # Poses are never stitched; they are in the files of the stacks beside the matrices.
     write_results(tmp_path / "likelihood", found.written, (0, 1), POSE)
     whole = collect_results(found.stacks, tmp_path)
     pd.testing.assert_frame_equal(whole[list(expected)], expected)
@@ -439,7 +438,7 @@ def test_results_of_fewer_stacks_are_one_line(found: Collected, tmp_path: Path) 
     assert "stacks 000001 to 000004 are missing" in str(caught.value)
 
 
-def test_results_of_more_stacks_are_of_others(found: Collected, tmp_path: Path) -> None:
+def test_results_of_more_stacks_are_refused(found: Collected, tmp_path: Path) -> None:
     write_results(tmp_path, found.written, (0,), ("optimal_fourier",))
     save(result_file(tmp_path, 0, "optimal_fourier", 5), np.zeros(7))
     with pytest.raises(InputError, match=r"stack_000005\.pt: there is no stack 000005"):

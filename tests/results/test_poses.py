@@ -1,4 +1,4 @@
-"""Poses in RELION's convention: an image that RELION would project with them is the one that CryoLike matched."""
+"""Poses in RELION's convention: RELION's projection with a pose is the image that CryoLike matched."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GRID = polar_grid(BOX / 4, 0.5, N_INPLANES)
 
 
 def molecule(seed: int) -> tuple[Floats, Floats]:
-    """Centres (k, 3) and weights (k,) of Gaussian blobs without any symmetry; no net weight, so that no two views are alike."""
+    """Centres (k, 3) and weights (k,) of Gaussian blobs without symmetry; the weights sum to 0, so that no two views are similar."""
     rng = np.random.default_rng(seed)
     weights = rng.normal(size=12)
     return rng.uniform(-9, 9, (12, 3)), weights - weights.mean()
@@ -31,11 +31,11 @@ def molecule(seed: int) -> tuple[Floats, Floats]:
 def matched_by_cryolike(
     centres: Floats, weights: Floats, azimuth: float, polar: float, turns: int, displacement: tuple[float, float]
 ) -> npt.NDArray[np.complex128]:
-    """(n_shells, n_inplanes) the template of this direction, displaced, then turned by whole in-plane steps, as CryoLike does it."""
+    """(n_shells, n_inplanes) template of this direction, displaced, then rotated by whole in-plane steps, as CryoLike does."""
     x, y = (np.outer(GRID.radii, part(GRID.angles)) for part in (np.cos, np.sin))
     k = np.stack([x, y], axis=-1) * 2 / (BOX * PIXEL_SIZE)  # (n_shells, n_inplanes, 2), in 1 / Å
     cos_a, sin_a, cos_p, sin_p = math.cos(azimuth), math.sin(azimuth), math.cos(polar), math.sin(polar)
-    # As CryoLike's _fourier_circles has it: about y by the polar angle, then about z by the azimuth.
+    # As in CryoLike's _fourier_circles: about y by the polar angle, then about z by the azimuth.
     in_space = np.stack(
         [
             cos_a * cos_p * k[..., 0] - sin_a * k[..., 1],
@@ -53,7 +53,7 @@ def matched_by_cryolike(
 def projected_by_relion(
     centres: Floats, weights: Floats, angles: Floats, origin: Floats, box: int = BOX, pixel_size: float = PIXEL_SIZE
 ) -> Floats:
-    """(box, box) image, rows are y: shifting it by the origin brings the molecule to the central pixel."""
+    """(box, box) image, whose rows are y. Shifting it by the origin moves the molecule to the central pixel."""
     x, y, _ = (euler_matrices(angles[None])[0] @ centres.T) - np.append(origin, 0.0)[:, None]
     position = (np.arange(box) - box // 2) * pixel_size
     along_x, along_y = (np.exp(-((position[:, None] - place) ** 2) / (2 * WIDTH**2)) for place in (x, y))
@@ -68,7 +68,7 @@ def likeness(first: npt.NDArray[np.complex128], second: npt.NDArray[np.complex12
 
 
 def as_stacked(image: Floats, axes: str, factor: int = 1) -> npt.NDArray[np.complex128]:
-    """An image of RELION as a run with these axes stacks it, apart from the mean."""
+    """The transform of an image of RELION in a run with these axes, except for the mean."""
     return direct_transform(downsampled(image.T if axes == "relion" else image, factor), GRID)
 
 
@@ -100,7 +100,7 @@ def test_angles_are_the_documented_ones() -> None:
     rng = np.random.default_rng(0)
     azimuth, polar, inplane = rng.uniform(0, 2 * np.pi, 50), np.arccos(rng.uniform(-1, 1, 50)), rng.uniform(0, 2 * np.pi, 50)
     rot, tilt, psi = relion_angles(np.stack([azimuth, polar], axis=1), inplane, "cryolike").T
-    # The guide says how CryoLike's angles follow from RELION's.
+    # The guide gives CryoLike's angles as a function of RELION's.
     np.testing.assert_allclose(same(rot + 180), same(np.degrees(azimuth)), atol=1e-9)
     np.testing.assert_allclose(180 - tilt, np.degrees(polar), atol=1e-9)
     np.testing.assert_allclose(same(270 - psi), same(np.degrees(inplane)), atol=1e-9)
@@ -111,7 +111,7 @@ def test_angles_are_the_documented_ones() -> None:
 
 
 def same(degrees: Floats) -> Floats:
-    """Points on the circle, so that 0 and 360 are one."""
+    """Points on the circle, so that 0° and 360° are the same."""
     return np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
 
 
@@ -135,7 +135,7 @@ def test_origins_are_those_of_the_images_before_downsampling(axes: str) -> None:
     inplane = np.array([2 * np.pi * turns / N_INPLANES])
     angles = relion_angles(np.array([[1.0, 2.0]]), inplane, axes)
     likenesses = []
-    for pixels in (1.5, 0.0):  # the centre of four source pixels lies 1.5 pixels beyond that of the first
+    for pixels in (1.5, 0.0):  # the centre of four source pixels is 1.5 pixels from that of the first
         origins = relion_origins(np.array([displacement]), inplane, axes, np.array([pixels * PIXEL_SIZE / 4]))
         image = projected_by_relion(centres, weights, angles[0], origins[0], 4 * BOX, PIXEL_SIZE / 4)
         likenesses.append(likeness(as_stacked(image, axes, 4), found))

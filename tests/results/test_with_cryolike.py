@@ -1,4 +1,4 @@
-"""CryoLike's own likelihood, on its own templates, comes back as the poses that the particles were made with."""
+"""Results of CryoLike's likelihood, with CryoLike's templates, give the poses that the particles were made with."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def test_directions_are_those_of_its_templates(distance: float) -> None:
 
 @pytest.fixture(scope="module")
 def structures() -> list[Phantom]:
-    """The molecule, and another: a few blobs far apart, so that no two views are alike."""
+    """The molecule and another one. Each is a few blobs that are far apart, so that no two views are similar."""
     centres = [0.26 * BOX * PIXEL_SIZE * np.random.default_rng(seed).uniform(-1, 1, (9, 3)) for seed in (8, 9)]
     return [Phantom(places, np.full(len(places), WIDTH), np.ones(len(places))) for places in centres]
 
 
 @pytest.fixture
 def truth() -> dict[str, npt.NDArray[np.float64]]:
-    """(n, 3) RELION's angles, and (n, 2) origins that are among the displacements searched for if nothing turns them."""
+    """(n, 3) RELION's angles, and (n, 2) origins that are among the searched displacements if nothing rotates them."""
     rng = np.random.default_rng(2)
     return {"angles": random_orientations(N_IMAGES, rng), "origins": STEP * rng.integers(-1, 2, (N_IMAGES, 2))}
 
@@ -64,7 +64,7 @@ def axes(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=[False, True], ids=["", "apply_origins"])
 def applied(request: pytest.FixtureRequest) -> npt.NDArray[np.float64]:
-    """(n, 2) origins that the table states and the conversion applies; 0 where it states none."""
+    """(n, 2) origins that the table states and the conversion applies; 0 if it states none."""
     return np.random.default_rng(4).uniform(-7, 7, (N_IMAGES, 2)) * float(request.param)
 
 
@@ -76,9 +76,9 @@ def stacks(
     applied: npt.NDArray[np.float64],
     tmp_path: Path,
 ) -> Path:
-    """Projections with CTF, converted; the table lists them from the last to the first."""
+    """Converted projections with CTF; the table lists them from the last to the first."""
     molecule, matrices = structures[0], euler_matrices(truth["angles"])
-    # A shift in the plane of the image is one of the molecule along the image's axes.
+    # A shift in the plane of the image is a shift of the molecule along the axes of the image.
     images = np.concatenate(
         [
             Phantom(molecule.centres - np.append(origin, 0) @ matrix, molecule.widths, molecule.weights).project(
@@ -144,7 +144,7 @@ def make_templates(source: str, structures: list[Phantom], stacks: Path, folder:
 
 
 def density(centres: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """(z, y, x) density of blobs, as an MRC map holds it."""
+    """(z, y, x) density of blobs, as in an MRC map."""
     position = (np.arange(BOX) - BOX // 2) * PIXEL_SIZE
     x, y, z = (np.exp(-((position - place[:, None]) ** 2) / (2 * WIDTH**2)) for place in centres.T)
     return np.einsum("kz,ky,kx->zyx", z, y, x).astype(np.float32)
@@ -174,7 +174,7 @@ def test_poses_and_structures_come_back(
         )
     df = collect_results(stacks, results, templates=templates, template_source=source)
     assert [int(name.partition("@")[0]) for name in df["rlnImageName"]] == list(range(N_IMAGES, 0, -1))
-    # CryoLike writes an integrated likelihood that it did not compute.
+    # CryoLike writes an integrated likelihood, but does not compute it.
     assert df["cryolikeLogLikelihoodIntegratedFourierTemplate0"].nunique() == 1
     assert set(df["cryolikeBestBy"]) == {"optimal_fourier"}
     assert df["cryolikeBestTemplate"].tolist() == [0] * N_IMAGES
@@ -198,7 +198,7 @@ def test_poses_and_structures_come_back(
 
 
 class Serial:
-    """In place of a pool of processes."""
+    """Replaces a pool of processes."""
 
     def __init__(self, _: int) -> None: ...
 
@@ -208,7 +208,7 @@ class Serial:
     def __exit__(self, *_: object) -> None: ...
 
     def map(self, function: Callable[[Path], torch.Tensor], paths: Iterable[Path]) -> list[torch.Tensor]:
-        """The same, one after the other."""
+        """Call the function for each path, one after the other."""
         return [function(path) for path in paths]
 
 

@@ -1,4 +1,4 @@
-"""Collected results as files: nothing of the particles is lost on the way, and RELION's tables stay RELION's."""
+"""Collected results as files: they keep all columns of the particles, and RELION can read them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_star_file_has_the_particles_and_the_results(found: Collected, tmp_pat
     assert particles["rlnOpticsGroup"].tolist() == [1] * 31
 
 
-def test_rows_of_the_star_file_are_those_of_the_table_also_where_stacks_are_not(tmp_path: Path) -> None:
+def test_rows_of_the_star_file_are_in_the_order_of_the_table_even_if_stacks_are_not(tmp_path: Path) -> None:
     particles = write_particle_set(tmp_path, {"d.mrcs": 4, "a.mrcs": 5, "b.mrcs": 3}, shuffle=True)
     written = convert(particles, batch_size=5, order="file")
     collect_results(tmp_path / "out", write_results(tmp_path / "r", written), out=tmp_path / "results.star")
@@ -72,7 +72,7 @@ def test_columns_that_only_particles_star_has_are_kept_as_they_are(stacks: Path,
     assert there["rlnImageName"].tolist() == starfile.read(stacks / "particles.star")["particles"]["rlnImageName"].tolist()
 
 
-def test_poses_from_before_go_if_there_are_none_of_relion_to_replace_them(found: Collected, tmp_path: Path) -> None:
+def test_earlier_poses_are_removed_even_without_new_ones(found: Collected, tmp_path: Path) -> None:
     assert "rlnAngleRot" in starfile.read(found.stacks / "particles.star")["particles"]
     collect_results(found.stacks, found.results, out=tmp_path / "results.star")
     assert not set(starfile.read(tmp_path / "results.star")["particles"]) & set(POSE)
@@ -133,7 +133,7 @@ def test_a_star_file_needs_the_particles_of_these_stacks(stacks: Path, found: Co
     collect_results(stacks, found.results, out=tmp_path / "results.csv")
 
 
-def test_a_table_that_is_there_stays_until_the_new_one_is_complete(
+def test_an_existing_table_is_kept_until_the_new_one_is_complete(
     found: Collected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "results.csv"

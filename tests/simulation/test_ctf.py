@@ -1,4 +1,4 @@
-"""The contrast transfer function, compared with the formula written out."""
+"""The contrast transfer function, compared with a direct implementation of its formula."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_ctf_zeros_beyond_counting_are_cut_off_behind_the_coarsest(defocus: floa
     assert (np.diff(zeros) < 0).all()
     if abs(defocus) == 1e9 or abs(cs) == 2.7e7:
         assert len(zeros) == 1000
-    # No two neighbours have a zero between them: from one to the next the phase changes by pi, or turns around between them.
+    # No zero is missing between two neighbours: the phase changes by pi from one to the next, or has an extremum between them.
     wavelength = electron_wavelength(300.0)
     s2 = 1 / zeros**2
     phase = wavelength * defocus * s2 - 0.5 * cs * 1e7 * wavelength**3 * s2**2 + math.asin(0.1) / math.pi

@@ -1,4 +1,4 @@
-"""Projections of Gaussian blobs, compared with integrals and matrices written out."""
+"""Projections of Gaussian blobs, compared with numerical integrals and explicit matrices."""
 
 from __future__ import annotations
 

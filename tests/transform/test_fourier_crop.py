@@ -1,4 +1,4 @@
-"""Cropping the Fourier transform, against sums over all frequencies in float64 and against objects that are known in closed form."""
+"""Cropping the Fourier transform, compared with sums over all frequencies in float64, and with objects that have a closed formula."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIZES = [
 
 
 def cropped(image: Floats, shape: tuple[int, int]) -> Floats:
-    """What lies within the new band, pixels counted from the middle ones; ± the highest frequency of an even size by half each."""
+    """The image within the new band, by direct sums from the middle pixels. The highest frequency of an even size counts half per sign."""
     result: npt.NDArray[np.complex128] = image.astype(np.complex128)
     for axis, m in enumerate(shape):
         n = image.shape[axis]
@@ -84,7 +84,7 @@ def blob(box: int, pixel: float, x: float = 7.0, y: float = -4.0) -> npt.NDArray
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("box", "small"), [(96, 48), (97, 48), (96, 47), (95, 33), (100, 70)])
 def test_an_object_stays_where_it_is(box: int, small: int, backend: str) -> None:
-    """The middle pixel stays the middle pixel, of even and odd boxes, where means over blocks shift by (1 - f)/2 pixels."""
+    """The middle pixel stays the middle pixel of even and odd boxes, whereas block means shift it by (1 - f)/2 pixels."""
     results, _ = transformed(backend, blob(box, 1.0)[None], (small, small))
     expected = centred(blob(small, box / small))
     np.testing.assert_allclose(results.physical[0], expected, atol=2e-4)
@@ -104,12 +104,12 @@ def test_means_over_blocks_shift_and_fade_as_the_guide_says(factor: int, loss: f
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_faults_are_told_apart(backend: str) -> None:
+def test_faults_are_distinguished(backend: str) -> None:
     images = random_images(6, (16, 16))
     images[1] = 3.3
     images[2, 4, 5] = np.nan
     images[3, 4, 5] = -np.inf
-    images[4] = 3.3 + np.indices((16, 16)).sum(axis=0) % 2  # nothing but the highest frequency, which is cropped away
+    images[4] = 3.3 + np.indices((16, 16)).sum(axis=0) % 2  # contains only the highest frequency, which is cropped
     images[5] = 1
     images[5, 4, 5] = np.nextafter(np.float32(1), np.float32(2))
     results, _ = transformed(backend, images, (8, 8))

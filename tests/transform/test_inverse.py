@@ -1,4 +1,4 @@
-"""Back to real space, judged by images that are known exactly: smooth blobs, and their Fourier sums made without the package."""
+"""The inverse transform, tested with smooth blobs whose Fourier sums are computed without the package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.direct_transform import converted, direct_transform, polar_gr
 
 
 def blobs(n_x: int, n_y: int) -> np.ndarray:
-    """A bright and a dark blob off the centre: no symmetry, and nothing near the Nyquist limit."""
+    """A bright and a dark blob off the centre, without symmetry and without signal near the Nyquist limit."""
     x, y = np.mgrid[:n_x, :n_y].astype(np.float64)
     bright = np.exp(-((x - n_x / 2 - 4) ** 2 + (y - n_y / 2 + 3) ** 2) / 8)
     return bright - 0.5 * np.exp(-((x - n_x / 2 + 3) ** 2 + (y - n_y / 2 + 6) ** 2) / 18)
@@ -62,12 +62,12 @@ def test_noise_comes_back_near_the_centre() -> None:
 
 
 def test_an_image_of_unit_norm_has_the_strength_that_the_factor_promises() -> None:
-    # Sum of a^2 over the pixels is sum of weight |F|^2 over 4 pi^2, by Parseval's theorem for this scaling.
+    # By Parseval's theorem for this scaling, the sum of a^2 over the pixels is the sum of weight |F|^2, divided by 4 pi^2.
     descriptor = ImageDescriptor.from_individual_values(n_pixels=40, pixel_size=2.0)
     assert (round_trip(blobs(40, 40), descriptor) ** 2).sum() == pytest.approx(1 / (4 * np.pi**2), rel=1e-3)
 
 
-def test_shells_of_no_weight_are_left_out() -> None:
+def test_shells_with_factor_zero_are_left_out() -> None:
     descriptor = ImageDescriptor.from_individual_values(n_pixels=24, pixel_size=2.0)
     grid = descriptor.polar_grid
     fourier = np.random.default_rng(0).normal(size=(2, grid.n_shells, grid.n_inplanes)) + 0j
@@ -87,14 +87,14 @@ def test_low_pass_falls_to_half_at_the_cutoff() -> None:
     np.testing.assert_allclose(low_pass_factors(np.array([np.inf, 40.0, 20.0, 10.0]), 20.0), [1, 1, 0.5, 0], atol=1e-15)
 
 
-def test_a_wave_is_passed_as_its_resolution_is_and_may_stand_on_fewer_pixels() -> None:
+def test_the_low_pass_filter_depends_on_resolution_and_can_reduce_pixels() -> None:
     x, y = np.mgrid[:60, :48]
     coarse, middle = np.cos(2 * np.pi * (2 * x / 60 + y / 48)), np.sin(2 * np.pi * 3 * x / 60)
     fine = np.cos(2 * np.pi * 16 * y / 48)
     images = (5 + coarse + middle + fine)[None]
 
     def passed(frequency: float) -> float:
-        """Of a frequency in 1/Å, with a cutoff at 40 Å: half of it at 1/40."""
+        """The factor for a frequency in 1/Å, with a cutoff at 40 Å: 1/2 at 1/40."""
         return (
             0.5 + 0.5 * np.cos(np.pi * (40 * frequency - 0.75) / 0.5) if 0.75 < 40 * frequency < 1.25 else float(frequency < 0.02)
         )

@@ -1,4 +1,4 @@
-"""Buffers stay with a process whose C library was told to give them back at once, as Dask tells its workers."""
+"""A process keeps freed buffers, even if its environment tells glibc to return them immediately, as in Dask's workers."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_a_transform_asks_the_system_for_no_new_pages_once_it_is_warm() -> None:
     environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536"}
     result = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
-    # 60 images' FFTs are 4,000 pages: with each result new, all of them are asked for.
+    # The FFTs of 60 images take 4,000 pages, all of which would be requested if each result had new pages.
     assert int(result.stdout) < 400

@@ -1,4 +1,4 @@
-"""Images moved by parts of a pixel: against objects drawn where they would be, and against sums over pixels."""
+"""Images moved by fractions of a pixel, compared with objects drawn at the new position, and with sums over pixels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def moved(transform: Any, images: npt.NDArray[Any], shifts: Floats, descriptor: 
 
 
 def sum_over_moved_pixels(image: Floats, shift: Floats, descriptor: Any) -> npt.NDArray[np.complex128]:
-    """Each pixel of the centred image counts where it is moved to."""
+    """The Fourier sum of the centred image, with each pixel at the position to which it is moved."""
     grid = polar_grid(descriptor.radius_max, descriptor.dist_radii, descriptor.n_inplanes)
     n_x, n_y = image.shape
     radius, angle = np.meshgrid(grid.radii, grid.angles, indexing="ij")
@@ -61,7 +61,7 @@ def test_fourier_images_are_the_sum_over_moved_pixels(
 @pytest.mark.parametrize(("precision", "tolerance"), [("single", 1.5e-6), ("double", 1e-11)])
 @pytest.mark.parametrize("box", [64, 63])
 def test_moving_the_image_is_moving_the_object(box: int, precision: str, tolerance: float, backend: str) -> None:
-    """Gaussians at known places, drawn there and drawn moved. Nothing of them reaches the border, and they have no mean to lose."""
+    """Gaussians drawn at known positions and at moved ones. They do not reach the border, and their mean is 0."""
     descriptor = descriptor_of(box, precision)
     shifts = np.random.default_rng(0).uniform(-4, 4, size=(6, 2))
     objects = [blobs(seed, 6.0) for seed in range(6)]
@@ -70,7 +70,7 @@ def test_moving_the_image_is_moving_the_object(box: int, precision: str, toleran
     transform = BACKENDS[backend](descriptor)
     results, wanted = moved(transform, there, shifts, descriptor), transformed(transform, in_middle, descriptor)  # type: ignore[arg-type]
     assert relative_error(results.fourier, wanted.fourier) < tolerance
-    # Both are scaled to their own largest pixel.
+    # Each is scaled to its own largest pixel.
     for ours, theirs in zip(results.physical.astype(np.float64), wanted.physical.astype(np.float64), strict=True):
         scale = (ours * theirs).sum() / (theirs * theirs).sum()
         np.testing.assert_allclose(ours, scale * theirs, atol=3e-7)
@@ -88,7 +88,7 @@ def test_whole_pixels_are_rolled(box: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("n", [16, 17])
 def test_parts_of_a_pixel_move_each_wave_by_its_own_phase(n: int) -> None:
-    """All waves that a box holds, the highest of an even one among them, which is there by its cosine alone."""
+    """All waves of a box, including the highest one of an even box, which is only a cosine."""
     place, shift = np.arange(n), 0.3
     waves = np.stack([np.cos(2 * np.pi * m * place / n + 0.4) for m in range(n // 2 + 1)])
     expected = np.stack([np.cos(2 * np.pi * m * (place - shift) / n + 0.4) for m in range(n // 2 + 1)])
@@ -103,7 +103,7 @@ def test_parts_of_a_pixel_move_each_wave_by_its_own_phase(n: int) -> None:
 
 
 def moved_periodically(image: Floats, shift: Floats) -> Floats:
-    """By one sum of waves for each axis; the highest one of an even box is there by its cosine alone."""
+    """The image moved by a sum of waves for each axis; the highest wave of an even box is only a cosine."""
     for axis, by in enumerate(shift):
         n = image.shape[axis]
         distance = np.arange(n)[:, None] - np.arange(n)[None, :]
@@ -150,7 +150,7 @@ def test_cuda_agrees_with_the_cpu_over_several_batches(precision: str, monkeypat
     np.testing.assert_allclose(on_gpu.physical, on_cpu.physical, atol=3e-7)
 
 
-def test_no_shift_is_nothing_at_all() -> None:
+def test_a_shift_of_zero_changes_nothing() -> None:
     descriptor = descriptor_of(16)
     images = random_images(3, (16, 16))
     transform = CompiledTransform(descriptor)

@@ -1,4 +1,4 @@
-"""The transform against the direct sum in float64, and against finufft."""
+"""The transform, compared with the direct sum in float64 and with finufft."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def random_images(n: int, box: tuple[int, int], mean: float = 0.0, seed: int = 0
 
 def transformed(transform: Transform, images: npt.NDArray[np.float32], descriptor: ImageDescriptor) -> TransformedImages:
     results = TransformedImages.allocate(len(images), descriptor)
-    for array in results.arrays:  # what was there before must not matter
+    for array in results.arrays:  # earlier content must not matter
         array.fill(7)
     transform(images, results)
     return results
@@ -178,7 +178,7 @@ def _with(image: npt.NDArray[np.float32], value: float, position: int = 2) -> np
 @pytest.mark.parametrize("factor", [1, 2])
 @pytest.mark.parametrize("kind", ["mean", "max"])
 @pytest.mark.parametrize("fault", BAD)
-def test_bad_images_are_told_apart_and_zeroed(fault: str, kind: DownsampleType, factor: int, backend: str) -> None:
+def test_bad_images_are_distinguished_and_zeroed(fault: str, kind: DownsampleType, factor: int, backend: str) -> None:
     spoil, status = BAD[fault]
     descriptor = descriptor_of(8)
     images = random_images(5, (8 * factor, 8 * factor))
