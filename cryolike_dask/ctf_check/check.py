@@ -1,4 +1,4 @@
-"""Does the CTF that a table states fit the images, and if not, what can be wrong?"""
+"""Checks whether the CTF that a table states fits the images, and if not, what may be wrong."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def _local_cluster(n_workers: int, progress: ProgressOption) -> Iterator[Any]:
     with showing(progress) as shown:
         shown.step(f"Starting {plural(n_workers, 'worker')}")
         cluster = local_cluster("cpu", n_workers, threads_per_worker=1)
-    logger.info("Dask's dashboard shows what they do: %s", cluster.dashboard_link)
+    logger.info("Dask's dashboard shows what the workers do: %s", cluster.dashboard_link)
     try:
         yield cluster
     finally:

@@ -47,7 +47,7 @@ class DemoMicrographs:
         truth: one row per particle, with micrograph_path, pos_x, pos_y (the template's top-left corner), phi, theta, psi and
             relative_defocus.
         template_size: edge length of the template in pixels.
-        total_projections: orientations times defocus values searched, for the cutoff.
+        total_projections: number of orientations times number of defocus values that were searched, for the cutoff.
     """
 
     configs: tuple[Path, ...]

@@ -33,7 +33,7 @@ def gaussian_noise_z_score_cutoff(n_pixels: int, total_projections: int, false_p
     Args:
         n_pixels: number of pixels of the 'valid' map.
         total_projections: number of orientations times number of defocus values that were searched.
-        false_positives: expected false picks in the micrograph.
+        false_positives: expected number of false picks in the micrograph.
 
     Raises:
         InputError: a number is not positive, or `false_positives` is larger than the number of correlations.

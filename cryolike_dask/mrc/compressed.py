@@ -46,7 +46,7 @@ def read_first_bytes(path: str, fd: int, compression: str, n_bytes: int) -> byte
 class CompressedBytes:
     """The decompressed bytes of an open file, whose file descriptor it owns.
 
-    Reading onward is cheap; going back starts again from the beginning of the file.
+    Reading forward is cheap; going back starts again from the beginning of the file.
 
     Args:
         fd: the open file.

@@ -113,7 +113,7 @@ def _collect(
             f"The log-likelihood {name} is {value:g} for all particles and structures: CryoLike did not compute it. It is not used."
         )
     columns = _particle_columns(stored) | _score_columns(found)
-    assert stored.zeroed is not None  # an output folder records them
+    assert stored.zeroed is not None  # every output folder records which images are zeros
     best, chosen = _best(found, stored.zeroed)
     columns |= chosen
     if found.poses:
@@ -183,7 +183,7 @@ def _best_pose(found: Results, best: npt.NDArray[np.int64]) -> Pose:
     n_without = int(np.isnan(pose["template"]).sum())
     if n_without:
         logger.warning(
-            f"{plural(n_without, 'particle')} of {len(best):,} without a pose: the image was written as zeros (cryolikeZeroed), a "
+            f"No pose for {plural(n_without, 'particle')} of {len(best):,}: the image was written as zeros (cryolikeZeroed), a "
             "likelihood is not a number, or CryoLike wrote no poses for the best structure. Leave them out before you continue in RELION."
         )
     return pose

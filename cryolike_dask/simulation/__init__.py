@@ -1,5 +1,5 @@
 """Images with a closed formula, for demonstrations and tests, and the contrast transfer function (CTF).
 
-May import nothing of this package except `errors`. Start with `phantom`, a made-up molecule and its projections; plots mark the zeros of
+May import only `errors` of this package. Start with `phantom`, a made-up molecule and its projections; plots mark the zeros of
 the CTF with `ctf`.
 """

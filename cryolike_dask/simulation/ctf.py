@@ -1,6 +1,6 @@
 """The contrast transfer function, for demonstration images and for marking its zeros in plots.
 
-The sign and angle conventions are RELION's: underfocus is positive, protein is white, and the azimuth is counted from the image's
+The sign and angle conventions are RELION's: underfocus is positive, protein is white, and the azimuth is measured from the image's
 fast axis towards its slow axis.
 """
 
@@ -88,7 +88,7 @@ def ctf_zero_resolutions(
         finest: leave out zeros beyond this resolution, Å.
 
     Returns:
-        (n,) Å, coarsest first, the first 1,000 at most; empty where a value is not finite or there is no zero.
+        (n,) Å, coarsest first, the first 1,000 at most; empty if a value is not finite or there is no zero.
     """
     # With u = s^2, the phase in units of pi is  a u + b u^2 + c . The CTF is zero where this is a whole number.
     wavelength = electron_wavelength(voltage) if voltage > 0 else math.nan

@@ -12,7 +12,7 @@ import torch
 from cryolike_dask.errors import InputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 
-_CHUNK_POINTS = 1 << 13  # bounds the memory: of a 512-pixel box, 8 k points take about 300 MB
+_CHUNK_POINTS = 1 << 13  # bounds the memory: in a box of 512 pixels, this many points take about 300 MB
 
 
 def fourier_to_physical(

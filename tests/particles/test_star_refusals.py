@@ -199,7 +199,7 @@ def test_two_blocks_that_could_be_the_particles(tmp_path: Path) -> None:
 
 def test_a_table_of_something_else(tmp_path: Path) -> None:
     message = refuse(tmp_path, loop("", {"rlnCoordinateX": ["1"], "rlnCoordinateY": ["2"]}))
-    assert "none of the columns of a particle set, but rlnCoordinateX, rlnCoordinateY" in message
+    assert "none of the columns of a particle set, but has rlnCoordinateX, rlnCoordinateY" in message
 
 
 def test_an_unknown_optics_group_is_named_with_its_rows(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_images_of_zeros_keep_their_rows_and_have_no_best_structure(tmp_path: Pa
     assert np.flatnonzero(df["cryolikeZeroed"]).tolist() == [bad]
     for name in ("cryolikeBestTemplate", "cryolikePosteriorTemplate0", "cryolikeViewingAngle", "rlnAngleRot", "rlnOriginXAngst"):
         assert np.flatnonzero(df[name].isna()).tolist() == [bad], name
-    assert "1 particle of 12 without a pose" in caplog.text
+    assert "No pose for 1 particle of 12" in caplog.text
 
 
 def test_paired_tables_come_back_one_after_the_other(tmp_path: Path) -> None:

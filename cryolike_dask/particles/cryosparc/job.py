@@ -181,7 +181,7 @@ def _locate_by_uid(table: CsTable, batches: BatchFiles) -> _ImageLocations | Non
             continue
         position = np.arange(len(table)) if other is table else find_uids(table["uid"], other["uid"])
         if position is None:
-            raise InputError(f"{other.path} has the same uid twice, so that its images cannot be told apart. Export it again.")
+            raise InputError(f"{other.path} has the same uid twice, so its images cannot be distinguished. Export it again.")
         file = np.where(position >= 0, number_of[code[position]], -1)
         index = np.where(position >= 0, image_indexes(other)[position], -1)
         has_image = (file >= 0) & (file < len(batches.files))

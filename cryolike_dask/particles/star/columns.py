@@ -180,12 +180,12 @@ def _pixel_size(columns: JoinedColumns, warnings: list[str]) -> npt.NDArray[np.f
             row = bad[0]
             warnings.append(
                 f"{path}: rlnDetectorPixelSize {detector[row]:g} and rlnMagnification {magnification[row]:g} give no believable "
-                f"pixel size in {columns.where(bad)}: the table is taken to state none there."
+                f"pixel size in {columns.where(bad)}, so the pixel size counts as not stated there."
             )
         return np.where(believable, size, unknown)
     if "MicrographPixelSize" in columns:
         warnings.append(
-            f"{path}: rlnMicrographPixelSize is not used, as it is wrong for images that were binned; the table states no pixel "
+            f"{path}: rlnMicrographPixelSize is not used, because it is wrong for binned images; the table states no pixel "
             "size of the images (rlnImagePixelSize)."
         )
     return unknown

@@ -200,6 +200,6 @@ def particle_block(path: Path, blocks: dict[str, StarBlock]) -> StarBlock:
             return choice[0]
     names = ", ".join(f"'data_{name}'" for name in blocks)
     raise InputError(
-        f"{path}: no single block holds the particles; the file has {names}. Give the table of the particles, or, if one of these is "
-        "it, name that block 'data_particles'."
+        f"{path}: no single block holds the particles; the file has {names}. Give the table of the particles, or, if one of these "
+        "blocks is that table, name it 'data_particles'."
     )

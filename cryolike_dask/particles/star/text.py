@@ -30,7 +30,7 @@ _FOREIGN = {
     b"BZh": "compressed: decompress it with bunzip2 first",
     b"\x93NUMPY": "a cryoSPARC table (.cs), not a STAR file: convert it as such",
 }
-_OF_GROUP = "convert as a cryoSPARC table the one with the images (blob/path) among those it names,"
+_OF_GROUP = "convert the one of its tables that has the images (blob/path) as a cryoSPARC table:"
 _HASH, _EMPTY = b"\x01", b"\x02"
 _ENCODE = bytes.maketrans(b"# \t'\"", b"\x01\x03\x04\x05\x06")
 _DECODE = str.maketrans({1: "#", 2: "", 3: " ", 4: "\t", 5: "'", 6: '"'})
