@@ -143,7 +143,7 @@ def test_rln_pixel_size_wins_over_magnification_and_not_over_that_of_the_images(
     )
     particles = write_particle_set(tmp_path, {"a.mrcs": 3}, rlnPixelSize=["2.0", "1.0", "2.0"])
     (warning,) = plan_of(particles).warnings
-    assert "rlnImagePixelSize 2 is used, not rlnPixelSize 1 in line 32 (row 2)" in warning
+    assert "rlnImagePixelSize 2 is used, not rlnPixelSize 1, in line 32 (row 2)" in warning
 
 
 @pytest.mark.parametrize("unstated", [0.0, np.nan])
