@@ -9,7 +9,7 @@ from tests.support.particle_sets import ABC, ParticleSet, params, write_particle
 
 @pytest.fixture(scope="session")
 def abc(tmp_path_factory: pytest.TempPathFactory) -> ParticleSet:
-    """The guide's A, B and C, of 7, 2 and 6 images, listed one after the other."""
+    """The files A, B and C of the guide, with 7, 2 and 6 images, listed one after the other."""
     particles = write_particle_set(tmp_path_factory.mktemp("abc"), ABC)
     params().save(particles.folder / "params.npz")
     return particles
@@ -17,7 +17,7 @@ def abc(tmp_path_factory: pytest.TempPathFactory) -> ParticleSet:
 
 @pytest.fixture(scope="session")
 def scattered(tmp_path_factory: pytest.TempPathFactory) -> ParticleSet:
-    """31 images of four files in random order."""
+    """31 images in four files, listed in random order."""
     particles = write_particle_set(
         tmp_path_factory.mktemp("scattered"), {"d.mrcs": 9, "a.mrcs": 11, "c.mrcs": 1, "b.mrcs": 10}, shuffle=True
     )

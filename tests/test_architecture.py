@@ -1,4 +1,4 @@
-"""The rooms of the package: small enough to be read, and each with tests of its name. `make lint` checks what imports what."""
+"""The rooms of the package are small enough to read, and each has a folder of tests. `make lint` checks the imports."""
 
 from __future__ import annotations
 

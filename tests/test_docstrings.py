@@ -1,4 +1,4 @@
-"""Everything that can be called from outside says what it does, and what its arguments are."""
+"""All public functions and classes describe what they do, and their arguments."""
 
 from __future__ import annotations
 

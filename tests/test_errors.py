@@ -1,4 +1,4 @@
-"""What callers catch: our own classes, and the built-in ones that CryoLike raises in the same places."""
+"""Errors can be caught by our own classes, and by the built-in ones that CryoLike raises in the same places."""
 
 from __future__ import annotations
 

@@ -75,8 +75,8 @@ def browse_stacks(
 def _rows(folder: str | Path, table: ParticleTable) -> tuple[npt.NDArray[np.int64], str]:
     """(n,) row numbers for `--ind`, and a sentence that says which table they refer to."""
     (source, *others) = table.sources
-    # Two cases have no row numbers: a job directory, of which only rows with an image were read, and several tables, whose lengths are
-    # not recorded.
+    # The rows of the input are not known in two cases: of a job directory, only rows with an image were read, and of several tables,
+    # the lengths are not recorded.
     if not others and (source.kind != "cryosparc-job" or ORDER_NOT_VERIFIED in source.notes):
         return table["row"], f"Rows are those of {source.table} as it was converted, counted from 0."
     return (

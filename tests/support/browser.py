@@ -1,4 +1,4 @@
-"""A page in headless Chromium: it is driven, and asked what it shows, over Chrome's DevTools protocol."""
+"""Shows a page in headless Chromium, and drives and inspects it over Chrome's DevTools protocol."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Browser:
     """Chromium with one page. A context manager.
 
     Args:
-        folder: empty, for its profile; files that the page saves come into it.
+        folder: an empty folder for the profile, and for files that the page saves.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.events: list[dict[str, Any]] = []
-        """What the browser reported, the oldest first."""
+        """Events from the browser, the oldest first."""
         self._numbers = itertools.count(1)
         self._loop = asyncio.new_event_loop()
 
@@ -50,7 +50,7 @@ class Browser:
         self._call("Browser.close")
         self._socket.close()
         assert self._process.stderr is not None
-        self._process.stderr.read()  # or a full pipe would keep it
+        self._process.stderr.read()  # otherwise a full pipe would block it
         self._process.wait(timeout=30)
         self._process.stderr.close()
         self._loop.run_until_complete(asyncio.sleep(0))
@@ -68,19 +68,19 @@ class Browser:
         return self._call(method, self._session, **arguments)
 
     def evaluate(self, script: str) -> Any:
-        """The value of a JavaScript expression in the page; of a promise, what it becomes."""
+        """The value of a JavaScript expression in the page; for a promise, the value that it resolves to."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def press(self, key: str, modifiers: int = 0) -> None:
-        """Press a key, such as 'ArrowLeft' or ' ', and let it go."""
+        """Press and release a key, such as 'ArrowLeft' or ' '."""
         code = _KEY_CODES.get(key, ord(key[0].upper()))
         for kind in ("rawKeyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, modifiers=modifiers, windowsVirtualKeyCode=code)
 
     def click(self, selector: str, modifiers: int = 0) -> None:
-        """Click the middle of what a CSS selector finds, wherever it has to scroll to."""
+        """Scroll to the element that a CSS selector finds, and click its centre."""
         script = f"""(() => {{
           const element = document.querySelector({json.dumps(selector)});
           element.scrollIntoView({{ block: "center" }});
@@ -92,7 +92,7 @@ class Browser:
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1, modifiers=modifiers)
 
     def fill(self, selector: str, value: str) -> None:
-        """Give an input or a selection a value, as typing does."""
+        """Set the value of an input or a selection, as if it were typed."""
         self.evaluate(f"""(() => {{
           const element = document.querySelector({json.dumps(selector)});
           element.value = {json.dumps(value)};
@@ -100,7 +100,7 @@ class Browser:
         }})()""")
 
     def wait_for(self, is_wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The first event of this kind since the page was opened."""
+        """Wait for the first event of this kind since the page was opened."""
         for event in self.events:
             if is_wanted(event):
                 return event

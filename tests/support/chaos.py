@@ -1,4 +1,4 @@
-"""Particles, clusters of processes, a watcher of the output folder, and faults, for tests of what survives."""
+"""Particles, clusters of processes, a watcher of the output folder, and faults, for tests of fault tolerance."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from cryolike_dask.transform.device import make_transform
 from cryolike_dask.transform.interface import TransformedImages
 
 BOX = 16
-DEADLINE = 60.0  # seconds, after which something that is waited for has failed
+DEADLINE = 60.0  # seconds to wait for something before the test fails
 COMMAND_LINE = (sys.executable, "-c", "from cryolike_dask.cli.main import main; main()")
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,7 +49,7 @@ def small_disk(folder: Path, n_bytes: int) -> Iterator[None]:
     """Mount a file system in memory, of this size, at a new folder.
 
     Raises:
-        PermissionError: that is not permitted here.
+        PermissionError: this process may not mount file systems.
     """
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={n_bytes}", "tmpfs", str(folder)]
@@ -71,7 +71,7 @@ def conversion(data: DemoData, out: Path, batch_size: int, **options: Any) -> Co
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) -> Any:
-    """The first true value of the condition, asked again and again."""
+    """Evaluate the condition repeatedly until it is true, and return its value."""
     end = time.monotonic() + seconds
     pause = threading.Event()
     while not (value := condition()):
@@ -84,7 +84,7 @@ def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) ->
 
 
 def contents(out: Path) -> dict[str, Any]:
-    """Every file of an output folder: the bytes of stacks and tables as a hash, the arrays of archives; no hidden file is allowed."""
+    """The content of every file of an output folder: stacks and tables as a hash, archives as arrays. Hidden files are not allowed."""
     found: dict[str, Any] = {}
     for path in sorted(path for path in out.rglob("*") if path.is_file()):
         name = str(path.relative_to(out))
@@ -103,7 +103,7 @@ def contents(out: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Case:
-    """Particles, and what an undisturbed conversion makes of them."""
+    """Particles, and the output of an undisturbed conversion."""
 
     data: DemoData
     batch_size: int
@@ -125,7 +125,7 @@ class Case:
         ]
 
     def check(self, out: Path) -> None:
-        """The output is whole, and equal to that of the undisturbed conversion."""
+        """Assert that the output is complete, and equal to that of the undisturbed conversion."""
         assert verify_output(out) == []
         found = contents(out)
         assert sorted(found) == sorted(self.undisturbed)
@@ -151,9 +151,9 @@ def make_case(folder: Path, n_images: int, batch_size: int, **options: Any) -> C
 
 
 class Watcher(threading.Thread):
-    """Looks at an output folder all the time: every visible stack is complete, and its counter follows on those before it.
+    """Watches an output folder: every visible stack must be complete, and all stacks with lower counters must be there.
 
-    Completeness is judged with `zipfile` alone: the archives test clean, and the checksums are those that the metadata state.
+    Completeness is tested only with `zipfile`: the archives are intact, and their checksums are those in the metadata.
     """
 
     def __init__(self, out: Path) -> None:
@@ -184,7 +184,7 @@ class Watcher(threading.Thread):
         self.most_seen = max(self.most_seen, len(counters))
         for counter in range(max(counters, default=-1) + 1):
             fault = self._fault(counter)
-            # A stack that was taken back, with all after it, while this looked is no fault.
+            # It is not a fault if this stack and all later ones were removed in the meantime.
             if fault and self._metadata(max(counters)).exists():
                 self.problems.append(fault)
 
@@ -204,7 +204,7 @@ class Watcher(threading.Thread):
                     if tensor.testzip() is not None or crc != tensor.getinfo("archive/data/0").CRC:
                         return f"stack {counter} is visible and damaged"
         except FileNotFoundError as error:
-            return f"stack {counter} is not there, but a later one is, or it lacks a file: {error}"
+            return f"stack {counter} or one of its files is missing, although a later stack exists: {error}"
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             return f"stack {counter} is visible and damaged: {error}"
         self._sound.add((counter, now.st_ino, now.st_mtime_ns))
@@ -228,7 +228,7 @@ def watching(out: Path) -> Iterator[Watcher]:
 
 @dataclass
 class At(NoProgress):
-    """Progress that does something once this many stacks are done, while the conversion goes on; `every` repeats it."""
+    """Progress that does something as soon as this many stacks are done, while the conversion continues; `every` repeats it."""
 
     n_done: int
     what: Callable[[], Any]
@@ -251,10 +251,10 @@ class At(NoProgress):
 
 @contextmanager
 def process_cluster(n_workers: int = 2) -> Iterator[tuple[LocalCluster, Client]]:
-    """Worker processes with nannies. They are forked from a server that has everything imported, so that they start at once."""
+    """Worker processes with nannies. They are forked from a server that has imported everything, so that they start quickly."""
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
         get_mp_context().set_forkserver_preload(["distributed", "cryolike_dask.execution.tasks", "tests.support.chaos"])
-        # The server's environment is that of its start.
+        # The server keeps the environment that it was started with.
         environment = dict(os.environ)
         with (
             LocalCluster(
@@ -272,9 +272,9 @@ def process_cluster(n_workers: int = 2) -> Iterator[tuple[LocalCluster, Client]]
 
 
 class Keeper(threading.Thread):
-    """Does what a batch system does: a worker whose nanny gave up is started anew, one that does not come up is killed.
+    """Acts as a batch system: it replaces a worker whose nanny gave up, and kills a worker that does not start.
 
-    Both happen when a worker is killed while it starts.
+    Both can happen if a worker is killed while it starts.
     """
 
     def __init__(self, cluster: LocalCluster) -> None:
@@ -302,14 +302,14 @@ class Keeper(threading.Thread):
 
 
 def warm_up() -> None:
-    """Load what the first stack of a process needs, so that no worker makes all stacks while another one still starts."""
+    """Load what the first stack of a process needs, so that no worker makes all stacks while another one is still starting."""
     descriptor = ImageDescriptor.from_individual_values(n_pixels=BOX, pixel_size=3.0)
     images = np.random.default_rng(0).normal(size=(2, BOX, BOX)).astype(np.float32)
     make_transform(descriptor, ConversionSettings(device="cpu"))(images, TransformedImages.allocate(2, descriptor))
 
 
 def living_workers(cluster: LocalCluster) -> list[int]:
-    """Process ids of the workers that have come up. (A nanny may give up on a worker that dies before that.)"""
+    """Process ids of the workers that have started. (A nanny may give up on a worker that dies before that.)"""
     known = cluster.scheduler.workers
     up = [
         nanny.pid
@@ -320,7 +320,7 @@ def living_workers(cluster: LocalCluster) -> list[int]:
 
 
 def _is_worker(pid: int) -> bool:
-    """Never a process that has the number of a dead one."""
+    """Whether this is a worker, and not another process that has reused the id of a dead one."""
     try:
         process = psutil.Process(pid)
         return process.status() != psutil.STATUS_ZOMBIE and "multiprocessing" in " ".join(process.cmdline())
@@ -340,7 +340,7 @@ def kill_some_worker(cluster: LocalCluster, random: np.random.Generator) -> None
 
 
 class FaultyReads:
-    """Makes reads of some files fail. Kept in the module, so that a worker finds the one it was told of.
+    """Makes reads of some files fail. The module keeps it, so that a worker can find it again.
 
     Args:
         name: part of the path of the files.
@@ -368,7 +368,7 @@ def mend_reads() -> None:
 
 
 def hold_file(name: str, until: Path) -> None:
-    """Have files of this name opened only when another file exists, so that a fault comes before they are read."""
+    """Delay opening files of this name until another file exists, so that a fault happens before they are read."""
     original = reader.open_regular_file
 
     def open_later(path: str, what: str) -> int:
@@ -386,7 +386,7 @@ def open_at_once() -> None:
 
 
 def real_path(path: Any) -> str:
-    """A path, also one in an open folder, as it would be without links on the way to its last component."""
+    """A path, which may be relative to an open folder, with all links resolved except in its last component."""
     parent, name = os.path.split(os.fspath(path))
     return os.path.join(os.path.realpath(parent), name)
 
@@ -395,7 +395,7 @@ _deadly: dict[str, Callable[..., Any]] = {}
 
 
 def die_at(function: str, name: str) -> None:
-    """Have this process killed when it is about to call a function of `os` for a file of this name."""
+    """Make this process kill itself before it calls a function of `os` for a file of this name."""
     original = _deadly.setdefault(function, getattr(os, function))
 
     def or_die(*arguments: Any, **keywords: Any) -> Any:
@@ -419,9 +419,9 @@ def live() -> None:
 
 @contextmanager
 def process(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process in a session of its own, killed with all its children in the end."""
+    """A process in a separate session, which is killed with all its children at the end."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | options
-    # Where this runs in the background of a script, Ctrl-C is ignored, which children would inherit.
+    # In the background of a script, Ctrl-C is ignored, and children would inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         started = subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **options)

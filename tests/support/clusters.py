@@ -1,4 +1,4 @@
-"""Small particle sets and clusters, and what of two output folders must be equal."""
+"""Small particle sets and clusters, and the parts of two output folders that must be equal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def conversion(data: DemoData, out: Path, batch_size: int = 4, **options: Any) -
 
 
 def stacks(out: Path) -> dict[str, Any]:
-    """Every stack file of an output folder: bytes of tensors as a hash, arrays of archives. Hidden files are not allowed."""
+    """The content of every stack file of an output folder: tensors as a hash, archives as arrays. Hidden files are not allowed."""
     found: dict[str, Any] = {}
     for path in sorted(path for path in out.rglob("*") if path.is_file()):
         name = str(path.relative_to(out))

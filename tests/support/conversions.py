@@ -1,4 +1,4 @@
-"""Conversions of small particle sets, and how they are refused."""
+"""Conversions of small particle sets, and refusals."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def convert(particles: ParticleSet, descriptor: Any = None, out: str = "out", **
 
 
 def refused(particles: ParticleSet, *named: str, descriptor: Any = None, **options: Any) -> str:
-    """The conversion is an InputError that names these things, found before anything was written."""
+    """The message of the conversion's InputError. It names these things, and was raised before anything was written."""
     with pytest.raises(InputError) as caught:
         convert(particles, descriptor, "refused", **options)
     assert not (particles.folder / "refused").exists()
@@ -63,5 +63,5 @@ def plan_of(particles: ParticleSet, descriptor: ImageDescriptor | None = None, *
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, by its path in it."""
+    """The content of every file below a folder, by its relative path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -1,4 +1,4 @@
-"""CryoLike itself, which no package index has: for tests that make the same calls to both programs."""
+"""CryoLike itself, which is not in any package index, for tests that make the same calls to both programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _VARIABLE = "CRYOLIKE_DASK_TEST_CRYOLIKE"
 
 
 def import_cryolike() -> Any:
-    """The package, out of the clone that the environment names; without one, the tests of the calling module are skipped."""
+    """Import the package from the clone that the environment names; without one, the tests of the calling module are skipped."""
     clone = os.environ.get(_VARIABLE, "")
     if not clone:
         pytest.skip(f"{_VARIABLE} names no clone of CryoLike (tests/reference/README.md)", allow_module_level=True)

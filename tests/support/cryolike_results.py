@@ -1,4 +1,4 @@
-"""Results in the layout of CryoLike's likelihood, with numbers by which every image, structure and quantity can be told."""
+"""Results in the layout of CryoLike's likelihood, with numbers that identify image, structure and quantity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POSE = ("template", "displacement_x", "displacement_y", "inplane_rotation")
 ALL = (*LIKELIHOODS, "cross_correlation", *POSE)
 N_DIRECTIONS = 28
 VIEWING_DISTANCE = 2.7
-"""Of so many directions."""
+"""Number of directions of the templates."""
 
 _FILES = {
     **{name: f"log_likelihood/log_likelihood_{name}_stack_" for name in LIKELIHOODS},
@@ -32,7 +32,7 @@ MATRICES = {
 
 
 def number(quantity: str, structure: int, file: str, index: int) -> float:
-    """What was found for an image, in single precision, as CryoLike writes it."""
+    """The result for an image, in single precision, as CryoLike writes it."""
     rng = np.random.default_rng([ALL.index(quantity), structure, *file.encode(), index])
     if quantity == "template":
         return float(rng.integers(N_DIRECTIONS))
@@ -40,7 +40,7 @@ def number(quantity: str, structure: int, file: str, index: int) -> float:
 
 
 def numbers(quantity: str, structure: int, images: Iterable[tuple[str, int]]) -> npt.NDArray[np.float64]:
-    """(n,) the same for several images, by file name and index counted from 0."""
+    """(n,) results for several images, which are given by file name and index, counted from 0."""
     return np.array([number(quantity, structure, file, index) for file, index in images])
 
 
@@ -54,7 +54,7 @@ def images_of(stack: WrittenStack) -> list[tuple[str, int]]:
 
 
 def save(path: Path, values: npt.NDArray[np.float64], *, whole: bool = False) -> None:
-    """A tensor as CryoLike saves it."""
+    """Save a tensor as CryoLike does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(torch.from_numpy(values).to(torch.int64 if whole else torch.float32), path)
 
@@ -62,7 +62,7 @@ def save(path: Path, values: npt.NDArray[np.float64], *, whole: bool = False) ->
 def write_results(
     folder: Path, stacks: Sequence[WrittenStack], structures: Sequence[int] = (0, 1), quantities: Sequence[str] = ALL
 ) -> Path:
-    """What CryoLike's likelihood would have written for these stacks."""
+    """Write what CryoLike's likelihood would write for these stacks."""
     for stack in stacks:
         for structure in structures:
             for quantity in quantities:
@@ -74,7 +74,7 @@ def write_results(
 def write_matrices(
     folder: Path, stacks: Sequence[WrittenStack], n_structures: int = 2, quantities: Sequence[str] = tuple(MATRICES)
 ) -> Path:
-    """The same, stitched: (n_structures, n_images) in the folder `likelihood_matrix`."""
+    """Write the same as stitched matrices, (n_structures, n_images), in the folder `likelihood_matrix`."""
     images = [image for stack in stacks for image in images_of(stack)]
     for quantity in quantities:
         values = np.stack([numbers(quantity, structure, images) for structure in range(n_structures)])

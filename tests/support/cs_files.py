@@ -15,7 +15,7 @@ Columns = dict[str, npt.NDArray[Any]]
 
 
 def uids(n: int, seed: int = 7) -> npt.NDArray[np.uint64]:
-    """Distinct identities in no order, some beyond 2^63."""
+    """Distinct identities in random order, some above 2^63."""
     return np.random.default_rng(seed).integers(1, 2**64 - 1, n, dtype=np.uint64)
 
 
@@ -36,7 +36,7 @@ def ctf_columns(n: int) -> Columns:
 
 
 def blob_columns(paths: Sequence[str | bytes], indexes: Sequence[int], box: int = 8) -> Columns:
-    """Image columns, of images of box x box pixels."""
+    """Image columns for images of box x box pixels."""
     encoded = [path.encode() if isinstance(path, str) else path for path in paths]
     return {
         "blob/path": np.array(encoded),
@@ -48,7 +48,7 @@ def blob_columns(paths: Sequence[str | bytes], indexes: Sequence[int], box: int 
 
 
 def particle_columns(paths: Sequence[str | bytes], indexes: Sequence[int], box: int = 8) -> Columns:
-    """A whole indexed table."""
+    """All columns of an indexed table."""
     n = len(paths)
     return {"uid": uids(n), **blob_columns(paths, indexes, box), **ctf_columns(n)}
 

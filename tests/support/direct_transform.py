@@ -1,4 +1,4 @@
-"""The conversion of an image as its formula says it, in float64, written without the package under test.
+"""The conversion of an image by its formula, in float64, without the package under test.
 
 Quadrature nodes come from the eigenvalues of the Jacobi matrix (Golub and Welsch), the transform from the sum over all pixels.
 """
@@ -57,7 +57,7 @@ def downsampled(image: Floats, factor: int, kind: str = "mean") -> Floats:
 
 
 def centred(image: npt.NDArray[np.floating]) -> Floats:
-    """The image less its mean, over its largest absolute value."""
+    """The image minus its mean, divided by its largest absolute value."""
     difference = image.astype(np.float64) - math.fsum(image.astype(np.float64).ravel().tolist()) / image.size
     return np.asarray(difference / np.abs(difference).max())
 

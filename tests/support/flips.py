@@ -1,6 +1,6 @@
-"""Bits of files that are flipped on purpose: every kind of place in an output folder, chosen by what a file is made of.
+"""Flips bits of files on purpose, in every kind of region of the files in an output folder.
 
-Nothing here is the package's own: the places come from the formats' specifications and from `zipfile`.
+This module does not use the package: regions come from the specifications of the formats and from `zipfile`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Flip:
     """One bit of one file.
 
     Args:
-        name: the file, relative to the output folder.
+        name: path of the file, relative to the output folder.
         region: what the byte is for.
-        offset: of the byte.
-        bit: in it, from 0.
+        offset: position of the byte in the file.
+        bit: bit of the byte, from 0.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Flip:
     bit: int
 
     def apply(self, folder: Path) -> None:
-        """Flip it, in place, without another change of the file."""
+        """Flip the bit in place, without changing anything else of the file."""
         with (folder / self.name).open("r+b") as file:
             file.seek(self.offset)
             byte = file.read(1)[0]
@@ -45,7 +45,7 @@ Regions = dict[str, list[range]]
 
 
 def choose_flips(folder: Path, names: list[str], in_each: int, random: np.random.Generator) -> list[Flip]:
-    """So many flips in each region of each of these files."""
+    """Choose `in_each` flips in each region of each of these files."""
     flips = []
     for name in names:
         for region, places in regions(folder / name).items():
@@ -65,7 +65,7 @@ def _byte(places: list[range], number: int) -> int:
 
 
 def regions(path: Path) -> Regions:
-    """The places in a file, by what they are for; every byte is in one of them."""
+    """The regions of a file, by what they are for; every byte is in one of them."""
     content = path.read_bytes()
     if content[:2] == b"PK":
         found = _regions_of_zip(path, content)
@@ -105,7 +105,7 @@ def _regions_of_zip(path: Path, content: bytes) -> Regions:
 
 
 def _regions_of_json(content: bytes) -> Regions:
-    """By the keys of the outermost object."""
+    """One region per key of the outermost object."""
     keys = [(match.start(), match[1].decode()) for match in re.finditer(rb'^ "(\w+)": ', content, re.MULTILINE)]
     assert [key for _, key in keys] == list(json.loads(content))
     starts = [0, *(start for start, _ in keys[1:]), len(content)]
@@ -113,7 +113,7 @@ def _regions_of_json(content: bytes) -> Regions:
 
 
 def _regions_of_shard(path: Path, content: bytes) -> Regions:
-    """From the metadata of its array: images, what fills up the last chunk, the index and its checksum."""
+    """Regions from the metadata of its array: images, padding of the last chunk, the index and its checksum."""
     array = json.loads((path.parents[3] / "zarr.json").read_text())
     (codec,) = array["codecs"]
     shard, chunk = array["chunk_grid"]["configuration"]["chunk_shape"], codec["configuration"]["chunk_shape"]

@@ -1,4 +1,4 @@
-"""The examples of the gallery: particles of every kind that they name, and a way to run them as they stand."""
+"""Runs the examples of the gallery as they are printed, with particles of every kind that they name."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PAGES = sorted(path for path in GALLERY.glob("*.md") if path.name != "index.md")
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 BOX, PIXEL_SIZE, BATCH = 64, 2.0, 100
 STRUCTURES = (1, 2)  # the seeds of two molecules
-NOISE = 4.0  # added to particles of two structures, which would be told apart too easily
+NOISE = 4.0  # added to particles of two structures, which would otherwise be too easy to distinguish
 
 Floats = npt.NDArray[np.float64]
 
@@ -49,11 +49,11 @@ PICTURES = {
     "results": "posterior.png",
     "stream": "rings.png",
 }
-"""The picture that each page's commands make, of which the page has a copy under its own name."""
+"""The picture that the commands of each page make; the page shows a copy with its own name."""
 
 
 def write_inputs(folder: Path) -> Path:
-    """Everything that the examples name, in this folder."""
+    """Write everything that the examples name into this folder."""
     data = write_demo_particles(folder, n_images=240, box=BOX, pixel_size=PIXEL_SIZE, n_files=3, progress=False)
     _write_cryosparc(folder, starfile.read(data.star_file)["particles"])
     write_demo_micrographs(folder / "leopard-em", n_micrographs=1)
@@ -65,7 +65,7 @@ def run_page(page: Path, folder: Path) -> dict[str, Any]:
     """Run the commands and the Python of a page in this folder, in their order.
 
     Returns:
-        the names that the page's Python defined.
+        The names that the Python code of the page defines.
 
     Raises:
         RuntimeError: a command ended with an error.
@@ -87,7 +87,7 @@ def run_page(page: Path, folder: Path) -> dict[str, Any]:
 
 
 def _on_this_machine(names: dict[str, Any]) -> None:
-    """Workers that a batch system would start become threads of this process."""
+    """Replace workers that a batch system would start by threads of this process."""
     cluster = names.get("cluster")
     if isinstance(cluster, SLURMCluster):
         cluster.close()
@@ -95,7 +95,7 @@ def _on_this_machine(names: dict[str, Any]) -> None:
 
 
 def _write_cryosparc(folder: Path, table: pd.DataFrame) -> None:
-    """The same particles dark on bright, as cryoSPARC extracts them: a table, and a job directory in the order of its files."""
+    """Write the same particles dark on bright, as cryoSPARC extracts them: a table, and a job directory in the order of its files."""
     number, name = table["rlnImageName"].str.split("@", expand=True).to_numpy().T
     table = table.assign(index=number.astype(int) - 1, file=[Path(path).name for path in name])
     for kind in ("J12/extract", "P3/J42/restack"):
@@ -126,7 +126,7 @@ def _ctf(table: pd.DataFrame) -> cs_files.Columns:
 
 
 def _write_two_structures(folder: Path) -> None:
-    """Noisy particles of two molecules in one table, and the likelihoods and poses of both, in the layout of CryoLike."""
+    """Write noisy particles of two molecules in one table, and the likelihoods and poses of both in the layout of CryoLike."""
     tables, images = [], []
     for seed in STRUCTURES:
         part = folder / f"molecule-{seed}"
@@ -142,14 +142,14 @@ def _write_two_structures(folder: Path) -> None:
     order = np.random.default_rng(0).permutation(240)
     table = pd.concat([part["particles"] for part in tables]).iloc[order].reset_index(drop=True)
     starfile.write({"optics": tables[0]["optics"], "particles": table}, folder / "particles.star")
-    # As table order has them: a part's rows are shuffled, too.
+    # In the order of the table, because the rows of each part are shuffled, too.
     index = np.array([int(name.split("@")[0]) - 1 for name in table["rlnImageName"]])
     stacked = np.stack([images[which][number] for which, number in zip(order // 120, index, strict=True)])
     _write_likelihoods(folder / "likelihood", stacked.astype(np.float64), table)
 
 
 def _write_likelihoods(folder: Path, images: Floats, table: pd.DataFrame) -> None:
-    """What a search over CryoLike's viewing directions finds that knows the noise, and the direction nearest to the true one."""
+    """Write likelihoods of a search over CryoLike's viewing directions with known noise, and the direction nearest to the true one."""
     angles = table[["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]].to_numpy()
     descriptor = ImageDescriptor.from_individual_values(n_pixels=BOX, pixel_size=PIXEL_SIZE)
     assert descriptor.viewing_distance is not None

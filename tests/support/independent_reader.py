@@ -1,4 +1,4 @@
-"""Reads an output folder as its contract describes it: numpy and torch alone, nothing unpickled, nothing of the package."""
+"""Reads an output folder as its contract describes it, with only NumPy and torch, without unpickling and without the package."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAY_BE_ABSENT = {
     *("atom_radii", "atom_selection"),
     *("angleRotation", "angleTilt", "anglePsi", "ref_pixel_size", "ctfBfactor", "ctfScalefactor"),
 }
-"""Keys that are always there, whose value may be a size-0 array."""
+"""Keys that always exist, but may have a size-0 array as value."""
 PER_IMAGE = (
     *("defocusU", "defocusV", "defocusAngle", "phaseShift"),
     *("angleRotation", "angleTilt", "anglePsi", "ctfBfactor", "ctfScalefactor"),
@@ -39,12 +39,12 @@ SCALARS = ("sphericalAberration", "voltage", "amplitudeContrast")
 
 @dataclass(frozen=True)
 class WrittenStack:
-    """One stack as it lies on disk.
+    """One stack as it is on disk.
 
     Args:
-        counter: its number.
+        counter: number of the stack.
         fourier: (n, n_shells, n_inplanes).
-        physical: (n, n_x, n_y), None where there is no file.
+        physical: (n, n_x, n_y), None if there is no file.
         metadata: the arrays of the `.npz`.
     """
 
@@ -55,7 +55,7 @@ class WrittenStack:
 
 
 def read_tensor(path: Path, dtype: torch.dtype) -> npt.NDArray[Any]:
-    """A `.pt` file's tensor: contiguous, on the CPU, with a storage of its own size, the same when memory-mapped."""
+    """Read the tensor of a `.pt` file. It must be contiguous, on the CPU, with a storage of its own size, and the same if memory-mapped."""
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None, path
     tensor = torch.load(path, weights_only=True)
@@ -81,10 +81,10 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def read_stacks(folder: Path) -> list[WrittenStack]:
-    """Every stack of a complete run, each checked against the contract.
+    """Read every stack of a complete run, and check it against the contract.
 
     Raises:
-        AssertionError: something is not as the contract says.
+        AssertionError: a stack violates the contract.
     """
     names = sorted(path.name for path in (folder / "fft").iterdir())
     counters = range(len(names) // 2)

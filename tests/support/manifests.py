@@ -1,4 +1,4 @@
-"""Manifests that were edited: with the checksum made to fit, so that only what they say can give them away."""
+"""Edits manifests and makes their checksum fit, so that only their content can reveal the change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def edit_manifest(out: Path, edit: Callable[[dict[str, Any]], Any], *, with_checksum: bool = True) -> None:
-    """Change what an output folder's manifest says."""
+    """Change the content of an output folder's manifest."""
     path = out / "manifest.json"
     content = json.loads(path.read_text())
     edit(content)
@@ -26,6 +26,6 @@ def sha256_of(content: Any) -> str:
 
 
 def record_size(out: Path, counter: int) -> None:
-    """Have the manifest state the sizes that a stack's files have now."""
+    """Record the present sizes of a stack's files in the manifest."""
     n_bytes = sum(path.stat().st_size for path in out.glob(f"*/*_stack_{counter:06d}.*") if path.suffix in (".pt", ".npz"))
     edit_manifest(out, lambda content: content["stacks"][counter].update(n_bytes=n_bytes))

@@ -1,4 +1,4 @@
-"""HTML as a browser takes it apart."""
+"""Parses HTML into its elements."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 
 class Elements(HTMLParser):
-    """Collects tags, attributes and text, and fails where an element is not closed.
+    """Collects tags, attributes and text, and fails if an element is not closed.
 
     Args:
         markup: a page, or a part of one.
@@ -34,5 +34,5 @@ class Elements(HTMLParser):
 
     @property
     def text(self) -> str:
-        """What is shown, and the style sheet."""
+        """The text that is shown, and the style sheet."""
         return " ".join(self.words)

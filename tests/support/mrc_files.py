@@ -1,4 +1,4 @@
-"""MRC files packed by hand, byte for byte after the MRC2014 table, independent of the code under test."""
+"""MRC files packed by hand, byte by byte according to the MRC2014 table, without the code under test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-# mode: numpy type without byte order, and values that are exact in it and reach its limits
+# For each mode: NumPy type without byte order, and values that are exact in it and reach its limits.
 MODES: dict[int, tuple[str, tuple[float, float]]] = {
     0: ("i1", (-128, 127)),
     1: ("i2", (-32768, 32767)),
@@ -51,7 +51,7 @@ def pack_mrc(
 
 
 def example_images(mode: int, shape: tuple[int, int, int], seed: int = 0) -> npt.NDArray[np.float32]:
-    """Whole numbers that the mode stores exactly, its smallest and largest among them."""
+    """Whole numbers that the mode stores exactly, including its smallest and largest."""
     low, high = MODES[mode][1]
     images = np.random.default_rng(seed).integers(int(low), int(high), shape, endpoint=True).astype(np.float32)
     images.flat[0], images.flat[-1] = low, high
@@ -60,7 +60,7 @@ def example_images(mode: int, shape: tuple[int, int, int], seed: int = 0) -> npt
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of writing images: the file, its float32 twin in the plainest form, and the images in both."""
+    """One way of writing images: the file, the same as a plain float32 file, and the images in both."""
 
     name: str
     path: Path

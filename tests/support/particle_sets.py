@@ -1,4 +1,4 @@
-"""Small particle sets: images that can be told apart, in MRC files, with a STAR table that names them in any order."""
+"""Small particle sets: distinct images in MRC files, and a STAR table that names them in any order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.star_files import Table, loop, text
 BOX, PIXEL_SIZE = 12, 2.0
 NO_PLOTS: dict[str, Any] = {"flag_plots": False}
 ABC = {"A.mrcs": 7, "B.mrcs": 2, "C.mrcs": 6}
-"""The guide's example: images in each file."""
+"""The example in the guide: number of images in each file."""
 
 Images = Mapping[str, npt.NDArray[np.float32]]
 Listed = Sequence[tuple[str, int]]
@@ -33,7 +33,7 @@ def params(box: int = BOX, pixel_size: float = PIXEL_SIZE, **options: Any) -> Im
 def write_images(
     folder: Path, counts: Mapping[str, int], box: int | tuple[int, int] = BOX, pixel_size: float = 0.0, seed: int = 0
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Files of random images, by name. A pixel size of 0 in the header means that it is not known."""
+    """Write files of random images, and return the images by file name. A pixel size of 0 in the header means unknown."""
     folder.mkdir(parents=True, exist_ok=True)
     shape = (box, box) if isinstance(box, int) else box
     images = {}
@@ -52,7 +52,7 @@ def shuffled(listed: Listed, seed: int = 0) -> list[tuple[str, int]]:
 
 
 def ctf_table(n: int) -> Table:
-    """CTF columns by which every row can be told."""
+    """CTF columns that are different in every row."""
     return {
         "rlnDefocusU": [f"{10000 + 10 * i}.5" for i in range(n)],
         "rlnDefocusV": [f"{9900 + 10 * i}.25" for i in range(n)],
@@ -100,11 +100,11 @@ def write_star(
 
 @dataclass(frozen=True)
 class ParticleSet:
-    """Images in files, and a table of them.
+    """Images in files, and their table.
 
     Args:
-        folder: holds `particles.star`, `params.npz` and the folder `mrc`.
-        images: by file name.
+        folder: contains `particles.star`, `params.npz` and the folder `mrc`.
+        images: the images by file name.
         listed: the images in the order of the table.
     """
 
@@ -129,7 +129,7 @@ class ParticleSet:
 def write_particle_set(
     folder: Path, counts: Mapping[str, int], *, shuffle: bool = False, box: int = BOX, pixel_size: float = 0.0, **star: Any
 ) -> ParticleSet:
-    """A whole particle set; see `write_images` and `write_star`."""
+    """Write a complete particle set; see `write_images` and `write_star`."""
     images = write_images(folder / "mrc", counts, box, pixel_size)
     listed = shuffled(in_sequence(counts)) if shuffle else in_sequence(counts)
     write_star(folder / "particles.star", listed, "mrc/", **star)
@@ -137,7 +137,7 @@ def write_particle_set(
 
 
 def traced(stacks: Sequence[WrittenStack]) -> list[tuple[str, int]]:
-    """File name and index of every image, stack after stack, as the metadata tell them."""
+    """File name and index of every image, stack after stack, according to the metadata."""
     return [
         (Path(str(file)).name, int(index))
         for stack in stacks
@@ -148,7 +148,7 @@ def traced(stacks: Sequence[WrittenStack]) -> list[tuple[str, int]]:
 def assert_holds(
     stacks: Sequence[WrittenStack], images: Images, listed: Listed, factor: int = 1, kind: str = "mean", tolerance: float = 1.5e-6
 ) -> None:
-    """The stacks hold these images in this order: by their metadata, and by the direct sum over each image."""
+    """Assert that the stacks hold these images in this order, by their metadata and by the direct sum over each image."""
     assert traced(stacks) == list(listed)
     sources = [images[name][index] for name, index in listed]
     first = 0

@@ -1,13 +1,13 @@
 """What a power cut may leave on a disk, by the weakest rules that a file system may follow.
 
-What a process does below a folder is recorded. A power cut after any step of it leaves
+The actions of a process below a folder are recorded. A power cut after any of them leaves
 
-- of a file what was in it when it was last synced, nothing if it never was;
-- of the names in a directory those that were there when it was last synced, with any choice of the changes made since: a later one may
-  be there without an earlier one, and changes in one directory without those in another. New directories are such names, too: with one
-  that is not there, all that is in it is gone.
+- in a file, its content at the last sync, or nothing if it was never synced;
+- in a directory, the names at its last sync, with any subset of the changes made since. A later change may survive without an earlier
+  one, and changes in one directory without those in another. The same holds for the names of new directories; if one is lost, so is
+  everything in it.
 
-File systems that keep a journal are kinder.
+File systems with a journal lose less.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class DirectorySynced:
 
 @dataclass(frozen=True)
 class Named:
-    """A file got another name; `name` None: it lost the one it had."""
+    """A file got another name, or lost its name if `name` is None."""
 
     file: int
     name: str | None
@@ -51,7 +51,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Made:
-    """A directory was made in another one."""
+    """A directory was created in another one."""
 
     name: str
     directory: str
@@ -62,10 +62,10 @@ Step = Synced | DirectorySynced | Named | Made
 
 @dataclass
 class Recording:
-    """What was done below a folder.
+    """A record of the actions below a folder.
 
     Args:
-        folder: whose files count.
+        folder: the folder.
     """
 
     folder: Path
@@ -80,7 +80,7 @@ class Recording:
         self.contents = {self._file(path): path.read_bytes() for path in paths}
 
     def _file(self, path: str | Path) -> int:
-        """A number that, unlike an inode's, is never used again."""
+        """A number for the file, which is never reused, unlike that of an inode."""
         inode = os.stat(path).st_ino
         if inode not in self._file_of_inode:
             self._file_of_inode[inode] = next(self._numbers)
@@ -95,7 +95,7 @@ class Recording:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Records what this process does meanwhile."""
+        """Record what this process does in this context."""
         fsync, replace, unlink, mkdir = os.fsync, os.replace, os.unlink, os.mkdir
 
         def recorded_fsync(descriptor: int) -> None:
@@ -146,11 +146,11 @@ class Recording:
             yield
 
     def after(self, n_steps: int, survives: Callable[[], bool]) -> dict[str, bytes]:
-        """Path below the folder and content of each file, when the power was cut after so many steps.
+        """Relative path and content of each file after a power cut.
 
         Args:
-            n_steps: that were done.
-            survives: asked for each change of a name that was not synced.
+            n_steps: number of actions before the power cut.
+            survives: says, for each change of a name that was not synced, whether it survives.
         """
         names, contents, directories = dict(self.names), dict(self.contents), set(self.directories)
         pending: defaultdict[str, list[Named | Made]] = defaultdict(list)
@@ -185,7 +185,7 @@ class Recording:
 
 
 def restore(state: dict[str, bytes], folder: Path) -> None:
-    """Make a folder what a power cut left of it."""
+    """Restore a folder to the state after a power cut."""
     for subfolder in ("fft", "phys"):
         (folder / subfolder).mkdir(parents=True, exist_ok=True)
     for name, content in state.items():

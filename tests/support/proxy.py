@@ -16,9 +16,9 @@ class Held:
     """The first request that matches waits here.
 
     Args:
-        pattern: of the request's first line.
-        arrived: it is there.
-        released: it may go on.
+        pattern: pattern of the request's first line.
+        arrived: set when the request has arrived.
+        released: set when it may continue.
     """
 
     pattern: re.Pattern[bytes]
@@ -27,10 +27,10 @@ class Held:
 
 
 class Proxy:
-    """Passes bytes on between clients and a server.
+    """Passes bytes between clients and a server.
 
     Args:
-        port: of the server.
+        port: port of the server.
     """
 
     def __init__(self, port: int) -> None:
@@ -47,7 +47,7 @@ class Proxy:
 
     @contextmanager
     def holding(self, pattern: bytes) -> Iterator[Held]:
-        """Meanwhile the first request whose first line matches is held back until it is released, or this ends."""
+        """Hold back the first request whose first line matches, until it is released or the context ends."""
         self._held = held = Held(re.compile(pattern))
         try:
             yield held
@@ -56,7 +56,7 @@ class Proxy:
 
     @contextmanager
     def resetting(self, pattern: bytes, times: int) -> Iterator[None]:
-        """Meanwhile the connections of every other request whose first line matches are reset, so many in all."""
+        """In this context, reset the connection of every second request whose first line matches, `times` times in total."""
         self._resets, self.n_resets, self._n_seen = (re.compile(pattern), times), 0, 0
         yield
         self._resets = (re.compile(b"(?!)"), 0)
@@ -83,7 +83,7 @@ class Proxy:
                     self._n_seen += 1
                     if self._n_seen % 2:
                         self.n_resets += 1
-                        # Closed at once, and not in order: the peer gets a reset.
+                        # Closed immediately and without shutdown, so that the peer gets a reset.
                         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                         break
                 server.sendall(content)

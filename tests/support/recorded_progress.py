@@ -1,4 +1,4 @@
-"""A progress object that keeps what it is told."""
+"""A progress object that records its calls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from cryolike_dask.progress import NoProgress
 
 
 class Recorded(NoProgress):
-    """Keeps the steps, and with which errors it ended."""
+    """Records the steps, and the errors at the end."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[str, int, int]] = []
@@ -20,5 +20,5 @@ class Recorded(NoProgress):
         self.ends.append(error)
 
     def parts(self, what: str) -> list[int]:
-        """How many parts of this step were done, each time that it was told."""
+        """How many parts of this step were done at each call."""
         return [done for name, done, _ in self.steps if name == what]

@@ -1,4 +1,4 @@
-"""Figures to compare with, and where to find the particle sets that cannot be distributed. tests/reference/README.md describes both."""
+"""Reference values, and the folder of particle sets that cannot be distributed. tests/reference/README.md describes both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INPUT = PARTICLES48 / "input"
 _VARIABLE = "CRYOLIKE_DASK_TEST_DATA"
 _folder = os.environ.get(_VARIABLE, "")
 DATA = Path(_folder).resolve()
-"""Only where `needs_data` lets a test run. A folder that lacks a file makes the test fail."""
+"""Only for tests that are marked with `needs_data`. If the folder lacks a file, the test fails."""
 needs_data = pytest.mark.skipif(
     not _folder, reason=f"{_VARIABLE} names no folder with the real particle sets (tests/reference/README.md)"
 )
@@ -32,10 +32,10 @@ def params_file(case: str) -> Path:
 
 
 def published(case: str, name: str) -> dict[str, npt.NDArray[Any]]:
-    """What CryoLike made of `particles48`, stack after stack.
+    """CryoLike's results for `particles48`, stack after stack.
 
-    CryoLike's images were the same bytes for all kinds of input, and its real-space images for all cases that do not downsample. They
-    are kept once, with the case 'single'.
+    CryoLike's images were the same bytes for all kinds of input, and its real-space images were the same for all cases without
+    downsampling. They are stored once, with the case 'single'.
     """
     arrays = read_arrays(PARTICLES48 / case / f"{name}.npz")
     same = read_arrays(PARTICLES48 / "single" / "indexed_star.npz")
@@ -47,15 +47,15 @@ def published(case: str, name: str) -> dict[str, npt.NDArray[Any]]:
 
 
 def exact(case: str) -> npt.NDArray[np.complex128]:
-    """(n, n_shells, n_inplanes) the direct sum, computed in double precision."""
+    """(n, n_shells, n_inplanes) direct sum in double precision."""
     arrays = read_arrays(PARTICLES48 / case / "exact.npz")
     stored = arrays["fourier"].astype(np.complex128)
-    # Images are real: where the number of angles is even, the second half of them is the conjugate of the first.
+    # Images are real, so with an even number of angles the second half is the conjugate of the first.
     return np.concatenate((stored, stored.conj()), axis=2) if arrays["is_half"] else stored
 
 
 def write_job(folder: Path) -> Path:
-    """A cryoSPARC folder with job J2, whose batches are the images of A, B and C."""
+    """Make a cryoSPARC folder with job J2, whose batches are the images of A, B and C."""
     job = folder / "J2"
     (job / "restack").mkdir(parents=True)
     shutil.copy(INPUT / "J2_passthrough_particles.cs", job)

@@ -1,4 +1,4 @@
-"""What tests over S3 have in common."""
+"""An S3 server for tests."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LOOSE_CONNECTIONS = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-"""The client library leaves its connections to be closed when Python ends."""
+"""The client library closes its connections only when Python ends."""
 
 
 @contextmanager
 def s3_bucket(name: str) -> Iterator[str]:
-    """URL of an empty bucket on a server of its own; meanwhile the environment says where it is and with which keys."""
+    """URL of an empty bucket on a new server; in this context, the environment has its address and keys."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

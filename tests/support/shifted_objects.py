@@ -1,4 +1,4 @@
-"""Images of an object that is not in their middle: Gaussians at known places, so that it can be moved without touching pixels."""
+"""Images of an object off their centre: Gaussians at known positions, so that it can be moved without changing pixels."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ N_BLOBS = 9
 
 
 def render(box: int, places: Floats, weights: Floats, width: float) -> Floats:
-    """(box, box) values at the pixels: columns are x, rows are y, in pixels from the middle pixel box // 2."""
+    """(box, box) values at the pixels; columns are x and rows are y, in pixels from the middle pixel box // 2."""
     y, x = np.meshgrid(*2 * [np.arange(box) - box // 2], indexing="ij")
     squares = (x - places[:, 0, None, None]) ** 2 + (y - places[:, 1, None, None]) ** 2
     return np.asarray((weights[:, None, None] * np.exp(-squares / (2 * width**2))).sum(axis=0))
 
 
 def blobs(seed: int, radius: float) -> tuple[Floats, Floats]:
-    """Places (x, y) in pixels and weights of an object about nothing symmetric. The weights add up to 0: no mean is lost."""
+    """Positions (x, y) in pixels and weights of an object without symmetry. The weights add up to 0, so the mean is 0."""
     rng = np.random.default_rng(seed)
     weights = rng.normal(size=N_BLOBS)
     return rng.uniform(-radius, radius, size=(N_BLOBS, 2)), weights - weights.mean()
@@ -36,11 +36,11 @@ def shifted_set(
 ) -> tuple[ParticleSet, ParticleSet]:
     """Two sets of the same objects.
 
-    In the first, each lies where RELION's origin says: an image shifted by (rlnOriginX, rlnOriginY) pixels would have it in the middle, so
-    it lies at minus the origin. In the second, each lies in the middle, and there are no origins.
+    In the first set, each object is where RELION's origin says: it is in the centre of the image shifted by (rlnOriginX, rlnOriginY)
+    pixels, so it is at minus the origin. In the second set, each object is in the centre, and there are no origins.
 
     Args:
-        folder: where both go.
+        folder: folder for both sets.
         origins: (n, 2) rlnOriginX and rlnOriginY in pixels.
         columns: further columns of the first table.
     """
@@ -64,6 +64,6 @@ def _written(folder: Path, images: Floats, pixel: float, **columns: Any) -> Part
 
 
 def centre_of_mass(image: npt.NDArray[Any]) -> Floats:
-    """(x, y) in pixels from the middle pixel, of an image of nothing negative."""
+    """(x, y) of an image without negative values, in pixels from the middle pixel."""
     y, x = np.meshgrid(*(np.arange(n) - n // 2 for n in image.shape), indexing="ij")
     return np.array([(image * x).sum(), (image * y).sum()]) / image.sum()

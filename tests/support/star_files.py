@@ -1,4 +1,4 @@
-"""STAR files written by hand, line by line, and a slow, plain reading of them to compare with."""
+"""STAR files written by hand, line by line, and a simple reader to compare with."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ SINGLE = {
     "rlnVoltage": ["300"] * 4,
     "rlnSphericalAberration": ["2.7"] * 4,
 }
-"""As RELION 3.0 has it: one block, the microscope in every row."""
+"""A table as in RELION 3.0: one block, with the microscope in every row."""
 
 Table = dict[str, list[str]]
 
 
 def loop(name: str, table: Table) -> list[str]:
-    """The lines of a block with one row a line."""
+    """The lines of a block with one row per line."""
     columns = [f"_{column} #{number}" for number, column in enumerate(table, 1)]
     return [f"data_{name}", "", "loop_", *columns, *(" ".join(row) for row in zip(*table.values(), strict=True)), ""]
 
 
 def pairs(name: str, table: Table) -> list[str]:
-    """The lines of a block with one name and value a line."""
+    """The lines of a block with one name and value per line."""
     return [f"data_{name}", "", *(f"_{column} {values[0]}" for column, values in table.items()), ""]
 
 
@@ -65,7 +65,7 @@ def without_column(table: Table, column: str) -> Table:
 
 
 def column_of(path: Path, column: str) -> list[str]:
-    """One column of the last block, by splitting lines at blanks: right for the files used here, which quote nothing."""
+    """One column of the last block, found by splitting lines at blanks; correct for files without quotation marks."""
     lines = path.read_text().split("data_")[-1].splitlines()[1:]
     names = [line.split()[0] for line in lines if line.startswith("_")]
     rows = [line.split() for line in lines if line.strip() and line[0] not in "_#" and not line.startswith("loop_")]

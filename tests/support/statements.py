@@ -1,4 +1,4 @@
-"""Statements of a page of the guide, and the tests that show them."""
+"""Links statements in the guide to the tests that show them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _section(page: str, heading: str) -> str:
 
 
 class Shown:
-    """The statements that tests show: each is the text of the page, so that neither changes without the other."""
+    """Statements that tests show. Each is the exact text of the page, so that neither can change without the other."""
 
     def __init__(self) -> None:
         self.statements: list[str] = []
