@@ -41,6 +41,12 @@ def format_time(seconds: float) -> str:
     return f"{whole // 86400} days {whole % 86400 // 3600} h"
 
 
+def format_box(n_pixels: tuple[int, int], pixel_size: tuple[float, float]) -> str:
+    """'64 × 64 pixels, 128 Å', or '32 × 48 pixels, 64 × 96 Å': rows × columns."""
+    rows, columns = (f"{n * size:.4g}" for n, size in zip(n_pixels, pixel_size, strict=True))
+    return f"{n_pixels[0]} × {n_pixels[1]} pixels, {rows if rows == columns else f'{rows} × {columns}'} Å"
+
+
 def rate(amount: float, seconds: float) -> float:
     """Amount per second; NaN before any time has passed."""
     return amount / seconds if seconds > 0 else math.nan

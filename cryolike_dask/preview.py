@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +17,13 @@ from cryolike_dask.ctf_check.of_stacks import check_particles, sample_size
 from cryolike_dask.ctf_check.verdict import CtfCheck
 from cryolike_dask.errors import InputError
 from cryolike_dask.execution.chunks import convert_chunks
-from cryolike_dask.formatting import entry, printable
+from cryolike_dask.formatting import entry, format_box, plural, printable
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.options import ConversionOptions, takes_options
 from cryolike_dask.particles.choice import choose_particles, draw
 from cryolike_dask.particles.image_grid import find_image_grid
 from cryolike_dask.particles.table import ParticleTable, image_label
 from cryolike_dask.pictures.canvas import Target
-from cryolike_dask.pictures.plots import shell_resolutions
 from cryolike_dask.pictures.preview_picture import draw_preview
 from cryolike_dask.planning.plan import Plan, StackPlan
 from cryolike_dask.progress import Progress, ProgressOption
@@ -33,19 +32,22 @@ from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.stacks.durable import write_atomic
 from cryolike_dask.transform.cpu import say_if_compiling
 from cryolike_dask.transform.interface import TransformedImages
-from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors, low_passed
+from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_on_grid, low_passed
 
 MAX_PARTICLES = 16
 USUAL_LOW_PASS = 20.0  # Å; makes protein visible
+CHANGES_OF_PIXELS = ("downsample_factor", "downsample_to", "axes", "contrast", "apply_origins")
+"""Settings that make the converted images differ from those on disk."""
 TRUSTED_RADIUS = 0.3  # box widths from the centre; the in-plane angles are dense enough there for the inverse transform
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Preview:
     """A few particles, converted in memory.
 
     Args:
-        source: (k, n_x, n_y) the centred images, downsampled if the options say so.
+        source: (k, n_x, n_y) the images as they would be written to `phys`.
+        as_on_disk: whether these are the centred images on disk, which no option has changed.
         low_passed: (k, n_x, n_y) the same after a low-pass filter.
         round_trip: (k, n_x, n_y) the Fourier-polar images brought back to real space, with the same filter.
         names: (k,) table, row and image of each particle.
@@ -61,11 +63,12 @@ class Preview:
         warnings: what the user should know.
     """
 
-    source: npt.NDArray[np.float32] = field(repr=False)
-    low_passed: npt.NDArray[np.float64] = field(repr=False)
-    round_trip: npt.NDArray[np.float64] = field(repr=False)
-    names: tuple[str, ...] = field(repr=False)
-    labels: tuple[str, ...] = field(repr=False)
+    source: npt.NDArray[np.float32]
+    as_on_disk: bool
+    low_passed: npt.NDArray[np.float64]
+    round_trip: npt.NDArray[np.float64]
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
     descriptor: ImageDescriptor
     pixel_size_from: str
     low_pass: float
@@ -80,14 +83,17 @@ class Preview:
         """The smallest correlation of the images that were not replaced by zeros; NaN if all of them were."""
         return float(self.correlation.min(where=self.source.any(axis=(1, 2)), initial=np.inf)) if self.source.any() else np.nan
 
+    def __repr__(self) -> str:
+        return f"<Preview>\n{self}"
+
     def __str__(self) -> str:
         d, grid = self.descriptor, self.descriptor.polar_grid
-        box = d.n_pixels[0] * d.pixel_size[0]
+        finest = min(d.cartesian_grid.box_size) / (2 * d.radius_max)
         lines = [
             ("particles", f"{len(self.source)} of {self.n_particles:,}"),
             ("pixel size", f"{d.pixel_size[0]:g} Å, from the {self.pixel_size_from}"),
-            ("box", f"{d.n_pixels[0]} × {d.n_pixels[1]} pixels, {box:.4g} Å wide"),
-            ("polar grid", f"{grid.n_shells} shells × {grid.n_inplanes} in-plane angles, up to {box / (2 * d.radius_max):.3g} Å"),
+            ("box", f"{format_box(d.n_pixels, d.pixel_size)}"),
+            ("polar grid", f"{grid.n_shells} shells × {grid.n_inplanes} in-plane angles, up to {finest:.3g} Å"),
             ("defocus", f"{self.defocus[0]:,.0f} to {self.defocus[1]:,.0f} Å"),
             ("agreement", self._agreement()),
             ("CTF", str(self.ctf)),
@@ -107,11 +113,16 @@ class Preview:
             return
         d = self.descriptor
         heading = (
-            f"{self.n_particles:,} particles; pixels of {d.pixel_size[0]:.4g} Å from the {self.pixel_size_from}; "
-            f"box {d.n_pixels[0] * d.pixel_size[0]:.4g} Å; defocus {self.defocus[0] / 1e4:.2f} to {self.defocus[1] / 1e4:.2f} µm",
+            f"{plural(self.n_particles, 'particle')}; pixels of {d.pixel_size[0]:.4g} Å from the {self.pixel_size_from}; "
+            f"box of {format_box(d.n_pixels, d.pixel_size)}; defocus {self.defocus[0] / 1e4:.2f} to {self.defocus[1] / 1e4:.2f} µm",
             f"Low-pass filter {self.low_pass:.3g} Å; {self._agreement()}",
         )
-        draw_preview(path, (self.source, self.low_passed, self.round_trip), self.labels, d.pixel_size[0], heading, self.ctf)
+        images: dict[str, npt.NDArray[np.floating[Any]]] = {
+            "as on disk" if self.as_on_disk else "as converted": self.source,
+            "low-passed": self.low_passed,
+            "back from the\npolar grid": self.round_trip,
+        }
+        draw_preview(path, images, self.labels, d.pixel_size[0], heading, self.ctf)
 
     def _agreement(self) -> str:
         """How well the images from the polar grid agree with the low-passed ones, in a phrase; the correlation is rounded down."""
@@ -171,22 +182,25 @@ def preview_particles(
     looked_at = replace(settings, where="", ind=None, sample=None)
     plan = Conversion(particles.take(draw(len(particles), n, settings.seed)), params, **vars(looked_at)).plan
     descriptor = plan.descriptor
-    box = descriptor.n_pixels[0] * descriptor.pixel_size[0]
-    finest = box / (2 * descriptor.radius_max)
-    cutoff = max(USUAL_LOW_PASS, finest) if low_pass is None else low_pass
+    # Along the longer edge, the polar grid of a rectangle ends at a coarser resolution.
+    cutoff = (
+        max(USUAL_LOW_PASS, float(max(descriptor.cartesian_grid.box_size)) / (2 * descriptor.radius_max))
+        if low_pass is None
+        else low_pass
+    )
     if not cutoff > 0:
         raise InputError(f"low_pass is {low_pass}: give a resolution in Å, a positive number.")
-    factors = low_pass_factors(shell_resolutions(descriptor.polar_grid.radii, box), cutoff)
     with showing(progress) as bar:
         say_if_compiling(bar.step)
         converted = _Converted(plan, draw(plan.n_images, min(n_images, plan.n_images), settings.seed), bar)
         source = converted.physical
         bar.step("Transforming back to real space")
-        round_trip = fourier_to_physical(converted.fourier, descriptor, factors)
+        round_trip = fourier_to_physical(converted.fourier, descriptor, low_pass_on_grid(descriptor, cutoff))
     filtered = low_passed(source, descriptor.pixel_size, cutoff)
     defocus = particles["defocus_u"], particles["defocus_v"]
     return Preview(
         source=source,
+        as_on_disk=all(getattr(settings, name) == getattr(ConversionSettings(), name) for name in CHANGES_OF_PIXELS),
         low_passed=filtered,
         round_trip=round_trip,
         names=tuple(converted.names),

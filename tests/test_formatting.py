@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from cryolike_dask.formatting import first_few, format_bytes, format_number, format_time, is_or_are, plural, rate
+from cryolike_dask.formatting import first_few, format_box, format_bytes, format_number, format_time, is_or_are, plural, rate
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,11 @@ def test_seconds(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("n", "text"), [(3, "3"), (3.14159, "3.1"), (12345.6, "12,346"), (math.nan, "unknown")])
 def test_counts(n: float, text: str) -> None:
     assert format_number(n) == text
+
+
+def test_a_box_has_one_width_or_two() -> None:
+    assert format_box((64, 64), (2.0, 2.0)) == "64 × 64 pixels, 128 Å"
+    assert format_box((32, 48), (2.0, 2.0)) == "32 × 48 pixels, 64 × 96 Å"
 
 
 def test_one_is_singular() -> None:

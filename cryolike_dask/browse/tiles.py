@@ -19,7 +19,7 @@ from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.canvas import Bytes
 from cryolike_dask.pictures.montage import GREYS, map_colours
 from cryolike_dask.settings import ConversionSettings
-from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_factors, low_passed
+from cryolike_dask.transform.inverse import fourier_to_physical, low_pass_on_grid, low_passed
 
 MOST_PARTICLES = 5000
 """The most particles on a page, unless `sample` gives another number."""
@@ -90,15 +90,16 @@ class TileForm:
     def of_fourier(self, images: npt.NDArray[Any], descriptor: ImageDescriptor) -> Tiles:
         """Tiles of Fourier-polar images, (k, n_shells, n_inplanes), of norm 1; bad images, which are zeros, become black."""
         grid, (n_x, n_y) = descriptor.polar_grid, descriptor.n_pixels
-        factors = low_pass_factors(n_x * descriptor.pixel_size[0] / (2 * np.maximum(grid.radii, 1e-9)), self.low_pass)
+        factors = low_pass_on_grid(descriptor, self.low_pass)
         # Shells are counted in cycles per box, so the same grid describes the images on fewer pixels, which need fewer angles.
         pixel_size = (descriptor.pixel_size[0] * n_x / self.shape[0], descriptor.pixel_size[1] * n_y / self.shape[1])
         step = _angle_step(grid.n_inplanes, 2 * max(self.shape))
         coarse = replace(descriptor, n_pixels=self.shape, pixel_size=pixel_size, n_inplanes=grid.n_inplanes // step)
-        small = fourier_to_physical(images[:, :, ::step], coarse, factors)
-        kept = np.flatnonzero(factors)
-        squares = (np.abs(images[:, kept]) ** 2).sum(axis=2, dtype=np.float64)  # (k, shells kept)
-        return Tiles(self._grey(small), squares @ (grid.shell_weights * factors**2)[kept])
+        small = fourier_to_physical(images[:, :, ::step], coarse, factors[:, ::step])
+        kept = np.flatnonzero(factors.any(axis=1))
+        squares = np.abs(images[:, kept]) ** 2  # (k, shells kept, n_inplanes)
+        power = np.einsum("ksj,sj->k", squares, (grid.shell_weights[:, None] * factors**2)[kept])
+        return Tiles(self._grey(small), power)
 
     def _grey(self, images: npt.NDArray[np.float64]) -> Bytes:
         """Grey values, with a separate grey scale for each image."""

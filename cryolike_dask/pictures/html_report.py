@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from cryolike_dask import __version__
 from cryolike_dask.filesystem.reading import read_input
-from cryolike_dask.formatting import format_bytes, format_number, format_time, plural, rate
+from cryolike_dask.formatting import format_box, format_bytes, format_number, format_time, plural, rate
 from cryolike_dask.html import render
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.pictures.axes import Axes, even_ticks
@@ -152,7 +152,7 @@ def _overview(plan: Plan, report: ConversionReport) -> dict[str, dict[str, str |
         },
         "grid": {
             "pixel size": f"{d.pixel_size[0]:g} Å, from the {plan.pixel_size_from}",
-            "box": f"{d.n_pixels[0]} × {d.n_pixels[1]} pixels, {d.n_pixels[0] * d.pixel_size[0]:.4g} Å",
+            "box": format_box(d.n_pixels, d.pixel_size),
             "polar grid": f"{summary.n_shells} shells × {summary.n_inplanes} in-plane angles",
             "finest shell": f"{summary.finest_resolution:.3g} Å",
             "precision": d.precision,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from cryolike_dask.pictures.ctf_plots import HEIGHT, WIDTH, draw_ctf_check
 from cryolike_dask.pictures.montage import GAP, GREYS, Bytes, block_means, map_colours
 
 _TILE = 128  # approximate edge of a tile in pixels
-_KINDS = ("as on disk", "low-passed", "back from the\npolar grid")
 _MARGIN, _HEADING, _LABEL, _FOOTING = 16, 84, 20, 30
 _BETWEEN = 22  # pixels between the triples of two particles
 _LETTER = 7.1  # width of a wide letter of 8 points, in pixels
@@ -24,7 +23,7 @@ _LETTER = 7.1  # width of a wide letter of 8 points, in pixels
 
 def draw_preview(
     path: Target,
-    images: tuple[npt.NDArray[np.floating[Any]], ...],
+    images: Mapping[str, npt.NDArray[np.floating[Any]]],
     labels: Sequence[str],
     pixel_size: float,
     heading: tuple[str, str],
@@ -34,15 +33,16 @@ def draw_preview(
 
     Args:
         path: PNG to write, or an open binary file.
-        images: the three kinds of images, (k, n_x, n_y) each.
+        images: three kinds of images, (k, n_x, n_y) each, by the names of their columns.
         labels: (k,) names of the particles; a file name that is too long loses its beginning.
         pixel_size: Å.
         heading: two lines for the top of the picture.
         ctf: the check.
     """
-    longest = max(images[0].shape[1:])
+    (first, *_) = images.values()
+    longest = max(first.shape[1:])
     factor, zoom = max(1, round(longest / _TILE)), max(1, round(_TILE / longest))
-    kinds = [_tiles(kind, factor, zoom) for kind in images]
+    kinds = [_tiles(kind, factor, zoom) for kind in images.values()]
     n, height, width, _ = kinds[0].shape
     triple = 3 * (width + GAP) - GAP
     columns = 1 if n < 3 else 2
@@ -59,12 +59,12 @@ def draw_preview(
         left = _MARGIN + number % columns * (triple + _BETWEEN)
         top = _HEADING + number // columns * (height + _LABEL + GAP)
         canvas.text(left, top + _LABEL / 2, _shortened(labels[number], int(triple / _LETTER)), 8)
-        for place, (kind, name) in enumerate(zip(kinds, _KINDS, strict=True)):
+        for place, (kind, name) in enumerate(zip(kinds, images, strict=True)):
             canvas.pixels(kind[number], left + place * (width + GAP), top + _LABEL)
             if number < columns:
                 for line, text in enumerate(reversed(name.split("\n"))):
                     canvas.text(left + place * (width + GAP), top - 5 - 13 * line, text, 8, colour=QUIET)
-    _draw_scale_bar(canvas, _MARGIN, below + _FOOTING / 3, pixel_size * factor / zoom, images[0].shape[2] * pixel_size / 2)
+    _draw_scale_bar(canvas, _MARGIN, below + _FOOTING / 3, pixel_size * factor / zoom, first.shape[2] * pixel_size / 2)
     for line, text in enumerate(reason):
         canvas.text(_MARGIN, below + _FOOTING + 17 * line + 8, text, 9)
     if len(ctf.scores):

@@ -28,7 +28,8 @@ def fourier_to_physical(
     Args:
         fourier: (k, n_shells, n_inplanes) complex array or tensor, the transforms of real images.
         descriptor: image descriptor of the stack, or the path of its params `.npz`.
-        shell_factors: (n_shells,) factors of the shells, such as a low-pass filter; shells with factor 0 take no time.
+        shell_factors: (n_shells,) or (n_shells, n_inplanes) factors of the shells or of their points, such as a low-pass filter; shells
+            with factor 0 take no time.
 
     Returns:
         (k, n_x, n_y) float64.
@@ -45,8 +46,9 @@ def fourier_to_physical(
     descriptor = ImageDescriptor.ensure(descriptor)
     grid = descriptor.polar_grid
     values = np.asarray(fourier)
+    shape = (grid.n_shells, grid.n_inplanes)
     factors = np.ones(grid.n_shells) if shell_factors is None else np.asarray(shell_factors, dtype=np.float64)
-    if values.ndim != 3 or values.shape[1:] != (grid.n_shells, grid.n_inplanes) or factors.shape != (grid.n_shells,):
+    if values.ndim != 3 or values.shape[1:] != shape or factors.shape not in (shape, shape[:1]):
         raise InputError(
             f"Fourier images of shape {values.shape} with {factors.shape} shell factors do not fit the descriptor: it describes "
             f"(images, {grid.n_shells}, {grid.n_inplanes}) and ({grid.n_shells},). Use the descriptor that the stack was made with."
@@ -56,10 +58,11 @@ def fourier_to_physical(
     halved = grid.n_inplanes % 2 == 0
     n_angles = grid.n_inplanes // 2 if halved else grid.n_inplanes
     angles = grid.angles[:n_angles]
-    weights = grid.shell_weights * factors * ((2.0 if halved else 1.0) / (np.pi * np.sqrt(n_x * n_y)))
+    factors = np.broadcast_to(factors.reshape(grid.n_shells, -1), shape)[:, :n_angles]
+    weights = grid.shell_weights[:, None] * factors * ((2.0 if halved else 1.0) / (np.pi * np.sqrt(n_x * n_y)))
     x, y = np.arange(n_x) - n_x // 2, np.arange(n_y) - n_y // 2
     images = torch.zeros((len(values), n_x, n_y), dtype=torch.float64)
-    (shells,) = np.nonzero(factors)
+    (shells,) = np.nonzero(factors.any(axis=1))
     chunk_shells = max(1, _CHUNK_POINTS // n_angles)
     for first in range(0, len(shells), chunk_shells):
         chunk = shells[first : first + chunk_shells]
@@ -68,7 +71,7 @@ def fourier_to_physical(
         # Re(Ex diag(F) Ey^T) = Re(Ex) Re(diag(F) Ey^T) - Im(Ex) Im(diag(F) Ey^T)
         left = torch.cat([along_x.real, -along_x.imag], dim=1)  # (n_x, 2 points)
         for image, spectrum in zip(images, values, strict=True):
-            points = torch.from_numpy((spectrum[chunk, :n_angles] * weights[chunk, None]).ravel())
+            points = torch.from_numpy((spectrum[chunk, :n_angles] * weights[chunk]).ravel())
             right = points * along_y  # (n_y, points)
             image += left @ torch.cat([right.real, right.imag], dim=1).T
     return images.numpy()
@@ -89,6 +92,20 @@ def low_pass_factors(resolution: npt.NDArray[np.floating[Any]], cutoff: float) -
     """
     frequency = cutoff / np.asarray(resolution, dtype=np.float64)
     return np.asarray(0.5 + 0.5 * np.cos(np.pi * np.clip((frequency - 0.75) / 0.5, 0.0, 1.0)))
+
+
+def low_pass_on_grid(descriptor: ImageDescriptor, cutoff: float) -> npt.NDArray[np.float64]:
+    """(n_shells, n_inplanes) factors of `low_pass_factors` for the points of the polar grid.
+
+    Shells are counted in cycles per box, so those of a rectangle are ellipses: each point has a resolution of its own.
+
+    Args:
+        cutoff: Å.
+    """
+    grid = descriptor.polar_grid
+    width_x, width_y = (n * size for n, size in zip(descriptor.n_pixels, descriptor.pixel_size, strict=True))
+    frequency = 2 * grid.radii[:, None] * np.hypot(np.cos(grid.angles) / width_x, np.sin(grid.angles) / width_y)
+    return low_pass_factors(1.0 / frequency, cutoff)
 
 
 def low_passed(

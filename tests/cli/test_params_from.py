@@ -98,4 +98,4 @@ def test_convert_and_preview_without_parameters(particles: DemoData, tmp_path: P
     assert ImageDescriptor.load(tmp_path / "out" / "params.npz") == FROM_TABLE
     result = cli("preview", particles.star_file, *images, "--out", tmp_path / "p.png", "--downsample-factor", 2)
     assert result.exit_code == 0, result.stderr
-    assert "8 × 8 pixels, 48 Å wide" in result.stdout
+    assert "8 × 8 pixels, 48 Å" in result.stdout
