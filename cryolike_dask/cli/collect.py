@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cryolike_dask.cli.command import Command
 from cryolike_dask.cli.help import FILE, FOLDER
 from cryolike_dask.cli.main import debug_option, echo, quiet_option
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("stacks", metavar="STACKS", type=FOLDER)
 @click.argument("results", metavar="RESULTS", type=FOLDER)
 @click.option("--out", required=True, type=FILE, metavar="FILE", help="Table to write: .star (RELION), .csv or .parquet.")

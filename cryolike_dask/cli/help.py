@@ -7,6 +7,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from cryolike_dask.cli.command import Command
+
 GROUPS = {
     "Input": (
         *("params_input", "folder_mrc", "folder_cryosparc", "folder_micrographs", "star_file_list", "particle_file_list"),
@@ -28,7 +30,7 @@ GROUPS = {
 """The options of each group, by their Python names (those that act at once, by how they are spelt), in the order of the help."""
 
 
-class GroupedCommand(click.Command):
+class GroupedCommand(Command):
     """A command whose help lists its options in groups. Required options come first, and options without a group come last."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

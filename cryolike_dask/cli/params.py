@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cryolike_dask.cli.command import Command
 from cryolike_dask.cli.help import FILE
 from cryolike_dask.cli.main import debug_option, echo
 from cryolike_dask.cli.options import choice_options, described_option
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _TOLERANCE = 1e-4  # relative: tables round pixel sizes
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("out", metavar="OUT.npz", type=FILE)
 @click.option(
     "--from", "table", type=FILE, metavar="TABLE", help="Take box and pixel size from this table, or else from the image headers."

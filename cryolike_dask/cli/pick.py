@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cryolike_dask.cli.command import Command
 from cryolike_dask.cli.main import echo
 from cryolike_dask.filesystem.output_file import check_suffix
 from cryolike_dask.formatting import plural
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from cryolike_dask.leopard_em.picking import PickOn
 
 
-@click.command("pick")
+@click.command("pick", cls=Command)
 @click.argument("configs", metavar="CONFIG.yaml ...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Table to write: .csv, or .star for RELION.")
 @click.option(
@@ -69,7 +70,7 @@ def pick(
     echo(f"{plural(len(table), 'particle')} of {plural(len(configs), 'micrograph')} written to {out}")
 
 
-@click.command("plot-picks")
+@click.command("plot-picks", cls=Command)
 @click.argument("table", metavar="TABLE.csv", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="PNG to write. Default: TABLE.png.")
 @click.option(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import click
 
+from cryolike_dask.cli.command import Command
 from cryolike_dask.cli.help import FILE, FOLDER
 from cryolike_dask.cli.main import FAILED, debug_option, echo, quiet_option
 
@@ -15,7 +16,7 @@ _SHOWN = 10
 """Problems that are shown on the terminal."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option(
     "--zarr-store", type=FILE, default="", metavar="PLACE", help="Path or URL of the run's Zarr store, if it is not in DIR."
@@ -35,7 +36,7 @@ def info(folder: str, zarr_store: str, as_json: bool) -> None:
     echo(json.dumps(description.to_dict(), indent=1) if as_json else str(description))
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--deep", is_flag=True, help="Also make a sample of images again from their source and compare.")
 @click.option(
@@ -86,7 +87,7 @@ def _verdict(problems: list[str], templates: str | None) -> str:
     return "complete and undamaged" if templates is None else "complete and undamaged, and on the grids of the templates"
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", metavar="[DIR]", type=FOLDER, default="cryolike-demo")
 @click.option("--n-images", type=click.IntRange(min=3), default=600, show_default=True, help="Images to make.")
 @click.option("--box", type=click.IntRange(min=16), default=64, show_default=True, help="Edge of the images in pixels.")
