@@ -6,7 +6,7 @@ import sys
 
 
 def run() -> None:
-    """Run the command line. Ctrl-C while it is imported ends as it does later: with one line and the exit code of shells."""
+    """Run the command line. Ctrl-C during its import has the same effect as later: one line, and the exit code of shells."""
     try:
         from cryolike_dask.cli.main import main
 
@@ -15,8 +15,8 @@ def run() -> None:
         sys.stderr.write("Stopped.\n")
         sys.exit(130)
     finally:
-        # Where Ctrl-C ended code that was made from text, as some libraries do while they are imported, Python would kill itself by the
-        # signal in the end, though the interrupt was answered. Other such code makes it forget that.
+        # If Ctrl-C interrupts code that a library runs with `exec` during its import, Python remembers this, and kills itself with the
+        # signal on exit, although the interrupt was handled. Another `exec` resets it.
         exec("")
 
 

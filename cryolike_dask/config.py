@@ -1,4 +1,4 @@
-"""Defaults that fit a machine rather than a run, in Dask's configuration under `cryolike`; see `cryolike.yaml`."""
+"""Settings that depend on the machine rather than on the run, in Dask's configuration under `cryolike`; see `cryolike.yaml`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryolike_dask.errors import InputError
 
 @cache
 def _with_defaults() -> Any:
-    """Dask's configuration. Loaded with the first question, because importing Dask takes as long as converting a few images."""
+    """Dask's configuration. It is loaded when it is first needed, because importing Dask takes as long as converting a few images."""
     import dask.config
     import yaml
 
@@ -22,7 +22,7 @@ def _with_defaults() -> Any:
 
 
 def positive_integer(name: str) -> int:
-    """A setting that counts something, such as 'gpu.threads'.
+    """A setting that is a number, such as 'gpu.threads'.
 
     Raises:
         InputError: it was set to something else.
@@ -34,7 +34,7 @@ def positive_integer(name: str) -> int:
 
 
 def text(name: str) -> str:
-    """A setting that names something; '' if it is not set.
+    """A setting that is a text; '' if it is not set.
 
     Raises:
         InputError: it was set to something else.
@@ -46,7 +46,7 @@ def text(name: str) -> str:
 
 
 def available_cores() -> int:
-    """Cores this process may use."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1

@@ -42,7 +42,7 @@ class Conversion:
     `run`.
 
     Args:
-        particles: the particles to convert, in the order of the metadata.
+        particles: the particles to convert, in the order of the input.
         params: image descriptor of this package or of CryoLike, or the path of a params `.npz`. It is not changed. With None, box and
             pixel size are taken from the table, or else from the image headers.
         folder_output: output folder; '' is the current directory.
@@ -94,13 +94,13 @@ class Conversion:
             progress: as for `run`.
 
         Returns:
-            the plan in numbers. From now on a notebook also shows it for this conversion.
+            the plan in numbers, with the estimate. From now on, a notebook shows the estimate for this conversion, too.
 
         Raises:
             InputError: an image is bad and the settings do not allow bad images, or its file has changed.
             OutputError: nothing can be written beside the output folder.
         """
-        # Loads compiler and FFTs, which a plan need not.
+        # Imported here, because it loads the compiler and FFTs, which planning does not need.
         from cryolike_dask.execution.calibration import seconds_on_this_machine
 
         with showing(progress) as shown:
@@ -157,8 +157,8 @@ class Conversion:
     def to_delayed(self, window: int | None = None, **annotations: Any) -> list[Any]:
         """The conversion as a Dask graph, for `dask.compute` or as part of a larger one.
 
-        The plan is written to the output folder at once; everything else is done when the graph is computed. The folder is locked for
-        the conversion from then until the last stack is complete or a task fails. If the graph is computed again, the existing stacks
+        The plan is written to the output folder immediately; everything else is done when the graph is computed. The folder is then
+        locked for the conversion until the last stack is complete or a task fails. If the graph is computed again, the existing stacks
         are used.
 
         Args:

@@ -1,4 +1,4 @@
-"""The errors a user can meet.
+"""The errors that a user can cause.
 
 Each message is one plain paragraph that says what is wrong, where (file and row), and what to do. It is shown without a traceback.
 """
@@ -13,7 +13,7 @@ from cryolike_dask.formatting import printable
 
 
 class CryolikeError(Exception):
-    """Base of every error that cryolike_dask raises on purpose. Its text is meant for the user, and safe to print."""
+    """Base of all errors that cryolike_dask raises itself. The message is for the user, and safe to print."""
 
     def __str__(self) -> str:
         return printable(super().__str__())
@@ -23,7 +23,9 @@ class InputError(CryolikeError, ValueError):
     """A table, an image file, a parameter file or an argument is wrong. It is raised before any output is written, if possible."""
 
 
-class MissingFileError(FileNotFoundError, InputError):  # in this order: an error sent by a worker is made with OSError's __new__
+class MissingFileError(
+    FileNotFoundError, InputError
+):  # in this order, because an error from a worker is made with OSError's __new__
     """An input file does not exist. It is an InputError and a FileNotFoundError.
 
     Args:
@@ -35,7 +37,7 @@ class MissingFileError(FileNotFoundError, InputError):  # in this order: an erro
         super().__init__(message)
         self.missing = tuple(missing)
 
-    def __str__(self) -> str:  # OSError has one of its own
+    def __str__(self) -> str:  # because OSError defines one, too
         return printable(super().__str__())
 
 
@@ -47,7 +49,7 @@ class OutputError(CryolikeError, OSError):
     """The output folder cannot be used: it already holds stacks, belongs to another run, is full, or is not writable."""
 
     def __init__(self, message: str) -> None:
-        # OSError gives special meaning to its arguments; one argument keeps `str(error)` the message, across pickling too.
+        # OSError interprets several arguments. With only one, `str(error)` is the message, even after pickling.
         super().__init__(message)
 
 
@@ -66,7 +68,7 @@ class RunStoppedError(ConversionError):
 def lost_file_error(path: object) -> InputError:
     """The error to raise if a file of a complete stack does not exist."""
     return InputError(
-        f"{path} does not exist, though its stack should be complete. Convert again with skip_exist=True (--skip-exist), which makes "
+        f"{path} does not exist, although its stack should be complete. Convert again with skip_exist=True (--skip-exist), which makes "
         "this stack again."
     )
 
@@ -90,5 +92,5 @@ def output_error(error: OSError, folder: Path) -> OutputError:
     """The error to raise if the system refuses an operation in the output folder."""
     what = f"Writing to {folder} failed: {error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return OutputError(f"{what}. Free some space, then run again with skip_exist=True (--skip-exist) to go on from here.")
-    return OutputError(f"{what}. Solve that, then run again with skip_exist=True (--skip-exist) to go on from here.")
+        return OutputError(f"{what}. Free some space, then run again with skip_exist=True (--skip-exist) to continue.")
+    return OutputError(f"{what}. Correct this, then run again with skip_exist=True (--skip-exist) to continue.")

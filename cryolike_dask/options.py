@@ -1,7 +1,7 @@
-"""The options of a conversion as keyword arguments: shown by help(), editors and type checkers, and checked when they are given.
+"""The options of a conversion as keyword arguments, which help(), editors and type checkers show, and which are checked in each call.
 
-`ConversionSettings` says what each option is. `takes_options` puts that into the signature and the docstring of a function; type
-checkers, which run nothing, read the same from the typed dictionaries here, and a test compares both.
+`ConversionSettings` describes the options. `takes_options` puts them into the signature and the docstring of a function. Type checkers do
+not run code, so they read the same options from the typed dictionaries here; a test compares the two.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _WIDTH = 100
 
 
 class ConverterOptions(TypedDict, total=False):
-    """The options that no function of CryoLike has; all functions here take them."""
+    """The options that no function of CryoLike has. All functions of this package take them."""
 
     save_phys: bool
     output_format: OutputFormat
@@ -103,7 +103,7 @@ class ConversionOptions(LeopardEMOptions, total=False):
 
 
 def option_types() -> dict[str, Any]:
-    """The type of what may be given for each option."""
+    """The type of the values that each option accepts."""
     kept = field_types()
     return {field.name: field.metadata.get(ACCEPTS, kept[field.name]) for field in fields(ConversionSettings)}
 
@@ -113,13 +113,13 @@ def takes_options(
 ) -> Callable[[Documented], Documented]:
     """A decorator for a function, or a class, whose `**options` are the fields of `ConversionSettings`.
 
-    Its signature and the Args of its docstring then list every option, and a name that it does not have is a TypeError that says
-    which one was probably meant. The meaning of its other arguments is taken from its own docstring or from what is given here.
+    Its signature and the Args of its docstring then list every option, and an unknown name is a TypeError that suggests the right one. The
+    meaning of its other arguments is taken from its own docstring, or from those given here.
 
     Args:
         described: functions and classes whose docstrings describe arguments of the same names.
-        elsewhere: options that it does not take, and the method that does.
-        renamed: arguments that have another name there.
+        elsewhere: options that the function does not take, and the method that takes them.
+        renamed: arguments that have another name in these docstrings.
     """
     left_out = elsewhere or {}
 
@@ -132,7 +132,7 @@ def takes_options(
         @functools.wraps(function)
         def checked(*arguments: Any, **named: Any) -> Any:
             for name in named.keys() & left_out.keys():
-                raise TypeError(f"{target.__name__}() takes no {name}: give it to {left_out[name]}.")
+                raise TypeError(f"{target.__name__}() does not take {name}: give it to {left_out[name]}.")
             check_names_known(target.__name__, named, known)
             return function(*arguments, **named)
 
@@ -149,7 +149,7 @@ def takes_options(
 
 
 def described_by(*described: object, **renamed: str) -> Callable[[Documented], Documented]:
-    """A decorator that adds what these docstrings say of a function's arguments to the Args of its own.
+    """A decorator that adds the meanings of a function's arguments, from these docstrings, to the Args of its own docstring.
 
     Args:
         described, renamed: as for `takes_options`.
@@ -164,7 +164,7 @@ def described_by(*described: object, **renamed: str) -> Callable[[Documented], D
 
 
 def meanings(described: object) -> dict[str, str]:
-    """What the Args section of a docstring says of each argument, each in one line. Nothing where `python -OO` leaves docstrings out."""
+    """The meaning of each argument in the Args section of a docstring, in one line. Empty if `python -OO` has removed docstrings."""
     text = inspect.getdoc(described) or ""
     section = _sections(text).get("Args", "")
     found: dict[str, str] = {}
@@ -179,7 +179,7 @@ def meanings(described: object) -> dict[str, str]:
 
 
 def _with_options(signature: inspect.Signature, left_out: dict[str, str]) -> inspect.Signature:
-    """The signature with every option in the place of `**options`."""
+    """The signature with all options in place of `**options`."""
     own = [parameter for parameter in signature.parameters.values() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
     types = option_types()
     options = [
@@ -191,7 +191,7 @@ def _with_options(signature: inspect.Signature, left_out: dict[str, str]) -> ins
 
 
 def _with_args(target: object, names: list[str], described: tuple[object, ...], renamed: dict[str, str]) -> str:
-    """The docstring of a function or class whose Args section tells the meaning of all these arguments."""
+    """The docstring of a function or class, with an Args section that describes all these arguments."""
     text = inspect.getdoc(target) or ""
     known: dict[str, str] = {}
     for source in reversed(described):
@@ -215,6 +215,6 @@ def _with_args(target: object, names: list[str], described: tuple[object, ...], 
 
 
 def _sections(text: str) -> dict[str, str]:
-    """The text of a docstring by its headings; what comes before the first one is under ''."""
+    """The sections of a docstring by their headings. The text before the first heading is under ''."""
     head, *parts = _SECTION.split(text)
     return {"": head, **dict(zip(parts[::2], (part.removeprefix("\n") for part in parts[1::2]), strict=True))}

@@ -14,7 +14,7 @@ from typing import Protocol
 from cryolike_dask.formatting import format_bytes, format_number, rate
 
 Clock = Callable[[], float]
-"""Tells monotonic seconds."""
+"""Returns monotonic seconds."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class StackProgress:
     """One stack that is complete and visible.
 
     Args:
-        counter: its number, from 0.
-        n_images: images in it.
-        read_seconds, compute_seconds, write_seconds: time that its worker spent on each.
-        n_bytes: bytes written.
-        device_bytes: largest CUDA memory that the tensors of its worker have taken at once so far; 0 on a CPU.
+        counter: number of the stack, from 0.
+        n_images: number of its images.
+        read_seconds, compute_seconds, write_seconds: time that its worker spent on each step.
+        n_bytes: size of its files.
+        device_bytes: peak of the CUDA memory of its worker's tensors so far; 0 on a CPU.
     """
 
     counter: int
@@ -39,7 +39,7 @@ class StackProgress:
 
 
 class Progress(Protocol):
-    """What a conversion reports about itself. `NoProgress` is a class to derive from."""
+    """The calls by which a conversion reports its progress. Derive your own class from `NoProgress`."""
 
     def step(self, what: str, done: int = 0, total: int = 0) -> None:
         """Work other than the making of stacks is in progress.
@@ -80,7 +80,7 @@ class NoProgress:
 
 
 class Totals:
-    """Counts and rates since the start, shared by the ways of showing them."""
+    """Counts and rates since the start, which all kinds of progress display use."""
 
     def __init__(self, n_stacks: int, n_images: int, clock: Clock) -> None:
         self.n_stacks, self.n_images = n_stacks, n_images

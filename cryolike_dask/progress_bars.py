@@ -1,4 +1,4 @@
-"""How far a conversion or anything else that takes long is, shown to a person: on a terminal, in a log file, or in a notebook."""
+"""Shows the progress of conversions and other long operations: on a terminal, in a log file, or in a notebook."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _WIDE_COLUMNS = 120
-"""Columns of a terminal that leave room for where the time goes."""
+"""Width of a terminal from which on the shares of reading, computing and writing are shown, too."""
 
 
 class LogProgress:
     """Plain lines, at most one every few seconds: for batch jobs and files.
 
     Args:
-        every: least seconds between two lines about the same.
+        every: minimum number of seconds between two lines about the same work.
         clock: monotonic seconds.
         say: prints a line; by default it goes through `logging`, at the level INFO.
     """
@@ -77,12 +77,12 @@ class LogProgress:
 
 
 class RichProgress:
-    """A bar on the terminal with images/s, MB/s and the time left; on a wide one also where the time goes, and device memory.
+    """A bar on the terminal with images/s, MB/s and the time left; on a wide terminal also the shares of each step, and device memory.
 
-    `NO_COLOR` in the environment keeps it plain.
+    With `NO_COLOR` in the environment, it has no colours.
 
     Args:
-        console: where to draw; standard error if not given, so that standard output stays free for results.
+        console: where to draw; by default standard error, so that standard output stays free for results.
         clock: monotonic seconds.
     """
 
@@ -153,9 +153,9 @@ class NotebookProgress:
     """A bar in a notebook's output cell, redrawn in place.
 
     Args:
-        every: least seconds between two drawings.
+        every: minimum number of seconds between two drawings.
         clock: monotonic seconds.
-        display: shows an object under a handle and returns the handle; IPython's own if not given.
+        display: shows an object under a handle, and returns the handle; by default IPython's own function.
     """
 
     def __init__(self, every: float = 0.2, clock: Clock = time.monotonic, display: Callable[[Any], Any] | None = None) -> None:
@@ -213,7 +213,7 @@ class NotebookProgress:
 
 @dataclass(frozen=True)
 class _Html:
-    """Shown by its markup where there is a browser, and as nothing much elsewhere."""
+    """An object that a notebook shows by its markup."""
 
     markup: str
 
@@ -222,7 +222,7 @@ class _Html:
 
 
 def progress_from(progress: ProgressOption) -> Progress:
-    """What the `progress` argument of a public function means.
+    """The progress display for the `progress` argument of a public function.
 
     Args:
         progress: True for a bar in a notebook or on a terminal, and lines on standard error elsewhere; False for nothing; an object with
@@ -249,7 +249,7 @@ def progress_from(progress: ProgressOption) -> Progress:
 
 @contextmanager
 def showing(progress: ProgressOption) -> Iterator[Progress]:
-    """What a `progress` argument means, finished in the end, however that comes."""
+    """A context with the progress display for a `progress` argument. Its `finish` is always called at the end."""
     shown = progress_from(progress)
     error: BaseException | None = None
     try:
@@ -276,7 +276,7 @@ def _step_line(what: str, done: int, total: int) -> str:
 
 
 def _in_notebook() -> bool:
-    # Asking IPython only where it is already imported: a script pays nothing.
+    # A notebook has imported IPython. Otherwise it is not imported, so that scripts start fast.
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and hasattr(shell, "kernel")

@@ -1,4 +1,4 @@
-"""What a conversion returns."""
+"""The report that a conversion returns."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StackRecord:
-    """One stack that is complete.
+    """One complete stack.
 
     Args:
-        counter: its number.
-        n_images: images in it.
+        counter: number of the stack.
+        n_images: number of its images.
         fourier, metadata: its `.pt` and `.npz` files; with a Zarr store, `fourier` is the position of the shard in the store.
-        physical: the same for its images in real space; None if they are not saved.
+        physical: as `fourier`, for the images in real space; None if they are not saved.
         mean_power: mean of |F|^2 over its images, shells and in-plane angles.
-        n_zeroed: bad images that were written as zeros.
+        n_zeroed: number of bad images that were written as zeros.
     """
 
     counter: int
@@ -36,7 +36,7 @@ class StackRecord:
 
 
 _SHOWN = 10
-"""Warnings in the text of a report."""
+"""Number of warnings that are shown in the text of a report."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class ConversionReport:
         folder: output folder.
         store: path or URL of the Zarr store; '' for `.pt` files.
         stacks: all complete stacks in the order of their counters, including those kept from an interrupted run.
-        n_images: images in them.
+        n_images: number of their images.
         seconds: from start to end of this run.
-        n_bytes: bytes of the stacks.
+        n_bytes: size of the stacks.
         warnings: for the user.
         skipped: one line for each particle that was left out.
-        n_kept: stacks of an interrupted run that were kept.
-        seconds_by_step: seconds that all workers together spent to 'read', 'compute' and 'write'.
+        n_kept: number of stacks that were kept from an interrupted run.
+        seconds_by_step: time of all workers together for each step: 'read', 'compute' and 'write'.
         ctf: whether the CTF of the table fits the images; None if their power was not recorded.
 
     Example:

@@ -90,7 +90,7 @@ def test_an_archive_of_endless_zeros_costs_no_memory(tmp_path: Path) -> None:
 
 
 def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
-    with pytest.raises(InputError, match="holds a password") as told:
+    with pytest.raises(InputError, match="contains a password") as told:
         ConversionSettings(output_format="zarr", zarr_store="ftp://me:geheim@example.org/particles.zarr")
     assert "geheim" not in str(told.value)
     for url in ("s3://[bucket/particles.zarr", "s3://bucket/a@b:c"):  # neither a password nor a traceback
@@ -157,5 +157,5 @@ def test_a_store_outside_the_folder_is_opened_when_it_is_named(tmp_path: Path) -
 )
 def test_addresses_that_lead_elsewhere_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setattr("fsspec.core.url_to_fs", lambda *_: pytest.fail("it was opened"))
-    with pytest.raises(InputError, match="not an address that a Zarr store can have"):
+    with pytest.raises(InputError, match="not an address at which a Zarr store can be"):
         open_object_store(url)

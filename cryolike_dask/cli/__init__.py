@@ -1,5 +1,5 @@
 """The command line: options become arguments of the public functions, errors become messages and exit codes.
 
-May know everything, imported when a command needs it. Start with `main`; the commands are in modules of their own, and `options` are
-those that conversions share.
+May import everything, but only when a command needs it. Start with `main`. Each command is in a module of its own; `options` contains the
+options that conversions share.
 """

@@ -29,7 +29,7 @@ from cryolike_dask.settings import ConversionSettings
     default="contact.html",
     show_default=True,
     metavar="FILE.html",
-    help="Where the page goes; replaces an earlier one.",
+    help="Page to write; an existing page is replaced.",
 )
 @image_options
 @click.option("--low-pass", type=float, default=20.0, show_default=True, help="Resolution of the low-pass filter in Å.")
@@ -54,8 +54,8 @@ def browse(
     \b
     TABLE_OR_STACKS is a STAR file, a cryoSPARC .cs file or job directory, a
     Leopard-EM .csv file, or the output folder of a conversion.
-    The page needs no network. Click the particles that are to be left out, and
-    save the rows of the others: `cryolike-dask convert` takes them with --ind.
+    The page needs no network. Click the particles that you want to leave out,
+    and save the rows of the others for --ind of `cryolike-dask convert`.
     Without --sample, at most 5,000 particles are shown, drawn at random.
 
     \b
@@ -72,7 +72,7 @@ def browse(
         given = {"--mrc-folder": folder_mrc, "--mrc": particle_file, "--box-size": box_size}
         wrong = [name for name, value in given.items() if value]
         if wrong or invert:
-            raise InputError(f"{table} holds stacks, which know their images: leave out {', '.join(wrong or ['--invert'])}.")
+            raise InputError(f"{table} holds stacks, which record their images: leave out {', '.join(wrong or ['--invert'])}.")
         page = browse_particles(folder, out, params=params_input, progress=not quiet, **options)
     else:
         source = input_of_table(table, folder_mrc, particle_file, box_size, invert, ", or the output folder of a conversion")

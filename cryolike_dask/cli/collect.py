@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     "--templates",
     type=FILE,
     metavar="DIR_OR_PARAMS",
-    help="Folder of the templates, or the parameter file that they were made with: adds angles and origins in RELION's convention.",
+    help="Folder of the templates, or the parameter file with which they were made; adds angles and origins in RELION's convention.",
 )
 @click.option(
     "--template-source",
     type=click.Choice(["pdb", "map"]),
     default="pdb",
     show_default=True,
-    help="What the templates were made from. CryoLike takes the axes of atoms and of an MRC map in different orders.",
+    help="Source of the templates: a PDB file or an MRC map. CryoLike orders the axes of the two differently.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the table if it exists.")
 @quiet_option
@@ -62,7 +62,7 @@ def collect(stacks: str, results: str, out: str, templates: str | None, template
 
 
 def _structures(df: pd.DataFrame) -> str:
-    """How many particles are of each structure, if there are several."""
+    """The number of particles for each structure, if there are several."""
     if "cryolikeBestTemplate" not in df:
         return ""
     counts = df["cryolikeBestTemplate"].value_counts().sort_index()

@@ -1,4 +1,4 @@
-"""Options in a file, and back: `--config`, `--write-config`, and the command that repeats a run."""
+"""Reads options from a file (`--config`), writes them to one (`--write-config`), and makes the command that repeats a run."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def configurable(command: Command) -> Command:
-    """Adds `--config`, whose file stands for options that the command line does not give, and `--write-config`.
+    """Adds `--config`, whose file gives options that are not on the command line, and `--write-config`.
 
-    The other options of the command must be added afterwards, which is above it in a list of decorators.
+    The other options of the command must be added afterwards, that is, by decorators above this one.
     """
 
     @functools.wraps(command)
@@ -39,7 +39,7 @@ def configurable(command: Command) -> Command:
         is_eager=True,
         expose_value=False,
         callback=_read,
-        help="Take options from this file, such as `batch-size: 500`; those of the command line win.",
+        help="Take options from this file, such as `batch-size: 500`; options on the command line override them.",
     )
     write = click.option(
         "--write-config",
@@ -51,7 +51,7 @@ def configurable(command: Command) -> Command:
 
 
 def repeating_command(context: click.Context) -> str:
-    """The command line that does the same again, wherever it is typed; options of a `--config` file are written out."""
+    """The command line that repeats this run from any directory. Options of a `--config` file are written out."""
     groups: list[str] = []
     at: click.Context | None = context
     while at is not None and at.parent is not None:
@@ -74,7 +74,7 @@ def _words(option: click.Option, value: Any) -> list[str]:
 
 
 def _spelling(option: click.Option, value: Any) -> str:
-    """How a switch is spelt that sets this value."""
+    """The spelling of a switch that sets this value."""
     return option.secondary_opts[-1] if option.secondary_opts and not value else option.opts[-1]
 
 
@@ -89,7 +89,7 @@ def _key(spelling: str) -> str:
 
 
 def _known(command: click.Command) -> dict[str, tuple[click.Option, bool]]:
-    """By its key in a file, each option, and whether the key is the spelling that switches it off."""
+    """For each key of a file, its option, and whether the key is the spelling that switches the option off."""
     options = [one for one in command.params if isinstance(one, click.Option) and one.expose_value and one.name != "write_config"]
     known = {_key(option.opts[-1]): (option, False) for option in options}
     return known | {_key(spelling): (option, True) for option in options for spelling in option.secondary_opts}
@@ -103,7 +103,7 @@ def _read(context: click.Context, _: click.Parameter, value: str | None) -> None
     for key, given in _content(Path(value).expanduser()).items():
         name = str(key).replace("_", "-")
         if name not in known:
-            raise InputError(f"{value} gives {key!r}, which is no option of {context.info_name}. {_suggestion(name, known)}")
+            raise InputError(f"{value} gives {key!r}, which is not an option of {context.info_name}. {_suggestion(name, known)}")
         option, switches_off = known[name]
         if given is not None:
             defaults[str(option.name)] = _checked(context, option, given, f"{value}: {key} is {given!r}", switches_off)
@@ -111,7 +111,7 @@ def _read(context: click.Context, _: click.Parameter, value: str | None) -> None
 
 
 def _content(path: Path) -> dict[Any, Any]:
-    # Not above: help and completion must not wait for it.
+    # Imported here, because help and completion must not wait for it.
     import yaml
 
     from cryolike_dask.filesystem.limited_yaml import load_yaml
@@ -132,7 +132,7 @@ def _content(path: Path) -> dict[Any, Any]:
 
 
 def _checked(context: click.Context, option: click.Option, given: Any, what: str, switches_off: bool) -> Any:
-    """The value as the command line would have it; None for a switch that is left alone."""
+    """The value as on the command line; None for a switch that is not changed."""
     if option.is_flag:
         if not isinstance(given, bool):
             raise InputError(f"{what}: give true or false.")
@@ -160,12 +160,12 @@ def _suggestion(name: str, known: dict[str, Any]) -> str:
 
 
 def _write(context: click.Context, path: Path) -> None:
-    """Every option, those that are given as they are, all others commented out with their defaults."""
+    """Write a file with every option: those that are given, and all others as comments with their defaults."""
     options = [option for option, switches_off in _known(context.command).values() if not switches_off]
     given = sum(_is_given(context, option) for option in options)
     text = "\n".join(line for option in options for line in _lines(context, option))
     name = context.command_path.partition(" ")[2]
-    header = f"# Options of `cryolike-dask {name}`, for its --config. Paths are relative to where the command runs.\n"
+    header = f"# Options for `cryolike-dask {name} --config`. Relative paths start from the directory in which the command runs.\n"
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(f"{header}\n{text}\n")

@@ -1,4 +1,4 @@
-"""`cryolike-dask convert`: one command per input, each with the options that all share."""
+"""`cryolike-dask convert`: one command per input. Each also has the options that all conversions share."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _convert(kind: type[ParticleInput], options: dict[str, Any]) -> None:
     if options["workers"] is not None and options["device"] != "cuda" and not options["dry_run"]:
         from cryolike_dask.execution.fork_server import start_fork_server
 
-        start_fork_server()  # It imports what workers need while this process reads tables.
+        start_fork_server()  # imports the libraries of the workers while this process reads tables
     with loading_libraries():
         from cryolike_dask.conversion import Conversion
 

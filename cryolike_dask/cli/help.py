@@ -1,4 +1,4 @@
-"""Help in which the options of a command stand in groups, and folders that a shell completes."""
+"""Help with the options of a command in groups, and types of arguments that let a shell complete files and folders."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GROUPS = {
     "Where it runs": ("device", "workers", "scheduler", "scheduler_file", "performance_report"),
     "What is shown": ("dry_run", "as_json", "quiet", "--config", "write_config", "--debug", "--help"),
 }
-"""The options of each group, by their Python names (those that act at once, by how they are spelt), in the order of the help."""
+"""The options of each group in the order of the help: eager options as they are spelt, all others by their Python names."""
 
 
 class GroupedCommand(Command):
@@ -50,7 +50,7 @@ class GroupedCommand(Command):
 
 
 class Folder(click.Path):
-    """A path that a shell completes with names of folders; whether it is one is not asked here."""
+    """A path that a shell completes with names of folders. It is not checked here whether the folder exists."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """See `click.Path`."""

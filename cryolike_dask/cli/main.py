@@ -24,7 +24,7 @@ from cryolike_dask.formatting import printable
 
 FAILED, BAD_INPUT = 1, 2
 INTERRUPTED = 130
-"""As shells have it for a program that Ctrl-C ended."""
+"""The exit code of shells for a program that was ended with Ctrl-C."""
 
 _DEBUG = "cryolike_dask.debug"
 
@@ -33,7 +33,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @contextmanager
 def loading_libraries() -> Iterator[None]:
-    """A context without garbage collection, which takes long while libraries are loaded and would find nothing to free."""
+    """A context without garbage collection, which would take long while libraries are loaded, and free nothing."""
     gc.disable()
     try:
         yield
@@ -44,11 +44,11 @@ def loading_libraries() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class LazyCommand:
-    """Where a command lives.
+    """A command that is imported when it is used.
 
     Args:
         target: 'module:name'.
-        summary: for the list of commands.
+        summary: text in the list of commands.
     """
 
     target: str
@@ -62,7 +62,7 @@ class LazyCommand:
 
 
 class LazyGroup(click.Group):
-    """A group that lists its commands without importing them, and turns our errors into one paragraph and an exit code."""
+    """A group that lists its commands without importing them, and turns errors into one paragraph and an exit code."""
 
     def __init__(self, *args: Any, lazy: dict[str, LazyCommand] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -102,7 +102,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except (CryolikeError, OSError) as error:
-            # A reader of standard output that has gone away is click's to handle.
+            # click handles the error if the reader of standard output is gone.
             if ctx.meta.get(_DEBUG) or getattr(error, "errno", None) == errno.EPIPE:
                 raise
             echo(" ".join([str(error), *_notes(error)]), err=True, label="Error:")
@@ -121,7 +121,7 @@ class LazyGroup(click.Group):
             if ctx.meta.get(_DEBUG):
                 raise
             what = f"An unexpected error occurred ({type(error).__name__}: {error}). Complete stacks are kept."
-            advice = "This is a fault of cryolike-dask: please report it with what the same command prints with --debug."
+            advice = "This is a fault of cryolike-dask. Please report it, with the output of the same command with --debug."
             echo(f"{what} {advice}", err=True, label="Error:")
             ctx.exit(FAILED)
 
@@ -132,18 +132,18 @@ def _notes(error: BaseException) -> list[str]:
 
 
 def _with_printable_message(error: click.ClickException) -> click.ClickException:
-    """An error that click found: it repeats what the command line has, which may be names of files."""
-    error.message = printable(error.message)  # type: ignore[misc]  # final for click, which has no other place to do this
+    """An error of click, whose message repeats a part of the command line, such as the name of a file, made safe to print."""
+    error.message = printable(error.message)  # type: ignore[misc]  # declared final, but there is no other way
     return error
 
 
 def echo(text: str, err: bool = False, label: str = "") -> None:
-    r"""Print text, in which names and contents of files may be: what would act on the terminal is shown, such as \x1b.
+    r"""Print text, which may contain names and contents of files. Characters that act on the terminal are escaped, such as \x1b.
 
     Args:
         text: one or several lines.
         err: print to standard error.
-        label: to put before it in red.
+        label: text to print before it, in red.
     """
     click.echo(f"{click.style(label, fg='red', bold=True)} {printable(text)}" if label else printable(text), err=err)
 
@@ -169,12 +169,14 @@ def quiet_option(command: Command) -> Command:
             show_log(logging.WARNING)
         return value
 
-    option = click.option("--quiet", is_flag=True, callback=set_quiet, help="No progress, no summary: only warnings and errors.")
+    option = click.option(
+        "--quiet", is_flag=True, callback=set_quiet, help="Show only warnings and errors, no progress or summary."
+    )
     return option(command)
 
 
 class _StandardErrorHandler(logging.StreamHandler[Any]):
-    """Writes to what standard error is at that moment, so that a progress bar can move out of the way, and at once."""
+    """Writes to the present standard error without delay, so that a progress bar, which replaces it, can make room for the line."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -185,13 +187,13 @@ class _StandardErrorHandler(logging.StreamHandler[Any]):
 
     def format(self, record: logging.LogRecord) -> str:
         label = "Warning: " if record.levelno >= logging.WARNING else ""
-        # A log file is read later, and wants to say when.
+        # In a log file, lines need a time.
         when = "" if sys.stderr.isatty() else time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(record.created))
         return printable(f"{when}{label}{record.getMessage()}")
 
 
 def show_log(level: int) -> None:
-    """Send the package's log lines of this level and above to standard error. `--debug` wins."""
+    """Send the package's log lines of this level and above to standard error; with `--debug`, those of all levels."""
     root = logging.getLogger("cryolike_dask")
     if not any(isinstance(handler, _StandardErrorHandler) for handler in root.handlers):
         root.addHandler(_StandardErrorHandler())
@@ -240,6 +242,6 @@ def main() -> None:
     Without data:
       cryolike-dask demo
 
-    Every command explains itself with --help.
+    Add --help to a command to see its options.
     """
     show_log(logging.INFO)

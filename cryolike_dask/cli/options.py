@@ -1,7 +1,7 @@
-"""Options that the conversion commands share, and what they become: keywords of the Python functions, and a Dask client.
+"""The options that the conversion commands share. They become keywords of the Python functions, and a Dask client.
 
-What an option is called in Python, its type, default, choices and meaning come from the dataclass that describes it; here stands only
-how it is spelt on the command line.
+The dataclass that describes an option gives its name in Python, type, default, choices and meaning. Only the spelling on the command line
+is defined here.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SPELT = {
     "particle_file_list": "--mrc",
     "never_combine_input_files": "--never-combine-input-files/--combine-input-files",
 }
-"""Options that are not called by their Python names."""
+"""Spelling of options whose name differs from that in Python."""
 
 _SWITCHED_OFF = {
     "flag_plots": ("--no-plots", "Draw no pictures."),
@@ -51,7 +51,7 @@ _SWITCHED_OFF = {
     "phase_shift_is_degree": ("--phase-shift-in-radians", "The tables give the phase shift in radians."),
     "use_refined": ("--unrefined", "Ignore refined positions, angles, defocus and pixel sizes."),
 }
-"""What is true by default: the option that switches it off."""
+"""For settings that are True by default, the option that switches them off, and its help."""
 
 _METAVARS = {
     "folder_mrc": "DIR",
@@ -100,7 +100,7 @@ def input_arguments(described: type, **positional: str) -> Callable[[Command], C
 
     Args:
         described: the dataclass that describes the input.
-        positional: the fields that are given without a name, and how they are shown.
+        positional: the fields that are positional arguments, and their names in the help.
     """
     kinds = get_type_hints(described)
     arguments = [
@@ -112,7 +112,7 @@ def input_arguments(described: type, **positional: str) -> Callable[[Command], C
 
 
 def _type(name: str, kind: Any) -> Any:
-    """What click makes of a value of this name and type; paths stay text."""
+    """The type of click for an option of this name and type. Paths stay text."""
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
     if name.startswith("folder_"):
@@ -123,7 +123,7 @@ def _type(name: str, kind: Any) -> Any:
 
 
 def _parts(kind: Any) -> set[Any]:
-    """The types that a type is made of, itself included."""
+    """A type and all types in it."""
     return {kind}.union(*map(_parts, get_args(kind)))
 
 
@@ -136,13 +136,13 @@ def _spelt(name: str) -> str:
 
 
 def _help(meaning: str) -> str:
-    """The first sentence of a meaning, and what is done by default; the rest is for the documentation."""
+    """The help of an option: the first sentence of its meaning, and sentences that begin with 'By default'."""
     first, *others = re.sub(r"`(\w+)`", lambda named: _spelt(named[1]), meaning).rstrip(".").split(". ")
     return ". ".join([f"{first[:1].upper()}{first[1:]}", *(other for other in others if other.startswith("By default"))]) + "."
 
 
 def _decorated(command: Command, decorators: list[Decorator]) -> Command:
-    """In the help, the options come in the order of the decorators."""
+    """The command with these decorators. In the help, options have the order of the decorators."""
     return reduce(lambda decorated, decorator: decorator(decorated), reversed(decorators), command)
 
 
@@ -151,22 +151,26 @@ params_option = click.option(
     "params_input",
     type=FILE,
     metavar="P.npz",
-    help="Image parameters: see `cryolike-dask params`. By default box and pixel size of the table, or of the image headers.",
+    help="Image parameters, from `cryolike-dask params`. By default, box and pixel size of the table, or else of the image headers.",
 )
-"""What describes the images; without it, the table does."""
+"""The option for the description of the images. Without it, the table describes them."""
 
 _CONVERSION = (
     params_option,
-    click.option("--out", "folder_output", required=True, type=FOLDER, metavar="DIR", help="Where the stacks go."),
+    click.option("--out", "folder_output", required=True, type=FOLDER, metavar="DIR", help="Output folder for the stacks."),
     *(described_option(ConversionSettings, field.name) for field in fields(ConversionSettings)),
 )
 
 _RUNNING = (
     click.option("--workers", type=click.IntRange(min=1), help="Start a local Dask cluster of this many processes."),
     click.option("--scheduler", metavar="ADDRESS", help="Use a running Dask cluster, such as tcp://10.0.0.1:8786."),
-    click.option("--scheduler-file", type=FILE, metavar="FILE", help="The same, by the file that the scheduler wrote."),
-    click.option("--performance-report", type=FILE, metavar="FILE.html", help="Write Dask's page about what the cluster did."),
-    click.option("--dry-run", is_flag=True, help="Check all tables and headers, print the plan, write nothing."),
+    click.option("--scheduler-file", type=FILE, metavar="FILE", help="Use the running cluster whose scheduler wrote this file."),
+    click.option("--performance-report", type=FILE, metavar="FILE.html", help="Write Dask's performance report of the run."),
+    click.option(
+        "--dry-run",
+        is_flag=True,
+        help="Check tables and headers, print the plan with an estimate of the time, and convert nothing.",
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
     quiet_option,
     debug_option,
@@ -174,17 +178,17 @@ _RUNNING = (
 
 
 def conversion_options(command: Command) -> Command:
-    """Adds the options of all conversions; in the help they come after the command's own."""
+    """Adds the options of all conversions. In the help they come after the command's own options."""
     return _decorated(configurable(command), [*_CONVERSION, *_RUNNING])
 
 
 def choice_options(command: Command) -> Command:
-    """Adds the options that choose particles; `conversion_options` has them, too."""
+    """Adds the options that choose particles. They are also among `conversion_options`."""
     return _decorated(command, [described_option(ConversionSettings, name) for name in CHOICE])
 
 
 def image_options(command: Command) -> Command:
-    """Adds the options of what is only looked at: which particles, and how their images are read."""
+    """Adds the options for looking at particles: which particles, and how their images are read."""
     names = ("pixel_size", "override_pixel_size", "contrast", "apply_origins")
     return choice_options(_decorated(command, [described_option(ConversionSettings, name) for name in names]))
 
@@ -193,16 +197,16 @@ def image_options(command: Command) -> Command:
 def dask_client(
     workers: int | None, scheduler: str | None, scheduler_file: str | None, device: Device = "auto", quiet: bool = False
 ) -> Iterator[Any]:
-    """What the options ask for, as the `client` argument of a conversion. What was started here is stopped here.
+    """The `client` argument of a conversion for these options. A local cluster that was started here is closed here.
 
     Args:
-        workers: processes of a local cluster to start.
+        workers: number of processes of a local cluster to start.
         scheduler, scheduler_file: of a running cluster.
         device: of the local cluster's workers.
-        quiet: say nothing of the local cluster.
+        quiet: print nothing about the local cluster.
 
     Raises:
-        InputError: more than one of them is given, or the scheduler file is no such file.
+        InputError: more than one of them is given, or the scheduler file is not the file of a scheduler.
     """
     if sum(option is not None for option in (workers, scheduler, scheduler_file)) > 1:
         raise InputError("--workers, --scheduler and --scheduler-file exclude each other: give one of them.")

@@ -34,7 +34,7 @@ _TOLERANCE = 1e-4  # relative: tables round pixel sizes
     "--resolution-factor", type=float, default=1.0, show_default=True, help="Fraction of the Nyquist limit to keep: 0.5 keeps half."
 )
 @click.option("--n-inplanes", type=int, help="In-plane angles. By default twice the box size.")
-@click.option("--override", is_flag=True, help="Let --n-pixels and --pixel-size win over the table.")
+@click.option("--override", is_flag=True, help="Use --n-pixels and --pixel-size even if they contradict the table.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that holds other parameters.")
 @table_options
 @choice_options
@@ -62,8 +62,8 @@ def params(
 
     \b
     TABLE is a STAR file, a cryoSPARC .cs file or job directory, or a
-    Leopard-EM .csv file. The options from --override on, but --overwrite, are
-    for it.
+    Leopard-EM .csv file. --override and all options below --overwrite work
+    only with a table.
 
     \b
     Examples:
@@ -74,7 +74,7 @@ def params(
     given, settings = _Given(n_pixels, pixel_size, override), ConversionSettings.from_options(options)
     if table is None:
         if folder_mrc or particle_file or box_size or override or settings != ConversionSettings():
-            raise InputError("The options from --override on are for a table: give it with --from TABLE, or leave them out.")
+            raise InputError("--override and all options below --overwrite in the help need a table: give one with --from TABLE.")
         box, size = given.alone()
     else:
         box, size = given.beside(table, folder_mrc, particle_file, box_size, settings)
@@ -88,7 +88,7 @@ def params(
 
 @dataclass(frozen=True)
 class _Given:
-    """What the user says of the images as they will be written; `override` lets that win over a table."""
+    """The user's box and pixel size of the images as they will be written. With `override` they may contradict a table."""
 
     n_pixels: int | None
     pixel_size: float | None
@@ -106,7 +106,7 @@ class _Given:
     def beside(
         self, table: str, folder: str, particle_file: str | None, box_size: int | None, settings: ConversionSettings
     ) -> tuple[tuple[int, int], float]:
-        """Box and pixel size with those of a table."""
+        """Box and pixel size, from these values and a table."""
         from cryolike_dask.file_conversions.inputs import read_particles
         from cryolike_dask.particles.choice import choose_particles
         from cryolike_dask.particles.image_grid import find_image_grid
@@ -128,11 +128,11 @@ class _Given:
 
     def _allow(self, option: str, statement: str) -> None:
         if not self.override:
-            raise InputError(f"{option} contradicts the table: {statement} Leave it out, or let it win with --override.")
+            raise InputError(f"{option} contradicts the table: {statement} Leave it out, or add --override to use it.")
 
 
 def _save(descriptor: ImageDescriptor, out: str, overwrite: bool) -> None:
-    """Write the file, unless it already exists, and say what is in it."""
+    """Write the file, unless it already exists, and print its content."""
     from cryolike_dask.formatting import format_bytes
     from cryolike_dask.metadata.params_file import params_path
 
@@ -145,7 +145,7 @@ def _save(descriptor: ImageDescriptor, out: str, overwrite: bool) -> None:
     try:
         descriptor.save(out, overwrite=overwrite)
     except OutputExistsError:
-        # Templates may have been made with what is there. The same command twice harms nobody.
+        # Templates may have been made with the existing file, so only a file with the same content is accepted.
         if not is_there(params_path(out)):
             raise OutputExistsError(f"{out} holds something else. Choose another name, or replace it with --overwrite.") from None
     grid, (rows, columns) = descriptor.polar_grid, descriptor.n_pixels

@@ -22,15 +22,21 @@ if TYPE_CHECKING:
 @click.option(
     "--total-projections",
     type=int,
-    help="Orientations times defocus values that were searched, for the cutoff. By default what a saved configuration says.",
+    help="Number of orientations times defocus values of the search, for the cutoff. By default that in a saved configuration.",
 )
-@click.option("--false-positives", type=float, default=1.0, show_default=True, help="False picks to expect in a micrograph.")
-@click.option("--z-score-cutoff", type=float, help="The cutoff itself, instead of --total-projections.")
 @click.option(
-    "--mask-radius", type=float, default=5.0, show_default=True, help="Of picks closer than this (pixels) the strongest stays."
+    "--false-positives", type=float, default=1.0, show_default=True, help="Expected number of false picks per micrograph."
+)
+@click.option("--z-score-cutoff", type=float, help="Cutoff of the score, instead of --total-projections.")
+@click.option(
+    "--mask-radius",
+    type=float,
+    default=5.0,
+    show_default=True,
+    help="Distance in pixels within which only the strongest pick is kept.",
 )
 @click.option("--map", "pick_on", default="scaled_mip", show_default=True, help="Map to pick on: scaled_mip or mip.")
-@click.option("--template-size", type=int, help="Edge of the template in pixels. Default: found from the maps or the template.")
+@click.option("--template-size", type=int, help="Edge of the template in pixels. By default taken from the maps or the template.")
 def pick(
     configs: tuple[Path, ...],
     out: Path,
@@ -43,7 +49,7 @@ def pick(
 ) -> None:
     """Pick particles from the statistics maps of 2D template matches.
 
-    CONFIG.yaml is the configuration that Leopard-EM's match-template program was run with; several make one table.
+    CONFIG.yaml is the configuration with which Leopard-EM's match-template program was run. Several configurations give one table.
     """
     import pandas as pd
 
@@ -64,7 +70,7 @@ def pick(
         )
         for config in configs
     ]
-    # Columns of a table without rows have no values to take their type from.
+    # The columns of tables without rows have no type, so such tables are left out.
     table = pd.concat([part for part in tables if len(part)] or tables[:1], ignore_index=True)
     (write_star if out.suffix.lower() == ".star" else write_match_template_dataframe)(table, out)
     echo(f"{plural(len(table), 'particle')} of {plural(len(configs), 'micrograph')} written to {out}")
@@ -72,14 +78,14 @@ def pick(
 
 @click.command("plot-picks", cls=Command)
 @click.argument("table", metavar="TABLE.csv", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="PNG to write. Default: TABLE.png.")
+@click.option("--out", type=click.Path(path_type=Path), help="PNG file to write. By default TABLE.png.")
 @click.option(
-    "--micrograph", "micrographs", multiple=True, help="Draw this one (path or file name; may be repeated). Default: all."
+    "--micrograph", "micrographs", multiple=True, help="Micrograph to draw (path or file name; may be repeated). By default all."
 )
-@click.option("--micrograph-folder", default="", help="Folder of the micrographs, in place of the recorded ones.")
-@click.option("--diameter", type=float, help="Diameter of the circles in pixels. Default: the template's size.")
-@click.option("--z-score-cutoff", type=float, help="The cutoff, if it was given when picking.")
-@click.option("--false-positives", type=float, default=1.0, show_default=True, help="As it was when picking.")
+@click.option("--micrograph-folder", default="", help="Folder of the micrographs, instead of the recorded one.")
+@click.option("--diameter", type=float, help="Diameter of the circles in pixels. By default the size of the template.")
+@click.option("--z-score-cutoff", type=float, help="Cutoff that was given to `pick`, if any.")
+@click.option("--false-positives", type=float, default=1.0, show_default=True, help="Value that was given to `pick`.")
 @click.option("--unrefined", is_flag=True, help="Draw the positions before refinement.")
 def plot_picks(
     table: Path,
@@ -93,7 +99,7 @@ def plot_picks(
 ) -> None:
     """Draw a micrograph with its picks beside the histogram of the scores.
 
-    A table of several micrographs makes a picture of each, whose name ends with the micrograph's.
+    For a table of several micrographs, a picture of each is drawn, and its name ends with that of the micrograph.
     """
     from cryolike_dask.leopard_em import plots
 
@@ -104,7 +110,7 @@ def plot_picks(
     for number, name in enumerate(wanted):
         file = target
         if len(wanted) > 1:
-            # Micrographs of different folders may have one name.
+            # Micrographs in different folders may have the same name.
             again = f"_{number}" if stems.count(stems[number]) > 1 else ""
             file = target.with_name(f"{target.stem}_{stems[number]}{again}{target.suffix}")
         plots.plot_picks(

@@ -1,4 +1,4 @@
-"""`cryolike-dask preview`: a look at a few particles before the long run."""
+"""`cryolike-dask preview`: a picture of a few particles before the long run."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from cryolike_dask.settings import ConversionSettings
     default="preview.png",
     show_default=True,
     metavar="FILE.png",
-    help="Where the picture goes; replaces an earlier one.",
+    help="Picture to write; an existing picture is replaced.",
 )
-@click.option("--n-images", type=click.IntRange(1, 16), default=16, show_default=True, help="Particles to show.")
+@click.option("--n-images", type=click.IntRange(1, 16), default=16, show_default=True, help="Number of particles to show.")
 @click.option(
     "--low-pass",
     type=float,
@@ -54,13 +54,13 @@ def preview(
     out: str,
     **options: Any,
 ) -> None:
-    """Convert a few random particles in memory, bring them back to real space, and draw both.
+    """Convert a few random particles in memory, transform them back to real space, and draw both.
 
     \b
     TABLE is a STAR file, a cryoSPARC .cs file or job directory, or a
     Leopard-EM .csv file.
-    Look whether these are your particles, bright as you expect, in a box that
-    fits them, and whether the CTF fits.
+    Check that these are your particles, bright as you expect, in a box that
+    fits them, and that the CTF fits.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`cryolike-dask restack`: writes converted images as stacks of another size or form."""
+"""`cryolike-dask restack`: writes the images of a conversion as stacks of another size or form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cryolike_dask.settings import ConversionSettings
 @click.command(cls=GroupedCommand)
 @click.argument("source", metavar="IN", type=FILE)
 @click.argument("out", metavar="OUT", type=FOLDER)
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images in a stack. By default as many as before.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Number of images per stack. By default the same as before.")
 @described_option(ConversionSettings, "output_format")
 @described_option(ConversionSettings, "zarr_store")
 @described_option(ConversionSettings, "save_phys")
@@ -26,7 +26,7 @@ from cryolike_dask.settings import ConversionSettings
 @quiet_option
 @debug_option
 def restack(source: str, out: str, save_phys: bool, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Write a conversion's images as stacks of another size or form. Nothing is computed again.
+    """Write the images of a conversion as stacks of another size or form, without computing them again.
 
     IN is the output folder of a conversion, or the path or URL of its Zarr store.
 

@@ -1,4 +1,4 @@
-"""A table of any kind as one argument: what it is, is known by its name."""
+"""A table of any kind as one argument. Its kind is recognised by its name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def table_options(command: Command) -> Command:
-    """Adds the options that say more of a table: where its images are, or how large boxes are."""
+    """Adds the options about a table: where its images are, and how large boxes are."""
     for option in (
         click.option("--box-size", type=int, help="Edge of the boxes in pixels, for a Leopard-EM table."),
         click.option(
@@ -40,18 +40,18 @@ def table_options(command: Command) -> Command:
 def input_of_table(
     table: str, folder: str, particle_file: str | None, box_size: int | None, invert: bool = False, also: str = ""
 ) -> ParticleInput:
-    """The input that a table is, its kind known by its name.
+    """The description of the input for a table, whose kind is recognised by its name.
 
     Args:
         table: a STAR file, cryoSPARC table or job directory, or Leopard-EM table.
         folder: of the images.
         particle_file: the images of a STAR file that does not name them.
         box_size: of the boxes of a Leopard-EM table.
-        invert: make these boxes dark where they are bright.
-        also: what else the command takes, for the message.
+        invert: invert the contrast of these boxes.
+        also: other inputs that the command takes, for the message.
 
     Raises:
-        InputError: it is no such table, or an argument is for another kind.
+        InputError: the table is not of a known kind, or an argument is for another kind.
     """
     path = Path(table).expanduser()
     job = re.fullmatch(r"J(\d+)", path.resolve().name)
@@ -75,6 +75,6 @@ def input_of_table(
             )
         return LeopardEMInput([table], box_size, invert=invert, folder_micrographs=folder)
     raise InputError(
-        f"{table} is of no known kind: give a STAR file (.star), a cryoSPARC table (.cs) or job directory (such as "
+        f"{table} is not a table of a known kind: give a STAR file (.star), a cryoSPARC table (.cs) or job directory (such as "
         f"P3/J42), or a Leopard-EM table (.csv){also}."
     )

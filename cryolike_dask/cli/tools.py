@@ -1,4 +1,4 @@
-"""The small commands: info, verify, demo."""
+"""The commands `info`, `verify` and `demo`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryolike_dask.cli.help import FILE, FOLDER
 from cryolike_dask.cli.main import FAILED, debug_option, echo, quiet_option
 
 _SHOWN = 10
-"""Problems that are shown on the terminal."""
+"""Number of problems that are shown on the terminal."""
 
 
 @click.command(cls=Command)
@@ -24,7 +24,7 @@ _SHOWN = 10
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @debug_option
 def info(folder: str, zarr_store: str, as_json: bool) -> None:
-    """Show what an output folder holds: stacks, images, settings, and whether it is complete.
+    """Show the content of an output folder: stacks, images, settings, and whether it is complete.
 
     \b
     Example:
@@ -38,12 +38,12 @@ def info(folder: str, zarr_store: str, as_json: bool) -> None:
 
 @click.command(cls=Command)
 @click.argument("folder", metavar="DIR", type=FOLDER)
-@click.option("--deep", is_flag=True, help="Also make a sample of images again from their source and compare.")
+@click.option("--deep", is_flag=True, help="Also compute a sample of images again from their source, and compare them.")
 @click.option(
     "--templates",
     type=FILE,
     metavar="DIR_OR_PARAMS",
-    help="Also check that CryoLike can compare the stacks with these templates: their folder, or the parameter file they were made with.",
+    help="Also check that CryoLike can compare the stacks with these templates (their folder, or their parameter file).",
 )
 @click.option(
     "--zarr-store", type=FILE, default="", metavar="PLACE", help="Path or URL of the run's Zarr store, if it is not in DIR."
@@ -74,7 +74,7 @@ def verify(folder: str, deep: bool, templates: str | None, zarr_store: str, as_j
 
 
 def _echo_problems(problems: Sequence[str], where: str) -> None:
-    """The first problems, and where the others are."""
+    """Print the first problems, and where to find the others."""
     for problem in problems[:_SHOWN]:
         echo(problem, err=True)
     if len(problems) > _SHOWN:
@@ -89,13 +89,13 @@ def _verdict(problems: list[str], templates: str | None) -> str:
 
 @click.command(cls=Command)
 @click.argument("folder", metavar="[DIR]", type=FOLDER, default="cryolike-demo")
-@click.option("--n-images", type=click.IntRange(min=3), default=600, show_default=True, help="Images to make.")
+@click.option("--n-images", type=click.IntRange(min=3), default=600, show_default=True, help="Number of images.")
 @click.option("--box", type=click.IntRange(min=16), default=64, show_default=True, help="Edge of the images in pixels.")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes of the local Dask cluster.")
 @quiet_option
 @debug_option
 def demo(folder: str, n_images: int, box: int, workers: int, quiet: bool) -> None:
-    """Make particles, convert them on a local Dask cluster, and verify the stacks. DIR is cryolike-demo if not given.
+    """Make particles in DIR (by default cryolike-demo), convert them on a local Dask cluster, and verify the stacks.
 
     \b
     The particles are projections of a random molecule with CTF and noise, in

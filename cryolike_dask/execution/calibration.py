@@ -1,4 +1,4 @@
-"""How long a conversion will take on this machine, tried on its first images."""
+"""An estimate of how long a conversion will take on this machine, from a trial with its first images."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _extrapolate(plan: Plan, sample: Plan, scratch: Path) -> float:
     """The time per further image is the difference between a part of the sample and all of it. Both contain the start, the CTF check and
     the end, which waits for the disk."""
     part = _select(sample, np.arange(int(sample.bounds[max(1, sample.n_stacks // _STACKS) - 1, 1])))
-    _run(_select(sample, np.arange(1)), scratch / "first")  # loads libraries, which later ones find loaded
+    _run(_select(sample, np.arange(1)), scratch / "first")  # loads libraries, so that the timed runs need not
     seconds_of_part = _run(part, scratch / "part")
     seconds = _run(sample, scratch / "sample")
     pictures = 0.0
@@ -120,12 +120,12 @@ def _sample(plan: Plan) -> Plan:
 
 
 def _as_tensor_files(settings: ConversionSettings) -> ConversionSettings:
-    """The settings for the calibration: this machine need not have the GPU, or the access to the store, of the converting machines."""
+    """The settings for the trial: unlike the machines that will convert, this one may have no GPU, and no access to the store."""
     return replace(settings, device="cpu", output_format="pt", zarr_store="", skip_exist=False, overwrite=False, hash_inputs=False)
 
 
 def _select(plan: Plan, rows: npt.NDArray[np.int64]) -> Plan:
-    """The same with these rows only, ascending; stacks that become empty are left out."""
+    """The plan with only these rows, which are ascending; stacks that become empty are left out."""
     ends = np.searchsorted(rows, plan.bounds[:, 1])
     starts = np.searchsorted(rows, plan.bounds[:, 0])
     kept = ends > starts

@@ -30,7 +30,7 @@ from cryolike_dask.transform.device import make_transform, resolve_device
 from cryolike_dask.transform.interface import NOT_FINITE, OK, Transform, TransformedImages
 
 Consumer: TypeAlias = Callable[[int, npt.NDArray[np.int64], TransformedImages], None]
-"""Called with the number of a chunk, the positions of its images in the stack, and results that are valid until it returns."""
+"""Called with the number of a chunk, the positions of its images in the stack, and results that are valid only during the call."""
 
 _MIN_GPU_THREADS = 3
 """One of them computes on the device, while the others read and write."""
@@ -44,15 +44,15 @@ class StepTimer:
         self._last = time.perf_counter()
 
     def record(self, step: str) -> None:
-        """Count the time since the last record, or since this was made, for a step: 'read', 'compute' or 'write'."""
+        """Add the time since the last call, or since the timer was made, to a step: 'read', 'compute' or 'write'."""
         now = time.perf_counter()
         self.seconds[step] += now - self._last
         self._last = now
 
 
 def process_threads(device: Device = "cpu") -> int:
-    """Threads that this process may convert on: those of its Dask worker, of which one with a GPU gets a few more, or its cores."""
-    # Outside of workers, Dask is not needed.
+    """Number of threads for converting in this process: those of its Dask worker, or else its cores; at least three with a GPU."""
+    # Dask is not imported for this: without the import, this is not a worker.
     distributed = sys.modules.get("distributed")
     try:
         n = int(distributed.get_worker().state.nthreads) if distributed else available_cores()
@@ -71,14 +71,14 @@ def convert_chunks(
         consume: takes the results, on several threads at the same time.
         n_threads: threads shared by the chunks of this stack and of other stacks in progress with the same number; None for those of this
             process; 1 for the calling thread.
-        cancelled: asked after each chunk; when true, the work is dropped.
+        cancelled: called after each chunk; if it returns True, the work is dropped.
 
     Returns:
         seconds of all threads together, 'read', 'compute' and 'write' (`consume`); and a line for each bad image that became zeros.
 
     Raises:
         InputError: an image is bad, or a file has changed or ends early; the first of these in the order of reading.
-        RunStoppedError: `cancelled` said so.
+        RunStoppedError: `cancelled` returned True.
         OSError: as `consume` raises it.
     """
     n_threads = n_threads or process_threads(stack.settings.device)
@@ -102,12 +102,12 @@ def _threads(n: int) -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    # A forked process has none of the threads, and must not wait for them.
+    # A forked process has none of these threads, and must not wait for them.
     os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def _wait_for_all(jobs: list[Future[None]]) -> None:
-    """Wait for jobs, which end within a chunk, even if the user interrupts once more: the files that they write to are closed next."""
+    """Wait for jobs even if the user interrupts again, because their files are closed next. They end after their current chunk."""
     interrupt: KeyboardInterrupt | None = None
     while True:
         try:
@@ -121,13 +121,13 @@ def _wait_for_all(jobs: list[Future[None]]) -> None:
 
 
 class _Chunks:
-    """The chunks of one stack, and who takes the next one."""
+    """The chunks of one stack. Threads take one after the other."""
 
     def __init__(self, stack: StackPlan, consume: Consumer, cancelled: Callable[[], bool]) -> None:
         self.stack = stack
         self._consume = consume
         self._cancelled = cancelled
-        # The number of images depends on the device; the first thread to come uses this one.
+        # Made here, because the number of images per chunk depends on the device. The first thread uses it.
         self._transforms = [make_transform(stack.descriptor, stack.settings)]
         self.n_images = max(1, min(len(stack), _images_per_chunk(stack, self._transforms[0])))
         self.n_chunks = -(-len(stack) // self.n_images)
@@ -137,7 +137,7 @@ class _Chunks:
         self._seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
         self._warnings: dict[int, list[str]] = {}
         self._errors: dict[int, BaseException] = {}
-        # A compressed file can only be read from its beginning on: all threads share its reader, and take turns.
+        # A compressed file can only be read from its beginning, so all threads share one reader, and take turns.
         self._shared = ParticleReader(stack) if any(file.compression for file in stack.files.values()) else None
         self._turn = threading.Lock() if self._shared else nullcontext()
 
@@ -168,7 +168,7 @@ class _Chunks:
                     timer.record("compute")
                     self._consume(number, positions, part)
                     timer.record("write")
-                    # Checked after the last chunk as well: a stack of a run that is over must not be staged among those of the next run.
+                    # Checked after the last chunk as well: a stack of a run that has ended must not be staged with those of the next run.
                     if self._cancelled():
                         raise RunStoppedError(f"Stack {self.stack.counter:06d} was cancelled.")
         except BaseException as error:  # noqa: BLE001  # raised by `result`, in the thread that waits for the stack
@@ -184,7 +184,7 @@ class _Chunks:
             self._next = self.n_chunks
 
     def result(self) -> tuple[dict[str, float], list[str]]:
-        """What all threads did, once they are done; see `convert_chunks`."""
+        """The results of all threads, after they have ended; see `convert_chunks`."""
         if self._shared is not None:
             with self._shared:
                 if not self._errors:

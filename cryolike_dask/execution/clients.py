@@ -20,10 +20,10 @@ def open_executor(client: Any, device: Device = "auto", performance_report: str 
     """The executor for a `client` argument. Only what was opened here is closed here.
 
     Args:
-        client: None for the current `distributed.Client` if there is one and else threads of this process on all its cores; a
+        client: None for the current `distributed.Client` if there is one, and otherwise for threads of this process on all its cores; a
             Client; a Cluster; or the address of a scheduler.
         device: that stacks are made on.
-        performance_report: where Dask's page about the cluster's work goes; None for none.
+        performance_report: path of an HTML file for Dask's performance report; None for none.
 
     Raises:
         InputError: it is none of these, or the scheduler does not answer.
@@ -32,7 +32,7 @@ def open_executor(client: Any, device: Device = "auto", performance_report: str 
         client = _current_client()
     if client is None:
         if performance_report is not None:
-            raise InputError("A performance report tells what a Dask cluster did: give a client, or --workers on the command line.")
+            raise InputError("A performance report describes the work of a Dask cluster: give a client, or --workers.")
         executor: Executor = ThreadExecutor()
         try:
             yield executor
@@ -75,7 +75,7 @@ class Scheduler:
 
 
 def synchronous(client: Any) -> Any:
-    """A `client` argument that may be asynchronous, as one that another thread can use: it connects for itself."""
+    """A `client` argument that another thread can use. An asynchronous client is replaced by the address of its scheduler."""
     if client is None:
         client = _current_client()
     if not getattr(client, "asynchronous", False):
@@ -86,7 +86,7 @@ def synchronous(client: Any) -> Any:
 
 @contextmanager
 def _seceded() -> Iterator[None]:
-    """Inside a task of a worker, release its thread to the tasks that it will wait for: otherwise they might wait for this thread."""
+    """In a task of a worker, release the thread to other tasks. Without this, the tasks that it waits for could wait for its thread."""
     from distributed import get_worker, worker_client
 
     try:
@@ -140,6 +140,6 @@ def _check_certificate(address: str, security: Any) -> None:
         return
     if (security or Security()).get_connection_args("client").get("ssl_context") is None:
         raise InputError(
-            f"The Dask scheduler at {address} admits only clients with a certificate, and Dask's configuration names none. Set "
-            "distributed.comm.tls, as deploy/tls/README.md shows, or give a Client with its own Security."
+            f"The Dask scheduler at {address} accepts only clients with a certificate, and Dask's configuration names none. Set "
+            "distributed.comm.tls as described in deploy/tls/README.md, or give a Client with its own Security."
         )

@@ -26,7 +26,7 @@ from cryolike_dask.transform.cpu import say_if_compiling
 from cryolike_dask.transform.device import may_have_gpu, resolve_device
 
 _MIN_WORKER_MEMORY = 1 << 30
-"""Of a worker process: its libraries, and a stack on each of a few threads."""
+"""Bytes that a worker process needs for its libraries, and for a stack on each of a few threads."""
 
 
 def local_cluster(
@@ -67,11 +67,11 @@ def local_cluster(
         raise InputError(f"n_workers is {n_workers}: it must be at least 1.")
     gpus = visible_gpus() if device == "cuda" or (device == "auto" and _has_cuda()) else []
     if device == "cuda" and not gpus:
-        raise InputError("device='cuda' was asked for, but this machine shows no CUDA device. Use device='auto' or 'cpu'.")
+        raise InputError("device='cuda' was requested, but no CUDA device is visible on this machine. Use device='auto' or 'cpu'.")
     if len(gpus) < (n_workers or 1) and gpus:
         raise InputError(
-            f"{n_workers} workers were asked for, but there are {len(gpus)} GPUs, and each has one worker. Ask for at most that many, "
-            "or for device='cpu'."
+            f"{n_workers} workers were requested, but there are only {len(gpus)} GPUs, with one worker each. Request at most that many, "
+            "or use device='cpu'."
         )
     n_workers = n_workers or len(gpus) or _cpu_workers(threads_per_worker)
     if memory_limit == "auto":
@@ -82,10 +82,10 @@ def local_cluster(
     if not gpus:
         threads = threads_per_worker or max(1, available_cores() // n_workers)
         if options_of_all.get("processes", True):
-            # The server's environment is that of its start.
+            # The environment of the server dates from its start, so workers get the present one.
             options_of_all["env"] = {"PYTHONPATH": "", **os.environ, **options.get("env", {})}
         with forked_workers():
-            # After the server has begun, because asking loads the compiler.
+            # Only after the server has been started, because this call loads the compiler.
             say_if_compiling()
             return _start(LocalCluster, n_workers=n_workers, threads_per_worker=threads, plugins={setup}, **options_of_all)
     options_of_all |= {
@@ -101,7 +101,7 @@ def local_cluster(
 
 
 def _start(kind: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """A cluster of this kind. After Ctrl-C during the start, it is closed when it has started, because it cannot be closed before."""
+    """Start a cluster of this kind. After Ctrl-C during the start it is closed once it has started, because it cannot be closed earlier."""
     with _interrupts_wait() as interrupted:
         cluster = kind(*arguments, **options)
         if interrupted.is_set():
@@ -111,9 +111,9 @@ def _start(kind: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
 
 @contextmanager
 def _interrupts_wait() -> Iterator[threading.Event]:
-    """Within it, the first Ctrl-C is noted, and raised at the end.
+    """Within this context, the first Ctrl-C is noted, and raised at the end.
 
-    The second one is raised at once, as is the first where another handler than Python's is in place.
+    The second one is raised immediately, and so is the first if another handler than Python's is installed.
     """
     noted = threading.Event()
     if (
@@ -140,7 +140,7 @@ class LocalGpuCluster(LocalCluster):
     """Nannies whose workers see one GPU each, as number 0.
 
     Args:
-        gpus: what CUDA_VISIBLE_DEVICES names them.
+        gpus: their names in CUDA_VISIBLE_DEVICES.
         options: for `LocalCluster`.
     """
 
@@ -154,7 +154,7 @@ class LocalGpuCluster(LocalCluster):
         """The next worker, on the first GPU without a worker."""
         free = [gpu for gpu in self.gpus if _worker_name(gpu) not in self.worker_spec]
         if not free:
-            raise InputError(f"All {len(self.gpus)} GPUs have their worker: the cluster cannot be larger.")
+            raise InputError(f"Each of the {len(self.gpus)} GPUs has a worker already: the cluster cannot grow.")
         spec = copy.deepcopy(self.new_spec)
         spec["options"]["env"] = {**spec["options"].get("env", {}), "CUDA_VISIBLE_DEVICES": free[0]}
         return {_worker_name(free[0]): spec}

@@ -1,4 +1,4 @@
-"""The unit of work: read, transform and write one stack, a few images at a time, on one device; and what a process needs for it."""
+"""The unit of work: read, transform and write one stack, a few images at a time, on one device; and the preparation of a process."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _WARM_UP_BOX = 16
 def convert_stack(
     stack: StackPlan, folder: str | Path, cancelled: Callable[[], bool] = lambda: False, n_threads: int | None = None
 ) -> StackReceipt:
-    """Make one stack and stage it. Running it twice, at once or one after the other, does no harm.
+    """Make one stack and stage it. It may safely run twice, even at the same time.
 
     Args:
         stack: its plan.
         folder: output folder.
-        cancelled: asked after each chunk; when true, the work is dropped.
-        n_threads: as for `convert_chunks`. The files are the same, whatever it is.
+        cancelled: called after each chunk; if it returns True, the work is dropped.
+        n_threads: as for `convert_chunks`. The files do not depend on it.
 
     Raises:
         InputError: an image is bad, or a file has changed or ends early.
         OutputError: the output cannot be written, for instance because the disk is full.
-        RunStoppedError: `cancelled` said so.
+        RunStoppedError: `cancelled` returned True.
     """
     folder = Path(folder)
     try:
@@ -66,13 +66,13 @@ def convert_stack(
 
 
 def prepare_process(device: Device, params: ImageDescriptor | None = None) -> dict[str, Any]:
-    """Transform one image, which loads whatever is needed for it.
+    """Transform one image, which loads all libraries and tables that conversions need.
 
     Returns:
-        what a person wants to know: device, its name, CUDA_VISIBLE_DEVICES, process.
+        for the user: the device and its name, CUDA_VISIBLE_DEVICES, and the process ID.
 
     Raises:
-        ConversionError: CUDA was asked for and there is none.
+        ConversionError: CUDA was requested, and there is none.
     """
     resolved = resolve_device(device)
     device_name = "CPU"

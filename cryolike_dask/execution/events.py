@@ -1,6 +1,6 @@
 """Monitoring of a conversion: an event for each stack, and counters for Prometheus.
 
-Events have the topic 'cryolike': `client.get_events("cryolike")`. Counters are at each worker's `/metrics` where prometheus_client is
+Events have the topic 'cryolike': `client.get_events("cryolike")`. Each worker shows its counters under `/metrics` if prometheus_client is
 installed.
 """
 

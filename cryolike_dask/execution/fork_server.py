@@ -1,7 +1,7 @@
-"""Worker processes that begin with everything imported.
+"""Worker processes that start with all libraries imported.
 
-Importing libraries and loading compiled code takes a worker longer than converting hundreds of images. A server process does that once,
-while its parent reads tables, and the workers are forked from it. Python's own `multiprocessing` has such a server, and Dask can use it.
+Importing libraries and loading compiled code takes a worker longer than converting hundreds of images. A server process does this once,
+while its parent reads tables, and the workers are forked from it. The server is that of Python's `multiprocessing`, which Dask can use.
 """
 
 from __future__ import annotations
@@ -19,29 +19,31 @@ _PRELOADED = ["distributed", "cryolike_dask.execution.tasks", "cryolike_dask.exe
 
 
 def start_fork_server() -> None:
-    """Start the server of CPU workers, unless it runs already, and do not wait for it.
+    """Start the server for CPU workers, unless it is running already, and do not wait for it.
 
-    It ends with this process. Where Dask was told to start workers in another way, and on systems whose libraries cannot be forked,
-    there is none.
+    It ends with this process. It is not started if Dask is configured to start workers in another way, nor on systems whose libraries
+    cannot be forked.
     """
     import dask.config
 
     if not _serves(dask.config.get(_METHOD, "spawn")):
         return
     multiprocessing.get_context("forkserver").set_forkserver_preload(_PRELOADED)
-    # Libraries read these when they are imported, which the server does for the workers. It must find the libraries that this process has.
+    # Libraries read these variables when they are imported, which the server does for the workers. PYTHONPATH lets it find the libraries
+    # of this process.
     settings = dask.config.get("distributed.nanny.pre-spawn-environ", {})
     with _environment(
         {name: str(value) for name, value in settings.items()} | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     ):
-        resource_tracker.ensure_running()  # which the server needs; where it starts it, it lets interrupts through again
+        # The server needs the tracker. Started by the server, it would receive interrupts again.
+        resource_tracker.ensure_running()
         with _without_interrupts():
             forkserver.ensure_running()
 
 
 @contextmanager
 def forked_workers() -> Iterator[None]:
-    """Within it, worker processes are forked from the server."""
+    """Within this context, worker processes are forked from the server."""
     import dask.config
 
     start_fork_server()
@@ -56,7 +58,7 @@ def _serves(method: str) -> bool:
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Processes that are started within it never see Ctrl-C, which a terminal sends to all; it is for the one that started them."""
+    """Processes started within this context never see Ctrl-C. A terminal sends it to all processes; the parent handles it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

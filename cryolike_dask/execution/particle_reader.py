@@ -1,4 +1,4 @@
-"""Reading the images of a stack: each file opened once, in ascending order, boxes cut where the source asks for it."""
+"""Reads the images of a stack: opens each file once, reads in ascending order, and cuts boxes from micrographs if the source needs it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RETRY_DELAYS_SECONDS = (0.1, 1.0)
 
 
 class ParticleReader:
-    """Reads particles of one stack. A context manager; one thread at a time.
+    """Reads particles of one stack. Use it as a context manager, from one thread at a time.
 
     Args:
         stack: the plan of the stack.
@@ -31,7 +31,7 @@ class ParticleReader:
         self.stack = stack
         rows = stack.rows
         self.order = np.lexsort((rows["index"], rows["file"]))
-        """(n,) positions in the stack, in the order in which they are best read."""
+        """(n,) positions in the stack, in the order of reading: by file, then by index."""
         self._open_file = -1
         self._reader: ImageFileReader | None = None
         self._micrograph: npt.NDArray[np.float32] | None = None
@@ -39,7 +39,7 @@ class ParticleReader:
 
     @property
     def image_shape(self) -> tuple[int, int]:
-        """(n_x, n_y) of an image as read: its rows and columns, or its columns and rows if the axes are RELION's."""
+        """(n_x, n_y) of an image as read: the numbers of rows and columns, or of columns and rows if the axes are RELION's."""
         row = self.stack.rows[0]
         return box_of_image(self.stack.files[int(row["file"])], self.stack.sources[row["source"]].boxes, self.stack.settings)
 
@@ -61,7 +61,7 @@ class ParticleReader:
 
         Raises:
             InputError: a file is gone, has changed, or ends early.
-            ConversionError: the system could not read a file, repeatedly.
+            ConversionError: the system failed to read a file several times.
         """
         positions = self.order[first : first + len(images)]
         rows = self.stack.rows[positions]
@@ -90,14 +90,14 @@ class ParticleReader:
             self._read_with_retries(rows[start:stop], images[start:stop])
 
     def advise(self, first: int, n_images: int) -> None:
-        """Let the system fetch the images of the open file that come next while others are computed."""
+        """Let the system fetch the next images of the open file while others are computed."""
         rows = self.stack.rows[self.order[first : first + n_images]]
         rows = rows[rows["file"] == self._open_file]
         if self._reader is not None and len(rows) and self._micrograph is None:
             self._reader.advise(rows["index"])
 
     def check_unchanged(self) -> None:
-        """Make sure that the file read last has not changed since the run was planned; files before it were checked as well.
+        """Check that the last file has not changed since the run was planned. Earlier files were checked when the next one was opened.
 
         Raises:
             InputError: it has changed.
@@ -115,7 +115,7 @@ class ParticleReader:
                 if delay is None:
                     raise ConversionError(
                         f"{path} cannot be read ({error.strerror or error}), {len(_RETRY_DELAYS_SECONDS) + 1} times in a row. "
-                        "Check the file system; running again with skip_exist goes on from here."
+                        "Check the file system, then run again with skip_exist=True (--skip-exist) to continue."
                     ) from error
                 logger.warning("%s cannot be read (%s); trying again.", path, error.strerror or error)
                 time.sleep(delay)
@@ -150,7 +150,7 @@ class ParticleReader:
         self, reader: ImageFileReader, rows: npt.NDArray[np.void], images: npt.NDArray[np.float32], source: int
     ) -> None:
         cut = self.stack.sources[source].boxes
-        assert cut is not None  # `rows` of this source are boxes
+        assert cut is not None  # the caller selects sources with boxes
         if self._micrograph is None:
             self._micrograph = np.empty((reader.file.n_rows, reader.file.n_columns), dtype=np.float32)
             reader.read(np.zeros(1, dtype=np.int64), self._micrograph[None])

@@ -1,6 +1,6 @@
 """Prepares a Dask worker before its first stack: loads libraries, and reports its device.
 
-`local_cluster` gives it to its workers. Elsewhere it is a preload: `dask worker ... --preload cryolike_dask.execution.plugin`.
+`local_cluster` adds the plugin to its workers. Other workers load it with `dask worker ... --preload cryolike_dask.execution.plugin`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class WorkerSetup(WorkerPlugin):
 
     Args:
         device: that its conversions will use.
-        params: descriptor of the images that will be made; None to warm up with small ones, which loads libraries but no tables.
-        leaves_interrupts: ignore Ctrl-C, which a terminal sends to all of its processes; the process that started this worker handles it.
+        params: descriptor of the images that will be made; None to warm up with a small image, which loads libraries but makes no tables.
+        leaves_interrupts: ignore Ctrl-C, which a terminal sends to all processes; the process that started this worker handles it.
     """
 
     name = "cryolike"
@@ -49,11 +49,11 @@ class WorkerSetup(WorkerPlugin):
         async def startup_report(_: Any) -> dict[str, Any]:
             return report
 
-        # The scheduler shows it among what it knows of the worker: `client.scheduler_info()["workers"][address]["cryolike"]`.
+        # Shown by the scheduler: `client.scheduler_info()["workers"][address]["cryolike"]`.
         worker.startup_information[self.name] = startup_report
 
 
 async def dask_setup(worker: Any) -> None:
-    """Called by Dask where this module is a preload."""
+    """Called by Dask if this module is a preload."""
     params = config.text("worker.params")
     await worker.plugin_add(plugin=WorkerSetup(params=ImageDescriptor.load(params) if params else None))

@@ -48,7 +48,7 @@ def restack(
     overwrite: bool = False,
     progress: ProgressOption = None,
 ) -> ConversionReport:
-    """Write the images of an earlier conversion as stacks of another size or form. The result is that of a new conversion.
+    """Write the images of an earlier conversion as stacks of another size or form. The result equals that of a new conversion.
 
     Args:
         source: output folder of the earlier conversion, or the path or URL of its Zarr store.
@@ -70,7 +70,7 @@ def restack(
     """
     particles = open_particles(source)
     if save_phys and not particles.has_physical:
-        raise InputError(f"{source} holds no images in real space, so none can be written: leave save_phys out.")
+        raise InputError(f"{source} holds no images in real space, so none can be written: leave out save_phys.")
     folder = output_folder(folder_output)
     if "://" not in str(source) and folder == Path(source).expanduser().resolve():
         raise InputError(f"{folder} is the source itself: give another output folder.")
@@ -146,7 +146,7 @@ def _write_stack(run: RunFolder, plan: Plan, counter: int, images: _SourceImages
 
 
 class _SourceImages:
-    """Images by row of the table; the old stack in use is kept, because the next rows are likely there, too."""
+    """Images by row of the table. The source stack that was read last is kept, because the next rows are probably in it."""
 
     def __init__(self, particles: StoredParticles) -> None:
         self.particles = particles
@@ -173,12 +173,12 @@ class _SourceImages:
         physical = np.empty((len(fourier), 0, 0), np.float32) if self._physical is None else self._physical[images]
         real = fourier.view(fourier.real.dtype).reshape(*fourier.shape, 2).astype(np.float64)
         power = np.einsum("ksip,ksip->ks", real, real) / fourier.shape[2]
-        # Only a bad image that was written as zeros has no power at all.
+        # An image without any power is a bad image that was written as zeros.
         status = np.where(power.any(axis=1), OK, CONSTANT).astype(np.uint8)
         return TransformedImages(fourier, np.ascontiguousarray(physical), power, status)
 
 
 def _image_headers(particles: StoredParticles) -> list[ImageFile | None]:
-    """The headers that the stacks record: the image files themselves are no longer needed."""
+    """Headers with what the stacks record, so that the image files themselves are not needed."""
     n_rows, n_columns = particles.identity["source_box"]
     return [ImageFile(path, 0, n_rows, n_columns, "<f4", 0, float("nan"), "", 0, 0) for path in particles.table.files]

@@ -1,4 +1,4 @@
-"""One run of a plan in one output folder, from taking the folder over to the report."""
+"""One run of a plan in one output folder, from taking over the folder to the report."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from cryolike_dask.stacks.receipt import StackReceipt
 logger = logging.getLogger(__name__)
 
 _PREPARATION_PATIENCE = 60.0
-"""Seconds to wait for workers that are still preparing; then the others begin."""
+"""Seconds to wait for workers that are still preparing; after that, the others begin."""
 
 
 def run_plan(
@@ -41,9 +41,9 @@ def run_plan(
     Args:
         plan: what to do.
         folder: output folder.
-        executor: runs the tasks; it is opened when this run owns the folder.
+        executor: runs the tasks; it is opened after this run has taken over the folder.
         progress: informed of each stack.
-        stopped: when set, the run ends early.
+        stopped: if set, the run ends early.
 
     Raises:
         InputError, OutputError, ConversionError: as for `Conversion.run`.
@@ -70,14 +70,14 @@ def run_plan(
 
 @contextmanager
 def run_in(folder: Path, progress: Progress) -> Iterator[RunFolder]:
-    """A run in an output folder. The folder is taken over now and released at the end of the run in any case.
+    """A run in an output folder. The folder is taken over on entering, and always released on leaving.
 
     Args:
         folder: output folder.
         progress: informed of the end, and of the error if there is one.
 
     Raises:
-        OutputError: another run holds the folder; or in place of an OSError of the system.
+        OutputError: another run holds the folder; or the system raised an OSError.
     """
     error: BaseException | None = None
     run = acquire_folder(folder)
@@ -123,7 +123,7 @@ def _convert(
             if stopped.is_set():
                 raise RunStoppedError("The conversion was cancelled.")
             run.check_lock()
-            # Not earlier, because the workers had nothing to do until now.
+            # Not earlier, because the workers had no stacks to work on until now.
             star_file.begin()
 
         try:
@@ -135,17 +135,17 @@ def _convert(
                     progress.start(len(todo), plan.n_images - sum(receipt.n_images for receipt in kept.values()))
                 RunLoop(opened, str(folder), run.run_id, todo, without_plots, on_published, outcome).run(on_poll)
         except BaseException as error:
-            # The executor waits for tasks that have begun; they stop when the run is over.
+            # Tasks that have begun stop when the run has ended, so this comes before the executor waits for them.
             run.stop()
             opened.close()
             with suppress(OSError):
                 finish_run(run, plan, outcome.published.values())
             left = plan.n_stacks - len(outcome.published)
             stacks = plural(plan.n_stacks, "stack")
-            error.add_note(f"Stopped with {left:,} of {stacks} left; skip_exist=True (--skip-exist) goes on from here.")
+            error.add_note(f"Stopped with {left:,} of {stacks} left; continue with skip_exist=True (--skip-exist).")
             raise
-    # Otherwise stacks that failed because another run has taken over would be reported as failures.
-    run.check_lock(at_once=True)
+    # If another run has taken over, this raises an error. Otherwise its effects would be reported as failed stacks.
+    run.check_lock(now=True)
     try:
         outcome.warnings += finish_run(run, plan, outcome.published.values())
     except OSError:
@@ -156,9 +156,10 @@ def _convert(
 
 
 def _prepare(executor: Executor, run: RunFolder, counter: int, progress: Progress) -> None:
-    """Let all processes load libraries and compile, so that the speed that is shown is that of making stacks."""
+    """Let all processes load libraries and compile, so that the speed shown later is that of making stacks only."""
     if executor.is_this_process:
-        from cryolike_dask.transform.cpu import say_if_compiling  # Loads compiler and FFTs, which the client of a cluster need not.
+        # Imported here, because it loads the compiler and FFTs, which the client of a cluster does not need.
+        from cryolike_dask.transform.cpu import say_if_compiling
 
         say_if_compiling(progress.step)
     else:

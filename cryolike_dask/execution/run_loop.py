@@ -1,8 +1,8 @@
 """The algorithm that runs a conversion, the same for all executors.
 
 A window of stacks is in progress. Stacks may finish in any order, and are published in the order of their counters; those that are ready
-together are published in one task. The result of a task is dropped at once. So the scheduler, the client and the disk hold only a window
-of work, never the complete run.
+together are published by one task. The result of a task is dropped as soon as it is handled, so that the scheduler, the client and the disk
+hold only a window of the work, never the complete run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 _MAX_CUT_OFF = 20
 """How often a task may be lost for an unknown reason."""
 _MAX_LOST_ALONE = 2
-"""How often a stack may be lost with its worker while nothing else was in progress: after that, the stack is taken to kill workers."""
+"""How often a stack may be lost with its worker while nothing else was in progress. After that, the stack is assumed to kill workers."""
 _MAX_FAILURES = 20
 """Number of failed stacks after which no new ones begin, because something is probably wrong with all of them."""
 _MAX_LISTED = 10
@@ -48,16 +48,16 @@ class Outcome:
 
 
 class RunLoop:
-    """Converts and publishes stacks: which tasks are to be begun, and what follows from those that ended.
+    """Converts and publishes stacks: decides which tasks to begin, and handles the results of those that ended.
 
     Args:
         executor: runs the tasks; closed by the caller.
         folder, run_id: of the run.
-        counters: stacks to make, ascending, none published yet before them missing.
-        without_plots: stacks published earlier that lack pictures, which are drawn as for new ones; None to draw none at all.
+        counters: stacks to make, ascending. All stacks before them are published.
+        without_plots: stacks published earlier that lack pictures, which are then drawn as for new stacks; None to draw no pictures at all.
         on_published: called for each stack, in counter order.
-        outcome: receives what is achieved, also if the loop ends with an error. Invariant: if stack k is published, so is every
-            stack of `counters` before it.
+        outcome: filled in during the run, also if it ends with an error. Invariant: if stack k is published, so is every stack of
+            `counters` before it.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class RunLoop:
         self.on_published = on_published
         self.to_convert, self.to_publish, self.to_plot = deque(counters), deque(counters), deque(without_plots or ())
         self.ready: dict[int, StackReceipt] = {}
-        """Receipts of stacks that are complete, and wait for those before them."""
+        """Receipts of complete stacks that wait to be published."""
         self.n_running = Counter({"convert": 0, "publish": 0, "plot": 0})
         self.suspects: deque[int] = deque()
-        """Stacks that were in progress each time that a worker died. Each is tried alone, so that no other stack is lost with it."""
+        """Stacks that were in progress each time a worker died. Each is tried alone, so that no other stack is lost with it."""
         self.alone: int | None = None
         self.n_lost_alone: Counter[int] = Counter()
         self.n_cut_off: Counter[int] = Counter()
@@ -87,7 +87,7 @@ class RunLoop:
         self.n_made, self.seconds = 0, 0.0
 
     def run(self, on_poll: Callable[[], None]) -> None:
-        """Run until all work is done, or no more can be done.
+        """Run until all work is done, or until nothing more can be done.
 
         Args:
             on_poll: called every few seconds.
@@ -103,7 +103,7 @@ class RunLoop:
         self.outcome.staged = sorted(self.ready)
 
     def begin_tasks(self) -> bool:
-        """Begin all tasks that may begin. Returns whether any task is in progress."""
+        """Begin all tasks that may begin now. Returns whether any task is in progress."""
         window = self.executor.window(self.seconds / self.n_made if self.n_made else None)
         if self.suspects and not self.n_running["convert"]:
             self.alone = self.suspects.popleft()
@@ -118,7 +118,7 @@ class RunLoop:
         return any(self.n_running.values())
 
     def handle(self, result: TaskResult) -> None:
-        """Take note of a task that ended."""
+        """Handle the result of a task that has ended."""
         self.n_running[result.kind] -= 1
         if result.kind == "convert":
             self._handle_converted(result)
@@ -160,12 +160,12 @@ class RunLoop:
             self._handle_lost(counter, was_alone, result.error)
         elif result.lost and self.n_cut_off[counter] < _MAX_CUT_OFF:
             self.n_cut_off[counter] += 1
-            logger.warning("Stack %06d was lost with its worker (%s); it is made again.", counter, result.error)
+            logger.warning("Stack %06d was lost with its worker (%s); making it again.", counter, result.error)
             self._convert(counter)
         elif result.worker and counter not in self.tried_elsewhere and not isinstance(result.error, RunStoppedError):
-            # The cause may be the worker, which does not see a file, or whose disk is full.
+            # The cause may be the worker: it may not see a file, or its disk may be full.
             self.tried_elsewhere.add(counter)
-            logger.info("Stack %06d failed on %s (%s); it is tried once more.", counter, result.worker, result.error)
+            logger.info("Stack %06d failed on %s (%s); trying it once more.", counter, result.worker, result.error)
             self._convert(counter, avoid=result.worker)
         else:
             self._fail(counter, result.error)
@@ -173,11 +173,11 @@ class RunLoop:
     def _handle_lost(self, counter: int, was_alone: bool, error: BaseException) -> None:
         self.n_lost_alone[counter] += was_alone
         if self.n_lost_alone[counter] < _MAX_LOST_ALONE:
-            logger.warning("Stack %06d was under way whenever a worker died (%s); it is tried alone.", counter, error)
+            logger.warning("Stack %06d was in progress each time a worker died (%s); trying it alone.", counter, error)
             self.suspects.append(counter)
         else:
             stops = ConversionError(
-                f"the workers that made it died, also {_MAX_LOST_ALONE} times while nothing else was under way. Their logs say why: most "
+                f"each worker that made it died, {_MAX_LOST_ALONE} times while nothing else was in progress. Their logs say why: most "
                 "likely they had too little memory."
             )
             self._fail(counter, stops)
@@ -196,7 +196,7 @@ class RunLoop:
                 if self.draws:
                     self.to_plot.append(counter)
         elif result.lost:
-            # Publishing is idempotent: the work of the lost task is found done.
+            # Publishing is idempotent: it skips what the lost task has already done.
             self.to_publish.extendleft(reversed(result.counters))
         else:
             self.outcome.failures[result.counters[0]] = result.error
@@ -230,5 +230,5 @@ def raise_failures(outcome: Outcome, n_left: int) -> None:
     waiting = f" {plural(n_staged, 'later stack')} {is_or_are(n_staged)} complete but not visible before them." if n_staged else ""
     raise ConversionError(
         f"{plural(len(outcome.failures), 'stack')} could not be made; {n_left} {is_or_are(n_left)} not visible yet."
-        f"{waiting} Remove the cause, then run again with skip_exist=True (--skip-exist) to go on from here.{lines}"
+        f"{waiting} Remove the cause, then run again with skip_exist=True (--skip-exist) to continue.{lines}"
     ) from unexpected

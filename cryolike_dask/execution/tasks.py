@@ -21,7 +21,7 @@ from cryolike_dask.stacks.zarr_store import commit
 
 def convert_stack_task(folder: str, run_id: str, counter: int) -> StackReceipt:
     """Make and stage one stack."""
-    # Loads compiler and FFTs, which the client of a cluster need not.
+    # Loads the compiler and FFTs, which the client of a cluster does not need.
     from cryolike_dask.execution.convert_stack import convert_stack
 
     path = Path(folder)
@@ -35,7 +35,7 @@ def prepare_task(folder: str, run_id: str, counter: int) -> None:
 
     Args:
         folder, run_id: of the run.
-        counter: of one of its stacks. Errors are left to the task of this stack.
+        counter: of one of its stacks. Errors are ignored here, because the task of this stack raises them again.
     """
     from cryolike_dask.execution.convert_stack import prepare_process  # with compiler and FFTs, as in `convert_stack_task`
 
@@ -50,11 +50,11 @@ def publish_stacks_task(folder: str, run_id: str, counters: Sequence[int], attem
     Args:
         folder, run_id: of the run.
         counters: stacks.
-        attempts: which of the attempts at each stack.
+        attempts: the attempt at each stack that is published.
 
     Raises:
-        OutputError: the file system refuses.
-        RunStoppedError: this run is over.
+        OutputError: the file system refuses it.
+        RunStoppedError: this run has ended.
     """
     path = Path(folder)
     plan = current_plan(path, run_id)
@@ -94,15 +94,15 @@ def current_plan(folder: Path, run_id: str) -> StoredPlan:
     """The plan of the run in progress in this folder.
 
     Raises:
-        RunStoppedError: this run is over.
-        OutputError: the folder is not there.
+        RunStoppedError: this run has ended.
+        OutputError: the folder does not exist.
     """
     # The plan may be cached from a run that has ended, so the run itself is checked first.
     if is_active(folder, run_id):
         with suppress(FileNotFoundError):
             return load_plan(folder / HIDDEN_FOLDER, run_id)
     if folder.exists():
-        raise RunStoppedError(f"The run in {folder} is over.")
+        raise RunStoppedError(f"The run in {folder} has ended.")
     raise OutputError(
         f"{folder} does not exist on this worker. The output folder must be on a file system that all workers share, under the "
         "same path."

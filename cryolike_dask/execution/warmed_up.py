@@ -1,4 +1,4 @@
-"""Importing this warms the process up: the server of worker processes does so, once for all of them (`fork_server`)."""
+"""Importing this module warms up the process. The server of worker processes imports it once for all of them (`fork_server`)."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ import gc
 from cryolike_dask.execution.convert_stack import prepare_process
 
 prepare_process("cpu")
-# Objects made so far are permanent: the workers share their pages, and exclude them from garbage collection.
+# Objects made so far are never freed: workers share their pages, and exclude them from garbage collection.
 gc.freeze()

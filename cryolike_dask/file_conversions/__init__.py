@@ -1,7 +1,7 @@
 """CryoLike's conversion functions and converter object, under CryoLike's module names.
 
-May know `conversion` and what lies below. Start with `particle_stacks_wrappers`: one function per input, each a description of that input
-handed to a `Conversion`. The public names are declared in `__init__.pyi` and imported when they are first used.
+May import `conversion` and the rooms below it. Start with `particle_stacks_wrappers`: one function per input, which passes a description of
+the input to a `Conversion`. The public names are declared in `__init__.pyi` and imported when they are first used.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""From the description of an input to its particles."""
+"""Reads the particles of an input from its description."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_particles(source: ParticleInput) -> ParticleTable:
     Raises:
         InputError: see the function that reads this kind.
     """
-    # Each reader is imported when it is needed: the help of the command line must not wait for pandas.
+    # Each reader is imported only when it is needed, because the help of the command line must not wait for pandas.
     match source:
         case StarInput():
             from cryolike_dask.particles.star.particles import particles_from_star

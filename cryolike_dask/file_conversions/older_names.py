@@ -1,4 +1,4 @@
-"""Names that CryoLike's tutorial and the older edition of its guide use. Each does what today's function does, and says its name."""
+"""Older names of the functions, from CryoLike's tutorial and the older edition of its guide. Each warns, naming the present function."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Converting = TypeVar("Converting", bound=Callable[..., Any])
 
 
 def _older(name: str, today: Converting) -> Converting:
-    """Today's function under an older name, with a DeprecationWarning."""
+    """The present function under an older name, with a DeprecationWarning."""
 
     @functools.wraps(today)
     def renamed(*arguments: Any, **named: Any) -> Any:

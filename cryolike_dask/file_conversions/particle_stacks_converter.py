@@ -31,10 +31,9 @@ _ELSEWHERE = dict.fromkeys(("batch_size", "never_combine_input_files"), "convert
 
 @takes_options(Conversion, Conversion.run, elsewhere=_ELSEWHERE, image_descriptor="params")
 class ParticleStackConverter:
-    """Several `prepare_*` calls of any kinds, in any order, then one `convert_stacks`.
+    """Converts particles from several sources: call `prepare_*` methods of any kind, in any order, then `convert_stacks`.
 
-    Particles come out in the order in which they were prepared. Where the optics of two sources differ, a stack ends, so that each
-    stack keeps its own source's.
+    Particles are converted in the order in which they were prepared. If the optics of two sources differ, a stack ends between them.
 
     Args:
 
@@ -114,10 +113,10 @@ class ParticleStackConverter:
         Args:
             src_file: STAR or `.cs` file.
             filetype: 'starfile' or 'cryosparc'.
-            ignore_manual_pixel_size: let this table win where the converter's `pixel_size` conflicts with it.
+            ignore_manual_pixel_size: use the pixel size of this table if the converter's `pixel_size` differs from it.
 
         Raises:
-            InputError: the table or `filetype` is wrong, or the table's pixel size is another one than the converter's.
+            InputError: the table or `filetype` is wrong, or the table's pixel size differs from the converter's.
         """
         kinds: dict[str, type[StarInput | CryosparcInput]] = {"starfile": StarInput, "cryosparc": CryosparcInput}
         kind = kinds.get(str(filetype).lower())
@@ -164,7 +163,7 @@ class ParticleStackConverter:
 
     @described_by(ConversionSettings)
     def convert_stacks(self, batch_size: int = 1024, never_combine_input_files: bool | None = None) -> ConversionReport:
-        """Convert all that was prepared; the converter is empty afterwards.
+        """Convert everything that was prepared. The converter is empty afterwards.
 
         Raises:
             InputError: nothing was prepared, or the sources do not fit the descriptor.
@@ -189,7 +188,7 @@ class ParticleStackConverter:
 
     def _add(self, source: ParticleInput, table_wins: bool = False) -> None:
         particles = read_particles(source)
-        # Each table is held against the argument here, since the plan of all of them knows one rule.
+        # Each table is compared with the argument here, because the plan has only one `ignore_manual_pixel_size` for all tables.
         if not (table_wins or self._settings.ignore_manual_pixel_size):
             check_pixel_size_argument(particles, self._settings)
         self._table_wins |= bool(table_wins)

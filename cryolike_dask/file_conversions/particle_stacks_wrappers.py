@@ -1,7 +1,7 @@
 """CryoLike's conversion functions: one call from files to stacks.
 
-Names, order of arguments and defaults are CryoLike's. The options that CryoLike does not have follow by keyword, the same ones for
-all functions.
+Names, order of arguments and defaults are CryoLike's. Options that CryoLike does not have follow as keywords, the same ones for all
+functions.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def convert_particle_stacks_from_cryosparc_job_directory(
     progress: ProgressOption = None,
     **options: Unpack[CryosparcOptions],
 ) -> ConversionReport:
-    """Convert the restacked (or else downsampled) particles of a cryoSPARC job directory.
+    """Convert the particles of a cryoSPARC job directory: those of Restack Particles, or else those of Downsample Particles.
 
     Raises:
         TypeError: there is no such option.

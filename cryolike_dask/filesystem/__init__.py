@@ -1,5 +1,5 @@
 """Files and folders that others may have made: opened safely, recognised by content, and written to without following links.
 
-May know nothing but errors and formatting. Start with `reading`, by which every input is opened; `pinned` is for what is written below an
-output folder, `output_file` checks the name of a single file to write; `file_kind` says what a file is that is not what was asked for.
+May import only errors and formatting. Start with `reading`, which opens every input. `pinned` is for writing below an output folder,
+`output_file` checks the name of a single output file, and `file_kind` recognises files of another kind than expected.
 """

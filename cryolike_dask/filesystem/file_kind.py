@@ -1,4 +1,4 @@
-"""Recognises a file of another kind than its name says, by its first bytes, or by the names in a STAR file."""
+"""Recognises files of another kind than expected, by their first bytes, or by the names in a STAR file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LISTS = {"micrographs": "a list of micrographs", "movies": "a list of movies", 
 _EXTRACT = "Give the particles.star that the extraction of particles wrote"
 
 _TOMOGRAPHY = ("Tomo", "CoordinateZ", "CenteredCoordinateZ")
-"""How the names of columns begin that only tomography projects have: of RELION 4 and 5, WarpTools, Warp and M."""
+"""Beginnings of the names of columns that only tomography projects have: those of RELION 4 and 5, WarpTools, Warp and M."""
 
 Blocks = Mapping[str, Iterable[str]]
 """The columns of each block, by its name without 'data_'; the columns may begin with 'rln'."""
@@ -33,25 +33,25 @@ _HTML = (b"<!doctype html", b"<html", b"<head")
 
 
 def foreign_content(first_bytes: bytes) -> str | None:
-    """What a file is when it certainly holds no data: a phrase that goes on 'the file is ...', or None.
+    """The kind of a file that certainly holds no data, as a phrase that completes 'the file is ...'; None for other files.
 
     Args:
-        first_bytes: the beginning of the file, at least 64 bytes where it has as many.
+        first_bytes: the beginning of the file: at least 64 bytes, or all if it is shorter.
     """
     if not first_bytes:
-        return "empty (zero bytes): copy it again from where it came from"
+        return "empty (zero bytes): copy it again from its source"
     if first_bytes.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the data itself: fetch the data with `git lfs pull`"
     if first_bytes.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_HTML):
-        return "an HTML page, not data (a download that asked for a log-in or failed): download it again"
+        return "an HTML page, not data (perhaps a log-in page, or the error of a failed download): download it again"
     return None
 
 
 def utf16_advice(first_bytes: bytes) -> str | None:
-    """What to do with a text file when its text is UTF-16: a phrase that goes on 'the file is ...', or None.
+    """Advice about a UTF-16 file, as a phrase that completes 'the file is ...'; None for other files.
 
     Args:
-        first_bytes: the beginning of the file, at least 64 bytes where it has as many.
+        first_bytes: the beginning of the file: at least 64 bytes, or all if it is shorter.
     """
     by_mark = first_bytes.startswith((b"\xff\xfe", b"\xfe\xff"))
     # Without a byte-order mark, every second byte of plain English is zero.
@@ -63,7 +63,7 @@ def utf16_advice(first_bytes: bytes) -> str | None:
 
 
 def cryosparc_group(content: bytes) -> tuple[str, ...] | None:
-    """The tables that a cryoSPARC result group (.csg) names; None if the content is no such file.
+    """The tables that a cryoSPARC result group (.csg) names; None if the content is not that of such a file.
 
     Args:
         content: of the file.
@@ -80,7 +80,7 @@ def tomography_columns(columns: Iterable[str]) -> list[str]:
 
 
 def other_kind_of_file(path: object, blocks: Blocks) -> str | None:
-    """The refusal of a STAR file by the names of its blocks; None if they may well hold particles.
+    """The error message about a STAR file whose blocks hold no particles, recognised by their names; None if they may hold particles.
 
     Args:
         path: the STAR file.
@@ -101,7 +101,7 @@ def other_kind_of_file(path: object, blocks: Blocks) -> str | None:
 
 
 def other_kind_of_table(path: object, columns: Iterable[str]) -> str | None:
-    """The refusal of a table that lacks what particles need; None if it cannot be told what else it is.
+    """The error message about a table without the columns that particles need; None if its kind is not recognised.
 
     Args:
         path: the STAR file.
@@ -118,7 +118,7 @@ def other_kind_of_table(path: object, columns: Iterable[str]) -> str | None:
     if tomography is not None or "ImageName" in plain:
         return tomography
     if "MicrographName" in plain and not plain & {"CoordinateX", "CoordinateY"}:
-        return f"{path} holds no particles: it lists micrographs, and no rlnImageName. {_EXTRACT}."
+        return f"{path} holds no particles: it lists micrographs, without rlnImageName. {_EXTRACT}."
     return None
 
 

@@ -1,7 +1,8 @@
-"""YAML, read so that a small file cannot take much memory or time.
+"""Reads YAML with limits, so that a small file cannot take much memory or time.
 
-A YAML file may name a part of itself and repeat it by that name, within parts that are repeated in turn: thirty lines can stand for more
-text than any disk holds. Other programs use such names legitimately, so they are allowed, and the text that they stand for is limited.
+A YAML file may give a part of itself a name (an anchor) and repeat it by that name, within parts that are repeated themselves: thirty lines
+can stand for more text than fits on any disk. Other programs write such names, so they are allowed, but the text for which they stand is
+limited.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ def load_yaml(path: Path) -> Any:
     """The content of a YAML file: numbers, texts, lists and mappings of them.
 
     Raises:
-        InputError: it is no regular file, too large, nested too deeply, or repeats itself too often; the message names the limit.
-        UnicodeDecodeError, ValueError, yaml.YAMLError: it is no YAML file.
+        InputError: it is not a regular file, is too large or nested too deeply, or repeats itself too often; the message names the limit.
+        UnicodeDecodeError, ValueError, yaml.YAMLError: it is not a YAML file.
         OSError: it cannot be read.
     """
     loader = _LimitedLoader(path, read_input(path, _WHAT, _MOST_BYTES).decode("utf-8"))
@@ -44,7 +45,7 @@ class _LimitedLoader(yaml.SafeLoader):
         self._lengths: dict[int, int] = {}  # of complete nodes, by identity: the document holds them until the end
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """One node; of one that is repeated by its name, the same object again."""
+        """One node. A node that is repeated by its name is the same object each time."""
         repeated = self.check_event(yaml.AliasEvent)
         before = self._characters
         self._levels += 1
@@ -59,8 +60,8 @@ class _LimitedLoader(yaml.SafeLoader):
             self._characters += len(node.value)
         if self._characters > _MOST_CHARACTERS:
             raise InputError(
-                f"{self._path} has more than {_MOST_CHARACTERS:,} characters when what it repeats by name is written out, the most that "
-                f"{_WHAT} may have."
+                f"{self._path} has more than {_MOST_CHARACTERS:,} characters when the parts that it repeats by name are written out, which "
+                f"is the most that {_WHAT} may have."
             )
         self._lengths.setdefault(id(node), self._characters - before)
         return node

@@ -1,4 +1,4 @@
-"""The file that a command writes, checked before any work."""
+"""Checks the name of the file that a command writes, before any work."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from cryolike_dask.errors import InputError, OutputError
 
 
 def check_suffix(path: str | Path, suffixes: tuple[str, ...]) -> None:
-    """Refuse a name that is not of the format, so that no table or image file is replaced by mistake.
+    """Refuse a name with the suffix of another format, so that no table or image file is replaced by mistake.
 
     Args:
         path: as given with `out`.
-        suffixes: that the format may have, in lower case.
+        suffixes: those that the format may have, in lower case.
 
     Raises:
-        InputError: its suffix names no format.
+        InputError: the name has another suffix.
     """
     if Path(path).suffix.lower() not in suffixes:
         raise InputError(
-            f"{path}: the suffix decides the format, so choose a name that ends with {', '.join(suffixes)} (out, --out)."
+            f"{path}: the suffix determines the format, so choose a name that ends with {', '.join(suffixes)} (out, --out)."
         )
 
 
@@ -28,11 +28,11 @@ def output_file(path: str | Path, suffixes: tuple[str, ...], overwrite: bool = T
 
     Args:
         path, suffixes: see `check_suffix`.
-        overwrite: whether a file that is there may be replaced.
+        overwrite: whether an existing file may be replaced.
 
     Raises:
-        InputError: its suffix names no format.
-        OutputError: it exists and may not be replaced, or is a folder, or its folder does not exist.
+        InputError: the name has another suffix.
+        OutputError: the file exists and may not be replaced, or is a folder, or its folder does not exist.
     """
     target = Path(path).expanduser().absolute()
     if target.is_dir():
@@ -42,6 +42,6 @@ def output_file(path: str | Path, suffixes: tuple[str, ...], overwrite: bool = T
         raise OutputError(f"{target} already exists. Choose another name, or replace it (overwrite=True, --overwrite).")
     if not target.parent.is_dir():
         raise OutputError(
-            f"{target.parent} is not a folder: make it first, or choose another place for {target.name} (out, --out)."
+            f"{target.parent} is not a folder: make it first, or choose another folder for {target.name} (out, --out)."
         )
     return target

@@ -1,8 +1,8 @@
-"""Folders that are kept open while something is written in them: no link leads out of them, and no process takes them for abandoned.
+"""Folders that are kept open while files in them are written, so that no link leads out of them, and no process takes them for abandoned.
 
-A path is looked up anew by each call that gets it, and whoever may write in the output folder can put a link in the place of one of its
-folders in between. So the folder is opened, one component after the other and no link followed, and what is done then is done in the very
-folder that was opened, whatever its path has become: Linux finds an open folder under /proc/self/fd.
+Every system call looks up its path again, and meanwhile anybody who may write to the output folder could replace one of its folders by a
+link. Therefore the folder is opened, one component after the other without following links, and all further calls use the open folder,
+whatever has become of its path. On Linux, an open folder has a path below /proc/self/fd.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ _NOT_FOLLOWED = _DIRECTORY | getattr(os, "O_NOFOLLOW", 0)
 
 @contextmanager
 def pinned(folder: Path, root: Path) -> Iterator[Path]:
-    """A path to a folder that stays with it until the end. Elsewhere than on Linux it is the folder's own, looked at once for links.
+    """A path that leads to this folder until the end of the context, even if the folder is moved or replaced.
+
+    On systems other than Linux, it is the folder's own path, which is checked for links only once.
 
     Args:
-        folder: the root, or below it.
-        root: chosen by the user, who may have chosen a link.
+        folder: the root, or a folder below it.
+        root: chosen by the user; it may be a link.
 
     Raises:
         OutputError: a component below the root is a link.
@@ -67,7 +69,7 @@ def pinned_place(path: Path, root: Path) -> Iterator[Path]:
 
 
 def create_file(path: Path) -> int:
-    """Create a file and open it for reading and writing. What has its name is removed first, and is not written to if it is a link.
+    """Create a file and open it for reading and writing. An existing file or link of this name is removed first.
 
     Returns:
         its file descriptor.
@@ -94,21 +96,21 @@ def _check_no_link(path: Path, found: os.stat_result) -> None:
 
 @contextmanager
 def temporary_folder(before: str = "", parent: Path | None = None) -> Iterator[Path]:
-    """A folder that is removed in the end. What killed processes left of the same kind is removed at the beginning.
+    """A folder that is removed at the end. Such folders of killed processes are removed at the beginning.
 
-    A folder is in use as long as the process that made it holds a lock on it, which ends with the process.
+    A folder is in use as long as its process holds a lock on it, which ends with the process.
 
     Args:
-        before: what its name begins with.
-        parent: where it is; by default where temporary files are.
+        before: beginning of the folder's name.
+        parent: folder in which it is made; by default that of the system's temporary files.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be made.
     """
     where = Path(tempfile.gettempdir()) if parent is None else parent
     _remove_abandoned(where, f"{before}{_TEMPORARY}")
-    # Who is interrupted may leave a thread that still writes here (Zarr has one). That must not hide the interrupt; what stays is removed
-    # at the next beginning.
+    # After an interrupt, a thread may still write to the folder (Zarr has one). Errors of the cleanup must not hide the interrupt; the next
+    # call removes the rest.
     with tempfile.TemporaryDirectory(prefix=f"{before}{_TEMPORARY}", dir=where, ignore_cleanup_errors=True) as name:
         fd = os.open(name, _NOT_FOLLOWED)
         try:
@@ -122,7 +124,7 @@ def _remove_abandoned(parent: Path, prefix: str) -> None:
     with os.scandir(parent) as entries:
         folders = [entry for entry in entries if entry.name.startswith(prefix) and entry.is_dir(follow_symlinks=False)]
     for folder in folders:
-        # Who has just made a folder has it locked in a moment.
+        # A new folder may not be locked yet.
         with suppress(OSError):
             if time.time() - folder.stat(follow_symlinks=False).st_mtime < _YOUNG_SECONDS:
                 continue
@@ -135,7 +137,7 @@ def _remove_abandoned(parent: Path, prefix: str) -> None:
 
 
 def _lock(fd: int) -> bool:
-    """Lock an open folder, if no other process has. Returns whether it is locked."""
+    """Lock an open folder, unless another process has locked it. Returns whether this process has the lock."""
     if fcntl is None:
         return False
     try:

@@ -1,6 +1,6 @@
 """Opens files of unknown origin: without waiting for pipes or devices, and with limits on the unpacked size of archives.
 
-Everything that a user or another file can name is opened here, or by a library that is handed what was opened here.
+Every file that a user or another file can name is opened here. Libraries get the open file.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ UNREADABLE_ARRAY = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What is raised where `.npy` and `.npz` files are damaged; numpy evaluates their headers as Python literals."""
+"""The errors that damaged `.npy` and `.npz` files cause; numpy evaluates their headers as Python literals."""
 
 _KINDS = {
     stat.S_IFDIR: "folder",
@@ -54,7 +54,7 @@ class ObjectArrayError(ValueError):
 
     Args:
         shape: of the array.
-        pickle: what stands for its content.
+        pickle: the pickled content.
     """
 
     def __init__(self, shape: tuple[int, ...], pickle: bytes) -> None:
@@ -67,13 +67,13 @@ def open_regular_file(path: str | os.PathLike[str], what: str) -> int:
 
     Args:
         path: the file.
-        what: it should be, such as 'an image file'.
+        what: the expected kind of file, for messages, such as 'an image file'.
 
     Returns:
         its file descriptor.
 
     Raises:
-        InputError: it is no regular file, or this is no path.
+        InputError: it is not a regular file, or not a valid path.
         OSError: it cannot be opened.
     """
     try:
@@ -81,7 +81,7 @@ def open_regular_file(path: str | os.PathLike[str], what: str) -> int:
     except ValueError as error:
         raise InputError(f"{os.fspath(path)!r} cannot be read: {error}.") from error
     _check_regular(path, found, what)
-    # The file may have been replaced since; without O_NONBLOCK, opening a named pipe would wait for ever.
+    # The file may have been replaced meanwhile. Without O_NONBLOCK, opening a named pipe would wait forever.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
     try:
         _check_regular(path, os.fstat(fd), what)
@@ -98,7 +98,7 @@ def _check_regular(path: str | os.PathLike[str], found: os.stat_result, what: st
 
 
 def open_input(path: str | os.PathLike[str], what: str) -> BinaryIO:
-    """The same as a binary stream."""
+    """Open a file as `open_regular_file` does, as a binary stream."""
     return os.fdopen(open_regular_file(path, what), "rb")
 
 
@@ -107,10 +107,10 @@ def read_input(path: str | os.PathLike[str], what: str, most: int | None = None)
 
     Args:
         path, what: as for `open_regular_file`.
-        most: bytes that such a file may have; None for any number.
+        most: largest number of bytes that such a file may have; None for no limit.
 
     Raises:
-        InputError: it is no regular file, or larger.
+        InputError: it is not a regular file, or is larger.
         OSError: it cannot be read.
     """
     with open_input(path, what) as file:
@@ -121,11 +121,11 @@ def read_input(path: str | os.PathLike[str], what: str, most: int | None = None)
 
 
 def open_archive(file: BinaryIO, path: str | os.PathLike[str], what: str, most: int) -> zipfile.ZipFile:
-    """A zip archive whose members, unpacked, take at most so many bytes in all.
+    """Open a zip archive whose members take at most `most` bytes together when they are unpacked.
 
     Raises:
         InputError: they take more.
-        OSError, ValueError, zipfile.BadZipFile: it is no archive, or damaged.
+        OSError, ValueError, zipfile.BadZipFile: the file is not an archive, or is damaged.
     """
     archive = zipfile.ZipFile(file)
     n_bytes = sum(member.file_size for member in archive.infolist())
@@ -133,21 +133,21 @@ def open_archive(file: BinaryIO, path: str | os.PathLike[str], what: str, most: 
         archive.close()
         raise InputError(
             f"{path} would unpack to {format_bytes(n_bytes)}: {what} may take {format_bytes(most)} at most. It was not opened; get the "
-            "file anew."
+            "file again from its source."
         )
     return archive
 
 
 _parsing = threading.Lock()
-"""Headers are Python literals, and Python 3.11 fails now and then to parse two of them at once (SystemError, gh-106905)."""
+"""Headers are Python literals, and Python 3.11 occasionally fails to parse two of them at the same time (SystemError, gh-106905)."""
 
 
 def read_arrays(archive: zipfile.ZipFile, names: Collection[str] | None = None) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of an `.npz` archive: all, or those of these names that are there.
+    """The arrays of an `.npz` archive: all, or those with one of these names.
 
     Raises:
-        ObjectArrayError: one holds Python objects.
-        any of UNREADABLE_ARRAY: one is damaged.
+        ObjectArrayError: an array holds Python objects.
+        any of UNREADABLE_ARRAY: an array is damaged.
     """
     arrays = {}
     for member in archive.infolist():
@@ -159,30 +159,30 @@ def read_arrays(archive: zipfile.ZipFile, names: Collection[str] | None = None) 
 
 
 def read_array(stream: Any, n_bytes: int) -> npt.NDArray[Any]:
-    """The array of an `.npy` stream. Memory is taken for what is there, whatever shape its header announces.
+    """The array of an `.npy` stream. It takes as much memory as there are bytes, whatever shape the header states.
 
     Args:
         stream: at the beginning of the array; read to its end.
-        n_bytes: of the stream.
+        n_bytes: size of the stream.
 
     Raises:
         ObjectArrayError: it holds Python objects.
         any of UNREADABLE_ARRAY: it is damaged.
     """
     shape, is_fortran, dtype = read_array_header(stream)
-    # Read by its size: without one, a small archive that announces too little is unpacked to its end all the same.
+    # Read with its size: without one, an archive that states too small a size would still be unpacked to its end.
     content = bytearray(n_bytes - stream.tell())
     if stream.readinto(content) != len(content):
         raise EOFError("it ends too early")
     if dtype.hasobject:
         raise ObjectArrayError(shape, bytes(content))
     if min(shape, default=0) < 0 or not dtype.itemsize or math.prod(shape) * dtype.itemsize != len(content):
-        raise ValueError(f"its header announces the shape {shape} of {dtype}, and {len(content)} bytes are there")
+        raise ValueError(f"its header states the shape {shape} of {dtype}, but there are {len(content)} bytes")
     return np.frombuffer(content, dtype).reshape(shape, order="F" if is_fortran else "C")
 
 
 def read_array_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, Fortran order and type of the array of an `.npy` stream, which is left at the array's first byte.
+    """Shape, Fortran order and type of the array of an `.npy` stream. Afterwards the stream is at the first byte of the data.
 
     Raises:
         any of UNREADABLE_ARRAY: it is damaged.
@@ -198,8 +198,8 @@ def read_array_file(path: Path, what: str) -> npt.NDArray[Any]:
     """The array of an `.npy` file.
 
     Raises:
-        InputError: it is no regular file.
-        FileNotFoundError: there is none.
+        InputError: it is not a regular file.
+        FileNotFoundError: it does not exist.
         any of UNREADABLE_ARRAY: it is damaged.
     """
     with open_input(path, what) as file:

@@ -1,5 +1,5 @@
-"""What a conversion will do: every decision and check that needs no pixel, and nothing is written to the output.
+"""What a conversion will do: every decision and check that needs no pixel. Nothing is written to the output folder.
 
-May know particle tables, image headers, descriptors and settings; no image data. Start with `plan`, which turns particles and settings
-into a list of stacks.
+May import particle tables, image headers, descriptors and settings, but reads no image data. Start with `planner`, which turns particles
+and settings into a `Plan`.
 """

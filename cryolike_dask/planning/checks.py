@@ -16,7 +16,7 @@ from cryolike_dask.settings import ConversionSettings
 
 
 def table_names(table: ParticleTable) -> str:
-    """The tables that particles came from, for messages."""
+    """The tables from which the particles came, for messages."""
     return first_few(list(dict.fromkeys(source.table for source in table.sources)), 3) or "The particle table"
 
 
@@ -25,8 +25,8 @@ def check_contrast(table: ParticleTable, settings: ConversionSettings) -> None:
     inverted = next((source for source in table.sources if source.boxes is not None and source.boxes.invert), None)
     if inverted is not None and settings.contrast != "as-is":
         raise InputError(
-            f"{inverted.table}: its boxes are read with invert (--invert), and contrast is {settings.contrast!r} (--contrast): both are "
-            "the same switch. Give one of them."
+            f"{inverted.table}: invert (--invert) and contrast={settings.contrast!r} (--contrast) both change the sign of the images. "
+            "Give only one of them."
         )
     unknown = np.flatnonzero(table["sign"] == 0)
     if settings.contrast == "auto" and len(unknown):
@@ -43,20 +43,20 @@ def check_origins(table: ParticleTable, settings: ConversionSettings) -> None:
         raise InputError(
             f"apply_origins (--apply-origins) moves each image by its origin, but {table.where(int(unknown[0]))} has none "
             f"({len(unknown):,} of {len(table):,} particles have none). Give a table with rlnOriginXAngst and rlnOriginYAngst, or "
-            "alignments3D/shift, as a refinement writes it, or leave the option out."
+            "alignments3D/shift, as a refinement writes it, or leave out the option."
         )
 
 
 def check_origins_inside(
     table: ParticleTable, files: Sequence[ImageFile | None], on_disk: npt.NDArray[np.float64], settings: ConversionSettings
 ) -> None:
-    """Refuse to apply origins by which particles would lie outside their images.
+    """Refuse to apply origins that would put particles outside their images.
 
     Args:
         table: the particles, their origins in Å.
         files: headers, aligned with `table.files`; None where no particle is left.
-        on_disk: (n,) Å per pixel of each particle's image as it lies on disk.
-        settings: that say whether origins are applied.
+        on_disk: (n,) Å per pixel of each particle's image on disk.
+        settings: with `apply_origins`.
     """
     if not settings.apply_origins:
         return
@@ -89,7 +89,7 @@ def check_indexes(table: ParticleTable, files: Sequence[ImageFile | None]) -> No
 
 
 def check_image_sizes(table: ParticleTable, files: Sequence[ImageFile | None]) -> None:
-    """Refuse particles whose table states another image size than their file has."""
+    """Refuse particles if the image size in the table differs from that of the file."""
     sizes = {
         axis: np.array([0 if file is None else getattr(file, f"n_{axis}") for file in files], dtype=np.int64)[table["file"]]
         for axis in ("rows", "columns")
@@ -99,11 +99,11 @@ def check_image_sizes(table: ParticleTable, files: Sequence[ImageFile | None]) -
     if wrong.any():
         row = int(np.argmax(wrong))
         column = "blob/shape" if table.sources[table["source"][row]].kind.startswith("cryosparc") else "rlnImageSize"
-        more = f" (so for {plural(int(wrong.sum()) - 1, 'more particle')})" if wrong.sum() > 1 else ""
+        more = f" (the same for {plural(int(wrong.sum()) - 1, 'more particle')})" if wrong.sum() > 1 else ""
         raise InputError(
-            f"{table.where(row)}: by {column} its image has {table['box_rows'][row]} x {table['box_columns'][row]} pixels, but the file "
-            f"has images of {sizes['rows'][row]} x {sizes['columns'][row]}{more}. The table is of other images, such as those before "
-            f"binning, and then its pixel size is wrong too. Give the table of these images, or correct {column} and the pixel size."
+            f"{table.where(row)}: according to {column} its image has {table['box_rows'][row]} x {table['box_columns'][row]} pixels, but "
+            f"the file has images of {sizes['rows'][row]} x {sizes['columns'][row]}{more}. The table describes other images, such as those "
+            f"before binning, so its pixel size is wrong as well. Give the table of these images, or correct {column} and the pixel size."
         )
 
 
@@ -113,14 +113,14 @@ def duplicate_particles(table: ParticleTable) -> list[str]:
 
     place = pd.DataFrame({name: table[name] for name in ("source", "file", "index", "top", "left")})
     boxes = np.array([source.boxes is not None for source in table.sources])[table["source"]]
-    place.loc[boxes, "index"] = 0  # it numbers picks, not images
+    place.loc[boxes, "index"] = 0  # for boxes, the index is the number of a pick, not of an image
     repeated = place.duplicated().to_numpy()
     warnings = []
     for number in np.unique(table["source"][repeated]).tolist():
         rows = np.flatnonzero(repeated & (table["source"] == number))
         warnings.append(
-            f"{table.sources[number].table} lists {plural(len(rows), 'particle')} again that it lists before; the first is "
-            f"particle {int(table['row'][rows[0]]) + 1}. All of them are converted. Remove repeated rows if they are not meant."
+            f"{table.sources[number].table} lists particles more than once, in {plural(len(rows), 'repeated row')} from particle "
+            f"{int(table['row'][rows[0]]) + 1} on. All of them are converted. Remove the repeated rows if they are a mistake."
         )
     return warnings
 

@@ -1,7 +1,7 @@
-"""The descriptor in force: the grids on which the images are written.
+"""The descriptor in force, which has the grids on which the images are written.
 
-The descriptor may describe the images as they are written (after downsampling) or as they lie on disk, and nothing is sampled beyond
-the Nyquist limit of the images that are written. Each conflict is logged or an error, never silent.
+The user's descriptor may describe the images as they are written, after downsampling, or as they are on disk. Nothing is sampled beyond the
+Nyquist limit of the written images. Every conflict gives a warning or an error.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from cryolike_dask.settings import ConversionSettings
 
 @dataclass(frozen=True)
 class Grids:
-    """The outcome.
+    """The descriptor in force, and pixel sizes.
 
     Args:
-        descriptor: in force, of the images as they are written.
+        descriptor: of the images as they are written.
         pixel_size: (n,) Å of each particle's image as written; equal to the descriptor's unless optics groups differ.
-        source_pixel_size: (n,) Å of the same image as it lies on disk.
-        warnings: what was derived or found to conflict.
+        source_pixel_size: (n,) Å of the same image on disk.
+        warnings: about derived values and conflicts.
     """
 
     descriptor: ImageDescriptor
@@ -47,7 +47,7 @@ def decide_grids(
     settings: ConversionSettings,
     sizes: PixelSizes,
 ) -> Grids:
-    """Bring the descriptor together with boxes, pixel sizes and downsampling.
+    """Find the descriptor in force from the user's one, boxes, pixel sizes and downsampling.
 
     Args:
         table: all particles of the run.
@@ -57,7 +57,7 @@ def decide_grids(
         sizes: pixel sizes on disk.
 
     Raises:
-        InputError: grids contradict each other; both sides are named.
+        InputError: grids contradict each other; the message names both.
     """
     warnings: list[str] = []
     describes_source, box = _fit_to_boxes(table, files, descriptor, settings)
@@ -66,14 +66,14 @@ def decide_grids(
     source = np.where(np.isnan(sizes.on_disk), own, sizes.on_disk)
     given_by_user = list(sizes.origins) == ["argument"]
     before = descriptor.pixel_size[0]
-    # An argument that is the descriptor's own value, but for rounding in a product, must not change the descriptor's float.
+    # An argument that equals the descriptor's value except for rounding must not change the descriptor's float.
     if given_by_user and not np.isclose(source[0], own, rtol=1e-9, atol=0):
         descriptor = descriptor.update_pixel_size(source[0] if describes_source else source[0] * factor)
     if describes_source and factor > 1:
         fine = descriptor
         descriptor = descriptor.downsampled(settings.downsampled_box(box), factor)
         warnings.append(
-            f"The descriptor describes the images as they lie on disk ({_size(fine.n_pixels)} pixels of {fine.pixel_size[0]:g} Å); "
+            f"The descriptor describes the images as they are on disk ({_size(fine.n_pixels)} pixels of {fine.pixel_size[0]:g} Å); "
             f"downsampling by {factor:g} gives {_size(descriptor.n_pixels)} pixels of {descriptor.pixel_size[0]:g} Å and radius_max "
             f"{descriptor.radius_max:g} (was {fine.radius_max:g}). It is saved as params.npz in the output folder."
         )
@@ -86,8 +86,8 @@ def decide_grids(
     if descriptor.radius_max > descriptor.nyquist_radius * (1 + 1e-9):
         raise InputError(
             f"radius_max {descriptor.radius_max:g} of the descriptor lies beyond {descriptor.nyquist_radius:g}, the Nyquist limit "
-            f"of images of {_size(descriptor.n_pixels)} pixels: shells out there hold aliases, no information. Make a descriptor with "
-            "resolution_factor 1 or less."
+            f"of images of {_size(descriptor.n_pixels)} pixels. Shells beyond it hold only aliases. Make a descriptor with a "
+            "resolution_factor of at most 1."
         )
     written = np.full(len(table), descriptor.pixel_size[0])
     if list(sizes.origins) != ["descriptor"]:
@@ -98,11 +98,11 @@ def decide_grids(
 def _fit_to_boxes(
     table: ParticleTable, files: Sequence[ImageFile | None], descriptor: ImageDescriptor, settings: ConversionSettings
 ) -> tuple[bool, tuple[int, int]]:
-    """Whether the descriptor describes the source grid, and the box of a source image.
+    """Whether the descriptor describes the images on disk, and the box of a source image.
 
-    Every image must give the same box, and it must be the descriptor's.
+    All images must have the same box as written, and it must be that of the descriptor.
     """
-    # Images of different files may share a stack; and with 'fourier' the pixel size depends on the box.
+    # One box for all source images: different files may share a stack, and with 'fourier' the pixel size depends on the box.
     one_box = settings.downsample_type == "fourier" or not never_combined(table, settings).any()
     boxes: dict[tuple[int, int], str] = {}
     cuts = [source.boxes for source in table.sources]
@@ -115,7 +115,7 @@ def _fit_to_boxes(
     written = {settings.downsampled_box(box) for box in boxes}
     if len(written) > 1 or (one_box and len(boxes) > 1):
         found = "; ".join(f"{_size(box)} in {path}" for box, path in boxes.items())
-        raise InputError(f"Images of different box sizes cannot be converted in one run: {found}. Convert each size on its own.")
+        raise InputError(f"Images of different box sizes cannot be converted in one run: {found}. Convert each size separately.")
     for box, path in boxes.items():
         small = settings.downsampled_box(box)
         if min(small) < 2:
@@ -138,14 +138,14 @@ def _fit_to_boxes(
 
 
 def _check_crop(box: tuple[int, int], small: tuple[int, int], path: str, settings: ConversionSettings) -> None:
-    """Fourier transforms can only be cropped to a smaller box, and both axes must be by the same ratio."""
+    """Refuse to crop Fourier transforms to a larger box, or by different ratios along the two axes."""
     if settings.downsample_type != "fourier":
         return
     if max(small) > min(box):
         raise InputError(f"downsample_to is {small[0]}, but the images are {_size(box)} pixels ({path}). Give a smaller box.")
     if box[0] * small[1] != box[1] * small[0]:
         raise InputError(
-            f"Cropping the Fourier transform of images of {_size(box)} pixels ({path}) to {_size(small)} would make pixels that are not "
+            f"Cropping the Fourier transforms of images of {_size(box)} pixels ({path}) to {_size(small)} would give pixels that are not "
             "square. Choose a downsample_factor that divides both edges."
         )
 
@@ -159,15 +159,15 @@ def _compare_with_descriptor(
     settings: ConversionSettings,
     warnings: list[str],
 ) -> npt.NDArray[np.float64]:
-    """The pixel size of each written image, the descriptor's own float wherever they agree."""
+    """The pixel size of each written image: the descriptor's own float wherever the two agree."""
     own = descriptor.pixel_size
     agrees = ~(differs(written, np.full(len(written), own[0])) | differs(written, np.full(len(written), own[1])))
     if agrees.all():
         return np.full(len(written), own[0])
     if settings.mixed_optics == "split" and agrees.any():
         warnings.append(
-            f"Optics groups have different pixel sizes ({list_values(written)} Å as written). Each stack carries its own group's; "
-            f"the descriptor's {own[0]:g} Å holds for {int(agrees.sum()):,} of {len(written):,} images."
+            f"Optics groups have different pixel sizes ({list_values(written)} Å as written). Each stack records that of its group; "
+            f"the descriptor's {own[0]:g} Å is that of {int(agrees.sum()):,} of {len(written):,} images."
         )
         return np.where(agrees, own[0], same_pixel_sizes(written))
     row = int(np.argmin(agrees))
@@ -176,7 +176,7 @@ def _compare_with_descriptor(
         f" The particles have several pixel sizes ({list_values(written)} Å): convert each optics group with its own descriptor, or "
         "choose mixed_optics='split'."
         if len(np.unique(np.round(written, 6))) > 1
-        else " Make a descriptor with the right pixel size, or, if you know better, give that of the source images with pixel_size "
+        else " Make a descriptor with the right pixel size, or, if the descriptor is right, give that of the source images with pixel_size "
         f"(--pixel-size){' and override_pixel_size=True (--override-pixel-size)' if 'table' in sizes.says(row) else ''}."
     )
     raise InputError(

@@ -1,4 +1,4 @@
-"""The headers of the image files, and what happens to particles whose file is missing."""
+"""Reads the headers of the image files; particles whose file is missing are refused or left out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cryolike_dask.planning.checks import table_names
 from cryolike_dask.settings import ConversionSettings
 
 FILE_IS_MISSING = "the image file is missing"
-"""How the lines of `ParticleTable.skipped` end."""
+"""End of the lines in `ParticleTable.skipped`."""
 
 _MAX_LISTED = 10
 
@@ -27,13 +27,13 @@ def read_headers(table: ParticleTable, settings: ConversionSettings) -> tuple[Pa
     """Read the headers of the files that are needed.
 
     Returns:
-        the particles that will be converted, or more where `n_stacks_max` stops early;
+        the particles that will be converted, possibly more than `n_stacks_max` allows;
         headers, aligned with `table.files`, None where no particle is left;
-        SHA-256 of all particles that have an image file and of the paths of their files, those beyond `n_stacks_max` included.
+        SHA-256 of all particles that have an image file and of the paths of their files, including those beyond `n_stacks_max`.
 
     Raises:
-        InputError: a file is no MRC file.
-        MissingFileError: files are missing, and the settings do not allow that or nothing is left.
+        InputError: a file is not an MRC file.
+        MissingFileError: files are missing, and the settings do not allow that or no particle is left.
     """
     if settings.on_missing == "skip":
         headers = dict(enumerate(scan_headers(table.files)))
@@ -55,7 +55,7 @@ def _digest(table: ParticleTable) -> str:
 
 
 def _rows_within_limit(table: ParticleTable, settings: ConversionSettings) -> int:
-    """How many rows n_stacks_max can need at most. The rest of the inputs need not exist yet."""
+    """The largest number of rows that `n_stacks_max` stacks can need. The inputs of further rows need not exist yet."""
     if settings.n_stacks_max < 0:
         return len(table)
     return min(len(table), settings.n_stacks_max * settings.batch_size)
@@ -86,7 +86,7 @@ def _check_none_missing(table: ParticleTable, headers: dict[int, ImageFile | Non
         )
     names = "".join(f"\n  {path}" for path in paths[:_MAX_LISTED])
     more = f"\n  and {len(paths) - _MAX_LISTED:,} more: --debug and --json list all" if len(paths) > _MAX_LISTED else ""
-    raise MissingFileError(f"{what}, or leave such particles out with on_missing='skip' (--on-missing skip).{names}{more}", paths)
+    raise MissingFileError(f"{what}, or leave out such particles with on_missing='skip' (--on-missing skip).{names}{more}", paths)
 
 
 def _without_missing(table: ParticleTable, headers: dict[int, ImageFile | None]) -> ParticleTable:
@@ -112,7 +112,7 @@ def _without_missing(table: ParticleTable, headers: dict[int, ImageFile | None])
 
 
 def _log_missing(table: ParticleTable, missing: list[int]) -> list[str]:
-    """The paths of these files, all of which go into the log."""
+    """Log the paths of these files, and return them."""
     paths = [table.files[position] for position in missing]
     for path in paths:
         logger.debug("Missing: %s", path)

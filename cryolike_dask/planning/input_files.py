@@ -1,4 +1,4 @@
-"""The image files that a run reads: what is recorded of them, and whether they are still the same.
+"""The image files that a run reads: their records, and whether they are still the same.
 
 A file is identified by its size and time. With `hash_inputs` it is also identified by the SHA-256 of its content, so that a copy is
 accepted.
@@ -37,7 +37,7 @@ def list_inputs(plan: Plan, recorded: Mapping[str, InputRecord]) -> list[InputRe
 
     Args:
         plan: of the run.
-        recorded: by path, what was recorded of the same files; `changed_inputs` found none that differs.
+        recorded: earlier records of the same files, by path; `changed_inputs` found no difference.
     """
     inputs: list[InputRecord] = [
         {"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns} for file in plan.files if file is not None
@@ -63,10 +63,10 @@ def hash_inputs(inputs: Sequence[InputRecord]) -> None:
 
 
 def changed_inputs(recorded: Mapping[str, InputRecord], plan: Plan) -> list[str]:
-    """One line for each image file of the plan that is not what was recorded of it.
+    """One line for each image file of the plan that differs from its record.
 
     Raises:
-        InputError: a file cannot be read whose content is to be compared.
+        InputError: a file whose content must be compared cannot be read.
     """
     pairs = [(recorded[now["path"]], now) for now in list_inputs(plan, {}) if now["path"] in recorded]
     changed = [(then, now) for then, now in pairs if (then["size"], then["mtime_ns"]) != (now["size"], now["mtime_ns"])]
@@ -81,10 +81,10 @@ def changed_inputs(recorded: Mapping[str, InputRecord], plan: Plan) -> list[str]
 
 
 def check_inputs_unchanged(plan: Plan) -> None:
-    """Compare the image files with what they were when their headers were read. Workers do so again for each file they open.
+    """Check that no image file has changed since its header was read. Workers do so again for each file that they open.
 
     Raises:
-        InputError: some have changed, or are gone.
+        InputError: files have changed, or are gone.
     """
     with ThreadPoolExecutor(thread_name_prefix="cryolike-stat") as pool:
         changes = list(filter(None, pool.map(_describe_change, (file for file in plan.files if file is not None))))
@@ -93,12 +93,12 @@ def check_inputs_unchanged(plan: Plan) -> None:
         raise InputError(
             f"{plural(len(changes), 'image file')} changed after the conversion was planned: "
             f"{'; '.join(changes[:_MAX_ERRORS_SHOWN])}.{more} "
-            "Nothing was written. Plan it again, by a new Conversion, when the files are as they should be."
+            "Nothing was written. When the files are as they should be, plan again with a new Conversion."
         )
 
 
 def sha256_of_files(paths: Sequence[str]) -> list[str | InputError]:
-    """SHA-256 of each file as `sha256sum` prints it, or why it cannot be read; several are read at a time."""
+    """SHA-256 of each file as `sha256sum` prints it, or the error if it cannot be read. Several files are read at a time."""
     if not paths:
         return []
     logger.info("Hashing %s (%s).", plural(len(paths), "image file"), format_bytes(sum(map(_size, paths))))
@@ -113,7 +113,7 @@ def sha256_of_files(paths: Sequence[str]) -> list[str | InputError]:
                     logged_at = time.monotonic()
                     logger.info("%s of %s image files hashed.", f"{len(hashes):,}", f"{len(paths):,}")
         finally:
-            # The pool waits for its threads; after Ctrl-C they must not read to the end of their files.
+            # The pool waits for its threads, which must not read their files to the end after Ctrl-C.
             stopped.set()
     return hashes
 

@@ -1,4 +1,4 @@
-"""A stack holds one voltage, spherical aberration, amplitude contrast and pixel size; and what the user should know of astigmatism."""
+"""Checks that a stack has one voltage, spherical aberration, amplitude contrast and pixel size; warnings about astigmatism."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STRONG_ASTIGMATISM = 200.0  # Å of |U - V|: with less, a wrong axis hardly cha
 
 
 def check_mixed_optics(table: ParticleTable, settings: ConversionSettings, pixel_size: npt.NDArray[np.float64]) -> None:
-    """Refuse particles whose optics differ where a stack need not end, unless the settings let it end there.
+    """Refuse particles whose optics differ within a stack, unless the settings let a stack end where the optics change.
 
     Args:
         table: in output order.
@@ -50,16 +50,16 @@ def astigmatism_warnings(table: ParticleTable, settings: ConversionSettings) -> 
     typical = float(np.median(np.abs(u - v)))
     if settings.axes == "cryolike" and typical > _STRONG_ASTIGMATISM:
         warnings.append(
-            f"{table_names(table)}: the median astigmatism |U - V| is {typical:,.0f} Å. With axes='cryolike', the default, CryoLike counts "
-            "its angle from the rows of the images, but RELION, cryoSPARC and Leopard-EM count it from the columns. If the table is "
-            "theirs, choose axes='relion' (--axes relion)."
+            f"{table_names(table)}: the median astigmatism |U - V| is {typical:,.0f} Å. With axes='cryolike', the default, CryoLike "
+            "measures its angle from the axis of the row index, but RELION, cryoSPARC and Leopard-EM measure it from the axis of the "
+            "column index. For a table of these programs, choose axes='relion' (--axes relion)."
         )
     exchanged = np.flatnonzero(u < v)
     if len(exchanged):
         warnings.append(
             f"Defocus U is smaller than V for {len(exchanged):,} of {len(table):,} particles, first in {table.where(int(exchanged[0]))}. "
-            "CryoLike's CTF would put their astigmatism at a right angle to where it is, so in the metadata of the stacks U and V are "
-            "exchanged and 90° added to the angle, which is the same CTF. particles.star keeps what the table says."
+            "CryoLike's CTF would turn their astigmatism by 90°. Therefore U and V are exchanged in the metadata of the stacks, and 90° "
+            "added to the angle, which gives the same CTF as in the table. particles.star keeps the values of the table."
         )
     return tuple(warnings)
 
@@ -106,6 +106,6 @@ def _describe_combinations(table: ParticleTable, columns: Sequence[npt.NDArray[n
         lines.append(f"{', '.join(names[number])}: {voltage:g} kV, Cs {aberration:g} mm, contrast {contrast:g}{pixel} ({images})")
     return (
         f"{table_names(table)}: a stack holds one voltage, spherical aberration, amplitude contrast and pixel size, but the particles "
-        f"have {len(lines)} combinations: {'; '.join(lines[:_MAX_LISTED])}. Convert the groups separately, or let a stack end where the "
-        "group changes with mixed_optics='split' (--mixed-optics split)."
+        f"have {len(lines)} combinations: {'; '.join(lines[:_MAX_LISTED])}. Convert the groups separately, or let stacks end where the "
+        "group changes, with mixed_optics='split' (--mixed-optics split)."
     )

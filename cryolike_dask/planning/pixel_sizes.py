@@ -1,6 +1,6 @@
-"""The pixel size of each image on disk: the argument; else the table's; else the image header's, if believable; else unknown.
+"""The pixel size of each image on disk: that of the argument, else of the table, else of the image header if believable, else unknown.
 
-Each conflict between them is logged or an error, never silent.
+Every conflict between them gives a warning or an error.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.settings import ConversionSettings
 
 Origins = dict[str, npt.NDArray[np.bool_]]
-"""The rows whose pixel size was found there, by the name of the place."""
+"""For each place where pixel sizes were found, by its name, the rows with a pixel size from there."""
 
 
 @dataclass(frozen=True)
 class PixelSizes:
-    """What is known of the pixel sizes before the descriptor is asked.
+    """The pixel sizes that are known without the descriptor.
 
     Args:
-        on_disk: (n,) Å, of each particle's image as it lies on disk; NaN where only the descriptor can say it.
-        origins: the rows whose size was found in the 'argument', the 'table', the 'image headers' or, NaN still, the 'descriptor'.
-        warnings: what was found to conflict.
+        on_disk: (n,) Å, of each particle's image on disk; NaN where only the descriptor states it.
+        origins: by 'argument', 'table', 'image headers' and 'descriptor': the rows whose size is from there.
+        warnings: about conflicts.
     """
 
     on_disk: npt.NDArray[np.float64]
@@ -38,16 +38,16 @@ class PixelSizes:
 
     @property
     def stated(self) -> npt.NDArray[np.float64]:
-        """(n,) those of the table, with sizes that it merely rounded differently made equal; 0 for all others."""
+        """(n,) sizes from the table, 0 for other rows. Sizes that differ only by rounding are made equal."""
         return same_pixel_sizes(np.where(self.origins.get("table", False), self.on_disk, np.nan))
 
     @property
     def taken_from(self) -> str:
-        """The places, as a phrase: several where sources differ in what they state."""
+        """The places where the sizes were found, as a phrase."""
         return " and ".join(self.origins)
 
     def says(self, row: int) -> str:
-        """Where the pixel size of this row was found, to begin a sentence with: 'the table says', 'the image headers say'."""
+        """The place where the pixel size of this row was found, as the beginning of a clause: 'the table says', 'the image headers say'."""
         return _says(row, self.origins)
 
 
@@ -87,7 +87,7 @@ def decide_pixel_sizes(table: ParticleTable, files: Sequence[ImageFile | None], 
         row = int(np.argmax(conflict))
         warnings.append(
             f"The header of {table.files[table['file'][row]]} says {header[row]:g} Å per pixel; {_says(row, origins)} "
-            f"{chosen[row]:g} Å, which is used ({plural(int(conflict.sum()), 'image')} so)."
+            f"{chosen[row]:g} Å, which is used. This concerns {plural(int(conflict.sum()), 'image')}."
         )
     return PixelSizes(chosen, {name: rows for name, rows in origins.items() if rows.any()}, tuple(warnings))
 
@@ -97,8 +97,8 @@ def with_origins_in_angstrom(table: ParticleTable, on_disk: npt.NDArray[np.float
 
     Args:
         table: the particles.
-        on_disk: (n,) Å, in force, of each particle's image as it lies on disk.
-        settings: if they override the table's pixel sizes, these were wrong, and so are lengths in Å that were measured with them.
+        on_disk: (n,) pixel size in force, Å, of each particle's image on disk.
+        settings: if they override wrong pixel sizes of the table, lengths in Å that were measured with these are corrected.
     """
     rows = table.rows
     scale = np.where(rows["origin_in_pixels"], on_disk, 1.0)
@@ -115,10 +115,10 @@ def with_origins_in_angstrom(table: ParticleTable, on_disk: npt.NDArray[np.float
 
 
 def check_pixel_size_argument(table: ParticleTable, settings: ConversionSettings) -> None:
-    """Refuse a pixel size argument that a table contradicts, unless it is to override it.
+    """Refuse a pixel size argument that contradicts the table, unless the settings override the table.
 
     Raises:
-        InputError: naming both and the first particle concerned.
+        InputError: naming both pixel sizes and the first particle concerned.
     """
     stated, manual = table["pixel_size"], settings.pixel_size
     if manual is None or settings.override_pixel_size:
@@ -128,9 +128,8 @@ def check_pixel_size_argument(table: ParticleTable, settings: ConversionSettings
         row = int(np.argmax(conflict))
         raise InputError(
             f"The pixel size {manual:g} Å given as an argument conflicts with {stated[row]:g} Å in {table.where(row)}. If the "
-            "table is right, leave the argument out, or let the table win with ignore_manual_pixel_size "
-            "(--ignore-manual-pixel-size). If it is wrong, let the argument win with override_pixel_size=True "
-            "(--override-pixel-size)."
+            "table is right, leave out the argument, or add ignore_manual_pixel_size=True (--ignore-manual-pixel-size). If the table is "
+            "wrong, override it with override_pixel_size=True (--override-pixel-size)."
         )
 
 

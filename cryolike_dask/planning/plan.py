@@ -16,7 +16,7 @@ from cryolike_dask.mrc.header import ImageFile
 from cryolike_dask.particles.table import ParticleTable, Source, particle_label
 from cryolike_dask.settings import ConversionSettings, fingerprint
 
-_FORMAT = 4  # of the output; a change makes older output another run
+_FORMAT = 4  # of the output; with another number, older output counts as another run
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class StackPlan:
     Args:
         counter: number of the stack.
         rows: (n,) particles in the order of the stack, PARTICLE_DTYPE.
-        files: headers by `rows['file']`.
-        sources: by `rows['source']`.
+        files: headers, by the numbers in `rows['file']`.
+        sources: tables, by the numbers in `rows['source']`.
         descriptor: of this stack's images as written.
         settings: of the run.
         fingerprint: of the run.
-        file_offset: where files are never combined, the position of the first image among those of its file; else None.
+        file_offset: position of the first image among those of its file if files are never combined; else None.
     """
 
     counter: int
@@ -47,15 +47,15 @@ class StackPlan:
         return len(self.rows)
 
     def shifts(self) -> npt.NDArray[np.float64] | None:
-        """(n, 2) pixels along x and y by which the images as written are moved to centre their particles; None if they are not."""
+        """(n, 2) shifts in x and y, in pixels as written, that centre the particles; None if images are not moved."""
         if not self.settings.apply_origins:
             return None
-        along_columns, along_rows = self.rows["origin_x"], self.rows["origin_y"]
-        x, y = (along_columns, along_rows) if self.settings.axes == "relion" else (along_rows, along_columns)
+        in_column_index, in_row_index = self.rows["origin_x"], self.rows["origin_y"]
+        x, y = (in_column_index, in_row_index) if self.settings.axes == "relion" else (in_row_index, in_column_index)
         return np.stack([x, y], axis=1) / self.descriptor.pixel_size
 
     def where(self, position: int) -> str:
-        """How to name the particle at this position of the stack in a message."""
+        """The name of the particle at this position of the stack, for messages."""
         row = self.rows[position]
         return particle_label(row, self.sources[row["source"]], self.files[int(row["file"])].path)
 
@@ -68,14 +68,14 @@ class Plan:
         table: the particles that will be converted, in output order.
         files: headers, aligned with `table.files`; None where no particle is left.
         descriptor: in force, of the images as written.
-        pixel_size_from: where the pixel size in force was found.
+        pixel_size_from: the place where the pixel size in force was found, such as 'table'.
         settings: of the run.
         bounds: (n_stacks, 2) first row of each stack and the row after its last.
         pixel_size: (n_stacks,) Å of each stack's images as written.
         file_offsets: (n_stacks,) see StackPlan.file_offset, -1 for None; empty if all are None.
         warnings: what the user should know.
-        particles: SHA-256 of all particles and the paths of their files, also of those that n_stacks_max leaves out.
-        command: of a shell, that repeats the run; '' if it was started in Python.
+        particles: SHA-256 of all particles and the paths of their files, including those that n_stacks_max leaves out.
+        command: shell command that repeats the run; '' if it was started in Python.
     """
 
     table: ParticleTable
@@ -107,7 +107,7 @@ class Plan:
 
     @property
     def source_box(self) -> tuple[int, int]:
-        """Rows and columns of a source image, as it lies on disk."""
+        """Numbers of rows and columns of a source image."""
         row = self.table.rows[0]
         cut, file = self.table.sources[row["source"]].boxes, self._file(int(row["file"]))
         return (cut.size, cut.size) if cut else (file.n_rows, file.n_columns)
@@ -117,7 +117,7 @@ class Plan:
         return self.bounds[:, 1] - self.bounds[:, 0]
 
     def stack(self, counter: int) -> StackPlan:
-        """What a worker needs for this stack."""
+        """The plan of one stack."""
         first, last = self.bounds[counter]
         rows = self.table.rows[first:last]
         files = {int(position): self._file(int(position)) for position in np.unique(rows["file"])}
@@ -139,9 +139,9 @@ class Plan:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """The identity of this run, in parts that a person can compare: settings, descriptor, particles.
+        """Everything that the content of the stacks depends on, in parts that can be compared: settings, descriptor, particles.
 
-        Sizes and times of the image files are recorded beside it, in the manifest, so that a changed one can be named.
+        The manifest records sizes and times of the image files separately, so that a message can name a file that has changed.
         """
         return {
             "format": _FORMAT,
@@ -165,10 +165,10 @@ def offset_in_file(offsets: Sequence[int] | npt.NDArray[np.int64], counter: int)
 
 
 def box_of_image(file: ImageFile, cut: BoxCut | None, settings: ConversionSettings) -> tuple[int, int]:
-    """(n_x, n_y) of an image before downsampling, x being what the settings say.
+    """(n_x, n_y) of an image before downsampling, with x as the axes of the settings define it.
 
     Args:
-        file: the image's.
+        file: header of the image file.
         cut: how boxes are cut from it; None for a whole image.
         settings: with the axes.
     """
@@ -177,10 +177,10 @@ def box_of_image(file: ImageFile, cut: BoxCut | None, settings: ConversionSettin
 
 
 def dark_images(sign: npt.NDArray[np.int8], settings: ConversionSettings) -> npt.NDArray[np.bool_]:
-    """(n,) whose pixels are multiplied by -1 before anything else.
+    """(n,) whether the pixels of an image are multiplied by -1, before anything else.
 
     Args:
-        sign: (n,) of the images, as their table states it.
+        sign: (n,) of the images, as the table states it.
         settings: with the contrast.
     """
     return np.asarray(sign < 0) if settings.contrast == "auto" else np.full(len(sign), settings.contrast == "invert")

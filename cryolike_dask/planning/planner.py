@@ -1,7 +1,6 @@
 """From particles and settings to a plan: all decisions and checks that are possible before the first pixel is read.
 
-Each step is a module of its own, called once, in the order in which `make_plan` names them. Planning reads image headers and nothing
-else, and writes nothing.
+`make_plan` calls the steps in their order; each is in a module of its own. Planning reads only image headers, and writes nothing.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor | None, settings
     """Assign images to stacks, and check everything in tables and headers.
 
     Args:
-        table: particles in the order of the metadata.
+        table: particles in the order of the input.
         descriptor: as the user gave it; None to take it from tables and headers.
         settings: of the run.
 
@@ -96,7 +95,7 @@ def make_plan(table: ParticleTable, descriptor: ImageDescriptor | None, settings
 
 
 def _pixel_size_from(place: str, grids: Grids, given: ImageDescriptor) -> str:
-    """Where the pixel size was found, as a phrase; if it was found for the source images, with what it is there."""
+    """The place where the pixel size was found, as a phrase; with the value there if it was downsampled."""
     source, written = float(grids.source_pixel_size[0]), grids.descriptor.pixel_size[0]
     if source == written or (place == "descriptor" and given.pixel_size[0] == written):
         return place
@@ -111,7 +110,7 @@ def plan_restacking(
     pixel_size: npt.NDArray[np.float64],
     particles: str,
 ) -> Plan:
-    """The plan of other stacks of particles that were converted before.
+    """The plan of new stacks from particles that were converted before.
 
     Args:
         table: the particles, in output order.
@@ -119,7 +118,7 @@ def plan_restacking(
         descriptor: of the images as they were written.
         settings: of the new stacks.
         pixel_size: (n,) Å of each image as it was written.
-        particles: see `Plan`; as it was.
+        particles: see `Plan`; that of the earlier conversion.
 
     Raises:
         InputError: the settings do not fit the particles.

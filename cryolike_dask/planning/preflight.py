@@ -17,7 +17,7 @@ from cryolike_dask.transform.interpolation import WIDTH
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 8 << 20
-"""Bytes of results held at once on a CPU. Larger results would leave its caches before they are written."""
+"""Bytes of the results of one chunk on a CPU. Larger results would leave its caches before they are written."""
 
 _METADATA_BYTES = 200
 """Bytes of one particle in the `.npz`."""
@@ -26,7 +26,7 @@ _STACK_BYTES = 65_536
 _SHARDS = "*/c/*/0/0"
 """Images in a Zarr store."""
 _READ_BUFFER_BYTES = 16 << 20
-"""Images on their way from another number type to float32."""
+"""Bytes for images that are being converted from another number type to float32."""
 
 
 def check_disk_space(folder: Path, plan: Plan) -> None:
@@ -54,7 +54,7 @@ def _check_free_space(folder: Path, n_bytes: int, existing: tuple[str, ...]) -> 
 
 
 def bytes_written(plan: Plan) -> int:
-    """Bytes of all files that the plan makes, roughly where they are small."""
+    """Bytes of all files that the plan makes; small files are estimated."""
     return plan.n_images * (plan.image_bytes + _METADATA_BYTES + 4 * _longest_path(plan)) + _STACK_BYTES * plan.n_stacks
 
 
@@ -62,7 +62,7 @@ def check_memory(bytes_per_thread: int | None, plan: Plan) -> None:
     """Compare the memory that each thread may use with what a stack needs.
 
     Args:
-        bytes_per_thread: of the worker that has least; None if nothing is known.
+        bytes_per_thread: of the worker that has the least; None if it is not known.
 
     Raises:
         InputError: there is too little.
@@ -79,17 +79,17 @@ def check_memory(bytes_per_thread: int | None, plan: Plan) -> None:
 
 
 def memory_per_thread(plan: Plan) -> int:
-    """Bytes that one thread needs for its work, at most: it never depends on the size of a stack's images together."""
+    """Bytes that one thread needs for its work at most. They do not depend on the total size of the images of a stack."""
     descriptor = plan.descriptor
     largest = max((file.n_rows * file.n_columns for file in plan.files if file is not None), default=0)
     box = max((source.boxes.size for source in plan.table.sources if source.boxes is not None), default=0)
     source_pixels = box * box or largest
-    micrograph = (4 + 4) * largest if box else 0  # as floats, and as it lies on disk
+    micrograph = (4 + 4) * largest if box else 0  # as floats, and as it is on disk
     image = plan.image_bytes + 8 * descriptor.polar_grid.n_shells
     in_chunk = max(1, CHUNK_BYTES // image)
-    copies = 2 if plan.settings.axes == "relion" else 1  # as the images lie on disk, and transposed
+    copies = 2 if plan.settings.axes == "relion" else 1  # as the images are on disk, and transposed
     chunk = min(int(plan.stack_sizes().max()), in_chunk) * (image + 4 * copies * source_pixels)
-    # Tables of the interpolation: weights along both axes in two precisions, places, signs. Threads of a process share them.
+    # Tables of the interpolation: weights along both axes in two precisions, positions, signs. Threads of a process share them.
     tables = descriptor.polar_grid.n_points * (2 * WIDTH[descriptor.precision] * (8 + descriptor.real_dtype.itemsize) + 32)
     rows_of_stack = int(plan.stack_sizes().max()) * (2 * plan.table.rows.dtype.itemsize + 8 * _longest_path(plan))
     fine_grid = 4 * 4 * int(np.prod(descriptor.n_pixels)) * descriptor.complex_dtype.itemsize

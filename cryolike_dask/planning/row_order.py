@@ -12,7 +12,7 @@ from cryolike_dask.settings import ConversionSettings
 def never_combined(table: ParticleTable, settings: ConversionSettings) -> npt.NDArray[np.bool_]:
     """(n,) whether a particle shares its stack only with others of its image file.
 
-    As the settings say; else so for image files that have a STAR file each, and not for others.
+    The settings decide. If they do not, this is so for image files with a STAR file each, and not for others.
     """
     chosen = settings.never_combine_input_files
     if chosen is not None:
@@ -38,6 +38,6 @@ def input_of_row(table: ParticleTable) -> npt.NDArray[np.int64]:
 
 
 def input_ends(table: ParticleTable, settings: ConversionSettings) -> npt.NDArray[np.bool_]:
-    """(n - 1,) where a stack must end because the next particle comes from another file, and one of both is never combined."""
+    """(n - 1,) where a stack must end because the next particle comes from another file, and one of the two is never combined."""
     alone = never_combined(table, settings)
     return np.asarray((np.diff(input_of_row(table)) != 0) & (alone[1:] | alone[:-1]))

@@ -14,7 +14,7 @@ from cryolike_dask.settings import ConversionSettings
 def cut_into_stacks(
     table: ParticleTable, settings: ConversionSettings, pixel_size: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.int64]:
-    """Cut the particles into stacks of batch_size. A stack also ends where its optics or, if files are never combined, its file do.
+    """Cut the particles into stacks of batch_size. A stack also ends where the optics change or, if files are never combined, the file.
 
     Args:
         table: in output order.
@@ -28,7 +28,7 @@ def cut_into_stacks(
     begins = np.concatenate([[0], 1 + np.flatnonzero(ends_after)])
     ends = np.append(begins[1:], len(table))
     n_stacks = -(-(ends - begins) // settings.batch_size)
-    section = np.repeat(np.arange(len(begins)), n_stacks)  # of rows that may share a stack
+    section = np.repeat(np.arange(len(begins)), n_stacks)  # number of the section, whose rows may share stacks
     number = np.arange(len(section)) - np.repeat(np.cumsum(n_stacks) - n_stacks, n_stacks)
     first = begins[section] + number * settings.batch_size
     bounds = np.stack([first, np.minimum(first + settings.batch_size, ends[section])], axis=1).astype(np.int64)

@@ -1,7 +1,7 @@
 """A plan on disk, so that tasks carry a folder and a number instead of a table.
 
-What grows with particles, stacks or image files lies in `.npy` files, of which a task reads only the rows that it needs; the rest is JSON.
-Nothing is pickled.
+Data that grow with the number of particles, stacks or image files are in `.npy` files, from which a task reads only the rows that it needs.
+The rest is JSON. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FILE_DTYPE = np.dtype(
     [
         ("path_start", np.int64),  # in paths.npy
         ("path_end", np.int64),
-        ("planned", np.bool_),  # else no particle of it is left, and what follows is not known
+        ("planned", np.bool_),  # whether particles of it are left; if not, the following fields are not set
         ("n_images", np.int64),
         ("n_rows", np.int64),
         ("n_columns", np.int64),
@@ -52,7 +52,7 @@ def store_plan(plan: Plan, folder: Path) -> None:
     """Write the plan into an existing folder.
 
     Raises:
-        OSError: the file system refuses.
+        OSError: the file system refuses it.
     """
     stacks = np.empty(plan.n_stacks, dtype=_STACK_DTYPE)
     stacks["first"], stacks["last"] = plan.bounds.T
@@ -95,7 +95,7 @@ def store_plan(plan: Plan, folder: Path) -> None:
 
 
 class _Column:
-    """A one-dimensional `.npy` file, of which parts are read.
+    """A one-dimensional `.npy` file that is read in parts.
 
     Args:
         path: the file.
@@ -109,7 +109,7 @@ class _Column:
                 (self.n,), _, found = read_array_header(file)
                 self._data_offset = file.tell()
         except ValueError as error:
-            raise OutputError(f"{path} is damaged ({error}). Check the file system, and convert once more.") from error
+            raise OutputError(f"{path} is damaged ({error}). Check the file system, then convert again.") from error
         if found != self.dtype:
             raise OutputError(f"{path} was written by another version of cryolike_dask. Use the same version everywhere.")
 
@@ -118,7 +118,7 @@ class _Column:
         # Read, not mapped: a mapped file that another host removes kills the process that touches it.
         found = np.fromfile(self.path, self.dtype, last - first, offset=self._data_offset + first * self.dtype.itemsize)
         if len(found) < last - first:
-            raise OutputError(f"{self.path} is shorter than it was written. Check the file system, and convert once more.")
+            raise OutputError(f"{self.path} is shorter than it was when it was written. Check the file system, then convert again.")
         return found
 
     def whole(self) -> npt.NDArray[Any]:
@@ -157,7 +157,7 @@ class _Files:
 
 @dataclass(frozen=True)
 class StoredPlan:
-    """A plan read back: the part that all stacks have in common. The rest is read from its files when it is needed."""
+    """A plan read back: what all stacks have in common. The rest is read from the files of the plan when it is needed."""
 
     rows: _Column
     stacks: _Column
@@ -196,7 +196,7 @@ def load_plan(folder: Path, run_id: str) -> StoredPlan:
         run_id: of the run, so that a later run in the same folder is not taken for this one.
 
     Raises:
-        FileNotFoundError: there is no plan, or no longer.
+        FileNotFoundError: there is no plan, or it was removed.
         OutputError: it was written by another version of this package.
     """
     content = _read_json(folder / "plan.json")
@@ -212,7 +212,7 @@ def load_plan(folder: Path, run_id: str) -> StoredPlan:
 
 
 def load_whole_plan(folder: Path) -> Plan:
-    """The plan in this folder as it was made, all rows in memory.
+    """The complete plan in this folder, with all rows in memory.
 
     Raises:
         FileNotFoundError: there is none.

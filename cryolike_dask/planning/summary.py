@@ -1,4 +1,4 @@
-"""A summary of a plan in a few lines, before it runs."""
+"""A summary of a plan in a few lines."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class PlanSummary:
         bytes_read, bytes_written: of images, without metadata and pictures.
         memory_per_thread: bytes that each thread needs at most, without libraries.
         n_shells, n_inplanes: polar grid.
-        finest_resolution: Å, at the rim of the polar grid.
+        finest_resolution: Å, at the outermost shell of the polar grid.
         pixel_size: Å, of the images as written.
-        pixel_size_from: where it was found.
-        seconds: that the conversion takes on this machine; None before a calibration.
+        pixel_size_from: the place where it was found, such as 'table'.
+        seconds: estimated time of the conversion on this machine; None before a calibration.
         skipped: one line for each particle that is left out.
         warnings: what the user should know.
     """
@@ -95,7 +95,7 @@ def summarize_plan(plan: Plan, folder: Path, seconds: float | None = None) -> Pl
     Args:
         plan: of the conversion.
         folder: where stacks will go.
-        seconds: that it takes, from a calibration.
+        seconds: estimated time, from a calibration.
     """
     position, count = np.unique(plan.table["file"], return_counts=True)
     files = [file for i in position if (file := plan.files[i]) is not None]

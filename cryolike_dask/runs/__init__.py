@@ -1,5 +1,5 @@
-"""One output folder: who may write to it, what it holds, and whether that is complete and right.
+"""One output folder: which run may write to it, what it holds, and whether this is complete and correct.
 
-May know `stacks` and what lies below; no Dask. Start with `steps`, the first and the last step of a run; `folder` and `lock` keep other
-runs out, `manifest` records the run, `verify` checks it.
+May import `stacks` and the rooms below it, but not Dask. Start with `steps`, the first and the last step of a run. `folder` and `lock` keep
+other runs out, `manifest` records the run, and `verify` checks it.
 """

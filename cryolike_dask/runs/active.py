@@ -27,17 +27,17 @@ def is_active(folder: Path, run_id: str) -> bool:
 
 @contextmanager
 def publishing(folder: Path, run_id: str) -> Iterator[None]:
-    """While a task of this run makes stacks visible: no other run can begin to change the folder.
+    """A context in which a task of this run makes stacks visible, while no other run can begin to change the folder.
 
     Raises:
-        RunStoppedError: that run is over.
+        RunStoppedError: the run has ended.
     """
     try:
         with exclusive_access(folder / HIDDEN_FOLDER):
             if not is_active(folder, run_id):
-                raise RunStoppedError(f"The run in {folder} is over.")
+                raise RunStoppedError(f"The run in {folder} has ended.")
             yield
     except FileNotFoundError:
         if not is_active(folder, run_id):
-            raise RunStoppedError(f"The run in {folder} is over.") from None
+            raise RunStoppedError(f"The run in {folder} has ended.") from None
         raise

@@ -22,8 +22,8 @@ from cryolike_dask.transform.direct_sum import centre, crop_fourier, direct_pola
 
 SAMPLE_IMAGES = 16
 _SILENT = NoProgress()
-_ROUNDING = 1e-12  # of the brightest pixel: what downsampling may leave of an image that is constant but for that
-_PHYSICAL_TOLERANCE = 1e-6  # of the brightest pixel: images in real space are in single precision
+_ROUNDING = 1e-12  # relative to the brightest pixel: what rounding in downsampling may leave of a constant image
+_PHYSICAL_TOLERANCE = 1e-6  # relative to the brightest pixel: images in real space are in single precision
 TOLERANCE = {"single": 1.5e-6, "double": 1e-11}
 
 
@@ -38,8 +38,8 @@ def differences_from_source(
     """Compare up to 16 random images with the direct sum over their source image.
 
     Yields:
-        One line for each image that differs or whose source cannot be read any more, and for each image file whose content is not
-        what the manifest says, if it says anything of that.
+        One line for each image that differs or whose source can no longer be read, and for each image file that has changed according to
+        the hashes in the manifest, if there are any.
     """
     yield from _changed_content(manifest)
     rng = np.random.default_rng(seed)
@@ -64,7 +64,7 @@ def differences_from_source(
         downsampled = _downsampled(source.astype(np.float64), descriptor.n_pixels, settings)
         if i in stack.metadata["zeroed"]:
             if np.isfinite(source).all() and np.ptp(downsampled) > _ROUNDING * np.abs(source).max():
-                yield f"{name} is all zero, but nothing is wrong with its source image"
+                yield f"{name} is all zero, but its source image is not bad"
             continue
         shift = _shift(stack.metadata, i, settings)
         centred = centre(downsampled)
@@ -80,7 +80,7 @@ def differences_from_source(
 
 
 def _shift(metadata: dict[str, np.ndarray], i: int, settings: ConversionSettings) -> tuple[float, float]:
-    """Pixels along x and y by which an image was moved."""
+    """Pixels in x and y by which an image was moved."""
     if not settings.apply_origins:
         return (0.0, 0.0)
     x, y = float(metadata["originX"][i]), float(metadata["originY"][i])
@@ -102,12 +102,12 @@ def _changed_content(manifest: dict[str, Any]) -> Iterator[str]:
     hashed = {file["path"]: file["sha256"] for file in manifest["inputs"] if "sha256" in file}
     existing = [path for path in hashed if Path(path).exists()]
     for path in sorted(hashed.keys() - existing):
-        yield f"{path}, which was converted, is not there any more"
+        yield f"{path}, which was converted, is gone"
     for path, now in zip(existing, sha256_of_files(existing), strict=True):
         if isinstance(now, CryolikeError):
             yield str(now)
         elif now != hashed[path]:
-            yield f"{path} is not what was converted: its SHA-256 is {now}, it was {hashed[path]}"
+            yield f"{path} has changed since it was converted: its SHA-256 is {now}, and was {hashed[path]}"
 
 
 def _source_image(metadata: dict[str, np.ndarray], i: int, sources: list[dict[str, Any]]) -> npt.NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Why a folder's conversion cannot be continued with a plan: what differs between them, for a person to read."""
+"""The differences between a folder's conversion and a plan, because of which it cannot be continued, as readable lines."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from cryolike_dask.planning.plan import Plan
 from cryolike_dask.settings import CHOICE, ConversionSettings
 
 _REORDERING = {"format", "settings.order", "settings.never_combine_input_files"}
-"""Where one of these differs, the particles' digest differs too, whatever the particles are."""
+"""If one of these differs, so does the digest of the particles, even if the particles are the same."""
 
 
 def differences(manifest: Mapping[str, Any], plan: Plan) -> list[str]:
-    """One line for each part of the identity of a recorded run that the plan has another value of.
+    """One line for each part of the identity of a recorded run that is different in the plan.
 
     Args:
         manifest: of the folder.
         plan: of the run that is to continue it.
     """
-    # Through JSON, as the recorded one came: tuples are lists there.
+    # Through JSON, like the recorded identity, because it turns tuples into lists.
     changed = _compare(manifest.get("identity", {}), json.loads(json.dumps(plan.identity)))
     if "particles" in changed:
         others = _chosen_otherwise(manifest.get("settings", {}), plan)
@@ -45,12 +45,12 @@ def _compare(old: Any, new: Any, name: str = "") -> dict[str, str]:
     if name == "particles":
         return {name: "the particles in the table have changed"}
     if name == "format":
-        return {name: "it was made by a version of cryolike-dask that writes another format"}
+        return {name: "the stacks were made by a version of cryolike-dask that writes another format"}
     return {name: f"{name}: {old!r} there, {new!r} now"}
 
 
 def _chosen_otherwise(recorded: Mapping[str, Any], plan: Plan) -> list[str]:
-    """A line for each setting that chooses particles and is another one now."""
+    """A line for each setting that chooses particles and has changed."""
     default = ConversionSettings()
     lines = []
     for name in CHOICE:
@@ -62,7 +62,7 @@ def _chosen_otherwise(recorded: Mapping[str, Any], plan: Plan) -> list[str]:
 
 
 def _missing_files(skipped_then: list[str], skipped_now: tuple[str, ...]) -> list[str]:
-    """A line about particles that were left out because their image file was missing and now are not, or vice versa."""
+    """Lines about particles that were left out because their image file was missing, and are not left out now, or vice versa."""
     then, now = ([line for line in skipped if line.endswith(FILE_IS_MISSING)] for skipped in (skipped_then, skipped_now))
     found = [line.removesuffix(f": {FILE_IS_MISSING}") for line in then if line not in set(now)]
     lost = [line.removesuffix(f": {FILE_IS_MISSING}") for line in now if line not in set(then)]

@@ -1,7 +1,7 @@
-"""The output folder of a run: who may write there, what it already holds, and the hidden folder that holds the run's plan.
+"""The output folder of a run: which run may write there, what it already holds, and the hidden folder with the run's plan.
 
-`OUT/.conversion` exists during a run. Tasks regularly check for a file in it that is named after the run's ID, and stop when it is gone,
-so that a lost worker cannot write to the output of a later run.
+`OUT/.conversion` exists during a run. Tasks regularly check that it contains a file named after the run's ID, and stop when it is gone, so
+that a lost worker cannot write to the output of a later run.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class RunFolder:
     Args:
         folder: absolute path.
         run_id: of this run.
-        store: path or URL of a Zarr store elsewhere that this run owns, too; '' for none.
+        store: path or URL of a Zarr store outside the folder that this run also owns; '' for none.
     """
 
     folder: Path
@@ -84,7 +84,7 @@ class RunFolder:
             touch_store_lock(self.store, self.run_id)
 
     def acquire_store(self, location: str, tied_to_process: bool) -> None:
-        """Own a Zarr store outside the folder, too.
+        """Take over a Zarr store outside the folder as well.
 
         Raises:
             OutputError: a run of another folder owns it.
@@ -94,10 +94,10 @@ class RunFolder:
 
     @contextmanager
     def exclusive_changes(self) -> Iterator[None]:
-        """While the folder's visible state is changed: it is this run's, and nobody else can take it over.
+        """A context for changes to visible files, in which the folder is this run's and no other run can take it over.
 
         Raises:
-            OutputError: it is not this run's any more.
+            OutputError: the folder is no longer this run's.
         """
         with exclusive_changes(self.lock, self.run_id):
             if self.store:
@@ -105,24 +105,24 @@ class RunFolder:
             yield
 
     def scratch(self, name: str) -> Path:
-        """A temporary file of this run only, so that a run that wakes up late cannot write to it."""
+        """A temporary file of this run only, so that an earlier run that wakes up late cannot write to it."""
         return self.hidden / f"{self.run_id}-{name}"
 
-    def check_lock(self, at_once: bool = False) -> None:
-        """Make sure that the folder is still this run's.
+    def check_lock(self, now: bool = False) -> None:
+        """Check that the folder is still this run's.
 
         Args:
-            at_once: look now; else now and then, as calls come.
+            now: check with this call; otherwise only if the last check was some seconds ago.
 
         Raises:
             OutputError: it is not.
         """
-        if at_once or time.monotonic() - self._checked > HEARTBEAT_SECONDS:
+        if now or time.monotonic() - self._checked > HEARTBEAT_SECONDS:
             self._checked = time.monotonic()
             check_lock(self.lock, self.run_id)
 
     def stop(self) -> None:
-        """Let running tasks notice that the run is over. They stop within a few images."""
+        """Let running tasks notice that the run has ended. They stop within a few images."""
         (self.hidden / self.run_id).unlink(missing_ok=True)
 
     def release(self) -> None:
@@ -141,11 +141,11 @@ class RunFolder:
 
 
 def acquire_folder(folder: Path, graph: str = "") -> RunFolder:
-    """Make the folder and own it.
+    """Make the folder and take it over.
 
     Args:
         folder: absolute path.
-        graph: ID of the run of a Dask graph, which does not live and die with this process.
+        graph: ID of the run of a Dask graph, which is not tied to this process; '' for a run of this process.
 
     Raises:
         OutputError: another run owns it, or it cannot be written.
@@ -153,7 +153,7 @@ def acquire_folder(folder: Path, graph: str = "") -> RunFolder:
     run = RunFolder(folder, graph or new_id())
     try:
         make_directory(folder)
-        # Every change would refuse a link; this check comes before any work.
+        # Every change refuses links. This check does so before any work.
         for path in (*(folder / name for name in (*_SUBFOLDERS, ZARR_NAME)), *filter(Path.is_dir, (folder / ZARR_NAME).glob("*"))):
             with suppress(FileNotFoundError), pinned(path, folder):
                 pass
@@ -164,7 +164,7 @@ def acquire_folder(folder: Path, graph: str = "") -> RunFolder:
             raise
         raise _not_writable(folder, error) from error
     try:
-        # IDs of dead runs are removed, so that their remaining tasks stop, and so is anything else that is in the way.
+        # Everything else is removed, including the IDs of dead runs, so that their remaining tasks stop.
         with pinned(run.hidden, folder) as hidden:
             _remove_contents(hidden, keep="lock")
             os.close(create_file(hidden / run.run_id))
@@ -176,7 +176,7 @@ def acquire_folder(folder: Path, graph: str = "") -> RunFolder:
 
 def _not_writable(folder: Path, error: OSError) -> OutputError:
     return OutputError(
-        f"The output folder {folder} cannot be written: {error.strerror or error}. Correct that, or choose another folder."
+        f"The output folder {folder} cannot be written: {error.strerror or error}. Make it writable, or choose another folder."
     )
 
 
@@ -192,7 +192,7 @@ def _remove_contents(folder: Path, keep: str) -> None:
 
 
 def prepare_folder(run: RunFolder, plan: Plan) -> None:
-    """Make the folder ready for this plan: keep or replace what is there, as the settings say. `check_output` comes first."""
+    """Prepare the folder for this plan: keep or replace what is there, as the settings say. `check_output` comes first."""
     folder, settings = run.folder, plan.settings
     if settings.overwrite:
         remove_output(folder)
@@ -202,17 +202,17 @@ def prepare_folder(run: RunFolder, plan: Plan) -> None:
     wanted = {"fft": True, "phys": settings.save_phys and settings.output_format == "pt", "plots": settings.flag_plots}
     for name in (name for name, is_wanted in wanted.items() if is_wanted):
         make_directory_below(folder / name, folder)
-    # Partial files of a run that was killed; what it staged is complete and is kept if it is of this run.
+    # Partial files of a run that was killed are removed. Its staged files are complete, and are kept if this is the same run.
     remove_unpublished(folder, keep=lambda path: settings.skip_exist and path.name.endswith(STAGED))
     mark_staged_as_leftover(folder, settings)
     remove_unpublished(folder, keep=lambda path: path.name.endswith(f".{LEFTOVER}{STAGED}"))
 
 
 def check_output(folder: Path, plan: Plan) -> None:
-    """Whether what is in the folder may be continued or replaced, as the settings say.
+    """Check that the settings allow this plan to continue or replace the output in the folder.
 
     Raises:
-        OutputError: it may not.
+        OutputError: they do not.
     """
     if not has_output(folder):
         return
@@ -220,7 +220,7 @@ def check_output(folder: Path, plan: Plan) -> None:
         _check_same_run(folder, plan)
     elif not plan.settings.overwrite:
         raise OutputExistsError(
-            f"{folder} already holds a conversion. Choose another folder, go on with it (skip_exist=True, --skip-exist), or replace "
+            f"{folder} already holds a conversion. Choose another folder, continue it (skip_exist=True, --skip-exist), or replace "
             "it (overwrite=True, --overwrite)."
         )
 
@@ -231,13 +231,14 @@ def graph_folder(folder: Path, run_id: str) -> Path:
 
 
 def has_output(folder: Path) -> bool:
-    """Whether a conversion, complete or not, is in the folder."""
+    """Whether the folder holds a conversion, complete or not."""
     patterns = ("fft/particles_fourier_stack_*", "phys/particles_phys_stack_*", "plots/*_stack_*.png", MANIFEST)
     return any(next(folder.glob(pattern), None) is not None for pattern in patterns)
 
 
 def remove_output(folder: Path) -> None:
-    """Remove the stacks of earlier runs, the highest first and each one's metadata first, so that visible stacks stay complete."""
+    """Remove the stacks of earlier runs, from the last to the first, and the metadata of each before its data, so that visible stacks stay
+    complete."""
     (folder / MANIFEST).unlink(missing_ok=True)
     with suppress(FileNotFoundError), pinned(folder / "fft", folder) as fft:
         counters = published_counters(folder)
@@ -264,7 +265,7 @@ def _check_same_run(folder: Path, plan: Plan) -> None:
     manifest = read_manifest(folder)
     if manifest is None:
         raise OutputExistsError(
-            f"{folder} holds stacks without a manifest.json, so nothing tells how they were made, and they cannot be continued. Choose "
+            f"{folder} holds stacks without a manifest.json. It is not known how they were made, so they cannot be continued. Choose "
             "another folder, or replace them (overwrite=True, --overwrite)."
         )
     recorded, why = recorded_inputs(manifest), ""
@@ -272,8 +273,8 @@ def _check_same_run(folder: Path, plan: Plan) -> None:
     if not is_sealed(manifest):
         # Only these values matter for resuming: if they agree, the rest is written again.
         unknown = [file.path for file in plan.files if file is not None and file.path not in recorded]
-        changes += [f"{path}: nothing is recorded of it, so it may have changed" for path in unknown]
-        why = f"The checksum of {folder / MANIFEST} does not fit: it is damaged, which may be all that differs. "
+        changes += [f"{path}: it is not recorded, so it may have changed" for path in unknown]
+        why = f"The checksum of {folder / MANIFEST} does not fit. The file is damaged, which may be the only difference. "
     if changes:
         lines = "".join(f"\n  {line}" for line in changes)
         raise OutputExistsError(
@@ -283,6 +284,6 @@ def _check_same_run(folder: Path, plan: Plan) -> None:
     counters = published_counters(folder)
     if counters and counters[-1] >= plan.n_stacks:
         raise OutputExistsError(
-            f"{folder} holds {counters[-1] + 1:,} stacks of this conversion already, and n_stacks_max={plan.settings.n_stacks_max} asks "
-            "for fewer. Ask for more (n_stacks_max, --n-stacks-max), choose another folder, or replace them (overwrite=True, --overwrite)."
+            f"{folder} holds {counters[-1] + 1:,} stacks of this conversion already, and n_stacks_max={plan.settings.n_stacks_max} allows "
+            "fewer. Allow more (n_stacks_max, --n-stacks-max), choose another folder, or replace them (overwrite=True, --overwrite)."
         )

@@ -46,15 +46,15 @@ class OutputInfo:
             run was complete, but its files are in a store that was not named; 'incomplete'; 'running' (or killed while it ran); 'unknown'
             without a manifest.
         problems: of a run that was complete, each with its remedy, if they can be found without reading stacks.
-        n_stacks, n_images: numbers that are complete and visible.
+        n_stacks, n_images: numbers of complete and visible stacks, and of their images.
         n_stacks_planned, n_images_planned: of the run; None without a manifest.
-        n_bytes: of the complete stacks' files.
+        n_bytes: size of the files of complete stacks.
         version: of cryolike_dask that wrote them; None without a manifest.
         written: when the manifest was written; None without one.
-        settings: that decided what was written.
+        settings: on which the content of the stacks depends.
         descriptor: grids and precision.
-        sources: tables the particles came from.
-        pixel_size_from: where the pixel size in force was found.
+        sources: tables from which the particles came.
+        pixel_size_from: the place where the pixel size was found, such as 'table'.
         warnings: of the run.
         skipped: one line for each particle that was left out.
         ctf: whether the CTF of the table fits the images; None if their power was not recorded.
@@ -116,8 +116,8 @@ class OutputInfo:
 _SHOWN = 5
 _STATUS = {
     "complete": "complete",
-    "incomplete": "incomplete: go on with --skip-exist",
-    "running": "being written now; if its run was killed, go on with --skip-exist",
+    "incomplete": "incomplete: continue with --skip-exist",
+    "running": "being written now; if its run was killed, continue with --skip-exist",
     "damaged": "the run was complete, but files are missing or damaged; `cryolike-dask verify` checks the stacks, too",
     "unchecked": "the run was complete; to check its Zarr store outside this folder, name it with --zarr-store",
     "unknown": "unknown, as there is no manifest.json",
@@ -146,7 +146,7 @@ def describe_output(folder: str | Path, *, zarr_store: str = "") -> OutputInfo:
     identity = content.get("identity", {})
     status = content.get("status", "unknown")
     if status not in _STATUS:
-        raise OutputError(f"{root}: its manifest.json gives the status {status!r}, which this version does not know.")
+        raise OutputError(f"{root}: its manifest.json has the status {status!r}, which this version does not know.")
     problems: tuple[str, ...] = ()
     if manifest is not None and status == "complete":
         try:
@@ -181,7 +181,7 @@ def check_ctf_of_stacks(folder: Path, counters: list[int]) -> CtfCheck | None:
     """Whether the CTF fits, from the metadata of a few of the stacks with these numbers; None if their power was not recorded."""
     metadata = []
     for counter in sampled_stacks(counters):
-        # `verify` reports what is wrong with a stack; the other stacks are enough for the CTF.
+        # `verify` reports problems of stacks; the other stacks are enough for this check.
         with suppress(CryolikeError, OSError):
             metadata.append(read_metadata(StackPaths(folder, counter).metadata))
     try:
@@ -195,7 +195,7 @@ def _problems(root: Path, manifest: Manifest, counters: list[int], zarr_store: s
     """The problems of a run that was complete.
 
     Raises:
-        UnnamedStoreError: only the manifest names a place outside the folder.
+        UnnamedStoreError: the store is outside the folder, and the user did not name it.
     """
     yield from manifest_problems(root, manifest, counters)
     yield from stack_list_problems(root, manifest["n_stacks"], counters)
@@ -223,11 +223,11 @@ def _bytes(folder: Path, counter: int) -> int:
 
 
 def _bytes_in_store(root: Path, manifest: Manifest, stack: dict[str, Any], zarr_store: str) -> int:
-    """Bytes of a stack's shards, none without a store.
+    """Bytes of a stack's shards; 0 without a store.
 
     Raises:
         InputError: a shard is missing or incomplete.
-        OSError: one cannot be read.
+        OSError: a shard cannot be read.
     """
     identity = manifest["identity"]
     settings = ConversionSettings.from_options(identity["settings"])

@@ -1,10 +1,10 @@
-"""The lock on an output folder: one run at a time, and the lock of a dead run is taken over.
+"""The lock on an output folder: it admits one run at a time, and the lock of a dead run is taken over.
 
-The lock is a file that names its owner. Where the owner can be looked up (same machine, same boot, same process namespace) it is dead
-when its process is gone. Elsewhere, and where the file does not say enough, it is alive as long as it touches the file.
+The lock is a file that names its owner. If the owner can be looked up (same machine, same boot, same process namespace), it is dead when
+its process is gone. Otherwise, or if the file lacks information, it is alive as long as it touches the file.
 
-Whoever changes the folder does so inside `exclusive_changes`: meanwhile the folder cannot be taken over, and a run that has lost its
-lock, for instance while its machine slept, changes nothing any more.
+Every change of the folder is made inside `exclusive_changes`: meanwhile the folder cannot be taken over, and a run that has lost its lock,
+for example while its machine slept, changes nothing any more.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 15.0
 """How often a living run touches its lock."""
 STALE_SECONDS = 180.0
-"""A lock of another host is stale if it was not touched for this time."""
+"""A lock of another host is stale if it was not touched for so long."""
 _WAIT_SECONDS = 60.0
-"""How long a run waits for another one that is changing the folder at this moment."""
+"""How long a run waits while another one is changing the folder."""
 _POLL_SECONDS = 0.02
 _MOST_BYTES = 1 << 16
 _ended_runs: set[str] = set()
-"""Runs of this process that are over. Where a disk became read-only, their locks are still there."""
+"""Runs of this process that have ended. Their locks may still exist if the disk became read-only."""
 
 
 def acquire_lock(path: Path, run_id: str, tied_to_process: bool = True) -> None:
@@ -72,7 +72,7 @@ def acquire_lock(path: Path, run_id: str, tied_to_process: bool = True) -> None:
 
 
 def _create_complete(path: Path, content: str) -> None:
-    """Create a file with this content at once, so that nobody ever sees a lock without its owner.
+    """Create a file together with its content, so that no other process ever sees a lock without an owner.
 
     Raises:
         FileExistsError: it already exists.
@@ -94,24 +94,24 @@ def _create_complete(path: Path, content: str) -> None:
 
 @contextmanager
 def exclusive_changes(path: Path, run_id: str) -> Iterator[None]:
-    """While the folder is changed: nobody else can take it over.
+    """A context for changes of the folder, in which no other run can take it over.
 
     Raises:
-        OutputError: the lock is not that of this run any more.
+        OutputError: the lock is no longer that of this run.
     """
     try:
         with exclusive_access(path.parent):
             check_lock(path, run_id)
             yield
     except FileNotFoundError:
-        # The hidden folder goes with the run that took over, once that has ended.
+        # Another run has taken over, and has removed the hidden folder when it ended.
         check_lock(path, run_id)
         raise
 
 
 @contextmanager
 def heartbeat(path: Path, run_id: str, also: Callable[[], None]) -> Iterator[None]:
-    """A context in which other hosts see that this run is alive, even if this process is busy. It calls `also` each time."""
+    """A context in which a thread touches the lock regularly, so that other hosts see that this run is alive. It also calls `also`."""
     stopped = threading.Event()
 
     def touch() -> None:
@@ -132,7 +132,7 @@ def heartbeat(path: Path, run_id: str, also: Callable[[], None]) -> Iterator[Non
 
 
 def check_lock(path: Path, run_id: str) -> None:
-    """Make sure that the lock is still that of this run.
+    """Check that the lock is still that of this run.
 
     Raises:
         OutputError: it is not.
@@ -140,12 +140,12 @@ def check_lock(path: Path, run_id: str) -> None:
     if not holds_lock(path, run_id):
         raise OutputError(
             f"The lock {path} was removed or taken over while this conversion was running, so it stopped. If no other conversion "
-            "writes there, run again with skip_exist=True (--skip-exist) to go on from here."
+            "writes there, run again with skip_exist=True (--skip-exist) to continue."
         )
 
 
 def end_run(run_id: str) -> None:
-    """The run is over: if its lock remains, because the disk refuses to remove it, this process ignores the lock."""
+    """Note that the run has ended. If its lock cannot be removed, because the disk is read-only, this process ignores it from now on."""
     _ended_runs.add(run_id)
 
 
@@ -155,7 +155,7 @@ def holds_lock(path: Path, run_id: str) -> bool:
 
 
 def this_process() -> dict[str, Any]:
-    """What a lock says of its owner."""
+    """The description of this process in a lock."""
     process = psutil.Process()
     return {
         "host": socket.gethostname(),
@@ -167,17 +167,17 @@ def this_process() -> dict[str, Any]:
 
 
 def _started_ticks(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot, which no step of the clock changes; None where that is not to be had."""
+    """When a process started, in clock ticks since boot, independent of changes to the clock; None if the system does not say."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    # The name of the program, in parentheses, may contain anything; the start is the 22nd field of all.
+    # The program's name, in parentheses, may contain anything, even parentheses. The start time is field 22, the 20th after the name.
     return int(stat.rpartition(")")[2].split()[19])
 
 
 def _machine_id() -> str:
-    """Equal for two processes only if they can see each other: containers may share a host's name, and pids start again at boot."""
+    """Equal for two processes only if they can see each other. Containers may share a host's name, and process IDs start again at boot."""
     parts = [str(psutil.boot_time())]
     with suppress(OSError):
         parts = [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
@@ -186,10 +186,10 @@ def _machine_id() -> str:
 
 @contextmanager
 def exclusive_access(folder: Path) -> Iterator[None]:
-    """Keeps two runs from changing a folder at once if the file system has locks; otherwise it is only unlikely.
+    """Keeps two runs from changing a folder at the same time, if the file system has locks.
 
     Raises:
-        OutputError: another run does so for a minute: it may have been stopped in the midst of it.
+        OutputError: another run has been changing the folder for a minute; it may be suspended.
         FileNotFoundError: there is no such folder.
     """
     with pinned(folder, folder.parent) as place:
@@ -230,7 +230,7 @@ def _check_no_living_owner(path: Path) -> None:
     if owner is not None and is_alive(owner, lambda: _seconds_since_touched(path)):
         raise OutputError(
             f"Another conversion is writing to {path.parent.parent}: {describe_owner(owner)}. Wait for it, choose another folder, or, "
-            f"if that process is surely gone, remove {path}."
+            f"if you are sure that this process has ended, remove {path}."
         )
 
 
@@ -239,14 +239,14 @@ def _remove_if_stale(path: Path) -> None:
     owner = _read_owner(path)
     if owner is None:
         return
-    logger.warning("Taking over %s from a conversion that is gone (%s).", path.parent.parent, describe_owner(owner))
+    logger.warning("Taking over %s from a conversion that has died (%s).", path.parent.parent, describe_owner(owner))
     path.unlink(missing_ok=True)
 
 
 def describe_owner(owner: dict[str, Any]) -> str:
-    """A text that says which process owns a lock, where, and since when."""
+    """The owner of a lock in words: which process, on which host, since when."""
     if "pid" not in owner or "host" not in owner:
-        return "the lock does not say which process"
+        return "the lock does not name the process"
     return f"process {owner['pid']} on {owner['host']}, since {owner.get('since', 'an unknown time')}"
 
 
@@ -254,8 +254,8 @@ def is_alive(owner: dict[str, Any], seconds_since_touched: Callable[[], float]) 
     """Whether the run that a lock names is in progress.
 
     Args:
-        owner: what the lock says.
-        seconds_since_touched: how long ago its owner showed that it is alive; asked for where its process cannot be looked up.
+        owner: content of the lock.
+        seconds_since_touched: returns how long ago the owner showed that it is alive; called if its process cannot be looked up.
     """
     try:
         pid, started, ticks = int(owner["pid"]), float(owner["process_started"]), owner.get("process_started_ticks")
@@ -267,7 +267,7 @@ def is_alive(owner: dict[str, Any], seconds_since_touched: Callable[[], float]) 
         return False
     try:
         process = psutil.Process(pid)
-        # A process that has ended stays in the list until its parent waits for it, which the first process of some containers never does.
+        # A zombie has ended, but its parent has not waited for it. The first process of some containers never does.
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
         now = _started_ticks(pid)
@@ -279,7 +279,7 @@ def is_alive(owner: dict[str, Any], seconds_since_touched: Callable[[], float]) 
 
 
 def _seconds_since_touched(path: Path) -> float:
-    """By the file system's own clock, which may differ from this host's."""
+    """By the clock of the file system, which may differ from that of this host."""
     probe = path.with_name(f"now-{os.getpid()}-{time.monotonic_ns()}")
     probe.touch()
     try:

@@ -30,20 +30,20 @@ _DEPENDENCIES = ("dask", "distributed", "isal", "mrcfile", "numba", "numpy", "pa
 
 
 def begin_manifest(folder: Path, plan: Plan, inputs: list[InputRecord]) -> None:
-    """Record a run that is about to start: from now on the folder belongs to it."""
+    """Record a run that is about to start. From now on the folder belongs to it."""
     _write(folder, _content(plan, "running", [], [], inputs, None))
 
 
 def complete_manifest(
     folder: Path, plan: Plan, receipts: Iterable[StackReceipt], complete: bool, star_file: dict[str, int] | None
 ) -> None:
-    """Record what was made. A run that could not finish is 'incomplete'.
+    """Record the stacks that were made. A run that could not finish is 'incomplete'.
 
     Args:
         folder: output folder.
         plan: of the run.
         receipts: of the stacks that are visible.
-        complete: these are all.
+        complete: whether these are all stacks of the plan.
         star_file: size and CRC-32 of particles.star; None if it was not written.
     """
     receipts = sorted(receipts, key=lambda receipt: receipt.counter)
@@ -101,8 +101,8 @@ def _inputs_with_known_hashes(folder: Path, plan: Plan) -> list[InputRecord]:
     try:
         known = recorded_inputs(read_manifest(folder))
     except OutputError as error:
-        # The stacks that were made are recorded in any case.
-        logger.warning("%s It is written anew, without hashes of the image files.", error)
+        # The manifest is written even so, to record the stacks that were made.
+        logger.warning("%s It is written again, without hashes of the image files.", error)
         known = {}
     return list_inputs(plan, known)
 

@@ -1,4 +1,4 @@
-"""What a manifest consists of, so that readers can rely on the kinds of its values."""
+"""The form of a manifest, which is checked so that readers can rely on the types of its values."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ MANIFEST_FORM: dict[str, Any] = {
     "inputs": [{"path": str, "size": _WHOLE_NUMBERS, "mtime_ns": _WHOLE_NUMBERS}],
     "star_file": (None, {"n_bytes": _WHOLE_NUMBERS, "crc32": _WHOLE_NUMBERS}),
 }
-"""By key. A type stands for itself, a range for whole numbers in it, a list for a list of such values, a dictionary for one that has
-at least these keys, a tuple for a choice."""
+"""The form of each value, by key. A type is the type of the value, a range means an integer within it, a list means a list of such values,
+a dictionary means an object with at least these keys, and a tuple lists alternatives."""
 
 
 def misfits(value: Any, form: Any, name: str = "") -> Iterator[str]:
-    """What in a value from JSON is not of a form, each named by its place.
+    """The deviations of a value from a form, each with the name of the value that deviates.
 
     Args:
         value: as `json.loads` returns it.
         form: in the notation of MANIFEST_FORM.
-        name: of the value.
+        name: of the value; '' for the complete manifest.
     """
     if isinstance(form, tuple):
         found = [list(misfits(value, choice, name)) for choice in form]

@@ -1,4 +1,4 @@
-"""The first and the last step of a run, whatever does the work between them: the folder made ready, and the run recorded."""
+"""The first and the last step of a run, which do not depend on what does the work in between: preparing the folder, recording the run."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ _SILENT = NoProgress()
 
 
 def begin_run(run: RunFolder, plan: Plan, progress: Progress = _SILENT, tied_to_process: bool = True) -> dict[int, StackReceipt]:
-    """Make the folder ready for this plan and record that a run is in progress.
+    """Prepare the folder for this plan, and record that a run is in progress.
 
     Args:
         run: that owns the folder.
         plan: of the run.
-        progress: informed of the stacks that are looked at.
-        tied_to_process: the run lives and dies with this process, and is not a Dask graph.
+        progress: informed of the existing stacks that are checked.
+        tied_to_process: whether the run ends with this process; not so for a Dask graph.
 
     Returns:
-        receipts of the leading stacks that an interrupted run left complete and visible.
+        receipts of the stacks that an interrupted run left complete and visible, from stack 0 up to the first gap.
 
     Raises:
         InputError: an image file cannot be hashed.
-        OutputError: there is output already, or of another run, or too little space.
+        OutputError: existing output may not be continued or replaced, or there is too little space.
     """
     check_output(run.folder, plan)
     continues = plan.settings.skip_exist and has_output(run.folder)
@@ -64,7 +64,7 @@ def begin_run(run: RunFolder, plan: Plan, progress: Progress = _SILENT, tied_to_
         run.acquire_store(plan.settings.zarr_store, tied_to_process)
     inputs = list_inputs(plan, recorded_inputs(read_manifest(run.folder)) if plan.settings.skip_exist else {})
     if plan.settings.hash_inputs:
-        # Before anything is replaced: it may take long, and it may fail.
+        # Before anything is replaced, because this may take long, and may fail.
         hash_inputs(inputs)
     with run.exclusive_changes():
         prepare_folder(run, plan)
@@ -76,7 +76,7 @@ def begin_run(run: RunFolder, plan: Plan, progress: Progress = _SILENT, tied_to_
         kept = _find_published(run.folder, plan, progress) if plan.settings.skip_exist else {}
         if plan.settings.output_format == "zarr":
             begin_store(plan, run.folder, len(kept), continues)
-        # From here on the folder belongs to this run; after an earlier failure, another try would not find it taken.
+        # From here on the folder belongs to this run. Until here, a failure leaves the folder free for another try.
         begin_manifest(run.folder, plan, inputs)
         with pinned_place(run.scratch(PARAMS_FILE), run.folder) as params:
             params.unlink(missing_ok=True)
@@ -88,14 +88,15 @@ def begin_run(run: RunFolder, plan: Plan, progress: Progress = _SILENT, tied_to_
 class StarFileWriter:
     """Writes particles.star below the run's hidden folder while stacks are made; `finish_run` makes it visible.
 
-    A context manager, left when the file is written or was not begun. `finish_run` tries again after an error, and reports it.
+    A context manager that waits on leaving until the file is written, if it was begun. If there was an error, `finish_run` tries again and
+    reports it.
     """
 
     def __init__(self, run: RunFolder, plan: Plan) -> None:
         self._thread = threading.Thread(target=self._write, args=(run, plan), name="cryolike-star", daemon=True)
 
     def begin(self) -> None:
-        """Begin, if that was not done before."""
+        """Begin to write the file, unless it was begun before."""
         if self._thread.ident is None:
             self._thread.start()
 
@@ -114,13 +115,13 @@ class StarFileWriter:
 
 
 def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> list[str]:
-    """Tidy up and record what was made, whether or not that is everything.
+    """Clean up and record the stacks that were made, even if some are missing.
 
     Returns:
         warnings.
 
     Raises:
-        OutputError: another run has taken the folder over meanwhile; nothing of it is touched.
+        OutputError: another run has taken over the folder meanwhile; then nothing is changed.
     """
     warnings: list[str] = []
     star_record = None
@@ -138,7 +139,7 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
                     star_record = {"n_bytes": star_file.stat().st_size, "crc32": crc32_of_file(star_file)}
                     replace_durably(star_file, run.folder / STAR_FILE)
             except InputError as error:
-                # The stacks are what the user waited for; a table that STAR cannot express must not fail them.
+                # A table that STAR cannot express must not let the run fail, because the stacks are complete.
                 warnings.append(f"{STAR_FILE} was not written: {error}")
         if plan.settings.output_format == "zarr" and complete:
             location = store_location(plan.settings, run.folder)
@@ -151,14 +152,14 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
 def make_report(
     folder: Path, plan: Plan, published: Mapping[int, StackReceipt], warnings: Iterable[str], seconds: float
 ) -> ConversionReport:
-    """What a run achieved.
+    """The report of a run.
 
     Args:
         folder: output folder.
         plan: of the run.
         published: receipts of the complete stacks, by counter.
-        warnings: beside those of the plan and the stacks.
-        seconds: that it took.
+        warnings: in addition to those of the plan and of the stacks.
+        seconds: that the run took.
     """
     settings = plan.settings
     store = store_location(settings, folder) if settings.output_format == "zarr" else ""
@@ -196,12 +197,12 @@ def _find_published(folder: Path, plan: Plan, progress: Progress) -> dict[int, S
         paths = StackPaths(folder, counter)
         if not paths.metadata.exists():
             break
-        progress.step("Checking the stacks that are there", counter, plan.n_stacks)
+        progress.step("Checking existing stacks", counter, plan.n_stacks)
         receipt = find_complete_stack(plan.stack(counter), folder)
         if receipt is None or receipt.attempt:
             break
         kept[counter] = receipt
-    # A visible stack behind the first one that must be made again would break the order; it is published again in its turn.
+    # Visible stacks after the first one that must be made again would break the order. They are hidden, and published again in their turn.
     for counter in reversed([c for c in published_counters(folder) if c >= len(kept)]):
         unpublish(StackPaths(folder, counter).data(plan.settings))
     if kept:
@@ -226,5 +227,5 @@ def _write_star(path: Path, plan: Plan) -> tuple[str, ...]:
         )
     except OutputError as error:
         if isinstance(error.__cause__, OSError):
-            raise error.__cause__ from None  # its path is that of an open folder, which means nothing to a user
+            raise error.__cause__ from None  # the path in its message is that of an open folder, which tells a user nothing
         raise

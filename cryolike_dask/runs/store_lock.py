@@ -1,8 +1,8 @@
-"""The lock of a Zarr store outside the output folder, which runs of several output folders could write to.
+"""The lock of a Zarr store outside the output folder, to which runs with different output folders could write.
 
-It lies beside the store, as NAME.lock, and says which run owns it, and when that last touched it. A run takes it when it begins, touches it
-with the lock of its output folder, and looks at it before each change of the store. A lock of a run of the same output folder counts for
-nothing: who holds that folder's own lock knows that such a run is over.
+It lies beside the store, as NAME.lock, and records which run owns the store, and when the run last touched the lock. A run takes the lock
+when it begins, touches it together with the lock of its output folder, and checks it before each change of the store. Locks of earlier runs
+with the same output folder are ignored: the present run holds the lock of that folder, so these runs have ended.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from cryolike_dask.stacks.object_store import ObjectStore, open_object_store
 
 
 def acquire_store_lock(location: str, folder: Path, run_id: str, tied_to_process: bool) -> None:
-    """Own a store.
+    """Take over a store.
 
     Args:
         location: path or URL of the store.
         folder: output folder, whose lock is held.
         run_id: of the run.
-        tied_to_process: the run lives and dies with this process.
+        tied_to_process: whether the run ends with this process.
 
     Raises:
-        OutputError: a run of another folder is writing to it.
-        OSError: it cannot be reached.
+        OutputError: a run with another output folder is writing to the store.
+        OSError: the store cannot be reached.
     """
     owner = _read(location)
     this = this_process()
@@ -43,12 +43,12 @@ def acquire_store_lock(location: str, folder: Path, run_id: str, tied_to_process
             )
     content = {"token": run_id, "folder": str(folder), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     _write(location, this | ({} if tied_to_process else {"machine": None}) | content)
-    # If two runs take it at the same moment, the one that wrote first finds the lock of the other.
+    # If two runs take the store at the same moment, the one that wrote its lock first finds the lock of the other.
     check_store_lock(location, run_id)
 
 
 def check_store_lock(location: str, run_id: str) -> None:
-    """Make sure that a store is still this run's.
+    """Check that a store is still this run's.
 
     Raises:
         OutputError: it is not.
@@ -57,13 +57,13 @@ def check_store_lock(location: str, run_id: str) -> None:
         return
     if _read(location).get("token") != run_id:
         raise OutputError(
-            f"{location} was taken over by another conversion while this one was running, so it stopped. Give each its own store "
-            "(zarr_store, --zarr-store)."
+            f"{location} was taken over by another conversion while this one was running, so it stopped. Give each conversion a "
+            "store of its own (zarr_store, --zarr-store)."
         )
 
 
 def touch_store_lock(location: str, run_id: str) -> None:
-    """Show that this run is alive, unless it did so a moment ago or has lost the store."""
+    """Record that this run is alive, unless it did so a moment ago or has lost the store."""
     owner = _read(location)
     if owner.get("token") == run_id and not 0 <= time.time() - owner["touched"] < HEARTBEAT_SECONDS / 2:
         _write(location, owner)
@@ -77,7 +77,7 @@ def release_store_lock(location: str, run_id: str) -> None:
 
 
 def _has_lock(location: str) -> bool:
-    """Whether there is a place beside the store, which there is not if the store is a complete bucket."""
+    """Whether a lock can be put beside the store, which is not possible if the store is a complete bucket."""
     return not is_url(location) or "/" in location.partition("://")[2].strip("/")
 
 

@@ -1,4 +1,4 @@
-"""Particles of an earlier conversion, read back from its stacks: the table as it was, and the images, a stack at a time."""
+"""Particles of an earlier conversion, read back from its stacks: the table, and the images, one stack at a time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Images = tuple[npt.NDArray[Any], npt.NDArray[np.float32] | None]
 
 @dataclass(frozen=True)
 class StoredParticles:
-    """What an earlier conversion made.
+    """The particles and images of an earlier conversion.
 
     Args:
         table: the particles in the order of the stacks.
@@ -36,8 +36,8 @@ class StoredParticles:
         stack_ends: (n_stacks,) the row after the last of each stack.
         zeroed: (n,) whether the image is a bad one that was written as zeros; None for a Zarr store, which does not record it.
         identity: of the run, see `Plan.identity`.
-        has_physical: images in real space are there, too.
-        read: Fourier images of a stack, (k, n_shells, n_inplanes), and those in real space, (k, n_x, n_y).
+        has_physical: whether there are images in real space, too.
+        read: returns the Fourier images of a stack, (k, n_shells, n_inplanes), and those in real space, (k, n_x, n_y), or None.
     """
 
     table: ParticleTable
@@ -122,7 +122,7 @@ def _from_store(source: str | Path) -> StoredParticles:
             rows[COLUMNS[name]] = values.compute()
     if EXCHANGED in store.columns:
         restore_defocus(rows, store.columns[EXCHANGED].compute())
-    descriptor, images_per_shard = store.descriptor, store.images_a_stack
+    descriptor, images_per_shard = store.descriptor, store.images_per_stack
     grid = descriptor.polar_grid
     stack_ends = np.append(np.arange(images_per_shard, len(rows), images_per_shard), len(rows))
 

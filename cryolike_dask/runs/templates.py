@@ -1,4 +1,4 @@
-"""CryoLike's templates: the grids and directions that they were made with, and whether stacks of particles fit them."""
+"""CryoLike's templates: the grids and directions with which they were made, and whether stacks of particles fit them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COMPARED = {
     "n_inplanes": "",
     "precision": "",
 }
-"""What CryoLike compares, to the last digit, and the precision; with the unit of each."""
+"""The values that CryoLike compares exactly, and the precision, each with its unit."""
 _LEAST_VIEWING_DISTANCE = 1e-3
 
 
@@ -35,8 +35,8 @@ class Templates:
     """Templates as CryoLike's `make_templates_from_inputs` left them.
 
     Args:
-        params: the parameter file that they were made with.
-        descriptor: what it says.
+        params: the parameter file with which they were made.
+        descriptor: the content of this file.
         folder: where the templates are; None if only the parameter file is known.
     """
 
@@ -58,7 +58,7 @@ def open_templates(source: str | Path) -> Templates:
         source: CryoLike's folder of templates, with the parameter file in it, or the parameter file.
 
     Raises:
-        InputError: there is no parameter file, or it cannot be told which of several it is.
+        InputError: there is no parameter file, or there are several and none has a usual name.
     """
     path = Path(source).expanduser().resolve()
     if not path.is_dir():
@@ -69,8 +69,8 @@ def open_templates(source: str | Path) -> Templates:
     if len(choice) != 1:
         there = ", ".join(file.name for file in choice[:10]) or "no .npz file"
         raise InputError(
-            f"{path} holds {there}, so it cannot be told which parameters its templates were made with. Give the parameter file "
-            "itself in place of the folder."
+            f"{path} holds {there}, so the parameters of its templates cannot be identified. Give the parameter file itself instead of "
+            "the folder."
         )
     return Templates(choice[0], _load(choice[0]), path)
 
@@ -88,10 +88,10 @@ def _load(path: Path) -> ImageDescriptor:
 def differences_from_templates(templates: Templates, root: Path) -> Iterator[str]:
     """Reasons why CryoLike cannot compare the stacks of an output folder with these templates.
 
-    Stacks whose metadata cannot be read are passed over: `verify_output` says what is wrong with them.
+    Stacks whose metadata cannot be read are skipped: `verify_output` reports what is wrong with them.
 
     Args:
-        templates: to be compared with.
+        templates: with which the stacks are compared.
         root: output folder of a conversion.
 
     Yields:
@@ -131,7 +131,7 @@ def _files(templates: Templates, folder: Path) -> Iterator[str]:
     descriptor, grid = templates.descriptor, templates.descriptor.polar_grid
     wanted = (len(templates.directions()), grid.n_shells, grid.n_inplanes)
     for number, name in enumerate(names):
-        # CryoLike writes paths as they were given to it, often relative to where it ran.
+        # CryoLike writes paths as they were given, often relative to the directory in which it ran.
         path = next((path for path in (Path(name), folder / Path(name).name) if path.exists()), None)
         if path is None:
             yield f"template {number}: {name} of {folder / FILE_LIST} does not exist, neither there nor in {folder}"
@@ -144,7 +144,7 @@ def _files(templates: Templates, folder: Path) -> Iterator[str]:
         found = (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
         if found != (str(descriptor.complex_dtype), wanted):
             yield (
-                f"template {number}: {path} holds {found[0]} of shape {found[1]}, {templates.params} asks for "
+                f"template {number}: {path} holds {found[0]} of shape {found[1]}, but {templates.params} requires "
                 f"{descriptor.complex_dtype} {wanted}"
             )
 
@@ -154,7 +154,7 @@ def _listed(path: Path) -> list[str] | str:
     try:
         names = read_array_file(path, "a list of template files")
     except FileNotFoundError:
-        return f"{path} is missing: CryoLike finds the templates by it, so they are not complete"
+        return f"{path} is missing: CryoLike uses it to find the templates, so they are not complete"
     except InputError as error:
         return str(error)
     except UNREADABLE_ARRAY as error:

@@ -48,15 +48,15 @@ def verify_output(
 ) -> list[str]:
     """Find all problems of an output folder.
 
-    This checks completeness and order of the stacks, their fingerprint, every byte of their files, shapes, finiteness, the norm 1 of each
-    image, the metadata against the tensors, params.npz and particles.star, the columns and metadata of a Zarr store, and the manifest,
-    both by itself and against everything else.
+    This checks whether the stacks are complete, in order and of this run; every byte of their files; shapes, finite values, and the norm 1
+    of each image; whether metadata fit the tensors; params.npz and particles.star; the columns and metadata of a Zarr store; and the
+    manifest, both by itself and against everything else.
 
     Args:
         folder: output folder of a conversion.
         deep: also convert a random sample of images again from their source, by an independent method.
         templates: also compare grids, pixel size and precision with those of CryoLike's templates: their folder, or the parameter file
-            that they were made with.
+            with which they were made.
         zarr_store: path or URL of the Zarr store of the run, if it is not in the folder: see `load_stack`.
         progress: as for `Conversion.run`.
 
@@ -106,12 +106,12 @@ def _problems(root: Path, deep: bool, templates: str | Path | None, zarr_store: 
 
 @dataclass(frozen=True)
 class _Records:
-    """What a manifest says of the stacks.
+    """The records of the stacks in a manifest.
 
     Args:
         fingerprint: of the run.
-        is_complete: all stacks are recorded.
-        stacks: by counter.
+        is_complete: whether the run was complete, so that all stacks are recorded.
+        stacks: their records, by counter.
         inputs: paths of the image files.
     """
 
@@ -157,7 +157,7 @@ def _stack_problems(paths: StackPaths, records: _Records | None, zarr_store: str
             n_bytes += size
             zeroed = set(metadata["zeroed"].tolist())
             for problem in _fourier_problems(tensor, descriptor, zeroed) if array == "fourier" else _physical_problems(tensor):
-                # Its checksum fits, so that it would be kept.
+                # The checksum fits, so --skip-exist alone would keep this stack.
                 yield with_remedy(f"{name}: {problem}", f"remove {paths.metadata}, then {MADE_AGAIN}")
         if records is not None and is_whole:
             found = {"n_images": n, "n_bytes": n_bytes, "fourier_crc32": crcs["fourier"], "phys_crc32": crcs["phys"]}
@@ -176,7 +176,7 @@ def _metadata_problems(name: str, metadata: dict[str, np.ndarray], n: int, recor
         if str(metadata["fingerprint"]) != records.fingerprint:
             yield f"{name} was made by another run"
         elif not {str(path) for path in metadata["files"]} <= records.inputs:
-            yield f"{name} is of image files that {MANIFEST} does not name"
+            yield f"{name} names image files that are not in {MANIFEST}"
     for key in ("defocusU", "defocusV", "defocusAngle", "phaseShift", "files", "idxs", "row"):
         if metadata[key].shape != (n,):
             yield f"{name}: {key} has shape {metadata[key].shape}, not ({n},)"
@@ -189,18 +189,18 @@ def _differences_from_record(counter: int, found: dict[str, int], records: _Reco
     if recorded is not None:
         for key, value in found.items():
             if recorded[key] != value:
-                yield f"its {key} is {value}, {MANIFEST} says {recorded[key]}"
-    elif records.is_complete:  # a run that was killed has recorded none yet
-        yield f"{MANIFEST} does not know it"
+                yield f"its {key} is {value}, but {MANIFEST} says {recorded[key]}"
+    elif records.is_complete:  # a run that was killed has recorded no stacks
+        yield f"{MANIFEST} does not list it"
 
 
 def _load_from_store(
     store: str, name: str, counter: int, shape: tuple[int, ...], dtype: np.dtype[Any], crc: int
 ) -> tuple[torch.Tensor, int]:
-    """A stack's images as any reader of Zarr gets them, and the bytes of their shard.
+    """A stack's images, read with the Zarr library as by any other reader, and the size of their shard in bytes.
 
     Raises:
-        InputError: they are damaged or missing.
+        InputError: the images are damaged or missing.
     """
     import zarr
 
@@ -215,7 +215,7 @@ def _load_from_store(
     except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise InputError(f"{store}/{array} cannot be read ({error})") from error
     if (values.shape, values.dtype) != (shape, dtype):
-        raise InputError(f"{store}/{array} holds {values.dtype} of shape {values.shape}, its metadata say {dtype} {shape}")
+        raise InputError(f"{store}/{array} holds {values.dtype} of shape {values.shape}, but its metadata say {dtype} {shape}")
     if crc32(values.view(np.uint8).reshape(-1)) != crc:
         raise InputError(f"{store}/{name} is damaged: its checksum does not fit its data")
     return torch.from_numpy(values), size
@@ -239,7 +239,7 @@ def _fourier_problems(fourier: torch.Tensor, descriptor: ImageDescriptor, zeroed
         for i, norm in enumerate(norms.tolist()):
             if first + i in zeroed:
                 if norm != 0:
-                    yield f"image {first + i} has norm {norm:g}, its metadata say that it is all zero"
+                    yield f"image {first + i} has norm {norm:g}, but its metadata say that it is all zero"
             elif not abs(norm - 1) <= _NORM_TOLERANCE[descriptor.precision]:
                 what = f"has norm {norm:g} instead of 1" if norm else "is all zero"
                 yield f"image {first + i} {what}"

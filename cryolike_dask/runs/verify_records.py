@@ -1,4 +1,4 @@
-"""Checks of what an output folder holds beside its stacks: the manifest, the parameters, the particles and the records of a Zarr store."""
+"""Checks everything but the stacks in an output folder: the manifest, the parameters, the particles and the records of a Zarr store."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from cryolike_dask.stacks.zarr_store import store_attributes, store_problems
 Manifest = dict[str, Any]
 
 MADE_AGAIN = "--skip-exist makes it again"
-WRITTEN_ANEW = "--skip-exist writes it anew"
-GOES_ON = "--skip-exist goes on with it"
+WRITTEN_AGAIN = "--skip-exist writes it again"
+CONTINUED = "--skip-exist continues it"
 ALL_AGAIN = "--overwrite makes everything again"
-ELSEWHERE = "remove what is there if nothing else uses it, then --skip-exist makes it again"
+ELSEWHERE = "if nothing else uses this store, remove it; --skip-exist then makes it again"
 NOT_OF_THIS_RUN = "remove it, or make everything again with --overwrite"
 
 
@@ -37,7 +37,7 @@ def with_remedy(problem: str, remedy: str) -> str:
 
 
 def manifest_problems(root: Path, manifest: Manifest, counters: list[int]) -> Iterator[str]:
-    """What is wrong with a manifest: in itself, and compared with the stacks that are visible.
+    """The problems of a manifest, by itself and compared with the visible stacks.
 
     Args:
         root: output folder.
@@ -46,10 +46,10 @@ def manifest_problems(root: Path, manifest: Manifest, counters: list[int]) -> It
     """
     path = root / MANIFEST
     faults = list(_manifest_faults(manifest))
-    remedy = WRITTEN_ANEW if faults and _can_be_continued(root, manifest, counters) else ALL_AGAIN
+    remedy = WRITTEN_AGAIN if faults and _can_be_continued(root, manifest, counters) else ALL_AGAIN
     yield from (with_remedy(f"{path} {fault}", remedy) for fault in faults)
     if manifest["status"] != "complete":
-        yield with_remedy(f"the run is {manifest['status']}: {len(counters)} of {manifest['n_stacks']} stacks are there", GOES_ON)
+        yield with_remedy(f"the run is {manifest['status']}: {len(counters)} of {manifest['n_stacks']} stacks are there", CONTINUED)
 
 
 def _manifest_faults(manifest: Manifest) -> Iterator[str]:
@@ -63,7 +63,7 @@ def _manifest_faults(manifest: Manifest) -> Iterator[str]:
     rows = 0
     for position, stack in enumerate(manifest["stacks"]):
         if stack["counter"] != position or stack["rows"] != [rows, rows + stack["n_images"]]:
-            yield f"is inconsistent: what it says of stack {position:06d} does not follow on what it says before"
+            yield f"is inconsistent: its record of stack {position:06d} does not follow on the record before it"
             break
         rows += stack["n_images"]
     found = (len(manifest["stacks"]), sum(stack["n_images"] for stack in manifest["stacks"]))
@@ -74,7 +74,7 @@ def _manifest_faults(manifest: Manifest) -> Iterator[str]:
 
 
 def _can_be_continued(root: Path, manifest: Manifest, counters: list[int]) -> bool:
-    """Whether a manifest with errors still says everything that resuming needs: how the stacks were made, and from which files."""
+    """Whether a manifest with errors still has the correct values that resuming needs: how the stacks were made, and from which files."""
     try:
         metadata = [read_metadata(StackPaths(root, counter).metadata) for counter in counters[:1]]
         states = [os.stat(file["path"]) for file in manifest["inputs"]]
@@ -88,11 +88,11 @@ def _can_be_continued(root: Path, manifest: Manifest, counters: list[int]) -> bo
 
 
 def stack_list_problems(root: Path, n_stacks: int, counters: list[int]) -> Iterator[str]:
-    """Stacks that are missing, or too many.
+    """The problems of missing and surplus stacks.
 
     Args:
         root: output folder.
-        n_stacks: that there should be.
+        n_stacks: number of stacks of the run.
         counters: of the visible stacks, ascending.
     """
     there = set(counters)
@@ -111,15 +111,15 @@ def stack_list_problems(root: Path, n_stacks: int, counters: list[int]) -> Itera
 
 
 def record_problems(root: Path, manifest: Manifest, zarr_store: str) -> Iterator[str]:
-    """What is wrong with params.npz, particles.star, and what a Zarr store holds beside images.
+    """The problems of params.npz, particles.star, and everything but the images of a Zarr store.
 
     Args:
         root: output folder.
         manifest: of the run.
-        zarr_store: the place that the user named, if any.
+        zarr_store: location of the store if the user named it, else ''.
 
     Raises:
-        UnnamedStoreError: only the manifest names a place outside the folder.
+        UnnamedStoreError: the store is outside the folder, and the user did not name it.
     """
     for problem in (_params_problem(root / PARAMS_FILE, manifest), _star_problem(root / STAR_FILE, manifest)):
         if problem:
@@ -128,7 +128,7 @@ def record_problems(root: Path, manifest: Manifest, zarr_store: str) -> Iterator
     if settings.get("output_format") == "zarr":
         store = named_store(str(settings.get("zarr_store") or ZARR_NAME), root, zarr_store)
         n_images = sum(stack["n_images"] for stack in manifest["stacks"])
-        # A store outside the folder may be of another run by now, so that resuming touches it only if it says that it is of this one.
+        # A store outside the folder may belong to another run by now. Resuming changes it only if its fingerprint is that of this run.
         is_ours = (
             not settings.get("zarr_store")
             or (store_attributes(open_object_store(store)) or {}).get("fingerprint") == manifest["fingerprint"]
@@ -149,7 +149,7 @@ def _params_problem(path: Path, manifest: Manifest) -> str:
         expected = ImageDescriptor.from_dict(manifest["identity"]["descriptor"])
     except InputError as error:
         return f"{path.parent / MANIFEST}: {error}"
-    return "" if found == expected else f"{path} is not the descriptor that the stacks were made with"
+    return "" if found == expected else f"{path} is not the descriptor with which the stacks were made"
 
 
 def _star_problem(path: Path, manifest: Manifest) -> str:
@@ -159,9 +159,9 @@ def _star_problem(path: Path, manifest: Manifest) -> str:
     try:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode):
-            return f"{path} is no file"
+            return f"{path} is not a regular file"
         if (status.st_size, crc32_of_file(path)) != (record["n_bytes"], record["crc32"]):
-            return f"{path} is not what was written: its size or its checksum differs"
+            return f"{path} was changed after it was written: its size or its checksum differs"
     except FileNotFoundError:
         return f"{path} is missing"
     except OSError as error:

@@ -1,6 +1,6 @@
 """The settings of a conversion: every option of the public functions and the command line, validated once.
 
-May know what lies below. Start with `ConversionSettings`. `values` checks options of several kinds, `condition` parses `where`.
+May import the rooms below it. Start with `ConversionSettings`. `values` checks options that take several types, `condition` parses `where`.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class TorchDevice(Protocol):
 
 
 ACCEPTS = "accepts"
-"""In the metadata of a field: the type of what may be given, where it is wider than that of what is kept."""
+"""Key in the metadata of a field: the type of the values that are accepted, if it is wider than that of the values that are kept."""
 
 _MAX_COUNT = 2**31 - 1
-"""More images, stacks or pixels than are possible, and few enough that every sum of them fits into an int64."""
+"""Upper limit for numbers of images, stacks and pixels: larger than possible, and small enough that sums fit into an int64."""
 
 ZARR_NAME = "particles.zarr"
-"""The Zarr store in an output folder, unless it has a place of its own."""
+"""Name of the Zarr store in an output folder, if `zarr_store` is not given."""
 
 CHOICE = ("where", "ind", "sample", "seed")
 """The settings that choose particles."""
@@ -59,8 +59,8 @@ _WITHOUT_EFFECT_ON_STACKS = (
     *("n_stacks_max", "on_missing", "on_bad_image", "hash_inputs"),
     *CHOICE,
 )
-"""Settings whose values may change when a run is continued, because they do not change a complete stack. What `on_missing` and the
-choice of particles leave out is visible in the particles, and a larger `n_stacks_max` only adds stacks."""
+"""Settings that may change when a run is continued, because they do not change a complete stack. If `on_missing` or the choice of particles
+leaves out others, the particles of the run differ, which is noticed; a larger `n_stacks_max` only adds stacks."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ class ConversionSettings:
         on_bad_image: what to do with a constant or non-finite image: 'raise' an error, or write 'zero'.
         mixed_optics: what to do where voltage, Cs or amplitude contrast change: 'raise' an error, or 'split' the stacks there.
         order: stacks in the order of the table ('metadata') or of the image files ('file', as CryoLike does).
-        axes: whether x, from which astigmatism and viewing angles are measured, runs along the rows of an image ('cryolike') or along its
-            columns, as in RELION, cryoSPARC and Leopard-EM ('relion'). With 'relion', the pixels of each image are transposed before
-            anything else.
+        axes: which index of an image is x, the axis from which astigmatism and viewing angles are measured: the row index ('cryolike'),
+            or the column index as in RELION, cryoSPARC and Leopard-EM ('relion'). With 'relion', the pixels of each image are transposed
+            before anything else.
         contrast: 'as-is' to leave the images as they are, 'invert' to multiply all by -1, or 'auto' to multiply each by its blob/sign in a
             cryoSPARC table.
         apply_origins: shift each image by the origin in its table, so that its particle is in the middle.
@@ -105,7 +105,7 @@ class ConversionSettings:
             particle table or of the input table, with numbers or quoted text; and, or, not, in and parentheses join comparisons.
         ind: rows of the table to take, counted from 0: a `.npy` file with numbers or a mask, or a text file with one number per line. In
             Python also a list or an array.
-        sample: number of particles to draw at random from those that where and ind select. The order of the table is kept.
+        sample: number of particles to draw at random from those that `where` and `ind` select. The order of the table is kept.
         seed: seed of the random choice. The same seed chooses the same particles, on every machine and with every version.
         hash_inputs: also record the SHA-256 of each image file. This reads all image files once more. The run can then be continued with
             copies of the files, and `verify --deep` checks that the files are still those that were converted.
@@ -169,14 +169,14 @@ class ConversionSettings:
                 raise InputError(f"downsample_to is {self.downsample_to!r}: give the edge of the box in pixels, at least 2.")
             self._set("downsample_to", int(self.downsample_to))
             if self.downsample_factor != 1:
-                raise InputError("downsample_to and downsample_factor both say how far to downsample: give one of them.")
+                raise InputError("downsample_to and downsample_factor both determine the new box: give only one of them.")
             if self.downsample_type != "fourier":
                 raise InputError(
-                    f"downsample_to takes any box, which a {self.downsample_type} over blocks cannot: add downsample_type='fourier' "
-                    "(--downsample-type fourier), or give downsample_factor."
+                    f"downsample_to does not work with the {self.downsample_type} of blocks of pixels: add downsample_type='fourier' "
+                    "(--downsample-type fourier), or give downsample_factor instead."
                 )
         if self.override_pixel_size and self.pixel_size is None:
-            raise InputError("override_pixel_size lets pixel_size win: give pixel_size (--pixel-size) with it.")
+            raise InputError("override_pixel_size needs a pixel size: give pixel_size (--pixel-size) as well.")
         if self.override_pixel_size and self.ignore_manual_pixel_size:
             raise InputError("override_pixel_size and ignore_manual_pixel_size contradict each other: choose one of them.")
         for name in ("n_stacks_max", "downsample_factor", "downsample_to"):
@@ -185,11 +185,11 @@ class ConversionSettings:
         if not isinstance(self.zarr_store, str):
             raise InputError(f"zarr_store is {self.zarr_store!r}: give a path or URL as text.")
         if self.zarr_store and self.output_format != "zarr":
-            raise InputError("zarr_store says where a Zarr store goes: choose output_format='zarr' (--format zarr) with it.")
+            raise InputError("zarr_store is the location of a Zarr store: choose output_format='zarr' (--format zarr) as well.")
         if is_url(self.zarr_store) and _password_in(self.zarr_store):
             raise InputError(
-                "zarr_store holds a password, which the records of the run would keep. Leave it out of the URL, and give it to fsspec "
-                "by its configuration or by the service's environment variables."
+                "zarr_store contains a password, which the records of the run would keep. Remove it from the URL, and put it into fsspec's "
+                "configuration or the service's environment variables."
             )
         if self.zarr_store and not is_url(self.zarr_store):
             self._set("zarr_store", str(Path(self.zarr_store).expanduser().resolve()))
@@ -206,33 +206,41 @@ class ConversionSettings:
                 raise InputError(f"{name} is {value!r}: give a whole number from {least} to {_MAX_COUNT:,}.")
             self._set(name, int(value))
         if self.skip_exist and self.overwrite:
-            raise InputError("skip_exist keeps what the folder holds and overwrite replaces it: choose one of them.")
+            raise InputError("skip_exist keeps existing output, and overwrite replaces it: choose one of them.")
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
     @property
     def chooses(self) -> bool:
-        """Whether not all particles of the table are wanted."""
+        """Whether only some of the particles are to be converted."""
         return bool(self.where) or self.ind is not None or self.sample is not None
 
     @property
     def downsamples(self) -> bool:
-        """Whether images are written with another box than they are read."""
+        """Whether images are downsampled."""
         return self.downsample_factor > 1 or self.downsample_to is not None
 
     def downsampled_box(self, box: tuple[int, int]) -> tuple[int, int]:
-        """The box of an image as written, for that of the source image."""
+        """The box of an image as written.
+
+        Args:
+            box: of the source image.
+        """
         if self.downsample_to is not None:
             return (self.downsample_to, self.downsample_to)
         return (box[0] // self.downsample_factor, box[1] // self.downsample_factor)
 
     def pixel_scale(self, box: tuple[int, int]) -> float:
-        """How many times larger pixels become; box is that of the source image."""
+        """The factor by which pixels become larger.
+
+        Args:
+            box: of the source image.
+        """
         return box[0] / self.downsampled_box(box)[0] if self.downsample_type == "fourier" else float(self.downsample_factor)
 
     def describing_output(self) -> dict[str, Any]:
-        """The settings that decide what a stack is, for the manifest and the fingerprint."""
+        """The settings on which the content of a stack depends, for the manifest and the fingerprint."""
         return {name: value for name, value in asdict(self).items() if name not in _WITHOUT_EFFECT_ON_STACKS}
 
     @classmethod
@@ -240,7 +248,7 @@ class ConversionSettings:
         """Settings from options by name.
 
         Args:
-            options: values as users give them: see `ConversionOptions`.
+            options: values as users give them; see `ConversionOptions`.
 
         Raises:
             TypeError: an option does not exist.
@@ -252,17 +260,17 @@ class ConversionSettings:
 
 @cache
 def field_types() -> dict[str, Any]:
-    """The type of what each field of the settings keeps."""
+    """The type of the values that each field of the settings keeps."""
     return get_type_hints(ConversionSettings)
 
 
 def output_folder(folder: str | Path) -> Path:
-    """The absolute output folder; '' is the current directory."""
+    """The absolute path of an output folder; '' means the current directory."""
     return Path(folder or ".").expanduser().resolve()
 
 
 def is_url(location: str) -> bool:
-    """Whether a location is for fsspec rather than a path."""
+    """Whether a location is a URL for fsspec, and not a path."""
     return "://" in location
 
 
@@ -272,7 +280,7 @@ def store_location(settings: ConversionSettings, folder: Path) -> str:
 
 
 def fingerprint(content: Any) -> str:
-    """SHA-256 of canonical JSON: equal content gives equal text on every machine and in every process."""
+    """SHA-256 of the content as canonical JSON, which is the same on every machine and in every process."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -8,7 +8,7 @@
     operand    = column | value
     value      = number | "text" | 'text'
 
-A column is a word such as `defocus_u`, `rlnDefocusU` or `ctf/df1_A`. All of it means what it means in Python.
+A column is a word such as `defocus_u`, `rlnDefocusU` or `ctf/df1_A`. The meaning is the same as in Python.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cryolike_dask.errors import InputError
 
 @dataclass(frozen=True)
 class Column:
-    """A column by its name."""
+    """The name of a column."""
 
     name: str
 
@@ -75,16 +75,16 @@ _TOKEN = re.compile(
 )
 _COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 _KEYWORDS = ("and", "or", "not", "in")
-_PYTHONS = {"&": "and", "|": "or", "~": "not", "!": "not", "=": "=="}  # by the sign that others write
-_DEEPEST = 50  # parentheses and `not` within each other
-_LARGEST = 2**64  # whole numbers from here on are read as floats
+_PYTHONS = {"&": "and", "|": "or", "~": "not", "!": "not", "=": "=="}  # by the sign that a user may write instead
+_DEEPEST = 50  # levels of nested parentheses and `not`
+_LARGEST = 2**64  # integers from this value on are read as floats
 
 
 def parse_condition(text: str) -> Condition:
     """The tree of a condition.
 
     Raises:
-        InputError: it is none; the message shows the place.
+        InputError: the text is not a condition; the message marks the error.
 
     Example:
         >>> parse_condition("defocus_u < 15000")
@@ -94,7 +94,7 @@ def parse_condition(text: str) -> Condition:
 
 
 def column_names(condition: Condition) -> list[str]:
-    """The columns that a condition names, each once."""
+    """The names of the columns in a condition, each once."""
     match condition:
         case Comparison(operands):
             found = [operand.name for operand in operands if isinstance(operand, Column)]
@@ -108,7 +108,7 @@ def column_names(condition: Condition) -> list[str]:
 
 
 class _Parser:
-    """Reads a condition from left to right. `kind`, `token` and `start` are of the token that comes next."""
+    """Reads a condition from left to right. `kind`, `token` and `start` describe the next token."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -120,11 +120,11 @@ class _Parser:
     def whole(self) -> Condition:
         condition = self._condition()
         if self.kind != "end":
-            self._fail("and, or, or the end is expected here")
+            self._fail("'and', 'or' or the end of the condition is expected here")
         return condition
 
     def _advance(self) -> str:
-        """Go to the next token, and return the one that was next."""
+        """Move on by one token. Returns the token that was next before."""
         before = self.token
         match = _TOKEN.match(self._text, self._end)
         if match is None:
@@ -141,7 +141,7 @@ class _Parser:
             self._fail("this quotation mark is not closed")
         if sign in _PYTHONS:
             self._fail(f"{sign} has no meaning here: write {_PYTHONS[sign]}")
-        self._fail("this is no number" if sign.isdigit() else f"{sign} has no meaning here")
+        self._fail("this is not a number" if sign.isdigit() else f"{sign} has no meaning here")
 
     def _fail(self, what: str) -> NoReturn:
         shown = re.sub(r"\s", " ", self._text)
@@ -165,7 +165,7 @@ class _Parser:
             return self._comparison()
         self._depth += 1
         if self._depth > _DEEPEST:
-            self._fail(f"more than {_DEEPEST} parentheses and nots are within each other")
+            self._fail(f"parentheses and 'not' are nested more than {_DEEPEST} levels deep")
         if self._advance() == "not":
             factor: Condition = Not(self._factor())
         else:
@@ -180,7 +180,7 @@ class _Parser:
         if self._next_is("in") or self._next_is("not"):
             negated = self._advance() == "not"
             if negated:
-                self._take("in", "after not, in is missing")
+                self._take("in", "'in' is missing after 'not'")
             member = Membership(operands[0], self._list())
             return Not(member) if negated else member
         while self.kind == "sign" and self.token in _COMPARISONS:
@@ -189,13 +189,13 @@ class _Parser:
         if not operators:
             self._fail("a comparison is missing, such as < 15000 or == 'name'")
         if not any(isinstance(operand, Column) for operand in operands):
-            self._fail("no column is compared before this")
+            self._fail("the comparison before this has no column")
         return Comparison(tuple(operands), tuple(operators))
 
     def _list(self) -> tuple[Value, ...]:
         closing = {"[": "]", "(": ")"}.get(self.token) if self.kind == "sign" else None
         if closing is None:
-            self._fail("in needs a list, such as in [1, 2] or in ['a', 'b']")
+            self._fail("'in' needs a list, such as in [1, 2] or in ['a', 'b']")
         self._advance()
         values = [self._value()]
         while self._next_is(","):
@@ -230,7 +230,7 @@ class _Parser:
 
     def _next_is(self, token: str) -> bool:
         if self.kind == "word" and self.token != token and self.token.lower() == token:
-            self._fail(f"write {token} in small letters")
+            self._fail(f"write {token} in lower case")
         return self.kind in ("word", "sign") and self.token == token
 
     def _take(self, token: str, otherwise: str) -> None:

@@ -1,4 +1,4 @@
-"""The checks of options that take more than one kind of value. Each returns what is kept."""
+"""Checks of options that take values of several types. Each function returns the value that the settings keep."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from cryolike_dask.errors import InputError
 
 
 def plain(value: Any) -> Any:
-    """The value of an enum, such as CryoLike's, and of others the value itself."""
+    """The value of a member of an enum, such as CryoLike's; other values are returned unchanged."""
     return value.value if isinstance(value, Enum) else value
 
 
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    """The choice that is meant, in any case of its letters."""
+    """The choice with this name, in upper or lower case."""
     chosen = str(plain(value)).lower()
     if chosen not in choices:
         raise InputError(f"{name} is {value!r}: choose one of {', '.join(map(repr, choices))}.")
@@ -25,7 +25,7 @@ def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
 
 
 def flag(name: str, value: Any, kind: Any) -> bool | None:
-    """True or False of these or of 1 and 0; None where that is a choice, too."""
+    """True or False, also for 1 and 0; None if the type allows it."""
     if value is None and kind == bool | None:
         return None
     if value not in (0, 1):
@@ -34,7 +34,7 @@ def flag(name: str, value: Any, kind: Any) -> bool | None:
 
 
 def one_pixel_size(value: Any) -> float | None:
-    """Å per pixel of a number, or of an array or list of one or two equal ones; -1 is CryoLike's "not given"."""
+    """Å per pixel, from a number or from an array or list of one or two equal numbers; None for -1, which means "not given" in CryoLike."""
     if value is None:
         return None
     listed = value.tolist() if hasattr(value, "tolist") else value  # arrays, tensors and their scalars
@@ -52,14 +52,14 @@ def without_number(device: Any) -> Any:
     name, _, number = str(plain(device)).lower().partition(":")
     if name == "cuda" and number.isdecimal() and int(number) > 0:
         raise InputError(
-            f"device is {str(device)!r}, but each process computes on the GPU that it sees as number 0. Choose another GPU by "
+            f"device is {str(device)!r}, but each process computes on the GPU that it sees as number 0. To choose another GPU, set "
             f"CUDA_VISIBLE_DEVICES={number} in the environment of the process, or use all of them with local_cluster('cuda')."
         )
     return name if number in ("", "0") else device
 
 
 def rows_or_file(value: Any) -> str | tuple[int, ...] | None:
-    """What `ind` keeps: the path of a file as text, or row numbers, or True and False for every row."""
+    """The value of `ind`: the path of a file as text, or row numbers, or True or False for every row."""
     if value is None:
         return None
     if isinstance(value, str | os.PathLike):

@@ -1,4 +1,4 @@
-"""The settings of a run as a person reads them: the words of the command line, and units."""
+"""The settings of a run in readable form: with the names of the command line, and with units."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cryolike_dask.formatting import plural
 from cryolike_dask.settings import ConversionSettings
 
 _NAMES = {"flag_plots": "plots", "save_phys": "phys", "output_format": "format"}
-"""Settings that the command line calls otherwise."""
+"""Settings that have another name on the command line."""
 
 _NOT_GIVEN = {
     "pixel_size": "that of the table, of the image headers or of the parameters",
@@ -20,7 +20,7 @@ _NOT_GIVEN = {
     "ind": "all rows",
     "sample": "all particles",
 }
-"""What is done where a setting has no value."""
+"""The meaning of settings without a value."""
 
 _IN_WORDS: dict[str, Callable[[Any], str]] = {
     "batch_size": lambda n: f"{plural(n, 'image')} per stack",
@@ -37,7 +37,7 @@ def settings_in_words(settings: Mapping[str, Any]) -> tuple[dict[str, str], dict
     """Names and values of settings: those that are not the default, and the others.
 
     Args:
-        settings: by their names in Python, all or some.
+        settings: values by their names in Python, all or some.
     """
     default = asdict(ConversionSettings())
     chosen: dict[str, str] = {}

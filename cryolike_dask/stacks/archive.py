@@ -1,8 +1,8 @@
-"""Zip archives, such as `.pt` and `.npz` files, in which every byte is checked.
+"""Reads zip archives, such as `.pt` and `.npz` files, and checks every byte.
 
-Those who read archives look at what they need and pass over the rest, so that one with flipped bits or with something behind its end may
-be read by one reader and refused by the next. Here the members lie one after the other from the first byte on, each one's own header
-says what the directory says of it, the directory follows, and its end is the end of the file. Nothing is compressed.
+Other readers look only at the parts that they need, so that one of them may accept an archive with flipped bits or with data after its end,
+and another refuse it. Here, the members must follow one after the other from the first byte, the header of each must agree with its entry
+in the directory, the directory must follow, and the file must end with the directory. Nothing may be compressed.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _LOCAL, _DESCRIPTOR, _CENTRAL, _END64, _LOCATOR, _END = (
 )
 _HAS_DESCRIPTOR = 0x0008
 _FLAGS = (0, _HAS_DESCRIPTOR, 0x0800, 0x0800 | _HAS_DESCRIPTOR)
-"""A descriptor behind the data or none, names in UTF-8 or ASCII; no encryption."""
+"""With or without a descriptor after the data, names in UTF-8 or ASCII; no encryption."""
 _ZIP64, _PADDING = 0x0001, int.from_bytes(b"FB", "little")
 _IN_ZIP64 = 0xFFFFFFFF
-# What torch and Python write where nothing else in the archive says the same.
+# The values that torch and Python write into fields that no other part of the archive repeats.
 _VERSIONS = {(0, 0)} | {((system << 8) | version, version) for system in (0, 3) for version in (20, 45)}
 _ATTRIBUTES = (0, 0o600 << 16)
 
@@ -43,10 +43,10 @@ class Member:
 
     Args:
         name: its name.
-        data_offset, size: where its bytes lie.
-        crc: CRC-32 that the archive states of them.
-        end: offset of what follows: its data and, if there is one, their descriptor.
-        crc_offsets: places that state the CRC: in the central directory, and in the local header or behind the data.
+        data_offset, size: position and number of its bytes.
+        crc: their CRC-32 according to the archive.
+        end: offset of the end of its data and, if there is one, of their descriptor.
+        crc_offsets: offsets of the CRC in the central directory, and in the local header or after the data.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Member:
 
 @dataclass(frozen=True)
 class _Entry:
-    """The directory entry of a member; `common` are the fields that its own header repeats unchanged."""
+    """The directory entry of a member. `common` contains the fields that the local header repeats unchanged."""
 
     name: bytes
     common: bytes
@@ -71,27 +71,27 @@ class _Entry:
 
 
 def read_members(file: BinaryIO) -> tuple[Member, ...]:
-    """The members of an archive, once everything but their bytes was checked.
+    """The members of an archive, after everything but their bytes was checked.
 
     Raises:
-        BadZipFile: there is a byte that neither torch nor numpy would have put there.
-        OSError: it cannot be read.
+        BadZipFile: there is a byte that neither torch nor numpy would have written.
+        OSError: the file cannot be read.
     """
     try:
         entries, start = _directory(file)
         ends = [*(entry.offset for entry in entries[1:]), start]
         if not entries or entries[0].offset:
-            raise BadZipFile("something is before its first member")
+            raise BadZipFile("there are bytes before its first member")
         return tuple(_member(file, entry, end) for entry, end in zip(entries, ends, strict=True))
     except (struct.error, UnicodeDecodeError) as error:
         raise BadZipFile(f"its directory is damaged: {error}") from error
 
 
 def member_bytes(file: BinaryIO, member: Member) -> bytes:
-    """The bytes of a member, once they fit its checksum.
+    """The bytes of a member, after their checksum was compared.
 
     Raises:
-        BadZipFile: they do not.
+        BadZipFile: the checksum does not fit.
     """
     content = _read(file, member.data_offset, member.size)
     if crc32(content) != member.crc:
@@ -100,15 +100,15 @@ def member_bytes(file: BinaryIO, member: Member) -> bytes:
 
 
 def check_archive(path: Path, what: str) -> None:
-    """Whether every byte of an archive is as it was written.
+    """Check that every byte of an archive is as it was written.
 
     Args:
         path: the file.
-        what: it is, for a message.
+        what: a name for the kind of file, for messages.
 
     Raises:
-        InputError: it is damaged, or no archive that was written here.
-        OSError: it cannot be read.
+        InputError: the file is damaged, or was not written by this package.
+        OSError: the file cannot be read.
     """
     with open_input(path, what) as file:
         try:
@@ -129,7 +129,7 @@ def _directory(file: BinaryIO) -> tuple[list[_Entry], int]:
     if end >= 76 and _read(file, end - 20, 4) == _LOCATOR:
         position = end - 76
         if _read(file, end - 20, 20) != struct.pack("<4sLQL", _LOCATOR, 0, position, 1):
-            raise BadZipFile("the place of its directory is damaged")
+            raise BadZipFile("the offset of its directory is damaged")
         magic, record, made, needed, disk, start_disk, here, total, n_bytes, start = struct.unpack(
             "<4sQHHLLQQQQ", _read(file, position, 56)
         )
@@ -159,7 +159,7 @@ def _entries(directory: bytes, start: int) -> Iterator[_Entry]:
         if magic != _CENTRAL or method or n_comment or disk or internal:
             raise BadZipFile("its directory is damaged, or something in it is compressed")
         if (made, needed) not in _VERSIONS or attributes not in _ATTRIBUTES or flags not in _FLAGS:
-            raise BadZipFile("its directory states what neither torch nor numpy states")
+            raise BadZipFile("its directory has values that neither torch nor numpy writes")
         name_at = position + 46
         name, extra = directory[name_at : name_at + n_name], directory[name_at + n_name : name_at + n_name + n_extra]
         values = [_IN_ZIP64 if value == _IN_ZIP64 else None for value in (size, packed, offset)]
@@ -194,19 +194,19 @@ def _member(file: BinaryIO, entry: _Entry, end: int) -> Member:
         width = {16: "L", 24: "Q"}.get(end - after)
         descriptor = struct.pack(f"<4sL{width * 2}", _DESCRIPTOR, entry.crc, entry.size, entry.size) if width else b""
         if not width or _read(file, after, end - after) != descriptor:
-            raise BadZipFile(f"what is behind the data of {name} in it is damaged")
+            raise BadZipFile(f"the descriptor after the data of {name} in it is damaged")
     else:
         in_header = _IN_ZIP64 if has_sizes else entry.size
         stated, expected = (crc, packed, size), (entry.crc, in_header, in_header)
         if after != end:
-            raise BadZipFile(f"something lies behind {name} in it")
+            raise BadZipFile(f"there are surplus bytes after {name} in it")
     if stated != expected:
         raise BadZipFile(f"the header of {name} in it is damaged")
     return Member(name, data, entry.size, entry.crc, end, (entry.crc_offset, crc_offset))
 
 
 def _check_extra(extra: bytes, entry: _Entry, name: str) -> bool:
-    """Whether the extra fields of a member's own header, padding and large numbers, state the size; whatever else is there is damage."""
+    """Whether the extra fields of a local header state the size. They may contain only padding and 64-bit numbers."""
     has_sizes = False
     while extra:
         kind, n = struct.unpack_from("<HH", extra)

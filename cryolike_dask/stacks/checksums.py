@@ -1,8 +1,8 @@
 """CRC-32 of stacks written in any order, and sealed records, which show whether they have changed.
 
-A zip archive, and so a `.pt` file, carries the CRC-32 of its data. Images are written in any order, so a CRC is computed for each image,
-and that of the stack is combined afterwards: CRC is linear over GF(2), and appending L bytes to a message multiplies its CRC by a fixed
-32 x 32 bit matrix (Adler, zlib's crc32_combine).
+A zip archive, and therefore a `.pt` file, contains the CRC-32 of its data. Images are written in any order, so a CRC is computed for each
+image, and these are combined to that of the stack: CRC is linear over GF(2), and appending L bytes to a message multiplies its CRC by a
+fixed 32 x 32 bit matrix (Adler, zlib's crc32_combine).
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ _SEAL = "checksum"
 
 
 def seal(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record to be written as JSON, with the SHA-256 of all other values as its last value."""
+    """A record for JSON, with the SHA-256 of all its values added as the last value."""
     content = {key: value for key, value in record.items() if key != _SEAL}
     return content | {_SEAL: fingerprint(content)}
 
 
 def is_sealed(record: Mapping[str, Any]) -> bool:
-    """Whether a record read from JSON is the one that was sealed."""
+    """Whether a record read from JSON is unchanged since it was sealed."""
     return bool(record.get(_SEAL) == seal(record)[_SEAL])
 
 
 def crc32(data: Any, start: int = 0) -> int:
-    """CRC-32 of a contiguous buffer, going on from `start`, at memory speed."""
+    """CRC-32 of a contiguous buffer, continuing from the CRC `start`."""
     return int(isal_zlib.crc32(data, start))
 
 
 def crc32_of_file(path: Path, first: int = 0, size: int | None = None, block_bytes: int = 1 << 22) -> int:
-    """CRC-32 of a file, or of so many bytes from `first` on, as far as they are there; read in such blocks."""
+    """CRC-32 of a file, or of at most `size` bytes from the offset `first`, read in blocks of `block_bytes`."""
     crc, n_left = 0, sys.maxsize if size is None else size
     with path.open("rb") as file:
         file.seek(first)
@@ -67,7 +67,7 @@ def combine_equal_lengths(crcs: Iterable[int], length: int) -> int:
 
 @lru_cache(maxsize=16)
 def _append_tables(length: int) -> list[list[int]]:
-    """For each byte of a CRC and each value of it, its contribution after `length` more bytes."""
+    """For each byte of a CRC and each of its values, the contribution to the CRC after `length` more bytes."""
     operator = _identity()
     square = _one_zero_bit()
     bits = 8 * length
@@ -84,7 +84,7 @@ def _identity() -> npt.NDArray[np.uint32]:
 
 
 def _one_zero_bit() -> npt.NDArray[np.uint32]:
-    """The matrix, column i the image of bit i, of shifting one zero bit through the CRC register."""
+    """The matrix that appends one zero bit to a message. Column i is the result for bit i of the CRC."""
     columns = np.zeros(32, dtype=np.uint32)
     columns[0] = _POLYNOMIAL
     columns[1:] = np.uint32(1) << np.arange(31, dtype=np.uint32)

@@ -1,4 +1,4 @@
-"""Finds the stacks that an earlier run, or an earlier attempt of this run, left complete, with every byte as it was written."""
+"""Finds stacks that an earlier run, or an earlier attempt of this run, left complete and undamaged."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ def arrays_of_stack(n: int, descriptor: ImageDescriptor, has_physical: bool) -> 
 
 
 def check_tensor_file(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], crc: int, *, read_data: bool) -> torch.Tensor:
-    """The tensor of a `.pt` file, memory-mapped, if every byte of the file is as it was written.
+    """The tensor of a `.pt` file, memory-mapped, after a check that the file is undamaged.
 
     Args:
         path: the file.
         shape, dtype: that the tensor should have.
-        crc: CRC-32 of its bytes, as the metadata state it.
-        read_data: compare with the data themselves, too; else only with what the file says of them.
+        crc: CRC-32 of the tensor's bytes according to the metadata.
+        read_data: also compare the CRC with the data themselves; otherwise only with the CRC in the file.
 
     Raises:
-        InputError: it is missing, damaged or of another tensor.
+        InputError: the file is missing, damaged or of another tensor.
     """
     try:
         layout = read_layout(path)
         if layout.crc != crc:
-            raise InputError(f"{path} carries another checksum than its metadata")
+            raise InputError(f"{path} contains another checksum than its metadata")
         if read_data and checksum_of_data(path, layout) != crc:
             raise InputError(f"{path} is damaged: its checksum does not fit its data")
     except FileNotFoundError:
@@ -60,25 +60,25 @@ def check_tensor_file(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], 
         raise InputError(f"{path} is damaged ({error})") from error
     tensor = load_tensor(path)
     if tuple(tensor.shape) != shape or tensor.numpy().dtype != dtype:
-        raise InputError(f"{path} holds {tensor.dtype} of shape {tuple(tensor.shape)}, its metadata say {dtype} {shape}")
+        raise InputError(f"{path} holds {tensor.dtype} of shape {tuple(tensor.shape)}, but its metadata say {dtype} {shape}")
     if not tensor.is_contiguous() or tensor.storage_offset() or tensor.untyped_storage().nbytes() != layout.data_bytes:
         raise InputError(f"{path} holds a part of a tensor, or one that is not contiguous")
     return tensor
 
 
 def find_complete_stack(stack: StackPlan, folder: Path) -> StackReceipt | None:
-    """The receipt of this very stack if an earlier run left it complete, published or staged or in between; else None.
+    """The receipt of this stack if an earlier run left it complete, whether published, staged or in between; else None.
 
-    Complete means: the metadata are of this run, torch or Zarr reads the images, and every byte beside them is as it was written. The
-    images themselves are read again only if their file was touched after the metadata were written: otherwise they are as durable as
-    they were made. Objects behind a URL, which appear whole and are never written to, are not read again.
+    A stack is complete if the metadata are of this run, torch or Zarr can read the images, and every other byte is as it was written. The
+    images themselves are read again only if their file was modified after the metadata were written, because they were durable before.
+    Objects behind a URL appear complete and never change, so they are not read again.
     """
     paths = StackPaths(folder, stack.counter)
     for attempt in ("", LEFTOVER):
         try:
             receipt = _receipt_of_attempt(stack, paths, attempt)
         except (CryolikeError, LookupError, TypeError, ValueError, OSError) as error:
-            logger.info("Stack %06d is not complete (%s); it is made again.", stack.counter, error)
+            logger.info("Stack %06d is not complete (%s); making it again.", stack.counter, error)
             continue
         if receipt is not None:
             return receipt
@@ -86,7 +86,7 @@ def find_complete_stack(stack: StackPlan, folder: Path) -> StackReceipt | None:
 
 
 def _receipt_of_attempt(stack: StackPlan, paths: StackPaths, attempt: str) -> StackReceipt | None:
-    """The receipt of what an attempt ('': a published one) left of the stack, or None if that is none of it.
+    """The receipt of the stack if this attempt ('' for the published one) left it complete; None if there is no such attempt.
 
     Raises:
         CryolikeError, LookupError, TypeError, ValueError, OSError: a file is damaged or missing.
@@ -126,7 +126,7 @@ def _receipt_of_attempt(stack: StackPlan, paths: StackPaths, attempt: str) -> St
 
 
 def _check_shards(stack: StackPlan, folder: Path, arrays: Arrays, crcs: dict[str, int], written_ns: int) -> int:
-    """The bytes of a stack's shards, after a check that they are complete."""
+    """The size of a stack's shards in bytes, after a check that they are complete."""
     store = open_object_store(store_location(stack.settings, folder))
     n_bytes = 0
     for array, (shape, dtype) in arrays.items():

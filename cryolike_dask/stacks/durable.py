@@ -1,4 +1,4 @@
-"""Files that are complete or do not exist, also after a power cut."""
+"""Files that either are complete or do not exist, even after a power cut."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _SYNC_FILE_RANGE_WRITE = 2
 
 
 def begin_sync(fd: int) -> None:
-    """Let the system begin to write an open file to the disk, where it supports this, so that a later fsync waits less.
+    """Let the system begin to write an open file to the disk, if it supports this, so that a later fsync waits less.
 
-    This is a hint. It neither waits nor reports errors; only the fsync makes anything durable, and reports errors.
+    This is only a hint: it does not wait, and reports no errors. Only the fsync makes the content durable, and reports errors.
     """
     sync_file_range = _sync_file_range()
     if sync_file_range is not None:
@@ -60,10 +60,10 @@ def sync_directory(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory and its missing parents. Their names are durable, because otherwise their contents would not be.
+    """Make a directory and its missing parents. Their names are made durable, because otherwise their contents would not be.
 
     Raises:
-        OSError: one cannot be made.
+        OSError: a directory cannot be made.
     """
     missing = [path]
     while not missing[-1].parent.exists():
@@ -75,11 +75,11 @@ def make_directory(path: Path) -> None:
 
 
 def make_directory_below(path: Path, root: Path) -> None:
-    """The same for a directory below an existing one; no link is followed on the way.
+    """Make a directory below an existing one, as `make_directory` does, without following links.
 
     Raises:
-        OutputError: a component is a link.
-        OSError: one cannot be made.
+        OutputError: a component of the path is a link.
+        OSError: a directory cannot be made.
     """
     parts = path.relative_to(root).parts
     for depth in range(len(parts)):
@@ -98,7 +98,7 @@ def replace_durably(finished: Path, final: Path) -> None:
 
 
 def write_atomic(final: Path, content: bytes, root: Path) -> None:
-    """Write a file in one step: in any case `final` has its old or its new content, and never a part of it.
+    """Write a file in one step: `final` always has either its old or its complete new content.
 
     Args:
         final: the file; a link of this name is replaced.
@@ -106,8 +106,8 @@ def write_atomic(final: Path, content: bytes, root: Path) -> None:
         root: folder below which no component of the path may be a link.
 
     Raises:
-        OutputError: one is.
-        OSError: the file system refuses; `final` has not changed.
+        OutputError: a component is a link.
+        OSError: the file system refuses it; `final` has not changed.
     """
     with pinned_place(final, root) as place:
         partial = place.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}.partial")

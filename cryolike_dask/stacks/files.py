@@ -1,14 +1,14 @@
 """One stack on disk: names, metadata, staging and publishing.
 
-A stack is made in three steps, each of which may be interrupted by a crash without harm:
+A stack goes through three states. A crash at any time does no harm:
 
-1. *partial*: its files are being filled under hidden names that no other attempt uses;
-2. *staged*: they are complete and durable, under hidden names that contain the attempt, the `.npz` last;
-3. *published*: they have their final names, the `.npz` last. A stack with an `.npz` is complete.
+1. *partial*: its files are being filled, under hidden names that no other attempt uses;
+2. *staged*: they are complete and durable, under hidden names that contain the attempt. The `.npz` is staged last;
+3. *published*: they have their final names. The `.npz` is published last, so a stack with an `.npz` is complete.
 
 All names of a file are in one directory, so that each step is one atomic rename. Files of different attempts are never mixed, because two
-workers that make the same stack may differ in the last bits. The process that fills a file also makes it durable, because another host
-may be unable to.
+workers that make the same stack may differ in the last bits. The process that fills a file also makes it durable, because another host may
+not be able to.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from cryolike_dask.stacks.durable import sync_directory
 
 PARTIAL, STAGED = ".partial", ".staged"
 LEFTOVER = "leftover"
-"""The attempt to which files staged by earlier runs belong."""
+"""The name of the attempt for files that earlier runs have staged."""
 PARAMS_FILE, STAR_FILE = "params.npz", "particles.star"
 _METADATA, _MOST_METADATA_BYTES = "the metadata of a stack", 1 << 28
 """The name in messages, and the largest unpacked size if the file is compressed."""
@@ -91,14 +91,14 @@ def staged_name(final: Path, attempt: str) -> Path:
 
 
 def mark_staged_as_leftover(folder: Path, settings: ConversionSettings) -> None:
-    """Rename files that earlier runs staged to the attempt LEFTOVER, one attempt per stack, so that no task needs to list the folder.
+    """Rename files that earlier runs have staged to the attempt LEFTOVER, one attempt per stack, so that no task needs to list the folder.
 
-    If this is interrupted, files of two attempts may be mixed; the checksums in the metadata show this.
+    If this is interrupted, files of two attempts may be mixed. The checksums in the metadata then do not fit.
     """
     prefix, middle = f".{_FOURIER}", ".npz."
     for name in sorted(path.name for path in (folder / "fft").glob(f"{prefix}*{middle}*{STAGED}")):
         digits, _, attempt = name[len(prefix) : -len(STAGED)].partition(middle)
-        # If a stack was staged again although it had a leftover, the leftover could not be used: it is replaced.
+        # If a stack was staged although it had a leftover, the leftover could not be used, so it is replaced.
         if digits.isdigit() and attempt != LEFTOVER:
             for final in StackPaths(folder, int(digits)).data(settings):
                 with suppress(FileNotFoundError), _pinned(final) as place:
@@ -106,7 +106,7 @@ def mark_staged_as_leftover(folder: Path, settings: ConversionSettings) -> None:
 
 
 def publish(finals: Iterable[Path], attempt: str) -> None:
-    """Make the files that this attempt staged visible, in this order. Repeating it, also after a crash in the middle, is harmless.
+    """Make the files that this attempt has staged visible, in this order. It may be repeated, even after a crash in the middle.
 
     Raises:
         FileNotFoundError: a file is neither staged nor published.
@@ -118,12 +118,12 @@ def publish(finals: Iterable[Path], attempt: str) -> None:
             except FileNotFoundError:
                 if not place.exists():
                     raise
-            # The name must be durable before the next one appears: an .npz guarantees that all other files exist.
+            # The name must be durable before the next one appears, because an .npz guarantees that all other files exist.
             sync_directory(place.parent)
 
 
 def unpublish(finals: Iterable[Path]) -> None:
-    """Take a published stack back to staged, its metadata first."""
+    """Turn a published stack back into a staged one, its metadata first."""
     for final in reversed(tuple(finals)):
         with suppress(FileNotFoundError), _pinned(final) as place:
             os.replace(place, staged_name(place, LEFTOVER))
@@ -151,22 +151,22 @@ def read_metadata(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         with open_input(path, _METADATA) as file:
-            # What is stored uncompressed, as here, takes no more than the file itself.
+            # An uncompressed archive, as this package writes it, takes no more memory than the file itself.
             most = max(_MOST_METADATA_BYTES, os.fstat(file.fileno()).st_size)
             with open_archive(file, path, _METADATA, most) as archive:
                 return read_arrays(archive)
     except FileNotFoundError:
         raise MissingFileError(
-            f"{path} does not exist. `cryolike-dask info {path.parent.parent}` lists the stacks there are."
+            f"{path} does not exist. `cryolike-dask info {path.parent.parent}` shows which stacks there are."
         ) from None
     except InputError:
         raise
     except UNREADABLE_ARRAY as error:
-        raise InputError(f"{path} is damaged ({error}). `cryolike-dask verify {path.parent.parent}` lists what else is.") from error
+        raise InputError(f"{path} is damaged ({error}). `cryolike-dask verify {path.parent.parent}` lists all problems.") from error
 
 
 def published_counters(folder: Path) -> list[int]:
-    """Counters of the stacks that are visible, ascending."""
+    """Counters of the visible stacks, ascending."""
     suffix = ".npz"
     names = (p.name for p in (folder / "fft").glob(f"{_FOURIER}*{suffix}"))
     digits = (name[len(_FOURIER) : -len(suffix)] for name in names)

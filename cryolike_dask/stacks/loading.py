@@ -25,12 +25,12 @@ from cryolike_dask.stacks.zarr_shard import read_images
 if TYPE_CHECKING:
     import torch
 
-# What torch raises when a file or the little pickle in it is damaged.
+# The errors that torch raises if a file, or the small pickle in it, is damaged.
 _UNREADABLE_TENSOR = (*UNREADABLE_ARRAY, AttributeError, AssertionError, pickle.UnpicklingError)
 
 
 class UnnamedStoreError(InputError):
-    """Images are in a store outside the folder that only a file names, and not the user."""
+    """The images are in a store outside the folder, which a file names, but not the user."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def load_stack(folder: str | Path, counter: int, most: int | None = None, *, zar
         folder: output folder of a conversion.
         counter: number of the stack, from 0.
         most: read only this many images, from the first one; None for all.
-        zarr_store: path or URL of the Zarr store that holds the images, if it is not in the folder. A store outside the folder that only
-            a file names is never opened, because the folder may come from somebody else.
+        zarr_store: path or URL of the Zarr store that holds the images, if it is not in the folder. A store outside the folder is opened
+            only if you name it here, because the folder may come from somebody else.
 
     Raises:
         InputError: there is no such stack, it is damaged, or its images are in a store outside the folder that was not named.
@@ -93,30 +93,30 @@ def zarr_location(paths: StackPaths, metadata: Mapping[str, np.ndarray], zarr_st
 
     Args:
         paths, metadata: of the stack.
-        zarr_store: the place that the user named, if any.
+        zarr_store: location of the store if the user named it, else ''.
 
     Raises:
-        UnnamedStoreError: only the file names a place outside the folder.
+        UnnamedStoreError: the store is outside the folder, and the user did not name it.
     """
     recorded = str(metadata.get("zarr_store", ""))
     return named_store(recorded, paths.folder, zarr_store) if recorded else ""
 
 
 def named_store(recorded: str, folder: Path, zarr_store: str = "") -> str:
-    """The store that a file records, if it is in the folder, else the one that the user named.
+    """The store that the user named, or else the one that a file records, if it is in the folder.
 
     Raises:
-        UnnamedStoreError: only the file names a place outside the folder.
+        UnnamedStoreError: the recorded store is outside the folder, and the user did not name it.
     """
     if zarr_store:
         return zarr_store if is_url(zarr_store) else str(Path(zarr_store).expanduser().resolve())
-    # The mere name is that of a store in the output folder, wherever that was moved.
+    # A name without a folder is that of the store in the output folder, which may have been moved.
     if recorded == ZARR_NAME:
         return str(folder / ZARR_NAME)
     raise UnnamedStoreError(
-        f"The images of {folder} are said to be in a Zarr store outside it, {recorded}. Such a place is opened only when you name it, "
-        f"because the folder may come from somebody else: give zarr_store={recorded!r} (--zarr-store {recorded}), or to restack, the store "
-        "itself as the source."
+        f"According to its files, the images of {folder} are in a Zarr store outside it, {recorded}. Such a store is opened only if you "
+        f"name it, because the folder may come from somebody else: give zarr_store={recorded!r} (--zarr-store {recorded}), or to restack, "
+        "the store itself as the source."
     )
 
 
@@ -156,16 +156,18 @@ def load_tensor(path: Path) -> torch.Tensor:
     if not isinstance(tensor, torch.Tensor):
         raise InputError(f"{path} holds a {type(tensor).__name__}, not a tensor.")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise InputError(f"{path} announces a tensor of shape {tuple(tensor.shape)}, which is more than it holds. Write it again.")
+        raise InputError(f"{path} states a tensor of shape {tuple(tensor.shape)}, which is more than it holds. Write it again.")
     return tensor
 
 
 def _check_stored(path: Path) -> None:
-    """A tensor file is an archive that nothing in is compressed: what is mapped or unpickled takes no more than the file.
+    """Check that nothing in a tensor file is compressed, so that mapping and unpickling it take no more memory than the file.
+
+    Files that are not archives pass: torch reports them.
 
     Raises:
-        InputError: something is, or it is no regular file.
-        OSError: it cannot be read. What is no archive is left to torch.
+        InputError: something is compressed, or the file is not a regular file.
+        OSError: the file cannot be read.
     """
     with open_input(path, "a tensor file") as file, suppress(zipfile.BadZipFile):
         open_archive(file, path, "the content of a tensor file", os.fstat(file.fileno()).st_size).close()

@@ -29,17 +29,17 @@ ORIGINS = {
     "poseTilt": "pose_tilt",
     "posePsi": "pose_psi",
 }
-"""Our keys, (n,) each: origins in Å with RELION's signs, as the table states them, and the angles of cryoSPARC's pose in radians;
-absent if no particle of the stack states them."""
+"""Keys of this package, (n,) each: origins in Å with RELION's signs, as in the table, and the angles of cryoSPARC's pose in radians.
+They are absent if no particle of the stack has them."""
 EXCHANGED = "defocusExchanged"
-"""Key for the images whose U and V were exchanged, which is not CryoLike's; absent if there are none."""
+"""Key of this package for the images whose U and V were exchanged; absent if there are none."""
 SCALARS = {"sphericalAberration": "spherical_aberration", "voltage": "voltage", "amplitudeContrast": "amplitude_contrast"}
 
 
 def defocus_for_ctf(rows: npt.NDArray[np.void]) -> dict[str, npt.NDArray[Any]]:
-    """defocusU, defocusV and defocusAngle with U >= V, as CryoLike's CTF, which takes |U - V|, needs them.
+    """defocusU, defocusV and defocusAngle with U >= V. CryoLike's CTF needs this order, because it uses |U - V|.
 
-    Where a table has U < V, both are exchanged and 90 degrees added to the angle: the same CTF, written otherwise.
+    Where a table has U < V, the two are exchanged and 90 degrees are added to the angle, which gives the same CTF.
 
     Args:
         rows: (n,) of PARTICLE_DTYPE, as read.
@@ -62,7 +62,7 @@ def restore_defocus(rows: npt.NDArray[np.void], exchanged: npt.NDArray[np.bool_]
 
     Args:
         rows: (n,) of PARTICLE_DTYPE, changed in place.
-        exchanged: (n,) whose U and V were exchanged.
+        exchanged: (n,) whether U and V were exchanged.
     """
     u = rows["defocus_u"][exchanged]
     rows["defocus_u"][exchanged] = rows["defocus_v"][exchanged]
@@ -73,7 +73,7 @@ def restore_defocus(rows: npt.NDArray[np.void], exchanged: npt.NDArray[np.bool_]
 def stack_metadata(
     stack: StackPlan, power_spectrum: npt.NDArray[np.float64], power: npt.NDArray[np.float32], zeroed: Sequence[int]
 ) -> dict[str, Any]:
-    """Everything about a stack but its images, as arrays that load without pickle.
+    """The metadata of a stack, as arrays that load without pickle.
 
     Args:
         stack: its plan.
@@ -82,9 +82,9 @@ def stack_metadata(
         zeroed: positions of the bad images that were written as zeros.
 
     Returns:
-        CryoLike's keys (see its file format; an absent value is a size-0 array), and ours: axes, contrast, apply_origins, those of
-        ORIGINS, sign, uid, row, source, source_table, top, left (where boxes were cut), zeroed, power_spectrum, power, stack,
-        fingerprint, EXCHANGED.
+        CryoLike's keys (see its file format; an absent value is a size-0 array), and those of this package: axes, contrast,
+        apply_origins, those of ORIGINS, sign, uid, row, source, source_table, top, left (where boxes were cut), zeroed, power_spectrum,
+        power, stack, fingerprint, EXCHANGED.
     """
     rows = stack.rows
     values: dict[str, Any] = dict(stack.descriptor.to_arrays())
@@ -94,7 +94,7 @@ def stack_metadata(
     for key, column in SCALARS.items():
         values[key] = np.float64(rows[column][0])
     paths = {position: file.path for position, file in stack.files.items()}
-    # What the table itself recorded, of the images before any downsampling.
+    # The pixel size in the table, which is that of the images before any downsampling.
     recorded = rows["pixel_size"][0]
     values["ref_pixel_size"] = np.empty(0) if np.isnan(recorded) else np.array([recorded, recorded])
     values["files"] = np.array([paths[position] for position in rows["file"].tolist()], dtype=np.str_)
@@ -128,9 +128,9 @@ def stack_metadata(
 
 
 class StackSums:
-    """Collects the parts of a stack, in any order and from several threads.
+    """Sums over the images of a stack, which arrive in parts, in any order and from several threads.
 
-    Sums are computed in the order of the parts' numbers, so that they are bitwise the same for every order of arrival.
+    The parts are added in the order of their numbers, so that the sums are bitwise the same for every order of arrival.
     """
 
     def __init__(self, stack: StackPlan) -> None:
@@ -140,13 +140,13 @@ class StackSums:
         self._zeroed: list[int] = []
 
     def add(self, number: int, positions: npt.NDArray[np.int64], images: TransformedImages) -> None:
-        """Take note of the images at these positions, part `number` of the stack."""
+        """Add the images at these positions, which are part `number` of the stack."""
         self._sums[number] = images.power.sum(axis=0)
         self._power[positions] = images.power
         self._zeroed += positions[images.status != OK].tolist()
 
     def metadata(self) -> dict[str, Any]:
-        """The arrays of the stack's `.npz`, but for what describes its files; see `stack_metadata`."""
+        """The arrays of the stack's `.npz`, without those that describe its files; see `stack_metadata`."""
         total = np.zeros(self._power.shape[1])
         for _, part in sorted(self._sums.items()):
             total += part

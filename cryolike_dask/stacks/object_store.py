@@ -1,7 +1,7 @@
-"""Objects under names, in a folder or behind a URL that fsspec knows (`s3://bucket/particles.zarr`).
+"""Named objects in a folder, or behind a URL that fsspec knows (`s3://bucket/particles.zarr`).
 
-An object appears complete or not at all. fsspec and the service find access keys and endpoints in their own environment variables and
-configuration files; they are never recorded here.
+An object appears complete or not at all. fsspec and the service read access keys and endpoints from their own environment variables and
+configuration files; this package never records them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cryolike_dask.stacks.durable import make_directory, make_directory_below, r
 
 
 class ObjectStore(Protocol):
-    """Where objects are."""
+    """A place for objects."""
 
     def write(self, name: str, content: bytes) -> None:
         """Create or replace an object."""
@@ -44,16 +44,16 @@ class ObjectStore(Protocol):
         """
 
     def temporary_file(self, name: str) -> Any:
-        """A context manager: a local file to fill, which becomes the object with `put_file`, and is removed otherwise."""
+        """A context manager with a local file to fill. `put_file` makes it the object; without this call, the file is removed."""
 
     def put_file(self, file: Path, name: str) -> None:
-        """Make a filled file the object of this name."""
+        """Make a file of `temporary_file` the object of this name."""
 
     def move(self, old: str, new: str) -> None:
         """Give an object another name, replacing an existing object. If only the new name exists, the object was moved before.
 
         Raises:
-            FileNotFoundError: there is neither.
+            FileNotFoundError: neither name exists.
         """
 
     def remove(self, name: str) -> None:
@@ -63,7 +63,7 @@ class ObjectStore(Protocol):
         """Remove all objects whose names begin with PREFIX/."""
 
     def remove_partial(self) -> None:
-        """Remove unfinished objects of killed processes, where objects are not written atomically."""
+        """Remove unfinished objects of killed processes, if objects are not written atomically."""
 
     def is_empty(self) -> bool:
         """Whether there is no object."""
@@ -76,17 +76,17 @@ def open_object_store(location: str) -> ObjectStore:
     """The objects at a path or URL.
 
     Raises:
-        InputError: nothing is installed that knows such a URL.
+        InputError: no package for such a URL is installed.
     """
     return _RemoteStore(location) if is_url(location) else _LocalStore(Path(location))
 
 
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{12}\.partial")
-"""Names of files that this package is writing."""
+"""Names of files while this package writes them."""
 
 
 class _LocalStore:
-    """A folder. Neither it nor what is below it may be a link."""
+    """Objects in a folder. Neither the folder nor anything below it may be a link."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.above = root, root.parent
@@ -110,7 +110,7 @@ class _LocalStore:
         make_directory(self.above)
         make_directory_below(final.parent, self.above)
         with pinned_place(final, self.above) as place:
-            partial = place.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}.partial")  # as _PARTIAL has it
+            partial = place.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}.partial")  # matches _PARTIAL
             try:
                 yield partial
             finally:
@@ -166,16 +166,16 @@ _PROTOCOLS = ("s3", "gs", "abfs", "az", "http", "https", "file", "memory")
 
 
 def _check_protocol(url: str) -> None:
-    """fsspec knows protocols that read other addresses out of what they fetch, or that are chained, `simplecache::s3://...`.
+    """Refuse protocols of fsspec that take further addresses from the data that they fetch, and chained ones, `simplecache::s3://...`.
 
     Raises:
-        InputError: the URL is of no kind that a store can be at.
+        InputError: a store cannot be at such a URL.
     """
     protocol = url.partition("://")[0]
     if protocol not in _PROTOCOLS or "::" in url:
         raise InputError(
-            f"{url} is not an address that a Zarr store can have. Give one that begins with {', '.join(f'{p}://' for p in _PROTOCOLS)}, or "
-            "a path."
+            f"{url} is not an address at which a Zarr store can be. Give one that begins with {', '.join(f'{p}://' for p in _PROTOCOLS)}, "
+            "or a path."
         )
 
 
@@ -232,7 +232,7 @@ class _RemoteStore:
     def move(self, old: str, new: str) -> None:
         with self._errors_as_os_errors():
             self.files.invalidate_cache()
-            # Copied within the service. As long as the old name exists, it can be repeated.
+            # The service copies the object. This can be repeated as long as the old name exists.
             try:
                 self.files.cp_file(self._full_name(old), self._full_name(new))
             except FileNotFoundError:

@@ -27,11 +27,11 @@ class ParticleStore:
         fourier: (n, n_shells, n_inplanes) `dask.array`, one block per stack.
         physical: (n, n_x, n_y) float32 `dask.array`; None if it was not saved.
         columns: (n,) `dask.array` each, by CryoLike's names, such as 'defocusU'; units as in its `.npz`.
-        files: image files; `columns['file']` points here.
-        complete: all stacks of the run are there.
+        files: paths of the image files; `columns['file']` contains positions in this list.
+        complete: whether all stacks of the run are there.
         fingerprint: of the run.
         identity: settings, descriptor, particles and sources of the run.
-        images_a_stack: of all stacks but the last.
+        images_per_stack: number of images of each stack but the last, which may have fewer.
     """
 
     location: str
@@ -43,7 +43,7 @@ class ParticleStore:
     complete: bool
     fingerprint: str
     identity: dict[str, Any] = field(repr=False)
-    images_a_stack: int
+    images_per_stack: int
 
     def __len__(self) -> int:
         return int(self.fourier.shape[0])
@@ -71,11 +71,11 @@ def open_store(location: str | Path) -> ParticleStore:
         resolved = f"{resolved}/{ZARR_NAME}"
         attributes = store_attributes(open_object_store(resolved))
     if attributes is None:
-        raise InputError(f"{location} is no Zarr store of a conversion, and holds none.")
+        raise InputError(f"{location} is not a Zarr store of a conversion, and does not contain one.")
     if not is_sealed(attributes):
         raise InputError(
-            f"{resolved}/zarr.json is damaged: its checksum does not fit. If the store is in its output folder, going on with the "
-            "conversion (skip_exist, --skip-exist) writes it anew."
+            f"{resolved}/zarr.json is damaged: its checksum does not fit. If the store is in its output folder, run the conversion again "
+            "with skip_exist=True (--skip-exist), which writes the file again."
         )
     group = zarr.open_group(resolved, mode="r", zarr_format=3)
     names: Any = group["files"]
@@ -95,5 +95,5 @@ def open_store(location: str | Path) -> ParticleStore:
         complete=attributes["status"] == "complete",
         fingerprint=attributes["fingerprint"],
         identity=attributes["identity"],
-        images_a_stack=attributes["images_a_stack"],
+        images_per_stack=attributes["images_per_stack"],
     )

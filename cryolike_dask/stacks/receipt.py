@@ -1,11 +1,11 @@
-"""What a worker reports about a stack. It is small, because tensors are never sent through the scheduler."""
+"""A worker's report about a stack. It is small, because tensors are never sent through the scheduler."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 WRITTEN_AS_ZEROS = "written as zeros"
-"""How a warning about a bad image ends."""
+"""End of a warning about a bad image."""
 
 
 @dataclass(frozen=True)
@@ -13,16 +13,16 @@ class StackReceipt:
     """One stack, staged or published.
 
     Args:
-        counter: its number.
-        n_images: images in it.
-        n_bytes: bytes of its files.
-        fourier_crc32, phys_crc32: of the tensors' bytes; the latter -1 where no physical images are saved.
+        counter: number of the stack.
+        n_images: number of its images.
+        n_bytes: size of its files.
+        fourier_crc32, phys_crc32: of the bytes of the tensors; phys_crc32 is -1 if no physical images are saved.
         mean_power: mean of |F|^2 over its images, shells and in-plane angles.
-        read_seconds, compute_seconds, write_seconds: where its time went.
-        device_bytes: the most CUDA memory that its worker's tensors have taken at once so far; 0 on a CPU.
+        read_seconds, compute_seconds, write_seconds: time for each step, summed over threads.
+        device_bytes: peak of the CUDA memory of its worker's tensors so far; 0 on a CPU.
         warnings: bad images that were written as zeros.
-        kept: an interrupted run made it, and it was kept.
-        attempt: name of the attempt that staged it; '' when it is published.
+        kept: whether the stack was kept from an interrupted run.
+        attempt: name of the attempt that staged it; '' once it is published.
     """
 
     counter: int
@@ -41,6 +41,6 @@ class StackReceipt:
 
     @property
     def zeroed(self) -> tuple[str, ...]:
-        """What is wrong with each image that was written as zeros, and where it is in the inputs."""
+        """A line for each image that was written as zeros: its place in the inputs, and the problem."""
         ending = f": {WRITTEN_AS_ZEROS}"
         return tuple(line.removesuffix(ending) for line in self.warnings if line.endswith(ending))

@@ -1,8 +1,8 @@
-"""`.pt` files written in place: reserved at full size first, then filled image by image in any order.
+"""Writes `.pt` files in place: reserves the full size first, then fills in images in any order.
 
-Memory never holds a complete stack. The file is what `torch.save` writes, byte for byte, so `torch.load(weights_only=True, mmap=True)`
-reads it, and it is written without torch, which takes longer to import than a small conversion takes. Its CRC is put in at the end, so
-that any zip tool tests it clean.
+Memory never holds a complete stack. The file is the same as that of `torch.save`, byte for byte, so that `torch.load(weights_only=True,
+mmap=True)` can read it. It is written without torch, because importing torch takes longer than a small conversion. The CRC is written at
+the end, so that any zip tool can verify the file.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ _STORAGES = {
     np.dtype(np.complex128): b"ComplexDoubleStorage",
 }
 _HASH_OF_NAMES = 15728199511854643026
-"""With which torch's mark of a file begins: of the names of the members, which are always the same."""
+"""First part of torch's serialization ID: a hash of the names of the members, which are always the same."""
 _IN_ZIP64 = 0xFFFFFFFF
 _TUPLES = {1: b"\x85", 2: b"\x86", 3: b"\x87"}
-"""How a pickle ends a tuple of so many values."""
+"""Pickle's opcodes for tuples, by number of values."""
 _SYNC_BYTES = 8 << 20
-"""Bytes between two requests to write to the disk: so many that requests cost nothing, so few that the end does not have to wait."""
+"""Bytes between two requests to write to the disk: large enough that requests cost nothing, and small enough that the end need not wait."""
 
 
 class InPlaceWriter(ABC):
-    """Fills the images of a file that lie one after the other. A context manager. Several threads may write different images.
+    """Fills a file with consecutive images. Use it as a context manager. Several threads may write different images.
 
     Args:
         path: the file, for messages.
@@ -73,7 +73,7 @@ class InPlaceWriter(ABC):
         os.close(self._fd)
 
     def write(self, positions: npt.NDArray[np.int64], images: npt.NDArray[Any]) -> None:
-        """Write images (k, ...), contiguous and of this dtype, at these positions of the stack; neighbours in one call."""
+        """Write images (k, ...), contiguous and of this dtype, at these positions of the stack. Consecutive images take one call."""
         flat = images.reshape(len(images), -1).view(np.uint8)
         for i, position in enumerate(positions):
             self.crcs[position] = crc32(flat[i])
@@ -90,7 +90,7 @@ class InPlaceWriter(ABC):
             self.begin_sync()
 
     def crc(self) -> int:
-        """CRC-32 of all images' bytes."""
+        """CRC-32 of the bytes of all images."""
         if not self.written.all():
             raise AssertionError(f"{self.path}: image {int(np.argmin(self.written))} of the stack was never written")
         return combine_equal_lengths(self.crcs.tolist(), self.image_bytes)
@@ -105,10 +105,10 @@ class InPlaceWriter(ABC):
         self._unsynced = 0
 
     def sync(self) -> None:
-        """Make what was written durable.
+        """Make the content of the file durable.
 
         Raises:
-            OSError: the file system refuses; the file must not be used.
+            OSError: the file system refuses it; the file must not be used.
         """
         os.fsync(self._fd)
 
@@ -122,7 +122,7 @@ class TensorFileWriter(InPlaceWriter):
         dtype: float32, complex64 or complex128.
 
     Raises:
-        OSError: the file system refuses, for instance because it is full. What was written stays at `path`.
+        OSError: the file system refuses it, for example because it is full. The incomplete file stays at `path`.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -136,13 +136,13 @@ class TensorFileWriter(InPlaceWriter):
         super().__init__(path, shape, dtype, self.layout.data_offset, fd)
 
     def finish(self) -> int:
-        """Put in the CRC. The file is complete afterwards, though not durable yet.
+        """Write the CRC. The file is then complete, but not durable yet.
 
         Returns:
             CRC-32 of the tensor's bytes.
 
         Raises:
-            OSError: the file system refuses.
+            OSError: the file system refuses it.
         """
         crc = self.crc()
         for offset in self.layout.crc_offsets:
@@ -152,12 +152,12 @@ class TensorFileWriter(InPlaceWriter):
 
 @dataclass(frozen=True)
 class TensorLayout:
-    """Where the data and their CRC lie in a `.pt` file.
+    """The positions of the data and of their CRC in a `.pt` file.
 
     Args:
-        data_offset, data_bytes: the tensor's bytes.
-        crc: as the archive states it.
-        crc_offsets: places that hold the CRC: in the central directory and behind the data.
+        data_offset, data_bytes: offset and number of the tensor's bytes.
+        crc: their CRC-32 according to the archive.
+        crc_offsets: offsets of the CRC in the central directory and after the data.
     """
 
     data_offset: int
@@ -167,10 +167,10 @@ class TensorLayout:
 
 
 def read_layout(path: Path) -> TensorLayout:
-    """The layout of a `.pt` file written here or by `torch.save`, once every byte of it but the data was checked.
+    """The layout of a `.pt` file written here or by `torch.save`, after every byte of it but the data was checked.
 
     Raises:
-        zipfile.BadZipFile, OSError, InputError: it is no such file.
+        zipfile.BadZipFile, OSError, InputError: the file is damaged, or is not such a file.
     """
     with open_input(path, "a tensor file") as file:
         members = {member.name: member for member in read_members(file)}
@@ -196,17 +196,17 @@ def map_images(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.
     except zipfile.BadZipFile as error:
         raise InputError(f"{path} is damaged ({error}).") from error
     if layout.data_bytes != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
-        raise InputError(f"{path} holds {layout.data_bytes:,} bytes of images, its metadata say {dtype} {shape}.")
+        raise InputError(f"{path} holds {layout.data_bytes:,} bytes of images, but its metadata say {dtype} {shape}.")
     return np.memmap(path, dtype, "r", layout.data_offset, shape)
 
 
 def checksum_of_data(path: Path, layout: TensorLayout, block_bytes: int = 1 << 22) -> int:
-    """CRC-32 of the tensor's bytes as they lie on disk, read in such blocks."""
+    """CRC-32 of the tensor's bytes on disk, read in blocks of `block_bytes`."""
     return crc32_of_file(path, layout.data_offset, layout.data_bytes, block_bytes)
 
 
 def _reserve(fd: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Write all of a tensor's file but its data, for which there is a hole of zeros."""
+    """Write all of a tensor's file but its data, for which a hole of zeros is left."""
     n_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     contents = {
         "data.pkl": _pickled(shape, dtype),
@@ -221,7 +221,7 @@ def _reserve(fd: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     for member, content in contents.items():
         name = f"archive/{member}".encode()
         size = n_bytes if name.decode() == _DATA_ENTRY else len(content)
-        # What does not fit into 32 bits is in an extra field.
+        # Numbers that do not fit into 32 bits are in an extra field.
         large, far = size >= _IN_ZIP64, offset >= _IN_ZIP64
         place = struct.pack("<Q", offset) if far else b""
         extra = _extra((struct.pack("<QQ", size, 0) if large else b"") + place)
@@ -244,7 +244,7 @@ def _reserve(fd: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
 
 
 def _pickled(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
-    """The call that makes a contiguous tensor of up to three dimensions from its storage, as torch pickles it."""
+    """The pickle of a contiguous tensor of up to three dimensions, as torch writes it: the call that makes it from its storage."""
     strides = tuple(int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape)))
     storage = (
         b"(X\x07\x00\x00\x00storageq\x01ctorch\n" + _STORAGES[dtype] + b"\nq\x02X\x01\x00\x00\x000q\x03X\x03\x00\x00\x00cpuq\x04"
@@ -264,7 +264,7 @@ def _pickled_integers(values: Iterable[int]) -> bytes:
 
 
 def _combined(crcs: Iterable[int]) -> int:
-    """One hash of several numbers, as torch makes it."""
+    """The hash of several numbers, as torch computes it."""
     seed = 0
     for crc in crcs:
         seed ^= (crc + 0x9E3779B9 + (seed << 6) + (seed >> 2)) & 0xFFFFFFFFFFFFFFFF
@@ -272,18 +272,18 @@ def _combined(crcs: Iterable[int]) -> int:
 
 
 def _extra(numbers: bytes) -> bytes:
-    """The extra field of numbers of 64 bits, if there are any."""
+    """The extra field for 64-bit numbers, if there are any."""
     return struct.pack("<HH", 1, len(numbers)) + numbers if numbers else b""
 
 
 def _padding(start: int) -> bytes:
-    """The extra field after which data that would begin at `start` are aligned."""
+    """The extra field of padding that aligns data which would otherwise begin at `start`."""
     n = -(start + 4) % _ALIGNMENT
     return struct.pack("<2sH", b"FB", n) + b"Z" * n
 
 
 def write_all(fd: int, data: npt.NDArray[np.uint8], offset: int) -> None:
-    """Write bytes at an offset of an open file, in as many calls as it takes: the system may write fewer than it was given."""
+    """Write bytes at an offset of an open file. The system may write fewer bytes than it was given, so this may take several calls."""
     view = data.data.cast("B")
     while view:
         count = os.pwrite(fd, view, offset)

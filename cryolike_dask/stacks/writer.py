@@ -1,8 +1,8 @@
 """Writes the `.pt` files and the `.npz` of one stack, from partial to staged.
 
-Shards of a Zarr store are staged, too, under `fourier/staged/COUNTER.ATTEMPT`. An upload that was begun cannot be called back: where its
-worker is slow or suspended, it may end long after its run was given up and another one has written the same store. What arrives too late
-stays under its own name, where no reader of Zarr looks, until the next run removes it.
+Shards of a Zarr store are also staged, under `fourier/staged/COUNTER.ATTEMPT`. An upload cannot be stopped once it has begun: if its worker
+is slow or suspended, it may end long after its run, when another run has already written to the same store. A late shard stays under its
+staged name, where no reader of Zarr looks, until the next run removes it.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _ARRAYS = ("fourier", "phys")
 
 
 class StackWriter:
-    """Writes one stack below hidden names. A context manager: leaving it without `stage` removes what was written.
+    """Writes one stack under hidden names. A context manager: leaving it without a call of `stage` removes the files.
 
     Args:
         stack: the plan of the stack.
-        folder: output folder; its `fft` and `phys` exist.
+        folder: output folder; its folders `fft` and `phys` exist.
 
     Raises:
-        OSError: the file system refuses.
+        OSError: the file system refuses it.
     """
 
     def __init__(self, stack: StackPlan, folder: Path) -> None:
@@ -85,7 +85,7 @@ class StackWriter:
         return self._resources.enter_context(TensorFileWriter(path, shape, dtype))
 
     def _place(self, final: Path) -> Path:
-        """A final name in its folder, which is held on to until the end."""
+        """A final name in its folder. The folder is kept open until this writer is closed."""
         name = final.parent.name
         if name not in self._folders:
             self._folders[name] = self._resources.enter_context(pinned(final.parent, self.folder))
@@ -101,7 +101,7 @@ class StackWriter:
         """Write transformed images at these positions of the stack. Several threads may write different images at a time.
 
         Args:
-            number: of these images among all parts of the stack, whatever the order of the calls.
+            number: number of these images among all parts of the stack, independent of the order of the calls.
         """
         self.fourier.write(positions, images.fourier)
         if self.physical is not None:
@@ -119,12 +119,12 @@ class StackWriter:
             metadata["attempt"] = np.str_(self.attempt)
         path = partial_name(self._place(self.paths.metadata), self.attempt)
         self._resources.callback(path.unlink, missing_ok=True)
-        # Both are being written before the first is waited for, so that a journal is committed only once.
+        # Writing of both files begins before the first wait, so that the file system commits its journal only once.
         for images in tensors.values():
             images.begin_sync()
         for images in tensors.values():
             images.sync()
-        # Afterwards, so that their time is later even if a server sets the time of a file when its last bytes arrive.
+        # Written last, so that the time of the metadata is later, even if a server sets the time of a file when its last bytes arrive.
         write_metadata(path, metadata)
         sync_file(path)
         n_bytes = sum(file.stat().st_size for file in (path, *(images.path for images in tensors.values())))
@@ -159,19 +159,19 @@ def staged_shard(array: str, counter: int, attempt: str) -> str:
 
 
 def install_shards(store: ObjectStore, counter: int, attempt: str, has_physical: bool) -> None:
-    """Give the shards that this attempt uploaded their final names. Repeating it, also after a crash in the middle, is harmless.
+    """Give the shards that this attempt has uploaded their final names. It may be repeated, even after a crash in the middle.
 
     Raises:
-        FileNotFoundError: a shard is neither staged nor at its place.
+        FileNotFoundError: a shard exists neither under its staged nor under its final name.
     """
     for array in _ARRAYS[: 1 + has_physical]:
         store.move(staged_shard(array, counter, attempt), shard_name(array, counter))
 
 
 def install_leftovers(store: ObjectStore, folder: Path, n_stacks: int, has_physical: bool) -> None:
-    """Install the shards of complete stacks that an earlier run left waiting for an earlier stack, and remove all others.
+    """Install the shards of complete stacks that were staged by an earlier run and waited for a stack before them; remove all others.
 
-    Whether such a stack can be used is checked later, as for a published stack.
+    Whether such a stack can be used is checked later, as for published stacks.
     """
     for counter in range(n_stacks):
         metadata = staged_name(StackPaths(folder, counter).metadata, LEFTOVER)
@@ -179,7 +179,7 @@ def install_leftovers(store: ObjectStore, folder: Path, n_stacks: int, has_physi
             try:
                 install_shards(store, counter, str(read_metadata(metadata)["attempt"]), has_physical)
             except (CryolikeError, LookupError, FileNotFoundError):
-                continue  # made again
+                continue  # the stack is made again
     remove_staged(store)
     store.remove_partial()
 

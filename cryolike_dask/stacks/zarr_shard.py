@@ -1,8 +1,8 @@
-"""One shard of a Zarr v3 array, written in place: reserved at full size first, then filled image by image in any order.
+"""Writes one shard of a Zarr v3 array in place: reserves the full size first, then fills in images in any order.
 
-A shard is what Zarr's 'sharding_indexed' codec writes without compression: the inner chunks one after the other, then their offsets and
-sizes, then the CRC-32C of these. An inner chunk holds some whole images, so an image lies at a place that is known beforehand, and a
-stack is never in memory whole.
+A shard has the form of Zarr's 'sharding_indexed' codec without compression: the inner chunks one after the other, then their offsets and
+sizes, then the CRC-32C of these. An inner chunk holds a few complete images, so that the offset of each image is known beforehand, and
+memory never holds a complete stack.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _ABSENT = np.iinfo(np.uint64).max
 
 
 def images_per_inner_chunk(images_per_shard: int, image_bytes: int) -> int:
-    """Images of an inner chunk: a divisor of the shard's, few enough to be read on their own."""
+    """Number of images of an inner chunk: a divisor of the number in a shard, such that a chunk is small enough to be read alone."""
     most = max(1, _CHUNK_BYTES // image_bytes)
     return max(n for n in range(1, min(images_per_shard, most) + 1) if images_per_shard % n == 0)
 
 
 def shard_bytes(n_images: int, images_per_shard: int, image_bytes: int) -> int:
-    """Size of a shard that holds n_images of at most n_shard images."""
+    """Size of a shard that holds `n_images` images of at most `images_per_shard`."""
     images_per_chunk = images_per_inner_chunk(images_per_shard, image_bytes)
     n_filled = -(-n_images // images_per_chunk)
     return n_filled * images_per_chunk * image_bytes + 16 * (images_per_shard // images_per_chunk) + 4
@@ -47,10 +47,10 @@ def shard_name(array: str, counter: int) -> str:
 def read_images(
     location: str, array: str, counter: int, shape: tuple[int, ...], dtype: np.dtype[Any], first: int = 0
 ) -> npt.NDArray[Any]:
-    """Images of one stack, (n, ...), from the image `first` on.
+    """Images of one stack, (n, ...), starting with image `first`.
 
     Raises:
-        InputError: they are not there.
+        InputError: they are missing.
     """
     image_bytes = int(np.prod(shape[1:])) * dtype.itemsize
     name = shard_name(array, counter)
@@ -70,10 +70,10 @@ class ShardWriter(InPlaceWriter):
         path: the file; replaced if it exists.
         shape: (n, ...) of the stack.
         dtype: of the array.
-        images_per_shard: images of a full shard; n is less in the last one.
+        images_per_shard: number of images of a full shard; n may be less in the last one.
 
     Raises:
-        OSError: the file system refuses.
+        OSError: the file system refuses it.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], images_per_shard: int) -> None:
@@ -83,10 +83,10 @@ class ShardWriter(InPlaceWriter):
         os.ftruncate(fd, shard_bytes(shape[0], images_per_shard, self.image_bytes))
 
     def finish(self) -> int:
-        """Write the index. The file is complete afterwards, though not durable yet.
+        """Write the index. The file is then complete, but not durable yet.
 
         Returns:
-            CRC-32 of the images' bytes.
+            CRC-32 of the bytes of the images.
         """
         crc = self.crc()
         write_all(self._fd, np.frombuffer(self.index, dtype=np.uint8), os.fstat(self._fd).st_size - len(self.index))
@@ -94,18 +94,18 @@ class ShardWriter(InPlaceWriter):
 
 
 def check_shard(store: ObjectStore, name: str, n_images: int, images_per_shard: int, image_bytes: int) -> int:
-    """Whether a shard is there, as long as it should be, and all that is behind its images is as it was written: zeros and the index.
+    """Check that a shard exists and has the right size, and that the zeros and the index after its images are undamaged.
 
     Args:
         store, name: the object.
         n_images, images_per_shard, image_bytes: as for `shard_bytes`.
 
     Returns:
-        its bytes.
+        its size in bytes.
 
     Raises:
-        InputError: it is not.
-        OSError: it cannot be read.
+        InputError: the shard is missing or damaged.
+        OSError: the shard cannot be read.
     """
     n_bytes, first = shard_bytes(n_images, images_per_shard, image_bytes), n_images * image_bytes
     index = _index(n_images, images_per_shard, image_bytes)
@@ -118,15 +118,15 @@ def check_shard(store: ObjectStore, name: str, n_images: int, images_per_shard: 
     if len(found) != len(expected):
         raise InputError(f"{name} is damaged: it is too {'short' if len(found) < len(expected) else 'long'}")
     if found != expected:
-        raise InputError(f"{name} is damaged: its index, or what fills it up, is not what was written")
+        raise InputError(f"{name} is damaged: its index or its padding has changed")
     return n_bytes
 
 
 def checksum_of_images(store: ObjectStore, name: str, n_bytes: int) -> int:
-    """CRC-32 of so many bytes at the beginning of a shard: of its images.
+    """CRC-32 of the images of a shard, which are its first `n_bytes` bytes.
 
     Raises:
-        OSError: they cannot be read.
+        OSError: the shard cannot be read.
     """
     crc = 0
     for first in range(0, n_bytes, _READ_BYTES):

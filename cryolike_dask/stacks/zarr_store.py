@@ -1,13 +1,7 @@
-"""A conversion as one Zarr v3 group: the images of all stacks, their metadata in columns, and how many of them count.
+"""A conversion as one Zarr v3 group: the images of all stacks, their metadata in columns, and the number of complete images.
 
-    particles.zarr
-      attributes["cryolike_dask"]   identity, fingerprint, committed_stacks, committed_images, status, checksums of what is not images ...
-      fourier (n, n_shells, n_inplanes)   phys (n, n_x, n_y)        a shard is a stack
-      defocusU, defocusV ... (n,)         CryoLike's names and units, one value per image
-      files (n_files,)                    `file` points here
-
-Shards appear in any order, the columns at the beginning; what counts is committed in the order of the stacks. Only the first
-`committed_images` are complete. `open_store` shows just these.
+particles.zarr
+  attributes["cryolike_dask"]   identity, fingerprint, committed_stacks, committed_images, status, checksums of the columns .
 """
 
 from __future__ import annotations
@@ -60,7 +54,7 @@ COLUMNS = {
 
 
 def check_equal_stacks(plan: Plan) -> None:
-    """A Zarr array has shards of one size and a store has one descriptor.
+    """Check that all stacks of a plan fit into one store, because a Zarr array has shards of one size, and a store has one descriptor.
 
     Raises:
         InputError: the plan's stacks differ.
@@ -74,28 +68,28 @@ def check_equal_stacks(plan: Plan) -> None:
 
 
 def check_store(plan: Plan, folder: Path, continues: bool) -> None:
-    """Whether a store may be created, continued or replaced where this plan wants it, as the settings say.
+    """Check that this plan may create, continue or replace its store, as the settings say.
 
     Args:
         plan: of the run.
         folder: output folder.
-        continues: the folder holds a part of this very run.
+        continues: whether the folder holds a part of this run.
 
     Raises:
-        OutputError: something else is there.
+        OutputError: the store holds something else.
     """
     location = store_location(plan.settings, folder)
     store = open_object_store(location)
     existing = store_attributes(store)
     if continues and not plan.settings.zarr_store and not (existing and is_sealed(existing)):
-        # The folder identifies the owner of its own store, and each shard is checked anyway: the attributes of the store are written
-        # again.
+        # The store in the folder belongs to the run of the folder, and each shard is checked anyway, so the attributes of the store may be
+        # missing or damaged: they are written again.
         return
     if existing is None and not store.is_empty():
-        raise OutputExistsError(f"{location} holds something other than a conversion. Choose another place.")
+        raise OutputExistsError(f"{location} holds something other than a conversion. Choose another location.")
     if existing is not None and not _continues(existing, plan) and not plan.settings.overwrite:
         raise OutputExistsError(
-            f"{location} holds a conversion already. Choose another place, or replace it (overwrite=True, --overwrite)."
+            f"{location} holds a conversion already. Choose another location, or replace it (overwrite=True, --overwrite)."
         )
 
 
@@ -104,16 +98,16 @@ def _continues(existing: dict[str, Any], plan: Plan) -> bool:
 
 
 def begin_store(plan: Plan, folder: Path, n_kept: int, continues: bool) -> None:
-    """Create the store, or prepare that of an interrupted run to be continued. Everything in it except for the images is written again.
+    """Create the store, or prepare that of an interrupted run for continuing. Everything in it but the images is written again.
 
     Args:
         plan: of the run.
         folder: output folder.
-        n_kept: leading stacks that are complete.
-        continues: the folder holds a part of this very run.
+        n_kept: number of complete stacks from stack 0 on.
+        continues: whether the folder holds a part of this run.
 
     Raises:
-        OutputError: something else is there.
+        OutputError: the store holds something else.
     """
     check_store(plan, folder, continues)
     store = open_object_store(store_location(plan.settings, folder))
@@ -124,7 +118,7 @@ def begin_store(plan: Plan, folder: Path, n_kept: int, continues: bool) -> None:
         "identity": plan.identity,
         "n_images": plan.n_images,
         "n_stacks": plan.n_stacks,
-        "images_a_stack": plan.settings.batch_size,
+        "images_per_stack": plan.settings.batch_size,
         "committed_stacks": n_kept,
         "committed_images": int(plan.bounds[n_kept - 1, 1]) if n_kept else 0,
         "status": "running",
@@ -134,19 +128,19 @@ def begin_store(plan: Plan, folder: Path, n_kept: int, continues: bool) -> None:
         if not continues:
             _clear(store)
         _write_store_attributes(store, attributes)
-    # Made on the disk and copied: Zarr asks an object store many questions about an array that it creates.
+    # Created on the local disk and copied, because Zarr sends many requests to an object store when it creates an array.
     with temporary_folder() as local:
         n_chunks = _create_arrays(plan, str(local))
         made = open_object_store(str(local))
         attributes["arrays"] = {name: [n, _checksum_of_array(made, name, n)] for name, n in n_chunks.items()}
-        # But for the group's own description, which must never be without its attributes.
+        # All but the description of the group, which must never exist without its attributes.
         for path in sorted(path for path in local.glob("*/**/*") if path.is_file()):
             store.write(path.relative_to(local).as_posix(), path.read_bytes())
     _write_store_attributes(store, attributes)
 
 
 def _create_arrays(plan: Plan, folder: str) -> dict[str, int]:
-    """All arrays of the store as Zarr makes them, those of the images empty, and the number of chunks that each has of columns."""
+    """Create all arrays of the store with Zarr, those of the images empty. Returns the number of chunks of each column; 0 for images."""
     import zarr
 
     group = zarr.create_group(folder, zarr_format=3)
@@ -169,7 +163,7 @@ def _create_arrays(plan: Plan, folder: str) -> dict[str, int]:
             dimension_names=["image", "shell", "inplane"] if name == "fourier" else ["image", "x", "y"],
         )
     n_chunks = dict.fromkeys(images, 0)
-    # A name that is no UTF-8 cannot be text there.
+    # Zarr's text is UTF-8, which some names of files are not.
     names = [name.encode("utf-8", "backslashreplace").decode() for name in plan.table.files]
     for name, values in (_columns(plan) | {"files": np.array(names, dtype=object)}).items():
         kind: Any = str if values.dtype == object else values.dtype
@@ -180,10 +174,10 @@ def _create_arrays(plan: Plan, folder: str) -> dict[str, int]:
 
 
 def _checksum_of_array(store: ObjectStore, name: str, n_chunks: int) -> int:
-    """CRC-32 of the metadata of an array and of so many chunks of a column, as they lie in the store, each after its name."""
+    """CRC-32 of the metadata of an array and of the first `n_chunks` chunks, as stored, each with its name before it."""
     crc = 0
     for part in ("zarr.json", *(f"c/{chunk}" for chunk in range(n_chunks))):
-        # A chunk that holds nothing but the fill value need not be there.
+        # Zarr does not write chunks that contain only the fill value.
         with suppress(FileNotFoundError, NotADirectoryError):
             content = store.read(f"{name}/{part}")
             crc = crc32(content, crc32(part.encode(), crc))
@@ -210,7 +204,7 @@ def commit(location: str, n_stacks: int, n_images: int, status: str = "running")
 
     Args:
         location: path or URL of the store.
-        n_stacks, n_images: that are complete, all before them included.
+        n_stacks, n_images: numbers of complete stacks and images from the first on.
         status: 'running' or 'complete'.
     """
     store = open_object_store(location)
@@ -224,12 +218,12 @@ def commit(location: str, n_stacks: int, n_images: int, status: str = "running")
 
 
 def store_problems(location: str, fingerprint: str, n_images: int) -> Iterator[str]:
-    """What is wrong with a store apart from its shards.
+    """The problems of a store, without those of its shards.
 
     Args:
         location: path or URL of the store.
-        fingerprint: of the run that it should be of.
-        n_images: that should count.
+        fingerprint: of the run to which it should belong.
+        n_images: number of images that should be committed.
     """
     store = open_object_store(location)
     attributes = store_attributes(store)
@@ -237,12 +231,12 @@ def store_problems(location: str, fingerprint: str, n_images: int) -> Iterator[s
         yield f"{location}/zarr.json is missing or damaged"
         return
     if store.read("zarr.json") != _group(attributes):
-        yield f"{location}/zarr.json is damaged: it is not what was written, or its checksum does not fit"
+        yield f"{location}/zarr.json is damaged: its content has changed, or its checksum does not fit"
         return
     if attributes["fingerprint"] != fingerprint:
         yield f"{location} was made by another run"
     if attributes["committed_images"] != n_images:
-        yield f"{location} counts {attributes['committed_images']} images, but {n_images} are complete"
+        yield f"{location} states that {attributes['committed_images']} images are complete, but {n_images} are"
     for name, (n_chunks, crc) in attributes["arrays"].items():
         try:
             is_whole = _checksum_of_array(store, name, n_chunks) == crc
@@ -250,11 +244,11 @@ def store_problems(location: str, fingerprint: str, n_images: int) -> Iterator[s
             yield f"{location}/{name} cannot be read ({error.strerror or error})"
             continue
         if not is_whole:
-            yield f"{location}/{name} is damaged: its {'values or its ' if n_chunks else ''}metadata are not what was written"
+            yield f"{location}/{name} is damaged: its {'values or its ' if n_chunks else ''}metadata have changed"
 
 
 def _columns(plan: Plan) -> dict[str, npt.NDArray[Any]]:
-    """(n,) each; what no particle states is left out."""
+    """(n,) each; columns without any value are left out."""
     rows = plan.table.rows
     boxes = any(source.boxes for source in plan.table.sources)
     columns = {}

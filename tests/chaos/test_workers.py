@@ -117,6 +117,6 @@ def test_a_task_of_a_run_that_is_over_writes_nothing(case: Case, out: Path) -> N
     token: list[str] = []
     case.conversion(out).run(None, At(1, lambda: token.extend(path.name for path in (out / ".conversion").iterdir())))
     (run_token,) = [name for name in token if len(name) == 12 and "." not in name]
-    with pytest.raises(RunStoppedError, match="is over"):
+    with pytest.raises(RunStoppedError, match="has ended"):
         convert_stack_task(str(out), run_token, 0)
     case.check(out)

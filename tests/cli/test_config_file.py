@@ -111,7 +111,7 @@ def test_the_command_line_wins_and_silence_is_the_default(parsed: dict[str, Any]
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("batchsize: 5", "'batchsize', which is no option of star. Did you mean batch-size"),
+        ("batchsize: 5", "'batchsize', which is not an option of star. Did you mean batch-size"),
         ("frobnicate: 5", "Its options are mrc-folder"),
         ("batch-size: many", "batch-size is 'many'"),
         ("batch-size: [1, 2]", "batch-size is [1, 2]: give one number or text"),

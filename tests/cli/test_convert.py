@@ -90,7 +90,7 @@ def test_an_interrupted_run_says_once_how_it_goes_on(convert_star: Cli, tmp_path
         patched.setattr("cryolike_dask.execution.run_loop.RunLoop.handle", interrupt)
         stopped = convert_star("--batch-size", "5", "--quiet")
     assert stopped.exit_code == 130
-    assert stopped.stderr == "Stopped with 3 of 3 stacks left; skip_exist=True (--skip-exist) goes on from here.\n"
+    assert stopped.stderr == "Stopped with 3 of 3 stacks left; continue with skip_exist=True (--skip-exist).\n"
     assert stopped.stdout == ""
     assert "12 images in 3 stacks" in convert_star("--batch-size", "5", "--skip-exist").stdout
 

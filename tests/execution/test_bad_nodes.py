@@ -157,10 +157,10 @@ def test_a_stack_that_kills_its_workers_is_given_up_by_name_and_takes_no_other_w
     with process_cluster() as (_, client):
         client.register_plugin(_Kills(7))
         with pytest.raises(
-            ConversionError, match=r"^1 stack could not be made.*\n  stack 000007: the workers that made it died"
+            ConversionError, match=r"^1 stack could not be made.*\n  stack 000007: each worker that made it died"
         ) as caught:
             case.conversion(out).run(client)
-    assert "nothing else was under way" in str(caught.value)
+    assert "nothing else was in progress" in str(caught.value)
     assert n_visible(out) == 7
     report = case.resume_and_check(out)
     assert report.n_kept == case.n_stacks - 1

@@ -119,7 +119,7 @@ def test_missing_gpus_are_refused(machine: Any) -> None:
     with pytest.raises(InputError, match="no CUDA device"):
         local_cluster("cuda")
     machine(4, GIB, gpus="0,1", cuda=True)
-    with pytest.raises(InputError, match="3 workers were asked for, but there are 2 GPUs"):
+    with pytest.raises(InputError, match="3 workers were requested, but there are only 2 GPUs"):
         local_cluster(n_workers=3)
     with pytest.raises(InputError, match="at least 1"):
         local_cluster(n_workers=0)
@@ -268,5 +268,5 @@ def test_a_performance_report_is_written(tmp_path: Path) -> None:
 
 def test_a_performance_report_without_a_cluster_is_refused(tmp_path: Path) -> None:
     data = make_particles(tmp_path / "particles", n_images=20)
-    with pytest.raises(InputError, match="a Dask cluster did"):
+    with pytest.raises(InputError, match="the work of a Dask cluster"):
         conversion(data, tmp_path / "out").run(performance_report=tmp_path / "report.html")

@@ -51,7 +51,7 @@ def assert_same_stacks(out: Path, wanted: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["pt", "zarr", "zarr/particles.zarr"])
-def test_other_sizes_are_what_converting_anew_would_give(made: Path, tmp_path: Path, source: str) -> None:
+def test_other_sizes_are_what_converting_again_would_give(made: Path, tmp_path: Path, source: str) -> None:
     report = restack(made / source, tmp_path / "out", batch_size=5)
     assert report.n_images == 42
     assert len(report.stacks) == 9
@@ -111,7 +111,7 @@ def test_an_interrupted_restack_goes_on(made: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_restacked_is_refused(data: Any, made: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the source itself"):
         restack(made / "pt", made / "pt")
-    with pytest.raises(InputError, match="no Zarr store"):
+    with pytest.raises(InputError, match="not a Zarr store"):
         restack(tmp_path, tmp_path / "out")
     conversion(data, tmp_path / "no-phys", save_phys=False).run_serially()
     with pytest.raises(InputError, match="no images in real space"):

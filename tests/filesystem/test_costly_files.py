@@ -159,12 +159,12 @@ def test_an_array_that_announces_a_huge_shape_takes_no_memory(tmp_path: Path, re
     for shape in ((1 << 45,), (1 << 40, 1 << 40), (-3,), (0, 1 << 62)):
         with zipfile.ZipFile(tmp_path / "huge.npz", "w") as archive:
             archive.writestr("n_pixels.npy", npy(shape, b"123"))
-        assert peak_of(lambda: read(tmp_path / "huge.npz"), r"huge\.npz .*announces the shape") < 1 << 21
+        assert peak_of(lambda: read(tmp_path / "huge.npz"), r"huge\.npz .*states the shape") < 1 << 21
 
 
 def test_a_list_of_templates_that_announces_a_huge_shape_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "huge.npy").write_bytes(npy((1 << 45,), b"123"))
-    with pytest.raises(InputError, match=r"template_file_list\.npy is damaged \(its header announces the shape"):
+    with pytest.raises(InputError, match=r"template_file_list\.npy is damaged \(its header states the shape"):
         template_list(tmp_path / "huge.npy")
 
 
@@ -185,7 +185,7 @@ def test_a_tensor_file_with_compressed_content_is_refused(tmp_path: Path) -> Non
 
 def test_a_tensor_that_announces_more_than_it_holds_is_refused(tmp_path: Path) -> None:
     torch.save(torch.zeros(1).expand(1 << 40), tmp_path / "huge.pt")
-    with pytest.raises(InputError, match=r"huge\.pt announces a tensor of shape \(1099511627776,\), which is more than it holds"):
+    with pytest.raises(InputError, match=r"huge\.pt states a tensor of shape \(1099511627776,\), which is more than it holds"):
         load_tensor(tmp_path / "huge.pt")
 
 
@@ -258,7 +258,7 @@ def repeating_yaml(levels: int) -> str:
 @pytest.mark.parametrize(
     ("content", "refusal"),
     [
-        (repeating_yaml(12), "more than 1,048,576 characters when what it repeats by name is written out"),
+        (repeating_yaml(12), "more than 1,048,576 characters when the parts that it repeats by name are written out"),
         (f"a: &a {'x' * 100_000}\nb: [{', '.join(['*a'] * 1000)}]", "more than 1,048,576 characters"),
         (
             "a0: &a0 {b: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n" for i in range(1, 40)),

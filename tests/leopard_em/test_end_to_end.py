@@ -112,7 +112,7 @@ def test_pick_and_plot_picks_write_over_no_file_of_another_format(demo: DemoMicr
     for arguments, file, told in ((("pick",), demo.configs[0], ".csv, .star"), (("plot-picks",), table, ".png")):
         result = run(*arguments, file, "--out", file)
         assert isinstance(result.exception, InputError)
-        assert f"{file}: the suffix decides the format, so choose a name that ends with {told}" in str(result.exception)
+        assert f"{file}: the suffix determines the format, so choose a name that ends with {told}" in str(result.exception)
 
 
 def test_the_plot_command_draws_a_picture_of_each_micrograph(demo: DemoMicrographs, table: Path, tmp_path: Path) -> None:

@@ -121,9 +121,9 @@ def test_deep_verification_notices_other_content_of_the_same_size_and_time(
     change(files[0], keep_time=True)
     assert verify_output(out) == []
     (problem,) = verify_output(out, deep=True)
-    assert problem.startswith(f"{files[0]} is not what was converted")
+    assert problem.startswith(f"{files[0]} has changed since it was converted")
     files[1].rename(files[1].with_suffix(".elsewhere"))
-    assert f"{files[1]}, which was converted, is not there any more" in verify_output(out, deep=True)
+    assert f"{files[1]}, which was converted, is gone" in verify_output(out, deep=True)
 
 
 def test_files_that_cannot_be_hashed_are_named(data: DemoData, files: list[Path], tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ class Meddler(NoProgress):
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut off"])
-def test_a_manifest_that_is_lost_during_a_run_is_written_anew(
+def test_a_manifest_that_is_lost_during_a_run_is_written_again(
     data: DemoData, files: list[Path], tmp_path: Path, damage: str
 ) -> None:
     out = tmp_path / "out"

@@ -501,7 +501,7 @@ def test_templates_of_other_directions_are_refused(found: Collected, tmp_path: P
 
 def test_output_that_cannot_be_is_refused_before_any_work(found: Collected, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    with pytest.raises(InputError, match=r"results\.txt: the suffix decides the format"):
+    with pytest.raises(InputError, match=r"results\.txt: the suffix determines the format"):
         collect_results(nowhere, nowhere, out=tmp_path / "results.txt")
     (tmp_path / "results.csv").write_text("mine")
     with pytest.raises(OutputError, match=r"already exists.*--overwrite"):

@@ -79,7 +79,7 @@ def test_a_link_that_is_put_there_midway_is_not_followed(data: DemoData, tmp_pat
     if name.startswith(("particles.zarr/defocusU", "particles.zarr/files")):
         run.run_serially(put)  # columns are written before the first stack
     else:
-        with pytest.raises(CryolikeError, match=r"is a link|was removed or taken over|is over"):
+        with pytest.raises(CryolikeError, match=r"is a link|was removed or taken over|has ended"):
             run.run_serially(put)
     assert put.before or name in (HIDDEN_FOLDER, "plots") or "/c/3" in name, "nothing was there: this case proves nothing"
     after = files_of(put.elsewhere)

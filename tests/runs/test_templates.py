@@ -99,7 +99,7 @@ def test_template_files_that_do_not_fit_their_parameters_are_named(
     (problem,) = verify_output(stacks, templates=templates)
     assert problem.startswith("template 0: ")
     assert found in problem
-    assert "asks for complex64 (28, 13, 24)" in problem
+    assert "requires complex64 (28, 13, 24)" in problem
 
 
 def test_template_files_that_are_not_there_or_damaged_are_named(stacks: Path, tmp_path: Path) -> None:

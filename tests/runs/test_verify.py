@@ -118,7 +118,7 @@ def test_a_missing_stack_and_one_too_many_are_found(out: Path) -> None:
 
 def test_a_run_that_is_not_complete_is_told(out: Path) -> None:
     edit_manifest(out, lambda manifest: manifest.update(status="incomplete"))
-    assert verify_output(out) == ["the run is incomplete: 3 of 3 stacks are there (--skip-exist goes on with it)"]
+    assert verify_output(out) == ["the run is incomplete: 3 of 3 stacks are there (--skip-exist continues it)"]
 
 
 def test_a_missing_manifest_is_told(out: Path) -> None:
@@ -169,10 +169,10 @@ def test_an_image_of_zeros_is_a_fault_unless_it_was_asked_for(out: Path) -> None
     os.utime(out / METADATA, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert verify_output(out) == []
     (problem,) = verify_output(out, deep=True)
-    assert "is all zero, but nothing is wrong with its source image" in problem
+    assert "is all zero, but its source image is not bad" in problem
     rewrite_metadata(out / METADATA, zeroed=np.array([0, 2]))
     (problem,) = verify_output(out)
-    assert "image 2 has norm 1, its metadata say that it is all zero" in problem
+    assert "image 2 has norm 1, but its metadata say that it is all zero" in problem
 
 
 def test_deep_verification_notices_images_that_are_in_the_wrong_place(out: Path) -> None:

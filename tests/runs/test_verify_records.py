@@ -138,28 +138,28 @@ def test_an_identity_with_a_fingerprint_of_its_own_is_compared_with_the_stacks(o
     ]
 
 
-def test_params_of_another_grid_are_noticed_and_written_anew(made: Path, out: Path) -> None:
+def test_params_of_another_grid_are_noticed_and_written_again(made: Path, out: Path) -> None:
     ImageDescriptor.from_individual_values(16, 3.0, n_inplanes=30).save(out / "params.npz", overwrite=True)
     (problem,) = verify_output(out)
-    assert "is not the descriptor that the stacks were made with (--skip-exist makes it again)" in problem
+    assert "is not the descriptor with which the stacks were made (--skip-exist makes it again)" in problem
     assert describe_output(out).status == "damaged"
     conversion(_data(made), out, skip_exist=True).run_serially()
     assert verify_output(out) == []
     assert describe_output(out).status == "complete"
 
 
-def test_a_damaged_manifest_is_written_anew_only_if_it_still_tells_how_stacks_were_made(made: Path, out: Path) -> None:
+def test_a_damaged_manifest_is_written_again_only_if_it_still_tells_how_stacks_were_made(made: Path, out: Path) -> None:
     edit_manifest(out, set_in("written", to="never"), with_checksum=False)
-    assert any("--skip-exist writes it anew" in problem for problem in verify_output(out))
+    assert any("--skip-exist writes it again" in problem for problem in verify_output(out))
     assert describe_output(out).status == "damaged"
     conversion(_data(made), out, skip_exist=True).run_serially()
     assert verify_output(out) == []
     path = json.loads((out / "manifest.json").read_text())["inputs"][0]["path"]
     edit_manifest(out, set_in("inputs", 0, "path", to="elsewhere.mrcs"), with_checksum=False)
     assert any("--overwrite makes everything again" in problem for problem in verify_output(out))
-    with pytest.raises(OutputError, match=f"{Path(path).name}: nothing is recorded of it") as told:
+    with pytest.raises(OutputError, match=f"{Path(path).name}: it is not recorded") as told:
         conversion(_data(made), out, skip_exist=True).run_serially()
-    assert "its checksum does not fit" in str(told.value).lower() or "does not fit: it is damaged" in str(told.value)
+    assert "its checksum does not fit" in str(told.value).lower() or "does not fit. The file is damaged" in str(told.value)
 
 
 @pytest.mark.parametrize("name", ["fft/particles_fourier_stack_000000.pt", "phys/particles_phys_stack_000001.pt"])
@@ -198,7 +198,7 @@ def test_an_unreadable_store_that_is_not_this_folders_is_never_written_over(made
     told = [problem for problem in problems if "zarr.json" in problem]
     assert told
     assert all(
-        problem.endswith("(remove what is there if nothing else uses it, then --skip-exist makes it again)") for problem in told
+        problem.endswith("(if nothing else uses this store, remove it; --skip-exist then makes it again)") for problem in told
     )
     shutil.rmtree(store)
     conversion(_data(made), tmp_path / "out", output_format="zarr", zarr_store=str(store), skip_exist=True).run_serially()

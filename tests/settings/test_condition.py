@@ -53,7 +53,7 @@ def test_comparisons_and_lists(text: str, condition: object) -> None:
         ("a < 1 b < 2", 6, "and, or"),
         ("a = 1", 2, "write =="),
         ("a < 1 & b < 2", 6, "write and"),
-        ("a < 1 AND b < 2", 6, "write and in small letters"),
+        ("a < 1 AND b < 2", 6, "write and in lower case"),
         ("(a < 1", 6, "parenthesis"),
         ("a < 1)", 5, "the end is expected"),
         ("a == 'x", 5, "not closed"),
@@ -64,7 +64,7 @@ def test_comparisons_and_lists(text: str, condition: object) -> None:
         ("a not 5", 6, "in is missing"),
         ("a + 1 < 2", 2, "comparison is missing"),
         ("__import__('os').system('x')", 10, "comparison is missing"),
-        ("(" * 60 + "a < 1" + ")" * 60, 50, "within each other"),
+        ("(" * 60 + "a < 1" + ")" * 60, 50, "nested more than 50 levels"),
     ],
 )
 def test_a_syntax_error_shows_its_place(text: str, place: int, what: str) -> None:

@@ -103,7 +103,7 @@ def test_an_interrupted_run_over_s3_goes_on(data: Any, serial: Path, bucket: str
 
 
 def test_an_address_that_nothing_knows_is_refused(data: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not an address that a Zarr store can have"):
+    with pytest.raises(InputError, match="not an address at which a Zarr store can be"):
         conversion(data, tmp_path, output_format="zarr", zarr_store="nosuch://bucket/store").run()
 
 

@@ -1,4 +1,4 @@
 """A conversion as part of something larger: a Dask graph, a lazy array, or a stream of stacks.
 
-Start with `stream`, which is the shortest; `graph` has the edges that keep stacks in order.
+Start with `stream`, the shortest module. The edges that keep stacks in order are in `graph`.
 """

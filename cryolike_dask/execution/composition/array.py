@@ -1,4 +1,4 @@
-"""A conversion as a lazy array: Fourier images that are made when they are needed, and written nowhere."""
+"""A conversion as a lazy array: Fourier images that are made when they are needed, and are not written to disk."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _COLUMNS_IF_CENTRED = ("origin_x", "origin_y")
 
 
 def build_array(plan: Plan, chunks: Chunks) -> Any:
-    """A `dask.array` of shape (n, n_shells, n_inplanes), whose blocks are images that follow each other.
+    """A `dask.array` of shape (n, n_shells, n_inplanes), whose blocks are consecutive images.
 
     Args:
         plan: of the conversion.
         chunks: as for `Conversion.to_dask_array`.
 
     Raises:
-        InputError: there are no such chunks.
+        InputError: `chunks` is not valid for this number of images.
     """
     grid, dtype = plan.descriptor.polar_grid, plan.descriptor.complex_dtype
     shape = (plan.n_images, grid.n_shells, grid.n_inplanes)
@@ -49,7 +49,7 @@ def build_array(plan: Plan, chunks: Chunks) -> Any:
         raise InputError(
             f"chunks is {chunks!r}: give 'auto', a number of images, or a tuple of such numbers that add up to {plan.n_images}."
         ) from error
-    # Arrays of one name hold equal numbers, so that Dask may compute them once.
+    # The name identifies the content, because Dask computes arrays with the same name only once.
     inputs = [(file.path, file.size, file.mtime_ns) for file in plan.files if file is not None]
     name = f"fourier-images-{fingerprint([plan.fingerprint, asdict(plan.settings), plan.n_images, inputs, images])}"
     tasks = _block_tasks(plan, name, np.cumsum([0, *images]).tolist())
@@ -60,7 +60,7 @@ def build_array(plan: Plan, chunks: Chunks) -> Any:
 class LazyFourierImages(da.Array):
     """The array of a complete conversion. The graph of a part of it contains only the blocks of that part.
 
-    Dask itself sends the graph of the complete array for every part of it, and drops the other blocks only on the scheduler.
+    For every part of a `dask.array.Array`, Dask sends the graph of the complete array, and drops the other blocks only on the scheduler.
     """
 
     def __getitem__(self, index: Any) -> Any:
@@ -97,7 +97,7 @@ class LazyFourierImages(da.Array):
 
 
 def _moved(index: Any, rows: Any, by: int) -> Any:
-    """An index that selects the same rows when those before `by` are gone."""
+    """An index that selects the same rows after the first `by` rows were removed."""
     if not isinstance(index, slice):
         return rows - by
     step = index.step or 1
@@ -106,11 +106,11 @@ def _moved(index: Any, rows: Any, by: int) -> Any:
 
 
 def _block_tasks(plan: Plan, name: str, edges: list[int]) -> dict[Any, Any]:
-    """One task per block, which contains its own rows, pickled, so that a scheduler can pass it on without this package."""
+    """One task per block. It contains the rows of the block, pickled, so that a scheduler can pass it on without this package."""
     call = remote_call()
     shared = pickle.dumps((plan.table.sources, plan.descriptor, plan.settings, plan.fingerprint))
     columns = (*_COLUMNS, *(_COLUMNS_IF_CENTRED if plan.settings.apply_origins else ()))
-    # Parts of one pixel size.
+    # A block may contain several pixel sizes: it is converted in parts of one pixel size each.
     changes = plan.bounds[1:, 0][np.diff(plan.pixel_size) != 0]
     stack_of_row = np.searchsorted(plan.bounds[:, 1], edges[:-1], side="right")
     tasks: dict[Any, Any] = {}
@@ -137,7 +137,7 @@ def fourier_images(shared: bytes, block: bytes) -> npt.NDArray[Any]:
     Raises:
         InputError: an image is bad, or a file has changed or ends early.
     """
-    sources, descriptor, settings, of_run = pickle.loads(shared)  # noqa: S301  # both are what the client put into its graph
+    sources, descriptor, settings, of_run = pickle.loads(shared)  # noqa: S301  # both are from the client's own graph
     packed, files, starts, pixel_sizes = pickle.loads(zlib.decompress(block))  # noqa: S301
     rows = new_rows(len(packed["file"]))
     for column, differences in packed.items():
@@ -169,7 +169,7 @@ def _convert(part: StackPlan, images: npt.NDArray[Any]) -> None:
 
 
 def _differences(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Whole numbers as steps from one row to the next, which repeat where images follow each other and take hardly any room then."""
+    """Integers as differences between rows. For consecutive images these repeat, so that they compress to almost nothing."""
     if column.dtype.kind == "f":
         return np.ascontiguousarray(column)
     return np.diff(column.astype(np.int64), prepend=0)

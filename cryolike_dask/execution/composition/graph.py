@@ -5,10 +5,11 @@ r"""A conversion as a Dask graph, for `dask.compute` or as part of a larger one.
           ...                                        all receipts (after finish)
              convert k (after publish k - window)
 
-Order and bound are edges: stack k is published after stack k - 1, and begun when stack k - window is published. Tasks carry a folder, a
-run ID and a number; the plan waits in the output folder, below `.graph-RUN_ID`, until the graph is computed.
+Edges define the order and the number of stacks in progress: stack k is published after stack k - 1, and begun after stack k - window was
+published. Tasks carry a folder, a run ID and a number; the plan is stored in the output folder, in `.graph-RUN_ID`, until the graph is
+computed.
 
-Any task may run again, during the graph or after it: what is published is found published.
+Any task may run again, while the graph is computed or later, because it first looks whether its stack is published already.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def build_graph(plan: Plan, folder: Path, window: int | None, annotations: dict[
         annotations: of the tasks that convert, such as resources.
 
     Raises:
-        OutputError: the folder holds output already.
+        OutputError: the folder already holds output.
     """
     from dask._task_spec import List, Task, TaskRef
     from dask.delayed import Delayed
@@ -103,7 +104,7 @@ def build_graph(plan: Plan, folder: Path, window: int | None, annotations: dict[
 
 
 def _annotation_of_tasks(values: dict[str, Any], default: Any) -> Callable[[Any], Any]:
-    """An annotation by the names of tasks, as Dask asks for it. It works on a scheduler without this package."""
+    """An annotation that depends on the names of tasks, as a function for Dask. It works on a scheduler without this package."""
 
     def value(key: Any) -> Any:
         return values.get(key[0], default) if isinstance(key, tuple) else default
@@ -124,14 +125,14 @@ def _begin(folder: str, run_id: str) -> None:
     path = Path(folder)
     run, plan_folder = RunFolder(path, run_id), graph_folder(path, run_id)
     if not (plan_folder / "plan.json").exists():
-        return  # Finished earlier; or given up for another run, which the next tasks report.
+        return  # The graph was finished earlier, or another run has taken over, which the next tasks report.
     begun_marker = plan_folder / "begun"
     if begun_marker.exists() and is_active(path, run_id):
         if not holds_lock(run.lock, run_id):
             acquire_lock(run.lock, run_id, tied_to_process=False)
         return
     if holds_lock(run.lock, run_id):
-        run.lock.unlink()  # of a worker that died while it began
+        run.lock.unlink()  # left by a worker that died in this task
     plan = load_whole_plan(plan_folder)
     if begun_marker.exists():
         plan = replace(plan, settings=replace(plan.settings, skip_exist=True, overwrite=False))
@@ -195,7 +196,7 @@ def _finish(folder: str, run_id: str, receipts: list[StackReceipt]) -> StackRece
     run, plan_folder = RunFolder(path, run_id), graph_folder(path, run_id)
     if is_active(path, run_id):
         if not holds_lock(run.lock, run_id):
-            acquire_lock(run.lock, run_id, tied_to_process=False)  # given up when a task failed, which Dask tried again
+            acquire_lock(run.lock, run_id, tied_to_process=False)  # released when a task failed, which Dask then tried again
         with run.heartbeat():
             warnings = finish_run(run, load_whole_plan(plan_folder), receipts)
         for line in warnings:
@@ -230,7 +231,7 @@ def _touch_lock(run: RunFolder) -> None:
 
 
 def _release_lock(run: RunFolder) -> None:
-    """After a failure the graph is most likely given up; a task that Dask tries again still finds its run ID."""
+    """Release the lock after a failure, because the graph most likely ends here. A task that Dask tries again still finds its run ID."""
     with suppress(OSError):
         if holds_lock(run.lock, run.run_id):
             run.lock.unlink()

@@ -1,4 +1,4 @@
-"""A conversion that hands its stacks to the caller, in counter order, and writes nothing."""
+"""A conversion that passes its stacks to the caller, in counter order, and writes nothing."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ def stream_stacks(plan: Plan, client: Any, ahead: int) -> Iterator[LoadedStack]:
     Args:
         plan: of the conversion.
         client: as for `open_executor`.
-        ahead: stacks that are made, or wait, while the caller is busy with one.
+        ahead: number of stacks that are in progress, or wait, while the caller works on one.
 
     Raises:
         InputError: an image is bad, or a file has changed or ends early; or `ahead` is less than 1.
     """
     if ahead < 1:
-        raise InputError(f"ahead is {ahead}: at least 1 stack must be under way.")
+        raise InputError(f"ahead is {ahead}, but must be at least 1.")
     check_inputs_unchanged(plan)
     stream_id = uuid.uuid4().hex
     with open_executor(client, plan.settings.device) as executor:
         try:
             yield from _Stream(executor, plan, stream_id, ahead).stacks()
         finally:
-            # Stacks in progress stop after a few images.
+            # Stacks in progress then stop after a few images.
             executor.call_everywhere(end_stream, stream_id)
 
 
@@ -62,13 +62,13 @@ def end_stream(stream_id: str) -> None:
 
 
 def make_stack_task(pickled: bytes, stream_id: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32] | None, dict[str, Any]]:
-    """Make a stack in memory: its Fourier images, its images if they are wanted, and its metadata.
+    """Make a stack in memory: its Fourier images, its real-space images if the settings include them, and its metadata.
 
     Args:
         pickled: its `StackPlan`, in a form that a scheduler can pass on without this package.
         stream_id: for `end_stream`.
     """
-    stack: StackPlan = pickle.loads(pickled)  # noqa: S301  # of the client, like all that Dask unpickles here
+    stack: StackPlan = pickle.loads(pickled)  # noqa: S301  # from the client, like everything that Dask unpickles here
     descriptor, n = stack.descriptor, len(stack)
     fourier = np.empty((n, descriptor.polar_grid.n_shells, descriptor.polar_grid.n_inplanes), dtype=descriptor.complex_dtype)
     physical = np.empty((n, *descriptor.n_pixels), dtype=np.float32) if stack.settings.save_phys else None
@@ -123,7 +123,7 @@ class _Stream:
         again = self.n_lost[counter] < _MAX_LOST if result.lost else bool(result.worker) and self.n_lost[counter] == 1
         if not again:
             raise result.error
-        logger.warning("Stack %06d could not be made (%s); it is tried once more.", counter, result.error)
+        logger.warning("Stack %06d could not be made (%s); trying it once more.", counter, result.error)
         self._begin(counter, avoid=result.worker)
 
 
@@ -136,7 +136,7 @@ def _loaded(fourier: npt.NDArray[Any], physical: npt.NDArray[np.float32] | None,
 
 
 class StackDataset(torch.utils.data.IterableDataset[LoadedStack]):
-    """The stacks of a plan as PyTorch's loaders take them: `DataLoader(dataset, batch_size=None)`.
+    """The stacks of a plan for PyTorch's loaders: `DataLoader(dataset, batch_size=None)`.
 
     Args:
         plan, client, ahead: as for `stream_stacks`.
@@ -150,5 +150,5 @@ class StackDataset(torch.utils.data.IterableDataset[LoadedStack]):
 
     def __iter__(self) -> Iterator[LoadedStack]:
         if torch.utils.data.get_worker_info() is not None:
-            raise InputError("Stacks are made by threads, or by a Dask cluster, already: leave the loader's num_workers at 0.")
+            raise InputError("Threads or a Dask cluster make the stacks already: leave num_workers of the loader at 0.")
         return stream_stacks(self.plan, self.client, self.ahead)

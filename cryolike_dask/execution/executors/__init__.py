@@ -1,5 +1,5 @@
 """Ways of running tasks, one module each: in this thread, in threads of this process, or on a Dask cluster.
 
-An executor takes tasks and returns their outcomes. The order of stacks is the work of the run loop.
-Start with `interface`; `serial` is the oracle that the others are compared with.
+An executor takes tasks and returns their outcomes. The run loop decides on the order of stacks.
+Start with `interface`. `serial` is the reference with which the others are compared.
 """

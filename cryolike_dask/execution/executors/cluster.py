@@ -23,7 +23,7 @@ from cryolike_dask.execution.executors.workers import ClusterWorkers
 from cryolike_dask.formatting import is_or_are, plural
 from cryolike_dask.settings import Device
 
-_dask: Any = dask  # whose type information leaves out annotations
+_dask: Any = dask  # its type information lacks annotations
 
 Calls: TypeAlias = list[tuple[tuple[int, ...], tuple[Any, ...]]]
 """Counters of stacks; module and name of a function, and its arguments."""
@@ -31,7 +31,7 @@ Calls: TypeAlias = list[tuple[tuple[int, ...], tuple[Any, ...]]]
 _NO_ANSWER = (concurrent.futures.CancelledError, TimeoutError, CommClosedError)
 _CLIENT_CLOSED = ("closing", "closed")
 _BACKLOG_SECONDS = 120.0
-"""Least work that the scheduler is given: an adaptive cluster grows with the waiting tasks."""
+"""Least amount of work for the scheduler, in seconds for one worker. Adaptive clusters grow with the waiting tasks."""
 _ASSUMED_SECONDS = 0.5
 """Assumed time per stack before the first one is made, the same as the scheduler assumes for unknown tasks."""
 _MAX_BACKLOG = 1000
@@ -39,19 +39,19 @@ _MAX_BACKLOG = 1000
 _SHARE_OF_A_ROUND = 1 / 4
 """Share of the tasks in progress to wait for, so that each round brings some results to the client and new tasks to the scheduler."""
 _ROUND_SECONDS = 0.1
-"""How long to wait for the others, once one has ended."""
+"""How long to wait for others after one has ended."""
 _LOOK_SECONDS = 0.02
-"""Between two checks for tasks that have ended."""
+"""Pause between two checks for tasks that have ended."""
 _STRANDED_SECONDS = 1.0
 """How often tasks that wait for certain workers are checked. Dask tries for half a minute to reach a worker that died."""
 _PRIORITIES: dict[TaskKind, int] = {"convert": 0, "plot": -10}
-"""Pictures wait."""
+"""Pictures are drawn after everything else. Publishing is not a task."""
 
 
 class ClusterExecutor:
     """Workers of a Dask cluster.
 
-    Stacks are made on workers that declare the resource of GPUs, if any does and the device is not 'cpu'; else on all.
+    Stacks are made on the workers that declare the GPU resource, if there are any and the device is not 'cpu'; otherwise on all.
 
     Args:
         client: a synchronous `distributed.Client`; it is not closed here.
@@ -65,13 +65,13 @@ class ClusterExecutor:
         self._address = client.scheduler.address
         self._running: dict[Any, tuple[TaskKind, tuple[int, ...]]] = {}
         self._allowed: dict[Any, set[str]] = {}
-        """Of tasks that may not run anywhere, and of publishing: the workers that they wait for."""
+        """For publishing, and for tasks that are restricted to certain workers: these workers."""
         self._to_send: dict[tuple[TaskKind, str], Calls] = {}
         """What was submitted since the last round, by kind and the worker to avoid."""
         self._n_submitted = 0
         self._window_factor = config.positive_integer("window")
         self._workers = ClusterWorkers(client, device)
-        self._returned = ReturnedValues(client)  # after what can fail: it is closed with the executor
+        self._returned = ReturnedValues(client)  # after everything that can fail, because only `close` removes it
         self._call_beside_tasks = remote_call_beside_tasks()
 
     def check_workers(self, folder: str, run_id: str, image_file: str) -> None:
@@ -82,8 +82,8 @@ class ClusterExecutor:
     def window(self, seconds_per_stack: float | None) -> int:
         """`cryolike.window` times the number of stacks that the cluster can work on at present, and more if stacks are short.
 
-        With GPUs, or workers that must not be used, nothing is added: such tasks are never queued by the scheduler, which would send all
-        of them out.
+        With GPUs, or with workers that must not be used, nothing is added: the scheduler never queues tasks that are restricted to certain
+        workers, and would send out all of them.
         """
         with self._scheduler_needed():
             window = self._window_factor * max(1, self._workers.n_slots())
@@ -113,7 +113,7 @@ class ClusterExecutor:
     def _scheduler_gone(self) -> ConversionError:
         return ConversionError(
             f"The Dask scheduler at {self._address} is gone. Complete stacks are kept: start a cluster, then run again with "
-            "skip_exist=True (--skip-exist) to go on from here."
+            "skip_exist=True (--skip-exist) to continue."
         )
 
     def submit(
@@ -128,7 +128,7 @@ class ClusterExecutor:
         self._to_send.setdefault((kind, avoid), []).append((counters, (task.__module__, task.__name__, *arguments)))
 
     def _send(self) -> None:
-        """Begin what was submitted; tasks alike in one message: one by one, they cost the client 2 ms each."""
+        """Start what was submitted. Tasks of one kind go in one message, because one by one they cost the client 2 ms each."""
         for kind, avoid in list(self._to_send):
             with self._scheduler_needed():
                 workers = self._workers.usable()
@@ -139,7 +139,7 @@ class ClusterExecutor:
 
     def _send_tasks(self, kind: TaskKind, workers: Iterable[str], avoid: str, submitted: Calls) -> None:
         counters, calls = zip(*submitted, strict=True)
-        # Named only if necessary: the scheduler queues tasks that may run anywhere, and assigns them to workers as they come and go.
+        # Workers are named only if necessary: tasks that may run anywhere are queued by the scheduler until a worker is free.
         others = [address for address in workers if address != avoid]
         allowed = others if others and (self._workers.unusable or avoid in workers) else None
         with self._scheduler_needed(), _dask.annotate(span=self._span):
@@ -159,9 +159,9 @@ class ClusterExecutor:
                 self._allowed[future] = set(allowed)
 
     def _publish(self, workers: list[str], submitted: Calls) -> None:
-        """Publish on one of these workers. It is no task: tasks wait for a thread, and all may be busy with stacks for minutes."""
+        """Publish on one of these workers. This is not a task, because all threads of the worker may be busy with stacks for minutes."""
         for counters, call in submitted:
-            # Another worker each time: if one cannot publish, the next one does.
+            # Another worker each time, so that a worker that cannot publish is followed by one that can.
             self._n_submitted += 1
             on_worker = self._on_worker(workers[self._n_submitted % len(workers)], call)
             future = asyncio.run_coroutine_threadsafe(on_worker, self._client.loop.asyncio_loop)
@@ -174,7 +174,7 @@ class ClusterExecutor:
 
     def _new_key(self, task: str, counters: tuple[int, ...]) -> str:
         self._n_submitted += 1
-        # A digit behind the first dash-separated words makes the dashboard show one group a kind of task.
+        # The dashboard groups tasks by the words before the first number.
         return f"{task.removesuffix('_task').replace('_', '-')}-{self._n_submitted}-{self._returned.id}-{counters[0]:06d}"
 
     def call_everywhere(self, function: Callable[..., Any], *arguments: Any, patience: float = USUAL_PATIENCE) -> None:
@@ -193,22 +193,22 @@ class ClusterExecutor:
         self._send()
         with self._scheduler_needed():
             ended = self._next_ended(min(seconds, _STRANDED_SECONDS) if self._allowed else seconds)
-            # Before any result is taken: where no worker can be used any more, this is an error, and they would be lost with it.
+            # Before any result is taken: if no worker can be used any more, this raises an error, and taken results would be lost.
             usable = self._workers.usable().keys()
             returned = self._returned.take([future for future in _tasks(ended) if future.status == "finished"])
-            # What died with its worker, result and all, is made again by the cluster, and waited for like any other.
+            # The cluster computes tasks again whose results were lost with a worker: these have not ended.
             ended = [future for future in ended if future.done()]
             try:
                 return [self._result(future, returned.get(future)) for future in ended] + self._take_back_stranded(usable)
             finally:
-                # Released at once: what the client holds, a dying worker makes the scheduler compute again. Released on the client's loop,
-                # so that it is woken once, and not for each.
+                # Released now, because the scheduler computes a result again that the client holds and whose worker dies. Released on the
+                # client's event loop, so that it wakes up once, and not once per future.
                 self._client.loop.add_callback(lambda: [future.release() for future in _tasks(ended)])
 
     def _next_ended(self, seconds: float) -> list[Any]:
-        """Futures that have ended, whatever the end, waiting for the first up to so long.
+        """Futures that have ended in any way. Waits for the first one for at most so many seconds.
 
-        Where many are under way, a part of them is waited for a moment longer: a round costs nearly the same for one as for a hundred.
+        If many are in progress, it then waits a moment for more of them: a round costs nearly the same for one as for a hundred.
         """
         until = time.monotonic() + seconds
         enough = 0
@@ -222,15 +222,15 @@ class ClusterExecutor:
             time.sleep(_LOOK_SECONDS)
 
     def _take_back_stranded(self, usable: Collection[str]) -> list[TaskResult]:
-        """Tasks whose workers are all gone, while there are others that could do them. (Restrictions that Dask may overrule would let idle
-        workers steal such tasks, and those are the very ones that are not to have them.)"""
+        """Take back tasks whose permitted workers are all gone, while others could do them. (With restrictions that Dask may overrule, it
+        would not be necessary, but idle workers would steal tasks that they must not have.)"""
         stranded = [future for future, allowed in self._allowed.items() if usable and allowed.isdisjoint(usable)]
         results = []
         for future in stranded:
             del self._allowed[future]
             kind, counters = self._running.pop(future)
             future.cancel()
-            error = ConversionError("the workers that it was meant for are gone")
+            error = ConversionError("the workers on which it could run are gone")
             results.append(TaskResult(kind, counters, error=error, lost="cut off"))
         return results
 
@@ -251,7 +251,7 @@ class ClusterExecutor:
         if isinstance(error, distributed.KilledWorker):
             lost = "worker died"
         elif isinstance(error, _NO_ANSWER) or (kind == "publish" and isinstance(error, OSError)):
-            # Publishing turns its own OSErrors into other errors, so this one is from the connection to the worker.
+            # Publishing turns its own OSErrors into other errors, so this one comes from the connection to the worker.
             lost = "cut off"
         return TaskResult(kind, counters, value, error, lost, worker)
 
@@ -261,14 +261,14 @@ class ClusterExecutor:
             n_usable, workers = len(self._workers.usable()), self._workers.state()
         if not n_usable:
             return (
-                f"The cluster at {self._address} has no workers to use. {workers} Start some (`dask worker {self._address}`), or look "
-                "why those that were asked for do not come up: in the queue of the batch system, or in their logs."
+                f"The cluster at {self._address} has no workers to use. {workers} Start some (`dask worker {self._address}`), or find out "
+                "why the requested ones do not start: look at the queue of the batch system, or at their logs."
             )
-        tasks = f"{plural(len(self._running), 'task')} {is_or_are(len(self._running))} under way at {self._address}."
+        tasks = f"{plural(len(self._running), 'task')} {is_or_are(len(self._running))} in progress at {self._address}."
         return f"{tasks} {workers} Dask's dashboard shows what they do: {self._client.dashboard_link}"
 
     def close(self) -> None:
-        """See `Executor`. A worker that does not answer is not waited for long."""
+        """See `Executor`. Waits only a few seconds for workers that do not answer."""
         running = list(self._running)
         self._running.clear()
         self._allowed.clear()
@@ -285,10 +285,10 @@ class ClusterExecutor:
 
 
 def _tasks(futures: Iterable[Any]) -> list[Any]:
-    """Those of these futures that are tasks."""
+    """Those of the futures that are Dask tasks."""
     return [future for future in futures if isinstance(future, distributed.Future)]
 
 
 def _publishing(futures: Iterable[Any]) -> list[concurrent.futures.Future[Any]]:
-    """The others of them, which are no tasks."""
+    """The other futures: calls that publish."""
     return [future for future in futures if isinstance(future, concurrent.futures.Future)]

@@ -1,4 +1,4 @@
-"""What every executor offers, and what it reports about a task that has ended."""
+"""The interface of all executors, and the outcome of a task."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class TaskResult:
         counters: the stacks of the task.
         value: what it returned.
         error: what it raised, or what happened to the worker.
-        lost: how the task was lost without an error of its own: 'worker died', as often as Dask tries it, or 'cut off', if nobody
-            knows what became of it; '' if it was not.
-        worker: that ran it; '' where that is not known, or there are none.
+        lost: '' for a task that ended by itself. 'worker died': its workers died as often as Dask tries a task. 'cut off': it is not known
+            how the task ended.
+        worker: that ran the task; '' if it is not known, or if there are no workers.
     """
 
     kind: TaskKind
@@ -43,14 +43,14 @@ class Executor(Protocol):
 
     @property
     def memory_per_thread(self) -> int | None:
-        """Bytes that each thread may use where there is least; None if that is not known."""
+        """Bytes that each thread may use, on the worker with the least memory; None if that is not known."""
 
     def check_workers(self, folder: str, run_id: str, image_file: str) -> None:
-        """Set aside workers that cannot work on this run, now and whenever others join.
+        """Exclude workers that cannot work on this run, now and whenever others join.
 
         Args:
             folder, run_id: of the run, which has begun.
-            image_file: one of those that are read.
+            image_file: one of the files that the run reads.
 
         Raises:
             ConversionError: there are workers, but none can be used.
@@ -67,16 +67,17 @@ class Executor(Protocol):
         *arguments: Any,
         avoid: str = "",
     ) -> None:
-        """Start `task(*arguments)`, with the next `wait` at the latest, on another worker than the one to `avoid` if there is one.
+        """Start `task(*arguments)`, with the next `wait` at the latest.
 
         Args:
-            kind, counters: what it is, and which stacks it is about.
-            task: a function of a module, which workers import.
+            kind, counters: the kind of the task, and its stacks.
+            task: a function of a module that workers can import.
             arguments: of types that a scheduler knows without this package.
+            avoid: address of a worker on which the task should not run if there are others.
         """
 
     def call_everywhere(self, function: Callable[..., Any], *arguments: Any, patience: float = USUAL_PATIENCE) -> None:
-        """Call a function of a module at once, in each process that runs tasks.
+        """Call a function of a module immediately, in each process that runs tasks.
 
         Args:
             function, arguments: as for `submit`.
@@ -84,10 +85,10 @@ class Executor(Protocol):
         """
 
     def wait(self, seconds: float) -> list[TaskResult]:
-        """Tasks that ended, waiting for at least one of them up to this long."""
+        """Tasks that have ended. Waits for at least one of them, for at most so many seconds."""
 
     def state(self) -> str:
-        """Which tasks run where, and what may be missing, for a user who sees no progress."""
+        """A text for a user who sees no progress: which tasks run where, and what may be missing."""
 
     def close(self) -> None:
-        """Drop what has not begun, and wait for what has. May be called again."""
+        """Drop tasks that have not begun, and wait for the others. May be called again."""

@@ -1,7 +1,7 @@
-"""What is sent to workers: functions that travel by value, so that a scheduler need not have this package.
+"""Functions that are sent to workers by value, so that a scheduler does not need this package.
 
-A scheduler unpickles whatever passes through it. A function of a module would make it import that module, and with it all that computes
-images; a function made inside another one is sent as code, and imports what it needs where it runs.
+A scheduler unpickles everything that passes through it. A function of a module would make it import that module, and with it all libraries
+that compute images. A function defined inside another one is sent as code, and imports what it needs where it runs.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any
 
 _PAUSES_SECONDS = (0.0, 0.5, 2.0, 5.0)
 _MAX_EVENT_BYTES = 1 << 14
-"""Largest size of a result that is sent in an event: a scheduler remembers a thousand events."""
+"""Largest size of a result that is sent in an event. A scheduler remembers a thousand events."""
 
 
 def remote_task(topic: str, run_id: str, share: Mapping[str, float] | None = None) -> Callable[..., tuple[str, Any]]:
-    """`run(module, name, *arguments)` calls a function on a worker: the worker's address, and what the function returned.
+    """`run(module, name, *arguments)`, which calls a function on a worker, and returns the worker's address and the function's value.
 
-    An error for the user is returned, too: a worker would log a raised one with a traceback.
+    An error for the user is returned, not raised, because a worker would log it with a traceback.
 
     Args:
         topic: of the event that contains the returned value, if that is small.
         run_id: in this event.
-        share: of the worker's resources that the task takes. So many tasks may run at a time as these allow, also on a worker of fewer
-            threads, as dask-cuda's have one: the others leave its pool.
+        share: of the worker's resources that the task takes. As many tasks run at a time as the resources allow, even on a worker with
+            fewer threads, such as dask-cuda's with one: the task then leaves the worker's thread pool.
     """
 
     def run(module: str, name: str, *arguments: Any) -> tuple[str, Any]:
@@ -37,7 +37,7 @@ def remote_task(topic: str, run_id: str, share: Mapping[str, float] | None = Non
         from cryolike_dask.errors import CryolikeError
 
         worker = get_worker()
-        # The scheduler takes tasks that left the pool for short ones, and an adaptive cluster grows less: only where it must be.
+        # Only if necessary: the scheduler takes tasks that left the pool for short ones, so that an adaptive cluster grows less.
         if any(worker.state.nthreads < worker.state.total_resources[name] / part for name, part in (share or {}).items()):
             secede()
         try:
@@ -52,7 +52,7 @@ def remote_task(topic: str, run_id: str, share: Mapping[str, float] | None = Non
 
 
 def remote_call_beside_tasks() -> Callable[..., Coroutine[Any, Any, tuple[str, Any]]]:
-    """`call(module, name, *arguments)` is what `run` of `remote_task` is, on a thread of its own: it waits for no task."""
+    """`call(module, name, *arguments)`, which does the same as `run` of `remote_task`, but on a thread of its own, beside all tasks."""
 
     async def call(module: str, name: str, *arguments: Any, dask_worker: Any) -> tuple[str, Any]:
         import asyncio
@@ -73,7 +73,7 @@ def remote_call_beside_tasks() -> Callable[..., Coroutine[Any, Any, tuple[str, A
 
 
 def remote_call() -> Callable[..., Any]:
-    """`call(module, name, *arguments)` calls a function where it runs, and returns what that returns."""
+    """`call(module, name, *arguments)`, which calls a function where it runs, and returns its value."""
 
     def call(module: str, name: str, *arguments: Any) -> Any:
         from importlib import import_module
@@ -84,7 +84,8 @@ def remote_call() -> Callable[..., Any]:
 
 
 def remote_check() -> Callable[..., Coroutine[Any, Any, str]]:
-    """`check(version, *arguments)` is `check_this_process` on a worker of this version: what is wrong with the worker; '' if nothing is."""
+    """`check(version, *arguments)`, which checks on a worker the version of this package, then calls `check_this_process`. Returns the
+    problem, or ''."""
 
     async def check(version: str, *arguments: Any) -> str:
         import asyncio
@@ -98,7 +99,7 @@ def remote_check() -> Callable[..., Coroutine[Any, Any, str]]:
             return f"it has cryolike_dask {found}, and this run was planned with {version}: install the same version everywhere"
 
         def check_here() -> str:
-            # On this thread, too: importing takes seconds, during which the worker must answer its scheduler.
+            # Imported on this thread, because importing takes seconds, during which the worker must answer its scheduler.
             from cryolike_dask.execution.executors.remote import check_this_process
 
             return check_this_process(*arguments)
@@ -113,7 +114,7 @@ def check_this_process(folder: str, run_id: str, image_file: str, device: str) -
 
     Args:
         folder, run_id: of the run, which has begun.
-        image_file: one of those that will be read.
+        image_file: one of the files that the run reads.
         device: 'cpu', 'cuda' or 'auto'.
     """
     from pathlib import Path
@@ -131,7 +132,7 @@ def check_this_process(folder: str, run_id: str, image_file: str, device: str) -
         if is_active(path, run_id):
             break
     else:
-        return f"it has another folder of the name {folder}: the output folder must be on a file system that all workers share"
+        return f"its folder {folder} is another one: the output folder must be on a file system that all workers share"
     try:
         with open(image_file, "rb") as file:
             file.read(1)

@@ -11,7 +11,7 @@ from cryolike_dask.execution.executors.interface import USUAL_PATIENCE, TaskKind
 
 
 class SerialExecutor:
-    """One task after the other in the calling thread: the oracle for the other executors."""
+    """One task after the other in the calling thread: the reference for the other executors."""
 
     is_this_process = True
 
@@ -37,7 +37,7 @@ class SerialExecutor:
         """See `Executor`."""
         try:
             self._results.append(TaskResult(kind, counters, task(*arguments)))
-        except Exception as error:  # noqa: BLE001  # whatever a task raises is the run loop's to judge
+        except Exception as error:  # noqa: BLE001  # the run loop handles all errors of tasks
             self._results.append(TaskResult(kind, counters, error=error))
 
     def call_everywhere(self, function: Callable[..., Any], *arguments: Any, patience: float = USUAL_PATIENCE) -> None:

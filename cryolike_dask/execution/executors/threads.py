@@ -14,10 +14,10 @@ from cryolike_dask.formatting import is_or_are, plural
 
 
 class ThreadExecutor:
-    """Threads of this process. The work holds Python's lock for a small part of its time only.
+    """Threads of this process. The work holds Python's global lock only for a small part of the time.
 
     Args:
-        n_threads: stacks converted at a time; all cores that this process may use if not given.
+        n_threads: number of stacks converted at a time; by default the number of cores that this process may use.
     """
 
     is_this_process = True
@@ -27,7 +27,7 @@ class ThreadExecutor:
         self._n_threads = n_threads
         self.memory_per_thread = psutil.virtual_memory().available // n_threads
         self._workers = concurrent.futures.ThreadPoolExecutor(n_threads, thread_name_prefix="cryolike-convert")
-        # Publishing waits for the disk; it must not take a converting thread's place.
+        # Publishing waits for the disk, so it has a thread of its own.
         self._publisher = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="cryolike-publish")
         self._running: dict[concurrent.futures.Future[Any], tuple[TaskKind, tuple[int, ...]]] = {}
 
@@ -66,7 +66,7 @@ class ThreadExecutor:
 
     def state(self) -> str:
         """See `Executor`."""
-        return f"{plural(len(self._running), 'task')} {is_or_are(len(self._running))} under way in {plural(self._n_threads, 'thread')}."
+        return f"{plural(len(self._running), 'task')} {is_or_are(len(self._running))} in progress in {plural(self._n_threads, 'thread')}."
 
     def close(self) -> None:
         """See `Executor`."""

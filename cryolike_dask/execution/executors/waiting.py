@@ -11,18 +11,18 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
 SILENT_SECONDS = 30.0
-"""After this time without a result, a log line says why."""
+"""After so much time without a result, a log line describes the state."""
 
 
 class PatientWait:
-    """Waits for what an executor runs."""
+    """Waits for the tasks of an executor."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._last = time.monotonic()
 
     def next(self) -> list[TaskResult]:
-        """Tasks that ended within the next few seconds, perhaps none. A long time without any is explained in the log."""
+        """Tasks that ended within the next few seconds, possibly none. After a long time without any, a log line describes the state."""
         results = self._executor.wait(POLL_SECONDS)
         now = time.monotonic()
         if results:

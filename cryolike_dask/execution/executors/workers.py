@@ -1,4 +1,4 @@
-"""The workers of a Dask cluster: who is there, and who can work on a run."""
+"""The workers of a Dask cluster, and which of them can work on a run."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Worker = dict[str, Any]
 _WORKER_BYTES = 400 << 20
 """Memory of a worker process once all libraries are loaded."""
 _CACHE_SECONDS = 1.0
-"""How long the scheduler's information about workers is used at least."""
+"""Minimum time for which the scheduler's information about workers is used."""
 _CACHE_SHARE = 50
-"""The same as a multiple of the time that the request took, which is a good part of a second for a thousand workers."""
+"""The same as a multiple of the time that the request took. For a thousand workers it takes a good part of a second."""
 _MOST_CACHE_SECONDS = 10.0
-"""How long it is used at most: until then, workers that joined are not checked and those that died are not missed."""
+"""Maximum time for which the information is used. Meanwhile, changes go unnoticed: workers that joined or died."""
 _CHECK_TIMEOUT_SECONDS = 60.0
-"""How long workers may take to say whether they can work on a run: they import all libraries for that."""
+"""Time limit for workers to answer whether they can work on a run. They import all libraries for this."""
 
 
 class ClusterWorkers:
@@ -57,7 +57,7 @@ class ClusterWorkers:
         self.usable()
 
     def usable(self) -> dict[str, Worker]:
-        """The workers that can be used, by address. Those that have joined are asked first.
+        """The workers that can be used, by address. Workers that have joined are checked first.
 
         Raises:
             ConversionError: there are workers, but none can be used.
@@ -72,7 +72,7 @@ class ClusterWorkers:
         return {address: worker for address, worker in self._workers.items() if address not in self.unusable}
 
     def with_gpus(self) -> list[Worker]:
-        """Those that declare the resource of GPUs, unless the device is 'cpu'."""
+        """The workers that declare the GPU resource; none if the device is 'cpu'."""
         return self._gpu_workers(self.usable())
 
     def gpu_resources(self) -> dict[str, float] | None:
@@ -80,11 +80,11 @@ class ClusterWorkers:
         return {self._gpu: 1 / self._stacks_per_gpu} if self.with_gpus() else None
 
     def n_slots(self) -> int:
-        """Stacks that they can work on at a time."""
+        """Number of stacks that the workers can work on at a time."""
         return sum(self._slots(worker) for worker in self.with_gpus() or self.usable().values())
 
     def memory_per_thread(self) -> int | None:
-        """The least memory of all workers, minus that of the libraries; None if it is not known."""
+        """Bytes per thread on the worker that has the least, without the memory of the libraries; None if it is not known."""
         limits = [
             (w["memory_limit"] - _WORKER_BYTES) // max(1, w["nthreads"], self._slots(w))
             for w in self.with_gpus() or self.usable().values()
@@ -93,7 +93,7 @@ class ClusterWorkers:
         return min(limits, default=None)
 
     def state(self) -> str:
-        """How many there are, how many are gone, and how many are not used."""
+        """A text with the numbers of workers that are there, that are gone, and that are not used."""
         n_usable, n_gone, n_aside = len(self.usable()), len(self._seen - self._workers.keys()), len(self.unusable)
         gone = f" {plural(n_gone, 'worker')} {is_or_are(n_gone)} gone: if they died, their logs say why." if n_gone else ""
         aside = f" {plural(n_aside, 'worker')} {is_or_are(n_aside)} not used." if n_aside else ""
@@ -108,7 +108,7 @@ class ClusterWorkers:
 
     def _set_unusable_aside(self, addresses: set[str], arguments: tuple[str, str, str]) -> None:
         self._checked |= addresses
-        # Where some workers declare GPUs, the others only publish and draw.
+        # If some workers declare GPUs, the others only publish and draw, which needs no GPU.
         gpus = {address for address, worker in self._workers.items() if self._gpu_workers({address: worker})}
         computing = addresses & (gpus or addresses)
 
@@ -126,7 +126,7 @@ class ClusterWorkers:
             logger.warning("Workers did not say within %g s whether they can work on this run.", _CHECK_TIMEOUT_SECONDS)
             return
         for address, answer in answers.items():
-            # A worker that went away meanwhile answers with an error of its connection.
+            # The answer of a worker that has left meanwhile is a connection error.
             if answer and not isinstance(answer, OSError):
                 name = self._workers.get(address, {}).get("name", address)
                 self.unusable[address] = f"Worker {name} ({address}) is not used: {answer}."
