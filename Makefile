@@ -1,4 +1,4 @@
-# Everything a fresh machine needs: Python 3.11 or newer, make, and a package index that pip can reach.
+# Requirements: Python 3.11 or newer, make, and a package index that pip can reach.
 #   make demo    a small particle set, converted on a local Dask cluster
 #   make test    all tests
 PYTHON ?= python3
@@ -20,19 +20,19 @@ help: ## Show this list
 
 env: $(STAMP) ## Make the environment in .venv, if it is not up to date
 
-# torch comes first and alone, so that no other requirement chooses another build of it.
+# torch is installed first and alone, so that no other requirement chooses another build of it.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "$(PYTHON) is too old: Python 3.11 or newer is needed. Name one: make PYTHON=python3.12"; exit 1; }
+	  || { echo "$(PYTHON) is too old: Python 3.11 or newer is needed. Choose one: make PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]' $(DEV_TOOLS)
 	@touch $@
 
-demo: env ## Write demo particles, convert them on a local Dask cluster, verify (DEMO=folder)
+demo: env ## Make demo particles, convert them on a local Dask cluster, and verify the stacks (DEMO=folder)
 	$(BIN)/cryolike-dask demo $(DEMO) $(ARGS)
 
-test: env ## Run all tests (ARGS="tests/cli -x" to choose)
+test: env ## Run all tests (ARGS="tests/cli -x" runs some of them)
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: env ## Check style, types, and that imports only go down
@@ -45,25 +45,25 @@ format: env ## Rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-faults: env ## Hit conversions with a thousand random faults (ARGS="--seed 1 --faults 100" for others)
+faults: env ## Inject a thousand random faults into conversions (ARGS="--seed 1 --faults 100" for others)
 	$(BIN)/python -m tests.chaos.campaign $(ARGS)
 
-verdicts: env ## Check CTFs of simulated sets, right and wrong, 100 seeds each (ARGS="--seeds 10" for fewer)
+verdicts: env ## Check right and wrong CTFs of simulated sets, 100 seeds each (ARGS="--seeds 10" for fewer)
 	$(BIN)/python -m tests.ctf_check.campaign $(ARGS)
 
-docs: env ## Build the documentation into docs/_build/html; a warning is an error, and so is a line that is cut
+docs: env ## Build the documentation in docs/_build/html; fails on any warning, and on lines that a browser cuts off
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	$(BIN)/python docs/layout.py
 
-figures: env ## Draw the pictures of the documentation anew
+figures: env ## Draw the pictures of the documentation again
 	$(BIN)/python -m docs.figures
 
-bench: env ## Measure speed, memory and accuracy; keeps benchmarks/RESULTS.md (ARGS=--quick to keep nothing)
+bench: env ## Measure speed, memory and accuracy; writes benchmarks/RESULTS.md (not with ARGS=--quick)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-# In an environment of its own: what audits is not audited, and changes no version of what is.
-audit: env ## List licences, and compare constraints.txt with published vulnerabilities; says when the index cannot be asked
+# pip-audit has an environment of its own, so that it is not audited itself, and changes no version of the audited packages.
+audit: env ## List licences, and compare constraints.txt with published vulnerabilities; needs a network
 	test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) \
 	  && $(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; }
 	$(BIN)/python .ci/audit.py $(AUDIT)/bin/pip-audit

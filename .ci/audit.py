@@ -1,7 +1,7 @@
-"""What is known against the packages: published vulnerabilities of those in constraints.txt, and licences of those needed at run time.
+"""Lists published vulnerabilities of the packages in constraints.txt, and licences of the packages that are needed at run time.
 
-Exit code 0: nothing. 1: a vulnerability, or a licence that would bind this package's users (GPL, AGPL). 3: nothing was found, but not
-everything could be asked. pip-audit itself says "No known vulnerabilities found" of packages that it could not ask about.
+Exit code 0: no problem. 1: a vulnerability, or a licence that would bind this package's users (GPL, AGPL). 3: nothing was found, but the
+index gave no answer for some packages. pip-audit itself says "No known vulnerabilities found" even about such packages.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Findings:
 
     Args:
         bad: vulnerabilities, or licences that bind.
-        unknown: what could not be asked or told.
+        unknown: what could not be found out.
     """
 
     bad: list[str] = field(default_factory=list)
@@ -41,11 +41,11 @@ class Findings:
 
 
 def vulnerabilities(answer: str, error: str) -> Findings:
-    """What pip-audit's answer amounts to.
+    """The findings in an answer of pip-audit.
 
     Args:
         answer: its output as JSON; '' if it failed.
-        error: what it said on standard error.
+        error: its output on standard error.
     """
     try:
         packages: list[dict[str, Any]] = json.loads(answer)["dependencies"]
@@ -61,13 +61,13 @@ def vulnerabilities(answer: str, error: str) -> Findings:
         )
     for package in packages:
         for known in package.get("vulns", []):
-            mended = f", mended in {', '.join(known['fix_versions'])}" if known.get("fix_versions") else ""
-            findings.bad.append(f"{package['name']} {package['version']}: {known['id']}{mended}")
+            fixed = f", fixed in {', '.join(known['fix_versions'])}" if known.get("fix_versions") else ""
+            findings.bad.append(f"{package['name']} {package['version']}: {known['id']}{fixed}")
     return findings
 
 
 def needed_at_run_time(package: str) -> list[metadata.Distribution]:
-    """The package and all that it needs, without extras, by name."""
+    """The package and everything that it requires, without extras, sorted by name."""
     found: dict[str, metadata.Distribution] = {}
     waiting = [package]
     while waiting:
@@ -83,7 +83,7 @@ def needed_at_run_time(package: str) -> list[metadata.Distribution]:
 
 
 def licence(package: metadata.Distribution) -> str:
-    """As the package states it, in a few words; '' if it does not."""
+    """The licence that the package states, in a few words; '' if it states none."""
     stated = package.metadata.get("License-Expression")
     if stated:
         return str(stated)
@@ -95,14 +95,14 @@ def licence(package: metadata.Distribution) -> str:
 
 
 def binds(stated: str) -> bool:
-    """Whether no choice that a licence leaves is free of GPL and AGPL, exceptions for libraries aside."""
+    """Whether all alternatives of a licence are GPL or AGPL, apart from those with exceptions for libraries."""
     without_exceptions = re.sub(r"GPL[\w.-]* WITH [\w.-]+", "", stated)
     choices = re.split(r"\bOR\b|;", without_exceptions)
     return all(_BINDING.search(choice) for choice in choices if choice.strip(" ()")) and bool(without_exceptions.strip())
 
 
 def licences(packages: list[metadata.Distribution]) -> tuple[list[str], Findings]:
-    """One line for each package, and what is wrong."""
+    """One line for each package, and the findings."""
     lines, findings = [], Findings()
     for package in packages:
         name, stated = f"{package.metadata['Name']} {package.version}", licence(package)
@@ -118,7 +118,7 @@ def ask_pip_audit(command: str, constraints: Path) -> Findings:
     """Ask the index about all packages in a file of constraints."""
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "requirements.txt"
-        # The index knows no builds, such as 2.13.0+cpu.
+        # The index has no entries for builds such as 2.13.0+cpu.
         plain.write_text(re.sub(r"\+\w+$", "", constraints.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")
         asked = subprocess.run(
             [command, "-r", str(plain), "--no-deps", "--disable-pip", "--progress-spinner", "off", "-f", "json"],

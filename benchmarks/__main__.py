@@ -1,6 +1,6 @@
-"""All measurements, printed and kept: `python -m benchmarks [--quick] [--folder DIR] [--only NAME ...]`.
+"""Runs and prints all measurements: `python -m benchmarks [--quick] [--folder DIR] [--only NAME ...]`.
 
-What is kept, in results.json and RESULTS.md beside this file, is the latest of each measurement.
+The latest result of each measurement is kept in results.json and RESULTS.md beside this file.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from cryolike_dask.config import available_cores
 
 HERE = Path(__file__).parent
 LONG = {"many_tiny_stacks", "rate_of_many_trivial_stacks"}
-"""Minutes each: measured only when named."""
+"""Measurements that take minutes each. They run only if they are named."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one repeat instead of three; nothing is kept")
     parser.add_argument(
-        "--folder", type=Path, help="where to write; memory (/dev/shm) where there is some, so that disks do not count"
+        "--folder", type=Path, help="folder to write to; by default in memory (/dev/shm) if possible, so that disks do not matter"
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only these measurements")
     arguments = parser.parse_args()
@@ -94,7 +94,7 @@ def _cpu_lines() -> list[str]:
 
 
 def _document(results: dict[str, Any]) -> str:
-    text = "# Measurements\n\nWritten by `make bench`. Ratios are medians of pairs measured in turn in one run.\n"
+    text = "# Measurements\n\nWritten by `make bench`. Ratios are medians over pairs that were measured in turn in the same run.\n"
     for name, values in results.items():
         text += f"\n## {name.replace('_', ' ')}\n\n{render(values)}\n"
     return text

@@ -1,4 +1,4 @@
-"""What it costs that nothing is lost: whole conversions with and without everything that only durability needs."""
+"""The cost of durability: complete conversions with and without everything that is needed only for durability."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from benchmarks.particle_files import write_particles
 
 
 def cost_of_durability(folder: Path, repeats: int) -> list[dict[str, Any]]:
-    """Images of 128 x 128, with and without: syncing, asking whether the run is still on, looking for what is complete.
+    """Images of 128 x 128, with and without syncing, checks whether the run is still active, and the search for complete stacks.
 
-    The checksum is that of the `.pt` format, and names are changed once in any case. On a disk both ways end when everything is on it;
-    `careless_returned_s` is when the careless one believes that it has finished.
+    Checksums and renaming are in both: the `.pt` format contains the checksum. On a disk, both runs end when everything is on the disk;
+    `careless_returned_s` is the time after which the run without durability returns.
     """
     return [
         {"place": "memory", **_compare(folder, 4000, repeats + 2, sync_at_the_end=False)},
@@ -63,10 +63,10 @@ def _compare(parent: Path, n_images: int, n_pairs: int, sync_at_the_end: bool) -
 
 @contextmanager
 def _careless() -> Iterator[None]:
-    """Conversions in this process do nothing for durability meanwhile."""
+    """A context in which conversions of this process do nothing for durability."""
 
     def nothing(*_: Any) -> None:
-        """Done instead."""
+        """Replaces a function."""
 
     def always(*_: Any) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""Timing whole conversions, fairly: interleaved, repeated, medians."""
+"""Timing of complete conversions: interleaved and repeated runs, and medians."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cryolike_dask.report import ConversionReport
 
 
 def interleaved(repeats: int, *actions: Callable[[], float]) -> list[list[float]]:
-    """Each action's values, the actions taking turns so that a drift of the machine meets them all alike."""
+    """The values of each action. The actions take turns, so that changes of the machine affect all of them alike."""
     values: list[list[float]] = [[] for _ in actions]
     for _ in range(repeats):
         for action, results in zip(actions, values, strict=True):
@@ -31,7 +31,7 @@ def interleaved(repeats: int, *actions: Callable[[], float]) -> list[list[float]
 
 
 def median_ratio(above: list[float], below: list[float]) -> float:
-    """Median of the ratios, pair by pair."""
+    """Median of the ratios of the pairs."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
@@ -54,7 +54,7 @@ def in_a_process(*arguments: str) -> dict[str, Any]:
 
 
 def in_processes(commands: list[tuple[str, ...]]) -> list[dict[str, Any]]:
-    """What these commands of `one_process`, all running at once, print."""
+    """The results that these commands of `one_process` print, all running at the same time."""
     running = [
         subprocess.Popen(
             [sys.executable, "-m", "benchmarks.one_process", *arguments],
@@ -70,7 +70,7 @@ def in_processes(commands: list[tuple[str, ...]]) -> list[dict[str, Any]]:
 
 @contextmanager
 def local_cluster(n_workers: int) -> Iterator[Any]:
-    """A client of so many worker processes of one thread."""
+    """A client of a cluster of `n_workers` worker processes with one thread each."""
     from distributed import Client, LocalCluster
 
     with (
@@ -81,7 +81,7 @@ def local_cluster(n_workers: int) -> Iterator[Any]:
 
 
 class DeletingProgress(NoProgress):
-    """Removes each stack's tensors when it is complete, so that long runs need little space."""
+    """Removes the tensors of each stack when it is complete, so that long runs need little space."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -99,10 +99,10 @@ class DeletingProgress(NoProgress):
 
 
 class MemoryProgress(NoProgress):
-    """Resident memory of this process, taken every so many stacks.
+    """Records the resident memory of this process after every few stacks.
 
     Args:
-        every: stacks.
+        every: number of stacks between two records.
     """
 
     def __init__(self, every: int) -> None:

@@ -1,4 +1,4 @@
-"""Work that is measured in a process of its own: `python -m benchmarks.one_process NAME ...` prints one line of JSON."""
+"""Measurements in a process of their own: `python -m benchmarks.one_process NAME ...` prints one line of JSON."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def plan(star_file: str, folder: str) -> dict[str, Any]:
 
 
 def convert(star_file: str, folder: str, output: str, batch_size: str, box: str, times: str = "1") -> dict[str, Any]:
-    """Seconds of conversions in one thread, the first of several apart."""
+    """Total seconds of several conversions in one thread, without the first one; if there is only one, its seconds."""
     seconds = []
     for _ in range(int(times)):
         conversion = _without_pictures(star_file, folder, output, batch_size, box)
@@ -69,7 +69,7 @@ def _without_pictures(star_file: str, folder: str, output: str, batch_size: str,
 
 
 def stream(star_file: str, folder: str, box: str, n_stacks: str) -> dict[str, Any]:
-    """So many stacks of 1,024 images, handed over one after the other and forgotten."""
+    """Stream `n_stacks` stacks of 1,024 images, one after the other, and drop them."""
     conversion = Conversion(
         particles_from_star(star_file, folder),
         ImageDescriptor.from_individual_values(int(box), 1.5),
@@ -80,15 +80,15 @@ def stream(star_file: str, folder: str, box: str, n_stacks: str) -> dict[str, An
 
 
 def published(star_file: str, folder: str, output: str, batch_size: str, box: str) -> dict[str, Any]:
-    """A conversion in the published way."""
-    from benchmarks import published_method  # imports finufft, and torch, of which nobody else here should pay the price
+    """A conversion with the published method."""
+    from benchmarks import published_method  # imports finufft and torch, which the other measurements must not load
 
     descriptor = ImageDescriptor.from_individual_values(int(box), 1.5)
     return {"images": published_method.convert(Path(star_file), Path(folder), descriptor, Path(output), int(batch_size))}
 
 
 def peak_megabytes() -> float:
-    """Peak resident memory of this process. The system's `getrusage` would also tell of the process that started it."""
+    """Peak resident memory of this process. That of the system's `getrusage` would include the process that started this one."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
 

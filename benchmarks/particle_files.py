@@ -1,4 +1,4 @@
-"""Particle sets of any size for measurements: noise images, a STAR file that may name each image several times."""
+"""Particle sets of any size for measurements: images of noise, and a STAR file that may name each image several times."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _rlnOpticsGroup #5
 
 @dataclass(frozen=True)
 class ParticleSet:
-    """Where a particle set lies.
+    """The files of a particle set.
 
     Args:
         star_file: RELION 3.1 table.
         folder: of the MRC files.
-        descriptor: that fits the images.
-        n_images: rows of the table.
+        descriptor: of the images.
+        n_images: number of rows of the table.
     """
 
     star_file: Path
@@ -61,15 +61,15 @@ def write_particles(
     shuffled: bool = False,
     precision: str = "single",
 ) -> ParticleSet:
-    """Write images of noise and a table of them.
+    """Write images of noise, and a table that names them.
 
     Args:
-        folder: where to.
-        n_images: rows of the table.
-        box: edge of the images.
-        n_files: MRC files.
-        n_distinct: images on disk, named again and again by the table; as many as rows if not given.
-        shuffled: rows in random order instead of that of the files.
+        folder: where the files are written.
+        n_images: number of rows of the table.
+        box: edge of the images in pixels.
+        n_files: number of MRC files.
+        n_distinct: number of images on disk, which the table names repeatedly; by default one per row.
+        shuffled: rows in random order instead of the order of the files.
         precision: of the descriptor.
     """
     folder.mkdir(parents=True, exist_ok=True)

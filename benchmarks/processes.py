@@ -1,4 +1,4 @@
-"""Whole processes, as a shell starts them: how long a small run waits for its libraries, and long runs against the published way."""
+"""Complete processes, as a shell starts them: the start-up time of a small run, and long runs compared with the published method."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from benchmarks.particle_files import ParticleSet, write_particles
 
 ROOT = Path(__file__).resolve().parents[1]
 AGAINST_PUBLISHED = {256: 2048, 128: 8192}
-"""Images by box."""
+"""Number of images for each box size."""
 
 
 def start_up(folder: Path, repeats: int) -> list[dict[str, Any]]:
-    """60 images of 64 pixels, without pictures, next to the time that Python takes to import torch."""
+    """60 images of 64 pixels, without pictures, compared with the time that Python takes to import torch."""
     particles, out = write_particles(folder / "in", 60, 64), folder / "out"
     torch = _timed([sys.executable, "-c", "import torch"], out)
     in_process = _timed(_command(particles, out, 20), out)
@@ -38,7 +38,7 @@ def start_up(folder: Path, repeats: int) -> list[dict[str, Any]]:
 
 
 def whole_processes(folder: Path, repeats: int) -> list[dict[str, Any]]:
-    """Indexed STAR to fft, phys and npz without pictures, ours in process and the published way in turn, on the same cores."""
+    """From an indexed STAR file to fft, phys and npz, without pictures: one process of ours and the published method, in turn."""
     rows = []
     for box, n_images in AGAINST_PUBLISHED.items():
         particles, out = write_particles(folder / "in", n_images, box), folder / "out"
@@ -65,7 +65,7 @@ def _command(particles: ParticleSet, out: Path, batch_size: int) -> list[str]:
 
 
 def _timed(command: list[str], out: Path) -> Callable[[], float]:
-    # Compiled Python is kept, as it is in an installation.
+    # As in an installation, compiled Python code is kept.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
     def run() -> float:

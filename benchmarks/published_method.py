@@ -1,7 +1,7 @@
-"""The published way of converting, as a yardstick: whole files in memory, one finufft call per image in complex128, `torch.save`.
+"""The published method of conversion, for comparison: complete files in memory, one finufft call per image in complex128, `torch.save`.
 
-Written from the mathematics, with finufft for the transform. It reads the same STAR and MRC files as the service and writes the same
-kinds of files, so that whole conversions can be compared.
+It was written from the formulas, with finufft for the transform. It reads the same STAR and MRC files as this package and writes the same
+kinds of files, so that complete conversions can be compared.
 """
 
 from __future__ import annotations

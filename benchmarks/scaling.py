@@ -1,4 +1,4 @@
-"""How time and memory grow: with images, files, row order, workers; what writing, planning and scheduling cost."""
+"""How time and memory depend on images, files, row order and workers; the cost of writing, planning and scheduling."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cryolike_dask.stacks.tensor_file import TensorFileWriter
 
 
 def with_images(folder: Path) -> list[dict[str, Any]]:
-    """x1, x4, x16 images of 128 x 128 on all cores."""
+    """500 images of 128 x 128, and 4 and 16 times as many, on all cores."""
     rows = []
     for n_images in (500, 2000, 8000):
         particles = write_particles(folder / "in", n_images, 128, n_distinct=500)
@@ -33,7 +33,7 @@ def with_images(folder: Path) -> list[dict[str, Any]]:
 
 
 def with_files_and_order(folder: Path, repeats: int) -> list[dict[str, Any]]:
-    """2,000 images of 128 x 128 in 1, 10 and 1,000 files, rows sorted and shuffled, from a warm cache."""
+    """2,000 images of 128 x 128 in 1, 10 and 1,000 files, with sorted and with shuffled rows, from a warm cache."""
     rows = []
     for n_files in (1, 10, 1000):
         ordered = write_particles(folder / "sorted", 2000, 128, n_files=n_files)
@@ -57,7 +57,7 @@ def with_files_and_order(folder: Path, repeats: int) -> list[dict[str, Any]]:
 
 
 def with_pictures(folder: Path, repeats: int) -> list[dict[str, Any]]:
-    """Stacks of 1,024 with and without the three pictures of each and the page about the run."""
+    """Stacks of 1,024 images, with and without their three pictures and the page about the run."""
     rows = []
     for box, n_images in ((128, 4096), (256, 2048)):
         particles = write_particles(folder / "in", n_images, box, n_distinct=500)
@@ -80,9 +80,9 @@ def with_pictures(folder: Path, repeats: int) -> list[dict[str, Any]]:
 
 
 def with_workers(folder: Path, repeats: int) -> dict[str, Any]:
-    """16,000 images of 128 x 128 on one and on two worker processes, the scheduler and the client beside them on the same cores.
+    """16,000 images of 128 x 128 on one and on two worker processes, with scheduler and client on the same cores.
 
-    What the machine itself gives is the same for plain processes that know nothing of each other, each with its own conversion.
+    `two_plain_processes` is the speed-up of two independent processes, each with its own conversion: the limit of this machine.
     """
     particles = write_particles(folder / "in", 16_000, 128, n_distinct=2000)
     warm = write_particles(folder / "warm", 1000, 128)
@@ -111,11 +111,11 @@ def with_workers(folder: Path, repeats: int) -> dict[str, Any]:
 
 
 def share_of_overhead(folder: Path, repeats: int) -> list[dict[str, Any]]:
-    """20,000 images of 128 x 128 on two workers: what goes into anything but stacks, as a share of the whole run.
+    """20,000 images of 128 x 128 on two workers: the share of the run that is not spent on making stacks.
 
-    Planning and finishing are the time before the first stack begins and after the last one ends; scheduling is what workers wait
-    between two tasks; emit is what they spend on making stacks visible. What one worker waits at the end for the other is beside
-    these: it depends on the number of stacks only.
+    Planning and finishing are the times before the first stack begins and after the last one ends. Scheduling is the time that workers
+    wait between two tasks, and emit the time of tasks that make stacks visible. The time that one worker waits for the other at the end is
+    not included, because it depends only on the number of stacks.
     """
     particles = write_particles(folder / "in", 20_000, 128, n_distinct=2000)
     rows = []
@@ -132,7 +132,7 @@ def share_of_overhead(folder: Path, repeats: int) -> list[dict[str, Any]]:
 
 
 def _shares(tasks: Any, began: float, seconds: float) -> dict[str, Any]:
-    """Seconds by what they went into, from Dask's record of tasks."""
+    """Seconds for each kind of work, from Dask's record of tasks."""
     on_worker: dict[str, list[tuple[float, float, bool]]] = {}
     for task in tasks:
         spans = [span for span in task["startstops"] if span["action"] == "compute"]
@@ -156,7 +156,7 @@ def _shares(tasks: Any, began: float, seconds: float) -> dict[str, Any]:
 
 
 def tiny_stacks(folder: Path, n_stacks: int = 1000) -> dict[str, Any]:
-    """Stacks of one tiny image on two workers: stacks per second, and the memory of the process that holds scheduler and client."""
+    """Stacks of one tiny image on two workers: stacks per second, and the memory of the process with scheduler and client."""
     particles = write_particles(folder / "in", n_stacks, 16, n_distinct=100)
     memory = MemoryProgress(n_stacks // 4)
     with local_cluster(2) as client:
@@ -175,7 +175,7 @@ def tiny_stacks(folder: Path, n_stacks: int = 1000) -> dict[str, Any]:
 
 
 def writing(folder: Path, repeats: int) -> dict[str, Any]:
-    """512 MiB as a `.pt` file in place, and as a plain file, in the same pieces."""
+    """512 MiB written in place as a `.pt` file, and as a plain file in the same pieces."""
     folder.mkdir(parents=True, exist_ok=True)
     images = np.random.default_rng(1).standard_normal((8, 256, 512), dtype=np.float32).view(np.complex64)
 
@@ -205,7 +205,7 @@ def writing(folder: Path, repeats: int) -> dict[str, Any]:
 
 
 def planning(folder: Path) -> dict[str, Any]:
-    """1,000,000 rows over 1,000 files: everything before the first pixel, in a process of its own."""
+    """1,000,000 rows and 1,000 files: everything before the first pixel is read, in a process of its own."""
     particles = write_particles(folder / "in", 1_000_000, 8, n_files=1000, n_distinct=20_000)
     result = in_a_process("plan", str(particles.star_file), str(particles.folder))
     shutil.rmtree(folder)
@@ -215,8 +215,8 @@ def planning(folder: Path) -> dict[str, Any]:
 def memory(folder: Path) -> list[dict[str, Any]]:
     """Peak resident memory of one process that converts, alone in one thread or as the worker of a cluster in two.
 
-    Stacks are removed as soon as they are complete, and there are no physical images: so many would not fit into the memory file system of
-    a small machine. A process alone also checks the CTF in the end.
+    Stacks are removed as soon as they are complete, and there are no physical images, because a small machine's memory file system could
+    not hold so many. A process alone also checks the CTF at the end.
     """
     rows = []
     for process, box, n_images, batch_size in (

@@ -1,4 +1,4 @@
-"""What the run loop adds to Dask's own scheduling: rates and growth beside `client.map` of the same tasks, and streaming beside writing."""
+"""The cost of the run loop: rates and growth compared with `client.map` of the same tasks, and streaming compared with writing."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def publish_nothing(folder: str, run_id: str, counters: Any, attempts: Any) -> N
 
 
 class _GrownError(Exception):
-    """The cluster is as large as it may become.
+    """Raised when the cluster has grown to its maximum.
 
     Args:
-        when: on the clock of `time.perf_counter`.
+        when: time of `time.perf_counter`.
     """
 
     def __init__(self, when: float) -> None:
@@ -80,7 +80,7 @@ def _map(client: Client, n_stacks: int, task: Callable[..., StackReceipt]) -> fl
 
 @contextmanager
 def _workers_of_this_process(n_workers: int) -> Iterator[Client]:
-    # Each worker watches itself and its process many times per second: with a thousand in one process, nothing else would go on.
+    # Each worker monitors itself and its process many times per second. With a thousand in one process, there would be no time for tasks.
     quiet = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1h"}
     with (
         dask.config.set(quiet | {"distributed.admin.system-monitor.interval": "1h"}),
@@ -90,7 +90,7 @@ def _workers_of_this_process(n_workers: int) -> Iterator[Client]:
         Client(cluster, set_as_default=False) as client,
     ):
         client.wait_for_workers(n_workers)
-        # What a thousand workers consist of is not to be searched for garbage again and again.
+        # Otherwise the garbage collector would search the objects of a thousand workers again and again.
         gc.collect()
         gc.freeze()
         yield client
@@ -100,7 +100,7 @@ def _workers_of_this_process(n_workers: int) -> Iterator[Client]:
 def rate_of_trivial_stacks(
     repeats: int, n_stacks: int = 2000, numbers_of_workers: tuple[int, ...] = (4, 16, 100)
 ) -> list[dict[str, Any]]:
-    """Stacks per second that take no time, and tasks of `client.map`, whose results are fetched, too. All workers are in this process."""
+    """Rate of stacks that take no time, and of tasks of `client.map`, whose results are fetched, too. All workers are in this process."""
     rows = []
     for n_workers in numbers_of_workers:
         with _workers_of_this_process(n_workers) as client:
@@ -126,7 +126,7 @@ def rate_of_trivial_stacks(
 
 
 def rate_of_many_trivial_stacks() -> list[dict[str, Any]]:
-    """As `rate_of_trivial_stacks`, once, with more of everything."""
+    """As `rate_of_trivial_stacks`, but once, with more stacks and workers."""
     return rate_of_trivial_stacks(1, 50_000, (100, 1000))
 
 
@@ -173,7 +173,7 @@ def growth_of_an_adaptive_cluster(repeats: int) -> dict[str, Any]:
 
 
 def streaming(folder: Path, n_images: int = 20_000) -> dict[str, Any]:
-    """Images of 128 x 128: handed over without being written, and written. All stacks of both are compared."""
+    """Images of 128 x 128, streamed without writing, and written. The stacks of the two are compared."""
     particles = write_particles(folder / "in", n_images, 128, n_distinct=2000)
 
     def conversion() -> Conversion:
@@ -181,7 +181,7 @@ def streaming(folder: Path, n_images: int = 20_000) -> dict[str, Any]:
         return Conversion(table, particles.descriptor, folder_output=folder / "out", flag_plots=False, overwrite=True)
 
     for _ in zip(range(2), conversion().stream(), strict=False):
-        pass  # libraries and tables
+        pass  # loads libraries and makes tables
     began = time.perf_counter()
     n_streamed = sum(len(stack.fourier) for stack in conversion().stream())
     streamed = time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""Against the published method: whole conversions and the transform alone; where the time goes; accuracy."""
+"""Complete conversions and the transform alone, compared with the published method; time of each step; accuracy."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from cryolike_dask.transform.interface import Transform, TransformedImages
 from cryolike_dask.transform.torch_steps import single_threaded_torch
 
 WHOLE_CONVERSIONS = {64: 2000, 128: 2000, 256: 512, 384: 384, 512: 192}
-"""Images by box. Eight stacks each, so that every core has several."""
+"""Number of images for each box size. They are converted to eight stacks, so that every core has several."""
 
 
 def whole_conversions(folder: Path, repeats: int) -> list[dict[str, Any]]:
-    """Indexed STAR to fft, phys and npz on all cores, ours and the published way in turn."""
+    """From an indexed STAR file to fft, phys and npz on all cores: our conversion and the published method, in turn."""
     rows = []
     for box, n_images in WHOLE_CONVERSIONS.items():
         particles = write_particles(folder / "in", n_images, box)
@@ -102,7 +102,7 @@ def transforms_alone(repeats: int) -> list[dict[str, Any]]:
 
 
 def _nearly_exact(image: npt.NDArray[np.float32], descriptor: ImageDescriptor) -> npt.NDArray[np.complex128]:
-    """Transform of one image by finufft at 1e-14 in float64, where a direct sum would take minutes."""
+    """Transform of one image by finufft at 1e-14 in float64, because a direct sum would take minutes."""
     grid = descriptor.polar_grid
     k1, k2 = (
         (4 * np.pi / n * np.outer(grid.radii, trigonometric(grid.angles))).ravel()
@@ -142,7 +142,7 @@ def split_of_the_transform(repeats: int) -> list[dict[str, Any]]:
                 transform._half, compiled.shell_weights, interpolation.conjugate, results.fourier[0].view(np.float32), results.power[0]
             ),
         }  # fmt: skip
-        once = {"interpolate", "normalise"}  # one image a call
+        once = {"interpolate", "normalise"}  # one image per call
         row: dict[str, Any] = {"box": box}
         for name, step in steps.items():
             times = []

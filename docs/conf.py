@@ -1,4 +1,4 @@
-"""How Sphinx builds the documentation: `make docs`."""
+"""Sphinx configuration of the documentation, for `make docs`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ html_title = f"cryolike_dask {release}"
 html_static_path = ["_static"]
 html_css_files = ["guide.css"]
 
-copybutton_prompt_text = r"\$ |>>> |\.\.\. "  # shown, not copied
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "  # prompts are shown, but not copied
 copybutton_prompt_is_regexp = True
 copybutton_selector = "div:not(.output) > div.highlight pre"
 
-# Notebooks are kept without outputs, and run when the guide is built.
+# Notebooks are stored without outputs, and run when the guide is built.
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
@@ -31,7 +31,7 @@ nb_merge_streams = True
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
-autodoc_typehints = "description"  # beside each argument; in the signatures they would hide the names
+autodoc_typehints = "description"  # in signatures, types would hide the names
 autodoc_typehints_description_target = "documented_params"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
@@ -39,7 +39,7 @@ nitpicky = False
 
 
 def _plain(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
-    """Docstrings are plain text: |F|^2 and a * b are no markup."""
+    """Escape docstrings, which are plain text: |F|^2 and a * b are not markup."""
     lines[:] = [line if _is_example(line) else _escaped(line) for line in lines]
 
 
@@ -52,5 +52,5 @@ def _escaped(line: str) -> str:
 
 
 def setup(app: Any) -> None:
-    """Called by Sphinx. Napoleon comes after, and makes markup of its own."""
+    """Called by Sphinx. Escaping comes before Napoleon, which adds markup."""
     app.connect("autodoc-process-docstring", _plain, priority=100)

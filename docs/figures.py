@@ -1,6 +1,6 @@
 """Draws all pictures of the guide into docs/_static, from demonstration particles: `make figures`.
 
-Screenshots of pages are taken where Chromium is installed.
+Screenshots of pages are taken only if Chromium is installed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def png_figure(width: int, height: int, path: Path) -> Iterator[Figure]:
 
 
 def tile(figure: Any, place: tuple[float, float, float, float], image: np.ndarray, title: str, colours: str = "gray") -> Any:
-    """One picture with a title, no axes."""
+    """Draw an image with a title and without axes."""
     axes = figure.add_axes(place)
     axes.imshow(image, cmap=colours, interpolation="nearest")
     axes.set_title(title, fontsize=9, color=INK)
@@ -76,7 +76,7 @@ def draw_polar_grid() -> None:
 
 
 def draw_resolution_and_downsampling(image: np.ndarray) -> None:
-    """One image with less and less resolution, and on fewer and fewer pixels."""
+    """One image at decreasing resolution, and on fewer and fewer pixels."""
     with png_figure(680, 400, STATIC / "parameters.png") as figure:
         for number, factor in enumerate((1.0, 0.5, 0.25, 0.125)):
             descriptor = ImageDescriptor.from_individual_values(n_pixels=BOX, pixel_size=PIXEL_SIZE, resolution_factor=factor)
@@ -90,7 +90,7 @@ def draw_resolution_and_downsampling(image: np.ndarray) -> None:
 
 
 def draw_ctf_check(data: DemoData) -> None:
-    """The check of the CTF with the right pixel size, and with one that is a tenth too large."""
+    """The check of the CTF with the right pixel size, and with one that is 10% too large."""
     particles = particles_from_star(data.star_file, data.folder_mrc)
     canvas = Canvas(WIDTH, 2 * HEIGHT + 20)
     for number, pixel_size in enumerate((PIXEL_SIZE, 1.1 * PIXEL_SIZE)):
@@ -115,7 +115,7 @@ def draw_the_way(image: np.ndarray) -> None:
         for number, (picture, title) in enumerate(zip(steps, titles, strict=True)):
             axes = tile(figure, (number / 5 + 0.005, 0.02, 0.19, 0.84), picture, title, "gray" if number in (0, 4) else "magma")
             if number == 3:
-                axes.set(aspect="auto", box_aspect=1)  # shells and angles have no common unit
+                axes.set(aspect="auto", box_aspect=1)  # shells and angles have different units
 
 
 def transformed(image: np.ndarray, descriptor: ImageDescriptor) -> TransformedImages:
@@ -126,7 +126,7 @@ def transformed(image: np.ndarray, descriptor: ImageDescriptor) -> TransformedIm
 
 
 def screenshot(page: Path, picture: Path, height: int) -> None:
-    """What Chromium shows of a page."""
+    """Save a screenshot of a page, taken with Chromium."""
     if which("chromium") is None:
         sys.stderr.write(f"chromium is not installed: {picture.name} is left as it was\n")
         return
@@ -138,7 +138,7 @@ def screenshot(page: Path, picture: Path, height: int) -> None:
 
 
 def make_smaller(picture: Path, widest: int = 1200) -> None:
-    """Write a picture with 128 colours, rare ones among them, and no wider than that."""
+    """Reduce a picture to 128 colours, including rare ones, and to the width `widest`."""
     with Image.open(picture) as image:
         height = round(image.height * min(1, widest / image.width))
         image.convert("RGB").resize((min(image.width, widest), height)).quantize(128, Image.Quantize.MAXCOVERAGE).save(
@@ -147,7 +147,7 @@ def make_smaller(picture: Path, widest: int = 1200) -> None:
 
 
 class WatchedNotebook(NotebookClient):
-    """Runs a notebook, and keeps what it shows when the bar of a conversion is about halfway.
+    """Runs a notebook, and keeps its state when the bar of a conversion is about halfway.
 
     Args:
         halfway: the notebook with its outputs at that moment.
@@ -156,7 +156,7 @@ class WatchedNotebook(NotebookClient):
     halfway: Any = None
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
-        """Look at the bar after each message of the kernel."""
+        """Check the bar after each message of the kernel."""
         output = super().process_message(msg, cell, cell_index)
         if msg["msg_type"] == "update_display_data" and ".run(" in cell.source and self.halfway is None:
             drawn = re.search(r"width:([\d.]+)%", msg["content"]["data"].get("text/html", ""))
@@ -166,16 +166,16 @@ class WatchedNotebook(NotebookClient):
 
 
 def notebook_page(path: Path, folder: Path, first_cell: int) -> Path:
-    """A notebook in the middle of its run as a page, from this cell on. It runs in the folder, and the page is written there."""
+    """A page with a notebook in the middle of its run, from cell `first_cell` on. The notebook runs in the folder, which gets the page."""
     folder.mkdir()
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
-        # Enough particles that the bar can be seen to move.
+        # Enough particles that there is time to see the bar halfway.
         cell.source = cell.source.replace("n_images=120", "n_images=4000").replace("batch_size=20", "batch_size=100")
     watched = WatchedNotebook(notebook, resources={"metadata": {"path": folder}})
     watched.execute()
     if watched.halfway is None:
-        raise RuntimeError("the run was over before its bar was seen halfway")
+        raise RuntimeError("the run ended before its bar was seen halfway")
     notebook = watched.halfway
     parts = ["<meta charset='utf-8'><body style='font:15px system-ui,sans-serif;margin:2em;max-width:60em'>"]
     for cell in notebook.cells[first_cell:]:
@@ -197,7 +197,7 @@ def notebook_page(path: Path, folder: Path, first_cell: int) -> Path:
 
 
 def draw_gallery(scratch: Path) -> None:
-    """The picture of each example, by the commands of its page."""
+    """Draw the picture of each example by running the commands of its page."""
     inputs = write_inputs(scratch / "inputs")
     (STATIC / "gallery").mkdir(exist_ok=True)
     for page in PAGES:
@@ -211,7 +211,7 @@ def draw_gallery(scratch: Path) -> None:
 
 def main() -> None:
     """Draw everything."""
-    # Pages show where their files are: a name that can be read.
+    # Pages show the paths of their files, so the folder has a readable name.
     scratch = Path(tempfile.gettempdir()) / "cryolike-demo"
     scratch.mkdir()
     try:

@@ -1,6 +1,6 @@
-"""Looks at the built guide as a browser lays it out: nothing is cut at a width of 1,100 pixels, no picture is missing or distorted.
+"""Checks the layout of the built guide in a browser: no text is cut off at a width of 1,100 pixels, no picture is missing or distorted.
 
-`make docs` calls it. Without Chromium it says that nobody looked, and that is no error.
+`make docs` calls it. Without Chromium it only says that nothing was checked.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ onload = () => main().catch(error => fetch("/found", {method: "POST", body: JSON
 
 
 class _Guide(SimpleHTTPRequestHandler):
-    """The built guide, a page that looks at all others, and a place for what it finds."""
+    """Serves the built guide and a page that checks all others, and receives its findings."""
 
     def __init__(self, *request: object, pages: Sequence[str], found: Queue[list[str]], directory: str) -> None:
         self.looking = LOOK.replace("PAGES", json.dumps(list(pages))).replace("WIDTH", str(WIDTH))
@@ -79,11 +79,11 @@ class _Guide(SimpleHTTPRequestHandler):
         self.found.put(json.loads(text))
 
     def log_message(self, *_: object) -> None:
-        """Requests are of no interest."""
+        """Do not log requests."""
 
 
 def findings(built: Path) -> list[str]:
-    """What is cut, distorted or missing, one line each.
+    """A line for each text or picture that is cut off, distorted or missing.
 
     Args:
         built: folder with the pages.
@@ -97,7 +97,7 @@ def findings(built: Path) -> list[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, tempfile.TemporaryDirectory() as profile:
         Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/look"
-        # A browser without a screen ends when it has drawn its page; this one is ended when it has told.
+        # With a debugging port, a headless browser does not end when it has drawn its page. It is ended when it has sent its findings.
         command = ["chromium", *BROWSER, f"--user-data-dir={profile}", "--remote-debugging-port=0", address]
         browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
@@ -109,9 +109,9 @@ def findings(built: Path) -> list[str]:
 
 
 def main() -> int:
-    """1 if something is to be mended, else 0."""
+    """Check the guide. Returns 1 if there are findings, else 0."""
     if which("chromium") is None:
-        sys.stderr.write(f"chromium is not installed: nobody looked whether the guide fits a page of {WIDTH} pixels\n")
+        sys.stderr.write(f"chromium is not installed: it was not checked whether the guide fits a page of {WIDTH} pixels\n")
         return 0
     try:
         found = findings(BUILT)

@@ -1,4 +1,4 @@
-"""`make audit`: what it makes of an index that knows something, knows nothing, or cannot be asked, and of licences."""
+"""`make audit`: with an index that knows vulnerabilities, knows none, or cannot be reached; and licences."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def audit() -> ModuleType:
 
 
 def run(tmp_path: Path, *packages: dict[str, Any], error: str = "") -> subprocess.CompletedProcess[str]:
-    """The audit with a pip-audit that answers so, or fails with an error."""
+    """Run the audit with a pip-audit that gives this answer, or fails with this error."""
     answer = json.dumps({"dependencies": packages})
     fake = tmp_path / "pip-audit"
     fake.write_text(f"#!{sys.executable}\nimport sys\nsys.stdout.write({'' if error else answer!r})\nsys.exit({error!r} or 0)\n")
@@ -41,7 +41,7 @@ def run(tmp_path: Path, *packages: dict[str, Any], error: str = "") -> subproces
 def test_a_vulnerability_is_told_with_the_version_that_mends_it(tmp_path: Path) -> None:
     result = run(tmp_path, CLEAN, KNOWN)
     assert result.returncode == 1
-    assert "jinja2 3.1.0: GHSA-1, mended in 3.1.3" in result.stdout
+    assert "jinja2 3.1.0: GHSA-1, fixed in 3.1.3" in result.stdout
 
 
 def test_nothing_known_and_all_asked_is_well(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_licences_that_bind_are_told_from_others(audit: ModuleType, stated: str,
 def test_no_package_needed_at_run_time_has_a_binding_licence(audit: ModuleType) -> None:
     packages = audit.needed_at_run_time("cryolike-dask")
     names = {package.metadata["Name"].lower() for package in packages}
-    assert {"numpy", "torch", "dask", "markupsafe"} <= names  # the last one is needed by another one only
+    assert {"numpy", "torch", "dask", "markupsafe"} <= names  # the last one is an indirect requirement
     assert not {"finufft", "pytest", "moto"} & names
     _, findings = audit.licences(packages)
     assert (findings.bad, findings.unknown) == ([], [])

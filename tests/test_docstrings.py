@@ -44,7 +44,7 @@ def test_modules_and_public_classes_and_functions_are_described(path: Path) -> N
 
 
 def is_command(function: Function) -> bool:
-    """Whether it is a command of the command line: its help is its description."""
+    """Whether it is a command of the command line, whose help describes its options."""
     return any("command" in ast.unparse(decorator) or "group" in ast.unparse(decorator) for decorator in function.decorator_list)
 
 

@@ -1,4 +1,4 @@
-"""Each guarantee names the test that proves it; the test must exist."""
+"""Each guarantee in the guide names the test that shows it, and the test must exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options are said once: signatures, typed dictionaries, docstrings and the command line agree with the dataclass."""
+"""Signatures, typed dictionaries, docstrings and the command line have the options of the dataclass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is built and installed: immediate to import, typed, complete."""
+"""The built and installed package is complete and typed, and is imported fast."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_wheel_works_when_it_is_all_there_is(built: Path, tmp_path: Path) -> Non
         "if __name__ == '__main__':\n"
         "    main('demo --n-images 6 --box 16 --workers 1'.split())\n"
     )
-    # A file, since worker processes import what started them.
+    # A file, because worker processes import the script that started them.
     (tmp_path / "script.py").write_text(script)
     result = run(sys.executable, "script.py", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -167,7 +167,7 @@ def test_types_reach_a_users_script(tmp_path: Path) -> None:
 def type_check(script: str, folder: Path) -> list[str]:
     """The errors that mypy finds in a script."""
     (folder / "script.py").write_text(script)
-    # Reading torch and its like would take a minute, and is not what this is about.
+    # Checking torch and similar packages would take a minute, and is not the purpose of this test.
     large = ("torch", "pandas", "dask", "distributed", "matplotlib", "scipy", "numba", "PIL")
     skipped = "".join(f"[mypy-{name}.*]\nfollow_imports = skip\nignore_missing_imports = True\n" for name in large)
     (folder / "mypy.ini").write_text(
@@ -180,7 +180,7 @@ def type_check(script: str, folder: Path) -> list[str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="dask-cuda is for Linux")
 def test_the_extra_for_gpus_can_be_installed(tmp_path: Path) -> None:
-    # A release of dask-cuda asks for one release of Dask, which ours must allow.
+    # A release of dask-cuda requires one release of Dask, which this package must allow.
     report = tmp_path / "report.json"
     options = ["--dry-run", "--quiet", "--no-build-isolation", "--disable-pip-version-check", "--report", str(report)]
     found = subprocess.run(

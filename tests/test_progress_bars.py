@@ -1,4 +1,4 @@
-"""What a person sees of a conversion. Clocks are turned by hand."""
+"""Progress displays, with simulated clocks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_log_lines_come_at_most_every_few_seconds(caplog: pytest.LogCaptureFixtu
         run(LogProgress(every=5.0, clock=clock), clock, n_stacks=100, seconds_each=1.0)
     assert caplog.messages[0] == "Converting 10,000 images to 100 stacks."
     assert caplog.messages[1] == "5 of 100 stacks (5%), 500 of 10,000 images, 100 images/s, 50.0 MB/s, about 1 min 35 s left"
-    # The report has the time: there is one summary.
+    # The time is in the report, so that there is only one summary.
     assert caplog.messages[-1] == "100 of 100 stacks (100%), 10,000 of 10,000 images, 100 images/s, 50.0 MB/s"
     assert len(caplog.messages) == 1 + 20
 

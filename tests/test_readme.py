@@ -1,4 +1,4 @@
-"""What the README tells a newcomer works as it stands there."""
+"""The commands and scripts in the README work as printed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_readme_works_as_printed_after_the_demo(tmp_path: Path) -> None:
-    """Its lines are pasted into a shell one block after the other, and its Python is saved as scripts in the last one's folder."""
+    """Runs the shell blocks one after the other, and the Python blocks as scripts in the folder of the last one."""
     (folder,) = re.findall(r"^DEMO +\?= (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     program = tmp_path / ".venv" / "bin" / "cryolike-dask"
     program.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What Python shows of our objects: lines that a person can read, none of them an array."""
+"""The reprs of public objects are readable lines, without arrays."""
 
 from __future__ import annotations
 

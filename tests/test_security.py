@@ -1,4 +1,4 @@
-"""Files that mean harm."""
+"""Malicious files."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_place_that_only_a_file_names_is_not_opened(tmp_path: Path, monkeypatc
     monkeypatch.setattr("fsspec.core.url_to_fs", lambda url, *_: opened.append(url))
     monkeypatch.setattr("cryolike_dask.stacks.zarr_store.open_object_store", lambda location: opened.append(location))
     for ask in (lambda: load_stack(out, 0), lambda: verify_output(out), lambda: restack(out, tmp_path / "smaller")):
-        with pytest.raises(InputError, match="opened only when you name it") as told:
+        with pytest.raises(InputError, match="opened only if you name it") as told:
             ask()
         assert store in str(told.value)
     assert opened == []

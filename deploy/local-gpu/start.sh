@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A scheduler, and a worker for each GPU, on this machine until this script ends.
-#   start.sh [FILE]     FILE, cluster.json if not given, is for `cryolike-dask convert ... --scheduler-file FILE`
+# Starts a scheduler, and one worker per GPU, on this machine. They run until this script ends.
+#   start.sh [FILE]     writes FILE (by default cluster.json) for `cryolike-dask convert ... --scheduler-file FILE`
 set -euo pipefail
 
 file=${1:-cluster.json}

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# An authority, and a certificate that it signed, for a Dask cluster's scheduler, workers and clients.
+# Makes a certificate authority, and a certificate signed by it for the scheduler, workers and clients of a Dask cluster.
 #   make_certificates.sh FOLDER [DAYS]
 set -euo pipefail
 
 [[ $# -ge 1 && $# -le 2 ]] || { echo "Usage: $0 FOLDER [DAYS]" >&2; exit 2; }
 folder=$1 days=${2:-365}
-[[ ! -e $folder/ca.pem ]] || { echo "$folder holds an authority already: choose another folder." >&2; exit 2; }
+[[ ! -e $folder/ca.pem ]] || { echo "$folder already holds a certificate authority: choose another folder." >&2; exit 2; }
 
 umask 077
 mkdir -p "$folder"
@@ -18,4 +18,4 @@ openssl x509 -req -in request.pem -CA ca.pem -CAkey ca-key.pem -CAcreateserial -
   -extfile <(printf 'basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\n')
 rm -f request.pem ca.srl
 openssl verify -CAfile ca.pem cert.pem >/dev/null
-echo "$folder: give ca.pem, cert.pem and key.pem to every host; ca-key.pem stays here."
+echo "$folder: copy ca.pem, cert.pem and key.pem to every host. Keep ca-key.pem here."

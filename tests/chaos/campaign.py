@@ -1,10 +1,10 @@
 """A thousand random faults: `make faults`, or `python -m tests.chaos.campaign --faults 1000 --seed 1`.
 
-Each fault hits a conversion, or what one has written, in a process of its own. Afterwards
+Each fault hits a conversion, or its output, in a process of its own. Afterwards
 
-- every visible stack is complete and right, and the counters have no gap;
-- what is wrong is noticed by `verify`;
-- the next run goes on from there, and ends with the files of an undisturbed conversion: `.pt` byte for byte, `.npz` array for array.
+- every visible stack is complete and correct, and the counters have no gap;
+- `verify` notices all damage;
+- the next run continues from there, and ends with the files of an undisturbed conversion: `.pt` byte for byte, `.npz` array for array.
 
 The seed of a fault is in the log, and `--only KIND:SEED` repeats it.
 """
@@ -41,7 +41,7 @@ SHARES = {"kill": 0.3, "signal": 0.1, "I/O fault": 0.25, "damage": 0.25, "full d
 FORMS = ("pt", "zarr")
 N_IMAGES, BATCH = 40, 5
 SECONDS = 0.3
-"""About what an undisturbed conversion takes; faults come within this time."""
+"""About the time of an undisturbed conversion. Faults come within this time."""
 _ENDED_WELL, _TOLD, _INTERRUPTED, _UNEXPECTED = range(4)
 
 _cases: dict[str, Case] = {}
@@ -53,7 +53,7 @@ _elsewhere: list[str] = [""]
 
 
 def fork(action: Callable[[], object], log: Path) -> int:
-    """Start a process that does something, and says by its exit status how that ended."""
+    """Start a process that runs a function, and reports the outcome by its exit status."""
     pid = os.fork()
     if pid:
         return pid
@@ -70,7 +70,7 @@ def fork(action: Callable[[], object], log: Path) -> int:
         status = _TOLD
     except KeyboardInterrupt:
         status = _INTERRUPTED
-    except BaseException:  # noqa: BLE001  # judged by whoever waits
+    except BaseException:  # noqa: BLE001  # reported by the exit status
         traceback.print_exc()
     finally:
         sys.stdout.flush()
@@ -79,7 +79,7 @@ def fork(action: Callable[[], object], log: Path) -> int:
 
 
 def ended(pid: int) -> int:
-    """How it ended: its status, or minus the signal that killed it."""
+    """The exit status of a process, or minus the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
@@ -87,7 +87,7 @@ def ended(pid: int) -> int:
 
 
 def check_visible(case: Case, out: Path) -> None:
-    """Whatever visible stacks there are, they are those of the undisturbed conversion, without a gap."""
+    """Check that the visible stacks are those of the undisturbed conversion, without a gap."""
     names = [name for name in case.undisturbed if name.startswith("fft/") and name.endswith(".npz")]
     visible = [name for name in sorted(names) if (out / name).exists()]
     assert visible == sorted(names)[: len(visible)], f"there is a gap: {visible}"
@@ -107,13 +107,13 @@ def contents_of_visible(case: Case, out: Path, counters: list[str]) -> dict[str,
 
 
 def _shard(name: str) -> float:
-    """The stack that a file of a Zarr array holds; infinity for metadata and columns, which are written in the end."""
+    """The number of the stack in a file of a Zarr array; infinity for metadata and columns, which are written at the end."""
     parts = name.split("/")
     return int(parts[3]) if len(parts) == 6 and parts[1] in ("fourier", "phys") else float("inf")
 
 
 def resume_and_check(case: Case, out: Path, log: Path, **options: Any) -> str:
-    """Go on, and compare. Returns how that was done: a run that refuses says so, and is then told to replace everything."""
+    """Continue the run, and compare. Returns how: if `skip_exist` is refused, everything is replaced with `overwrite`."""
     status = ended(fork(lambda: case.conversion(out, skip_exist=True, **options).run(), log))
     how = "went on"
     if status == _TOLD:
@@ -124,7 +124,7 @@ def resume_and_check(case: Case, out: Path, log: Path, **options: Any) -> str:
     return how
 
 
-# The faults. Each returns what was seen of it.
+# The faults. Each function returns what was observed.
 
 
 def kill(case: Case, out: Path, log: Path, random: np.random.Generator) -> str:
@@ -210,7 +210,7 @@ def damage(case: Case, out: Path, log: Path, random: np.random.Generator) -> str
     path.unlink()
     if how != "remove":
         path.write_bytes(content)
-        # A bad disk changes no times.
+        # Damage on a disk does not change the times of files.
         if random.random() < 0.5 and path.suffix == ".json":
             os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     noticed = [str(line) for line in verify_output(out)]
@@ -220,7 +220,7 @@ def damage(case: Case, out: Path, log: Path, random: np.random.Generator) -> str
 
 
 def is_harmless(case: Case, out: Path, path: Path) -> bool:
-    """Whoever reads the file with another library gets the same as before."""
+    """Check that other libraries still read the same content from the file."""
     name = str(path.relative_to(out))
     if path.name == "manifest.json":
         wanted = json.loads((case.data.star_file.parent.parent / "undisturbed" / name).read_text())
@@ -247,7 +247,7 @@ def full_disk(case: Case, out: Path, log: Path, random: np.random.Generator) -> 
 
 
 class _FillWhenBegun(NoProgress):
-    """Progress that fills the disk once the first stacks are there, while the conversion goes on."""
+    """Progress that fills the disk once the first stacks are there, while the conversion continues."""
 
     def __init__(self, disk: Path, leave: int) -> None:
         self.disk, self.leave = disk, leave
@@ -282,7 +282,7 @@ KINDS: dict[str, Callable[[Case, Path, Path, np.random.Generator], str]] = {
 
 
 def inject(kind: str, seed: int) -> tuple[str, int, str, str]:
-    """One fault. Returns its kind and seed, what was seen, and what went wrong ('' if nothing did)."""
+    """Inject one fault. Returns its kind and seed, what was observed, and what went wrong ('' if nothing did)."""
     random = np.random.default_rng(seed)
     form = FORMS[int(random.integers(len(FORMS)))]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -296,7 +296,7 @@ def inject(kind: str, seed: int) -> tuple[str, int, str, str]:
 
 
 def prepare(cases: dict[str, Case]) -> None:
-    """Load what every fork needs. No thread is started, as forks would lack it."""
+    """Load the libraries that every fork needs, without starting threads, which forks would not have."""
     _cases.update(cases)
     torch.set_num_threads(1)
     warm_up()

@@ -1,4 +1,4 @@
-"""Particles that several tests convert, and what an undisturbed conversion makes of them."""
+"""Particles that several tests convert, and the output of an undisturbed conversion."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def case_by_file(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 @pytest.fixture(scope="session")
 def case_of_many(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """500 stacks of one image: seconds of work, however fast the machine."""
+    """500 stacks of one image, which take seconds even on a fast machine."""
     return make_case(tmp_path_factory.mktemp("case_of_many"), n_images=500, batch_size=1)
 
 
 @pytest.fixture(autouse=True)
 def no_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Faults come while stacks are left to be begun: these are so short that all would be offered to the cluster at once."""
+    """A small window, so that faults come while some stacks have not begun: these are so short that all would be sent to the cluster."""
     monkeypatch.setattr("cryolike_dask.execution.executors.cluster._BACKLOG_SECONDS", 0.0)
 
 

@@ -1,4 +1,4 @@
-"""One bit of an output folder is flipped, anywhere: `verify` notices it, and what it says mends it does."""
+"""One bit anywhere in an output folder is flipped: `verify` notices it, and the remedy that it states works."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.chaos
 SEED = 16
 FORMS = ("pt", "zarr")
 OTHER_TIMES = ("manifest.json", "particles.star")
-"""State when they were written."""
+"""Files that contain the time when they were written."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def arrays(content: bytes) -> dict[str, Any]:
 
 
 class Folder:
-    """A small run's output, which can be damaged and put back."""
+    """The output of a small run, which can be damaged and restored."""
 
     def __init__(self, out: Path, data: DemoData, form: str) -> None:
         self.out, self.data, self.form = out, data, form
@@ -60,7 +60,7 @@ class Folder:
                 (self.out / name).write_bytes(content)
 
     def differing(self) -> list[str]:
-        """Files that are not as they were, apart from the time that some state and the random name of an attempt in metadata."""
+        """Files that have changed, apart from the time in some of them, and the random name of an attempt in metadata."""
         now = {name: (self.out / name).read_bytes() for name in files_below(self.out)}
         changed = [name for name in now.keys() | self.whole.keys() if now.get(name) != self.whole.get(name)]
         return [
@@ -138,7 +138,7 @@ def test_a_file_that_is_gone_empty_or_longer_is_noticed_and_made_again(folder: F
 
 
 def test_data_flipped_without_another_time_are_left_to_verify(folder: Folder) -> None:
-    """The limit of resuming, which docs/reliability.md states: images are not read again unless their file was touched."""
+    """A limit of resuming, as docs/reliability.md says: images are read again only if their file was modified."""
     name = "fft/particles_fourier_stack_000000.pt" if folder.form == "pt" else "particles.zarr/fourier/c/0/0/0"
     path = folder.out / name
     times = path.stat()

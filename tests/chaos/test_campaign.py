@@ -1,4 +1,4 @@
-"""A few faults of the campaign that `make faults` makes a thousand of."""
+"""A few faults of the campaign; `make faults` injects a thousand."""
 
 from __future__ import annotations
 

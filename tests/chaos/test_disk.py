@@ -48,7 +48,7 @@ def _write_for_ever(file: io.FileIO) -> None:
 def assert_nothing_half_written(out: Path) -> None:
     for path in [path for path in out.rglob("*") if path.is_file() and "/." not in str(path.relative_to(out.parent))]:
         assert path.stat().st_size > 0
-    # Every visible stack is sound; what is missing is all that is wrong.
+    # Every visible stack is correct; the only problem is that others are missing.
     assert [line for line in verify_output(out) if "missing" not in line and "the run is" not in line] == []
 
 
@@ -58,7 +58,7 @@ def test_a_disk_that_becomes_read_only_midway_is_told_and_the_run_goes_on(case: 
     def remount(mode: str) -> None:
         subprocess.run(["mount", "-o", f"remount,{mode}", str(small_disk)], check=True)
 
-    # In one thread, no file is open for writing between two stacks: with one, the system would refuse.
+    # In one thread, no file is open for writing between two stacks. Otherwise the system would refuse to make the disk read-only.
     with watching(out), pytest.raises(ConversionError, match="Read-only file system"):
         case.conversion(out).run_serially(At(5, lambda: remount("ro")))
     assert n_visible(out) == 5

@@ -1,4 +1,4 @@
-"""Output folders that hold what another run, a crash or damage left there."""
+"""Output folders with the files of another run, of a crash, or with damage."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_what_crashed_attempts_left_is_removed_or_used_but_never_believed(case: 
     interrupted(case, out)
     last = n_visible(out)
     fft, phys = out / "fft", out / "phys"
-    # Half a stack of a killed worker, a staged one whose metadata are missing, one that is wrong, and one that is right.
+    # Half a stack of a killed worker, a staged stack without metadata, a wrong one, and a correct one.
     (fft / f".particles_fourier_stack_{last:06d}.pt.aaaaaaaaaaaa.partial").write_bytes(b"half")
     (fft / f".particles_fourier_stack_{last + 1:06d}.pt.bbbbbbbbbbbb.staged").write_bytes(b"half")
     (fft / f".particles_fourier_stack_{last + 2:06d}.npz.cccccccccccc.staged").write_bytes(b"PK")

@@ -1,4 +1,4 @@
-"""Image files that change, end early, vanish or cannot be read while a conversion is on."""
+"""Image files that change, end early, vanish or cannot be read during a conversion."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_an_input_written_to_while_it_is_read_is_named(case_by_file: Case, last_
             case_by_file.conversion(out).run(None, At(3, touch))
     finally:
         open_at_once()
-    # Going on with the changed file would mix two versions of it: it is refused, by name, until it is what it was.
+    # Continuing with the changed file would mix two versions of it. It is refused, by name, until the old file is back.
     with pytest.raises(OutputError, match=r"particles_05\.mrcs has changed: .* then, .* now"):
         case_by_file.conversion(out, skip_exist=True).run()
     put_back(last_file, tmp_path)
@@ -139,7 +139,7 @@ def test_the_command_line_tells_a_failed_conversion_by_its_exit_code(case_by_fil
     assert "is constant" in text
     assert "Traceback" not in text
     assert 0 < n_visible(out) < case.n_stacks
-    # What is complete is the same with the other way of treating such an image.
+    # Complete stacks do not depend on the treatment of bad images.
     with process(case.command(out, "--skip-exist", "--on-bad-image", "zero")) as run:
         assert run.wait() == 0
     assert len([name for name in contents(out) if name.startswith("fft")]) == 2 * case.n_stacks

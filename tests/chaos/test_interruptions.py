@@ -23,7 +23,7 @@ pytestmark = pytest.mark.chaos
 
 @dataclass
 class ExternalCluster:
-    """A scheduler and two workers, each a process of its own that nobody starts again."""
+    """A scheduler and two workers, each a process of its own, without nannies."""
 
     folder: Path
     pids: dict[str, int] = field(default_factory=dict)
@@ -57,7 +57,7 @@ def external_cluster(folder: Path) -> Iterator[ExternalCluster]:
 
 @pytest.fixture
 def impatient() -> Iterator[None]:
-    """A lost scheduler is given up soon."""
+    """Clients soon stop to wait for a lost scheduler."""
     with dask.config.set({"distributed.comm.timeouts.connect": "2s", "distributed.client.heartbeat": "1s"}):
         yield
 
@@ -105,12 +105,12 @@ def test_control_c_stops_within_seconds_and_leaves_no_leftovers(case_of_many: Ca
     case = case_of_many
     with watching(out), process(case.command(out, *more)) as run:
         until(lambda: n_visible(out) >= 5, "the fifth stack")
-        # As a terminal does: everything that was started gets it.
+        # As from a terminal, all processes get the signal.
         os.killpg(run.pid, signal.SIGINT)
         began = time.monotonic()
         text = run.communicate(timeout=30)[0]
         assert time.monotonic() - began < 15
-    assert run.returncode == 130, text  # as shells know it
+    assert run.returncode == 130, text  # the exit code of shells for Ctrl-C
     assert "--skip-exist" in text
     assert 5 <= n_visible(out) < case.n_stacks
     assert not list(out.rglob("*.partial"))

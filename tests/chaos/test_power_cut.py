@@ -1,4 +1,4 @@
-"""Power cuts: after each step of a conversion, by the weakest rules that file systems follow (tests/support/power_cut.py)."""
+"""Power cuts after each step of a conversion, with the weakest rules of file systems (tests/support/power_cut.py)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 N_CHOICES = 6
-"""Random choices, for each step, of the names that survive."""
+"""Number of random choices, for each step, of the names that survive."""
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def small_case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 @dataclass
 class Reported(NoProgress):
-    """How many steps had been done when each stack was reported complete."""
+    """Records the number of steps at the time when each stack was reported complete."""
 
     recording: Recording
     n_steps: list[int] = field(default_factory=list)
@@ -72,7 +72,7 @@ def recording(recorded: tuple[Recording, Reported]) -> Recording:
 
 
 def states(recording: Recording, random: np.random.Generator) -> Iterator[tuple[int, dict[str, bytes]]]:
-    """The number of steps done, and what is left, for each step and several choices of what survives."""
+    """The number of steps done, and the folder after a power cut, for each step and several choices of what survives."""
     seen = set()
     for n_steps in range(len(recording.steps) + 1):
         chances = (0.0, 1.0, *random.uniform(0.2, 0.8, N_CHOICES))
@@ -109,7 +109,7 @@ def test_what_was_reported_complete_survives_a_power_cut(recorded: tuple[Recordi
 
 
 def store_faults(folder: Path, whole: Path) -> list[str]:
-    """Shards of stacks that are visible, or that the store counts, and are not what they are in a whole store."""
+    """Shards of visible or committed stacks that differ from those of a complete store."""
     n_stacks = len(list((folder / "fft").glob("particles*.npz")))
     if (folder / "particles.zarr" / "zarr.json").exists():
         content = json.loads((folder / "particles.zarr" / "zarr.json").read_text())
@@ -145,7 +145,7 @@ def test_a_conversion_goes_on_after_a_power_cut(
         n_steps, state = found[number]
         folder = tmp_path / str(number)
         restore(state, folder)
-        # Another boot: the lock, whatever is left of it, is that of a machine that is gone.
+        # After another boot, the rest of the lock is that of a dead process.
         shutil.rmtree(folder / ".conversion", ignore_errors=True)
         there = (folder / "manifest.json").exists()
         report = small_case.conversion(folder, skip_exist=True).run_serially()
@@ -173,7 +173,7 @@ def test_a_power_cut_while_a_missing_stack_is_made_again_leaves_no_mixture(
 
 
 def check_no_mixtures(case: Case, out: Path, random: np.random.Generator, **options: bool) -> None:
-    """Convert into a folder that holds stacks; whenever the power goes, those that are visible must be whole."""
+    """Convert into a folder that holds stacks. After a power cut at any time, all visible stacks must be complete."""
     recorded = Recording(out)
     with recorded.running():
         case.conversion(out, **options).run_serially()
@@ -181,7 +181,7 @@ def check_no_mixtures(case: Case, out: Path, random: np.random.Generator, **opti
     for number, (n_steps, state) in enumerate(states(recorded, random)):
         folder = out.parent / str(number)
         restore(state, folder)
-        # Stacks that were there before may be missing among others.
+        # Existing stacks may be missing between others.
         problems = [fault for fault in faults(folder) if not fault.endswith(".npz'")]
         assert problems == [], f"after {n_steps} of {len(recorded.steps)} steps"
         shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""A run is killed while it begins a Zarr store, or while it removes the one that it replaces."""
+"""A run is killed while it creates a Zarr store, or while it removes the store that it replaces."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DemoData:
 
 
 def run_until_killed(data: DemoData, out: Path, function: str, nth: int, *options: str) -> None:
-    """Run until this call of this function below the store, which is not done any more."""
+    """Run until just before this call of this function below the store."""
     arguments = ["convert", "star", str(data.star_file), "--mrc-folder", str(data.folder_mrc), "--params", str(data.params_file)]
     command = [sys.executable, "-c", KILLED, function, str(nth), *arguments, "--out", str(out), "--batch-size", "4"]
     done = subprocess.run(

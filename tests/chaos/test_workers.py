@@ -69,7 +69,7 @@ def test_workers_killed_at_each_step_of_a_stack(
         case_by_file.conversion(out).run(client)
     assert set(living_workers(cluster)) != before
     case_by_file.check(out)
-    # Workers that did not come to it must not die in the next test.
+    # Workers that did not get there must not die in the next test.
     client.wait_for_workers(2)
     client.run(live, on_error="ignore")
 

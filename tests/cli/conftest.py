@@ -44,7 +44,7 @@ def particles(original_particles: DemoData, tmp_path: Path) -> DemoData:
 
 @pytest.fixture
 def convert_star(cli: Cli, particles: DemoData, tmp_path: Path) -> Cli:
-    """Calls `convert star` with the particles and these further arguments; the output folder is tmp_path / 'out'."""
+    """Calls `convert star` with the particles and further arguments. The output folder is tmp_path / 'out'."""
 
     def call(*arguments: object) -> Result:
         return cli(

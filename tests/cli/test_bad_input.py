@@ -1,4 +1,4 @@
-"""What a user does wrong is told in one paragraph, before anything is written."""
+"""Mistakes of users are reported in one paragraph, before anything is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line chooses particles: for every command in one way, and errors are one paragraph."""
+"""Choosing particles on the command line works in the same way for every command, and errors are one paragraph."""
 
 from __future__ import annotations
 

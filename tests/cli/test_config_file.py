@@ -1,4 +1,4 @@
-"""Options in a file: any option, the command line wins, and what a run was can be had again."""
+"""Options in a file: all options work, the command line overrides them, and the recorded command repeats a run."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def write(path: Path, **options: Any) -> Path:
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What reaches the function behind a command, in place of its work."""
+    """Records the arguments of the function behind a command, and does nothing else."""
     found: dict[str, Any] = {}
     for command in COMMANDS:
 
         def keep(**options: Any) -> None:
-            # The wrapper's own option goes as it would.
+            # As in the wrapper, its own option is removed.
             assert options.pop("write_config") is None
             found.clear()
             found.update(options)
@@ -118,7 +118,7 @@ def test_the_command_line_wins_and_silence_is_the_default(parsed: dict[str, Any]
         ("device: yes", "device is True: give one number or text; put text in quotation marks"),
         ("device: tpu", "device is 'tpu'"),
         ("no-plots: 3", "no-plots is 3: give true or false"),
-        ("config: x", "no option of star"),
+        ("config: x", "not an option of star"),
         ("- batch-size", "holds no options"),
         ("a: [", "cannot be read as YAML"),
     ],
@@ -166,7 +166,7 @@ def test_a_written_file_gives_the_same_options(
     assert "already exists" in again.stderr
     text = written.read_text(encoding="utf-8")
     assert "\n# on-missing: raise\n" in text
-    # What is commented out is as good as given.
+    # The commented options work as well if they are uncommented.
     every = {line.removeprefix("# ").partition(":")[0] for line in text.splitlines() if ":" in line}
     known = {one.opts[-1].removeprefix("--") for one in convert.commands["star"].params if isinstance(one, click.Option)}
     assert known - {"config", "write-config", "debug", "never-combine-input-files"} <= every

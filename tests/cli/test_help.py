@@ -1,4 +1,4 @@
-"""Help: there for every command, immediate, and kind to typing errors."""
+"""Help exists for every command and is fast, and misspelt names get suggestions."""
 
 from __future__ import annotations
 

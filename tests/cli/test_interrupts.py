@@ -1,4 +1,4 @@
-"""Ctrl-C in the first seconds of a run with workers: one line, and the exit code that shells know it by."""
+"""Ctrl-C in the first seconds of a run with workers: one line, and the exit code of shells for an interrupt."""
 
 from __future__ import annotations
 

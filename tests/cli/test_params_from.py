@@ -1,4 +1,4 @@
-"""`params --from`, and conversions without parameters: nobody types what the table knows."""
+"""`params --from`, and conversions without parameters, take box and pixel size from the table."""
 
 from __future__ import annotations
 

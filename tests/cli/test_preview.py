@@ -205,7 +205,7 @@ def test_images_of_a_paired_star_file(particles: DemoData, tmp_path: Path, cli: 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["table.txt"], "no known kind"),
+        (["table.txt"], "not a table of a known kind"),
         (["table.csv"], "--box-size"),
         (["table.cs", "--mrc", "x.mrcs"], "--mrc"),
         (["table.star", "--invert"], "Leopard-EM"),

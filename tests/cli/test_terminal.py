@@ -1,4 +1,4 @@
-"""What files are called and what is in them reaches the terminal as text: nothing in it acts on the terminal."""
+"""Names and contents of files reach the terminal as text: nothing in them acts on the terminal."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tests.support.leopard_em_files import write_config
 pytestmark = pytest.mark.security
 
 EVIL = "\x1b]0;owned\x07\x1b[2Jevil\u009b31m\u202efdp\r"
-"""Sets the title, clears the screen, makes red (by one character, too), turns the direction of writing, and goes back in the line."""
+"""Sets the title, clears the screen, switches to red (twice), reverses the direction of writing, and returns to the start of the line."""
 
 
 def acting(output: str) -> list[str]:
-    """The characters of an output that act on a terminal, apart from those of the label, which is ours."""
+    """The characters of an output that act on a terminal, apart from those of the label."""
     ours = output.replace("\x1b[31m\x1b[1mError:\x1b[0m", "")
     return [repr(c) for c in ours if (unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")) and c not in "\n\t"]
 
@@ -101,7 +101,7 @@ def test_a_name_that_is_no_text_can_be_printed(tmp_path: Path) -> None:
 
 
 def test_log_lines_do_not_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    CliRunner().invoke(main, ["info", "absent"])  # from then on the package's log lines are shown
+    CliRunner().invoke(main, ["info", "absent"])  # after this, the log lines of the package are shown
     logging.getLogger("cryolike_dask.anything").warning("%s cannot be read", EVIL)
     shown = capsys.readouterr().err
     assert "evil" in shown

@@ -1,4 +1,4 @@
-"""The conda recipe and the citation say what pyproject.toml says."""
+"""The conda recipe and the citation agree with pyproject.toml."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONDA_NAMES = {"torch": "pytorch", "isal": "python-isal", "dask": "dask-core", "
 
 
 def recipe() -> dict[str, Any]:
-    """As rattler-build, which builds it, reads it. Misspelt fields are an error."""
+    """The recipe as rattler-build reads it. Misspelt fields are an error."""
     (variant,) = Stage0Recipe.from_file(ROOT / "deploy" / "conda" / "recipe.yaml").render(VariantConfig())
     made: dict[str, Any] = variant.recipe.to_dict()
     return made

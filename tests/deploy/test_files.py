@@ -1,4 +1,4 @@
-"""What can be checked of the deployment files without the machines that they are for."""
+"""Checks of the deployment files that are possible without their machines."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def operators_schema(kind: str) -> dict[str, Any]:
         return found
 
     schema: dict[str, Any] = strict(held["schema"])
-    # What every resource of Kubernetes has, whether its schema lists it or not.
+    # Fields that every Kubernetes resource has, even if its schema does not list them.
     schema["properties"] |= {
         "apiVersion": {"const": held["apiVersion"]},
         "kind": {"const": kind},
@@ -69,7 +69,7 @@ def test_kubernetes_files_fit_the_operators_schemas(name: str) -> None:
     assert "nvidia.com/gpu" not in limits["scheduler"]
     args = spec["worker"]["spec"]["containers"][0]["args"]
     assert args[args.index("--resources") + 1] == "GPU=1"
-    # What is misspelt is found.
+    # Misspelt fields are found.
     spec["worker"]["spec"]["containers"][0]["volumeMount"] = []
     with pytest.raises(jsonschema.ValidationError, match="volumeMount"):
         jsonschema.validate(content, schema)
@@ -122,7 +122,7 @@ def test_scripts_are_valid_and_stop_at_the_first_error(script: Path) -> None:
 
 
 def job_script(**changes: Any) -> str:
-    """What dask-jobqueue submits with the configuration in `deploy`."""
+    """The job script of dask-jobqueue with the configuration in `deploy`."""
     import dask
     import dask_jobqueue  # adds to the configuration of Dask
 
@@ -135,7 +135,7 @@ def job_script(**changes: Any) -> str:
 
 
 def run_job(script: str, folder: Path) -> tuple[list[str], dict[str, str]]:
-    """A job script run by a shell, with a stand-in for dask-cuda's program: the arguments and Dask's variables that this gets."""
+    """Runs a job script in a shell with a substitute for dask-cuda's program. Returns the arguments and Dask variables that it gets."""
     package = folder / "dask_cuda"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -149,7 +149,7 @@ def run_job(script: str, folder: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def unknown_options(arguments: list[str]) -> list[str]:
-    """Those that dask-cuda's worker does not have."""
+    """The options that dask-cuda's worker does not have."""
     options = json.loads((REFERENCE / "dask_cuda" / "worker_options.json").read_text())
     unknown = []
     waiting = iter(arguments)
@@ -201,7 +201,7 @@ def test_the_held_options_are_those_of_dask_cuda() -> None:
 
 
 def test_the_batch_file_converts_and_tidies_up(tmp_path: Path) -> None:
-    """Run as Slurm would run it on one node without GPUs, with a stand-in for srun that runs the command here."""
+    """Runs the script as Slurm does on one node without GPUs, with a substitute for srun that runs the command here."""
     data = make_particles(tmp_path / "particles")
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -248,7 +248,7 @@ def test_dockerfile_pins_no_root_and_copies_what_exists() -> None:
             stages[stage] = []
         else:
             stages[list(stages)[-1]].append((name, rest))
-    assert list(stages)[-1] == "cpu"  # what is built without --target
+    assert list(stages)[-1] == "cpu"  # the stage that is built without --target
     for stage in ("cpu", "cuda"):
         content = stages[stage]
         assert [rest for name, rest in content if name == "USER"] == ["cryolike"]

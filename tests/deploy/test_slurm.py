@@ -1,4 +1,4 @@
-"""The Slurm files under a real Slurm. `tests/deploy/slurm.sh` starts one of a single node and runs these tests."""
+"""The Slurm files with a real Slurm. `tests/deploy/slurm.sh` starts one with a single node, and runs these tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SLURM = ROOT / "deploy" / "slurm"
 
 
 def _missing() -> str:
-    """Why these tests cannot run here; '' where they can."""
+    """Why these tests cannot run here; '' if they can."""
     if shutil.which("sbatch") is None:
         return "Slurm is not installed: tests/deploy/slurm.sh"
     if subprocess.run(["scontrol", "ping"], capture_output=True, check=False).returncode:
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(_why), reason=_why), py
 
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs find the `dask` and `cryolike-dask` of the Python that runs the tests: Slurm hands the environment on."""
+    """Jobs find the `dask` and `cryolike-dask` of the Python that runs the tests, because Slurm passes on the environment."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 

@@ -1,4 +1,4 @@
-"""Two hosts with TLS between them and a folder that they share: network namespaces, or two loopback addresses."""
+"""Two hosts with TLS between them and a shared folder, made from network namespaces or two loopback addresses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TLS = ROOT / "deploy" / "tls"
 
 @dataclass(frozen=True)
 class Hosts:
-    """Two hosts: what to put before a command to run it there, and their addresses."""
+    """Two hosts: the prefixes of commands to run on each, and their addresses."""
 
     first: tuple[str, ...]
     second: tuple[str, ...]
@@ -48,7 +48,7 @@ def hosts() -> Iterator[Hosts]:
                 for device in ("lo", "veth0"):
                     _ip("-n", name, "link", "set", device, "up")
         except (OSError, subprocess.CalledProcessError):
-            yield Hosts((), (), "127.0.0.2", "127.0.0.3")  # without the rights to make networks
+            yield Hosts((), (), "127.0.0.2", "127.0.0.3")  # without permission to make networks
         else:
             first, second = (("ip", "netns", "exec", name) for name in names)
             yield Hosts(first, second, "10.77.0.1", "10.77.0.2")
@@ -79,7 +79,7 @@ def cluster(hosts: Hosts, certificates: Path, tmp_path_factory: pytest.TempPathF
             command = [*host, sys.executable, "-m", "dask", *what, "--host", address, "--scheduler-file", str(file)]
             processes.callback(_stop, subprocess.Popen([*command, "--no-dashboard"], env=environment, stderr=log))
 
-        # Each is stopped before what it needs to say goodbye to.
+        # Workers are stopped before the scheduler from which they sign off.
         start(hosts.first, hosts.first_address, "scheduler", "--port", "0")
         until(file.exists, "the scheduler's start")
         for host, address in ((hosts.first, hosts.first_address), (hosts.second, hosts.second_address)):

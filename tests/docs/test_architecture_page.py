@@ -1,4 +1,4 @@
-"""The page about the architecture knows the rooms that there are, and every file that it sends a reader to exists."""
+"""The page about the architecture lists all rooms, and every file that it names exists."""
 
 from __future__ import annotations
 

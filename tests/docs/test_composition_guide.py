@@ -1,4 +1,4 @@
-"""The code of the guide to composition does what it says."""
+"""The code on the page about composition does what the page says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples in the docstrings of all public names run, and give what they say."""
+"""The examples in the docstrings of all public names run, and give the printed results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BOX, PIXEL_SIZE, N = 16, 3.0, 12
 
 
 def public() -> dict[str, Any]:
-    """Functions and classes that a user calls; errors, and older names of functions that have an example, are no such ones."""
+    """Functions and classes that a user calls, without errors and older names of functions that have an example."""
     found = {name: getattr(cryolike_dask, name) for name in cryolike_dask.__all__ if name != "__version__"}
     return {
         name: value

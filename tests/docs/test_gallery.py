@@ -1,4 +1,4 @@
-"""The examples of the gallery run as they stand, and their pictures show what the pages say."""
+"""The examples of the gallery run as printed, and their pictures show what the pages say."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def results(names: Names, _table: pd.DataFrame) -> None:
     right = (names["posterior"] > 0.5) == names["of_first"]
     assert right.mean() > 0.95
     assert right[names["sure"].index].mean() > 0.98
-    # Rows are those of the table. Poses of CryoLike are those of a template, here of the nearest one.
+    # Rows are in the order of the table. CryoLike's pose is that of a template, here of the nearest one.
     tilt = starfile.read("two-structures/particles.star")["particles"]["rlnAngleTilt"]
     chosen = names["posterior"] > 0.95
     found = starfile.read("first-structure.star")["particles"]["rlnAngleTilt"]
@@ -90,7 +90,7 @@ def results(names: Names, _table: pd.DataFrame) -> None:
 def stream(names: Names, table: pd.DataFrame) -> None:
     assert names["defocus"].tolist() == table["rlnDefocusU"].tolist()
     frequency, zero = names["frequency"][names["shown"]], names["first_zero"]
-    # Where the first zero lies among the rings, the mean of the rows has its minimum there.
+    # At the first zero of the CTF, the mean of the rows has its minimum.
     far = slice(-60, None)
     ring = (frequency > 0.045) & (frequency < 0.075)
     darkest = frequency[ring][names["relative"][far].mean(axis=0)[ring].argmin()]

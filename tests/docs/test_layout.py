@@ -1,4 +1,4 @@
-"""The look at the built guide finds what does not fit on a page, and nothing else."""
+"""The check of the built guide finds everything that does not fit on a page, and nothing else."""
 
 from __future__ import annotations
 

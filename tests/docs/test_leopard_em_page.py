@@ -1,4 +1,4 @@
-"""What the Leopard-EM page tells a reader to type works as it stands there."""
+"""The commands and code on the Leopard-EM page work as printed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_commands_and_python_of_the_leopard_em_page_run(
     with mrcfile.open("valid/mic_001_mip.mrc") as maps:
         assert maps.data.shape == tuple(n - TEMPLATE_SIZE + 1 for n in SHAPE)
         assert maps.voxel_size.x == pytest.approx(PIXEL_SIZE)
-    # "Try it without data": the table holds the true positions and nothing else.
+    # "Try it without data": the table holds exactly the true positions.
     position = ["pos_x", "pos_y", "micrograph_path"]
     picked, truth = (
         set(table[position].itertuples(index=False, name=None)) for table in (pd.read_csv("picks.csv"), names["demo"].truth)

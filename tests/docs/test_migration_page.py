@@ -1,6 +1,6 @@
-"""What the page for CryoLike's users says of this package, statement by statement.
+"""Each statement about this package on the page for CryoLike's users.
 
-What it says of CryoLike is shown by test_migration_page_with_cryolike.py, and equal results by the tests beside CryoLike.
+Statements about CryoLike are tested in test_migration_page_with_cryolike.py, and equal results in the tests with CryoLike.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def test_params_files_hold_what_cryolike_validates(tmp_path: Path) -> None:
         "use_protein_residue_model": ("b", ()),
         "atom_shape": ("U", ()),
     }
-    # As CryoLike writes it: compressed, and None pickled.
+    # CryoLike writes such files: compressed, with None pickled.
     np.savez_compressed(tmp_path / "theirs.npz", **(params().to_dict() | {"atom_radii": np.array(None)}))
     assert ImageDescriptor.load(tmp_path / "theirs.npz") == params()
 
@@ -165,7 +165,7 @@ def test_params_files_hold_what_cryolike_validates(tmp_path: Path) -> None:
 @shows("CryoLike loads the stacks, and its likelihood finds the same templates, displacements and rotations on them.")
 def test_stacks_hold_what_cryolike_loads(work: dict[str, Any]) -> None:  # noqa: F811
     star()
-    (stack,) = read_stacks(Path("out"))  # which checks names, kinds and shapes against the format
+    (stack,) = read_stacks(Path("out"))  # checks names, types and shapes
     assert_holds([stack], work, in_sequence(ABC))
 
 
@@ -191,7 +191,7 @@ def test_cryolikes_descriptor_is_taken_everywhere(work: dict[str, Any]) -> None:
 
 
 class Choice(Enum):
-    """Values as CryoLike's enumerations have them."""
+    """Enumerations with CryoLike's values."""
 
     DOUBLE = "double"
     HARD_SPHERE = "hard-sphere"
@@ -582,7 +582,7 @@ def test_fourier_downsampling(tmp_path: Path) -> None:
         descriptor = params(small, 48 / small)
         (stack,) = convert(particles, descriptor, f"out{small}", downsample_type="fourier", **options)
         assert stack.physical is not None
-        # What was symmetric about its middle pixel still is.
+        # An image that is symmetric about its middle pixel stays so.
         reach = np.arange(1, small // 2)
         for image in (stack.physical[0], stack.physical[0].T):
             np.testing.assert_allclose(image[small // 2 + reach], image[small // 2 - reach], atol=1e-5)
@@ -682,7 +682,7 @@ def test_existing_output(work: dict[str, Any]) -> None:  # noqa: F811
 def test_tensor_files(work: dict[str, Any]) -> None:  # noqa: F811
     star(batch_size=4)
     for path in Path("out/fft").glob("*.pt"):
-        read_tensor(path, torch.complex64)  # which compares the storage with the shape
+        read_tensor(path, torch.complex64)  # compares the storage with the shape
 
 
 @shows(
@@ -704,7 +704,7 @@ def test_files_of_a_run(work: dict[str, Any]) -> None:  # noqa: F811
 
 @shows("Fourier images differ from CryoLike's by at most 5e-6 of the largest value.")
 def test_accuracy(work: dict[str, Any]) -> None:  # noqa: F811
-    # CryoLike's own error is below 2e-6 of it: see the tests beside CryoLike and those with its recorded output.
+    # CryoLike's own error is below 2e-6 of the largest value: see the tests with CryoLike, and with its recorded output.
     star()
     assert_holds(read_stacks(Path("out")), work, in_sequence(ABC), tolerance=1.5e-6)
 

@@ -1,4 +1,4 @@
-"""What the page for CryoLike's users says of CryoLike, statement by statement, where CryoLike can be imported."""
+"""Each statement about CryoLike on the page for CryoLike's users, if CryoLike can be imported."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def test_downsampling(work: dict[str, Any]) -> None:  # noqa: F811
     with pytest.raises(ValueError, match="multiple of 2"):
         star("odd", downsample_factor=3)
     star("even", downsample_factor=2)
-    # Up to the Nyquist limit of 12 pixels, though the images have 6.
+    # Up to the Nyquist limit of 12 pixels, although the images have 6.
     assert metadata("even")["radius_max"] == 3.0
     assert tensors("even")[0].shape[1] == 13
     assert tensors("even", "phys")[0].shape[1:] == (6, 6)
@@ -296,7 +296,7 @@ def test_downsampling(work: dict[str, Any]) -> None:  # noqa: F811
 
 @shows("Means and maxima of blocks move the image by (1 − f)/2 pixels.")
 def test_blocks(work: dict[str, Any]) -> None:  # noqa: F811
-    # A blob in between the middle pixel and the next comes to lie on the middle pixel: it moves by half a pixel.
+    # A blob between the middle pixel and the next one ends up on the middle pixel: it moves by half a pixel.
     x, y = np.meshgrid(*2 * [np.arange(BOX) - BOX // 2 - 0.5], indexing="ij")
     write_star(Path("particles.star"), [("A.mrcs", 0), ("A.mrcs", 1)])
     Path("A.mrcs").write_bytes(pack_mrc(np.stack([np.exp(-(x**2 + y**2) / 4)] * 2).astype(np.float32), 2, pixel_size=0))

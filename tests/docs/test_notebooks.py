@@ -1,4 +1,4 @@
-"""The notebooks run from beginning to end, in a kernel as a reader has it."""
+"""The notebooks run from beginning to end in a kernel, as for a reader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documentation tells a reader to type works as it stands there."""
+"""The commands and code in the documentation work as printed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support import cs_files
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 SOURCES = sorted((ROOT / "cryolike_dask").rglob("*.py"))
-# Pages that need more than particles, and the examples of the gallery, have tests of their own, beside this one.
+# Pages that need more than particles, and the examples of the gallery, have tests of their own in this folder.
 OTHERS = ("leopard-em.md", "results.md")
 GUIDE = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
 PAGES = [*GUIDE, ROOT / "CONTRIBUTING.md"]
@@ -44,7 +44,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     counts = []
     for letter, image in zip("AB", files, strict=True):
         shutil.copy(image, folder / f"{letter}.mrcs")
-        # Rows of this file, in the order of its images; everything but the rows stays.
+        # The rows of this file, in the order of its images, after the header of the table.
         rows = sorted(line.strip() for line in lines if f"/{image.name}" in line or f"@{image.name}" in line)
         rows.sort(key=lambda line: next(word for word in line.split() if "@" in word))
         (folder / f"{letter}.star").write_text("\n".join([line for line in lines if "@" not in line] + rows) + "\n")
@@ -128,7 +128,7 @@ def test_every_file_beside_the_pages_is_used() -> None:
 
 
 def test_links_have_words_and_pictures_are_described() -> None:
-    """A code host shows nothing for a link without words."""
+    """A code host would show nothing for a link without text."""
     for page in PAGES:
         assert "[](" not in page.read_text(encoding="utf-8"), page.name
 
@@ -149,7 +149,7 @@ def test_options_that_pages_name_exist() -> None:
 
 
 def all_commands(group: click.Group) -> Iterator[click.Command]:
-    """A group, and the commands in it, however deep."""
+    """A group and all commands below it."""
     yield group
     for name in group.list_commands(click.Context(group)):
         command = group.get_command(click.Context(group), name)

@@ -1,4 +1,4 @@
-"""What the page on CryoLike's results tells a reader to type works as it stands there."""
+"""The commands and code on the page about CryoLike's results work as printed."""
 
 from __future__ import annotations
 

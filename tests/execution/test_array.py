@@ -33,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def truth(data: Any, tmp_path_factory: pytest.TempPathFactory) -> npt.NDArray[Any]:
-    """(42, n_shells, n_inplanes) as written."""
+    """(42, n_shells, n_inplanes) Fourier images as written."""
     out = tmp_path_factory.mktemp("serial") / "out"
     conversion(data, out).run_serially()
     return np.concatenate([load_stack(out, counter).fourier.numpy() for counter in range(11)])
@@ -158,7 +158,7 @@ def test_survives_persist_map_blocks_rechunk_and_reductions_on_a_cluster(
 
 
 def sent_bytes(array: Any) -> int:
-    """What a client sends to its scheduler for this array, as `Client._graph_to_futures` counts it."""
+    """Bytes that a client sends to its scheduler for this array, as `Client._graph_to_futures` counts them."""
     expression = collections_to_expr([array]).finalize_compute().optimize()
     header, frames = serialize(to_serialize(expression))
     return sum(nbytes(part) for part in (header, *frames))

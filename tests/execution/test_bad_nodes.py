@@ -1,4 +1,4 @@
-"""Workers that cannot do what others can: each is set aside, or its stacks are made elsewhere, and the user reads why."""
+"""Workers that cannot work on a run: they are not used, or others make their stacks, and the user is told why."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 @contextmanager
 def cluster_with(folder: Path, *workers: list[str]) -> Iterator[Client]:
-    """A scheduler of its own, a good worker and others, each a process of its own."""
+    """A scheduler, a good worker and others, each in a process of its own."""
     folder.mkdir()
     file = folder / "scheduler.json"
     scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
@@ -69,7 +69,7 @@ def test_a_worker_without_the_package_or_with_another_version_is_set_aside(
 ) -> None:
     with cluster_with(tmp_path / "cluster", [sys.executable, "-c", f"{code}; {WORKER}"]) as client:
         case.conversion(tmp_path / "out").run(client)
-        # Not even the scheduler, which passes everything on, loads what computes images.
+        # Not even the scheduler, through which everything passes, loads libraries that compute images.
         loaded = client.run_on_scheduler(lambda: sorted({"cryolike_dask", "torch", "numba"} & set(sys.modules)))
     case.check(tmp_path / "out")
     assert "Worker worker-1 (" in warned(caplog)
@@ -84,7 +84,7 @@ def test_a_worker_on_a_machine_without_the_shared_folders_is_set_aside(
     (tmp_path / "parent").mkdir()
     out = tmp_path / "parent" / "out"
     folder = case.data.folder_mrc if hidden == "images" else out.parent
-    # In a namespace of its own, an empty file system covers the folder.
+    # The process has a mount namespace of its own, in which an empty file system hides the folder.
     isolated = ["unshare", "--mount", "sh", "-c", f"mount -t tmpfs tmpfs '{folder}' && exec \"$@\"", "sh"]
     if subprocess.run([*isolated, "true"], capture_output=True, check=False).returncode:
         pytest.skip("mounting in a namespace is not permitted here")
@@ -116,7 +116,7 @@ def test_a_stack_that_fails_on_one_worker_is_made_on_another(case: Case, tmp_pat
 def test_stacks_that_were_meant_for_workers_that_left_are_made_by_others(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One worker cannot be used, so that stacks name those that can; these leave before they have begun, and another one joins."""
+    """One worker cannot be used, so tasks are restricted to the others. These leave before they begin, and another worker joins."""
     monkeypatch.setattr("cryolike_dask.execution.executors.waiting.POLL_SECONDS", 0.2)
     with process_cluster() as (cluster, client):
         bad, good = sorted(client.scheduler_info()["workers"])
@@ -141,7 +141,7 @@ def _wait_for(path: Path) -> None:
 
 
 class _Kills(WorkerPlugin):
-    """Has every worker killed when it writes this stack."""
+    """Kills every worker when it writes this stack."""
 
     name = "kills"
 

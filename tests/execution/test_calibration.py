@@ -1,4 +1,4 @@
-"""How long a conversion will take, told by a few of its images."""
+"""Estimates of the time of a conversion from a few of its images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stack is made by several threads, and nobody can tell from its files how many there were."""
+"""Several threads make a stack, and its files do not depend on their number."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_files_are_the_same_whatever_the_number_of_threads(particles: ParticleSe
 
 
 def collected(stack: StackPlan, n_threads: int, at_chunk: Callable[[int], object] = lambda _: None) -> npt.NDArray[Any]:
-    """The Fourier images, and that each was handed on once."""
+    """The Fourier images. Checks that each was passed on once."""
     grid = stack.descriptor.polar_grid
     images = np.zeros((len(stack), grid.n_shells, grid.n_inplanes), dtype=np.complex64)
     n_times = np.zeros(len(stack), dtype=int)
@@ -104,7 +104,7 @@ def test_images_are_those_of_the_table(particles: ParticleSet, n_threads: int) -
 
 
 def test_threads_work_on_one_stack_at_the_same_time(particles: ParticleSet) -> None:
-    # Three threads meet in the first three chunks; with fewer at work they would wait in vain.
+    # Three threads wait for each other in the first three chunks. With fewer threads, they would wait forever.
     meeting = threading.Barrier(3)
     collected(one_stack(particles), 3, lambda number: meeting.wait(30) if number < 3 else None)
 
@@ -191,7 +191,7 @@ def test_an_error_of_a_consumer_reaches_the_caller(particles: ParticleSet) -> No
 def test_an_interrupt_while_a_stack_is_given_up_does_not_leave_its_threads_behind(
     particles: ParticleSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files are closed after that; a thread that went on would write into whatever has the file's number next."""
+    """Files are closed afterwards. A thread that continued would write to the next file that gets the same descriptor."""
     inside, go_on = threading.Barrier(3), threading.Event()
     n_waits, ended = 0, []
 
@@ -244,7 +244,7 @@ def test_a_forked_process_converts_with_threads_of_its_own(particles: ParticleSe
 
 
 def test_a_worker_with_a_gpu_and_one_thread_reads_and_writes_while_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As dask-cuda starts its workers: without a resource, with one thread each."""
+    """Workers as dask-cuda starts them: without a resource, and with one thread each."""
     monkeypatch.setattr(chunks, "resolve_device", lambda device: "cpu" if device == "cpu" else "cuda:0")
     for n_threads, wanted in ((1, 3), (5, 5)):
         with threads_cluster(threads_per_worker=n_threads) as client:

@@ -1,4 +1,4 @@
-"""What the `client` argument may be: asynchronous clients and clusters, and conversions inside tasks."""
+"""Values of the `client` argument: asynchronous clients and clusters, and conversions inside tasks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_asynchronous_code_awaits_a_conversion(data: Any, serial: dict[str, Any]
             async def count() -> None:
                 nonlocal ticks
                 while True:
-                    await asyncio.sleep(0)  # only shows that the loop goes on
+                    await asyncio.sleep(0)  # shows that the event loop is not blocked
                     ticks += 1
 
             counting = asyncio.create_task(count())

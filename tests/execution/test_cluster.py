@@ -1,4 +1,4 @@
-"""How a local cluster is sized, and what its workers do before their first stack."""
+"""The size of a local cluster, and what its workers do before their first stack."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_workers_may_come_and_go_while_a_conversion_runs(tmp_path: Path) -> None
         largest = 0
 
         class ComeAndGo(NoProgress):
-            """Progress that changes the size of the cluster, and looks at what the scheduler holds."""
+            """Progress that changes the size of the cluster, and counts the tasks that the scheduler holds."""
 
             def start(self, n_stacks: int, n_images: int) -> None:
                 """See `Progress`."""
@@ -185,13 +185,13 @@ def test_workers_may_come_and_go_while_a_conversion_runs(tmp_path: Path) -> None
         report = conversion(data, tmp_path / "out", batch_size=1).run(client, ComeAndGo())
     assert len(report.stacks) == 60
     assert stacks(tmp_path / "out") == stacks(tmp_path / "serial")
-    # Twice the threads are under way; what has just ended is forgotten a moment later.
+    # Twice as many stacks as threads are in progress. The scheduler forgets tasks a moment after they have ended.
     assert 2 <= largest <= 3 * 2 + 3
 
 
 @pytest.fixture
 def no_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more than the window is offered, however short the stacks."""
+    """The scheduler never gets more stacks than the window, however short they are."""
     monkeypatch.setattr("cryolike_dask.execution.executors.cluster._BACKLOG_SECONDS", 0.0)
 
 
@@ -211,7 +211,7 @@ def test_the_scheduler_holds_no_more_than_the_window(tmp_path: Path) -> None:
     from distributed.diagnostics.plugin import SchedulerPlugin
 
     class Held(SchedulerPlugin):
-        """How many converting tasks the scheduler was asked for and has not finished."""
+        """The number of unfinished converting tasks on the scheduler."""
 
         def __init__(self) -> None:
             self.now: set[str] = set()

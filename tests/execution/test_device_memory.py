@@ -1,4 +1,4 @@
-"""Device memory that a worker tells of with each stack. CUDA's answers are acted."""
+"""Device memory that a worker reports with each stack. The answers of CUDA are simulated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same stacks, whatever runs the tasks; and whose client it is."""
+"""All executors make the same stacks, and use the right client."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def conversion(particles: ParticleSet, folder: Path, **options: object) -> Conve
 
 @pytest.fixture(scope="module")
 def serially(scattered: ParticleSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of the plain serial run, the oracle."""
+    """The output of a serial run, for comparison."""
     folder = tmp_path_factory.mktemp("serially")
     conversion(scattered, folder).run_serially()
     return folder
@@ -183,7 +183,7 @@ def test_many_stacks_keep_their_order_on_two_processes(scattered: ParticleSet, t
 
 
 class BackwardsExecutor(SerialExecutor):
-    """Everything under way at once, what was begun last being done first."""
+    """Runs all tasks of the window, the last one first."""
 
     def window(self, seconds_per_stack: float | None) -> int:
         return 100
@@ -207,7 +207,7 @@ class FailingExecutor(BackwardsExecutor):
 
 
 class VisibleStacks(NoProgress):
-    """Which stacks could be seen each time one was said to be complete."""
+    """Records the visible stacks each time a stack is reported complete."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""A node of eight GPUs, acted by processes that compute on the CPU under the lock of a GPU's device section."""
+"""A node with eight GPUs, simulated by processes that compute on the CPU while they hold the lock of a GPU's device section."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DEVICE_SECONDS = 0.1
 
 
 class _ActsAsGpu(WorkerPlugin):
-    """Lets a worker transform as on a GPU, though on the CPU, and notes when it was in its device section."""
+    """Makes a worker transform as on a GPU, but on the CPU, and records when it was in its device section."""
 
     name = "acts-as-gpu"
 
@@ -40,8 +40,8 @@ class _ActsAsGpu(WorkerPlugin):
             def _transform(self, images: Any) -> Any:
                 entered = time.monotonic()
                 try:
-                    # A device computes while the processor does nothing; here eight of them share a few cores, which must not be what
-                    # decides how fast each one is.
+                    # A device computes while the processor is idle. Here eight devices share a few cores, which must not determine the
+                    # speed of each.
                     threading.Event().wait(_DEVICE_SECONDS)
                     return super()._transform(images)
                 finally:
@@ -70,9 +70,9 @@ def node() -> Iterator[Client]:
     names = ",".join(map(str, range(N_GPUS)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", names)
-        # Workers that a test adds live in this process, and so does what the plugin does to them: it is undone here.
+        # Workers that a test adds run in this process, so the effects of the plugin on this process are undone here.
         patch.setattr(cryolike_dask.execution.chunks, "make_transform", cryolike_dask.execution.chunks.make_transform)
-        # Forked from a server that has everything imported, so that eight workers start at once.
+        # Forked from a server that has everything imported, so that eight workers start fast.
         with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
             get_mp_context().set_forkserver_preload(["distributed", "cryolike_dask.execution.tasks", "tests.support.clusters"])
             with local_cluster("cuda", threads_per_worker=2, memory_limit=None) as cluster, Client(cluster) as client:

@@ -1,4 +1,4 @@
-"""A conversion as a graph of Delayed: order, window, size, and what happens when it is computed in parts, twice, or fails."""
+"""A conversion as a graph of Delayed: order, window and size; computing it in parts or twice; failures."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_graph_becomes_part_of_a_larger_one_on_a_cluster(data: Any, serial: di
 
 
 class _Restrictions(SchedulerPlugin):
-    """What each task asked of its worker."""
+    """The resources that each task requested."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler

@@ -1,4 +1,4 @@
-"""Restacking, compared with converting anew."""
+"""Restacking, compared with a new conversion."""
 
 from __future__ import annotations
 

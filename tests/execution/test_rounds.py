@@ -1,4 +1,4 @@
-"""How tasks and what they return pass between the client and the scheduler: many at a time, and none waits for the others."""
+"""Tasks and their results pass between the client and the scheduler many at a time, and none waits for the others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ N_STACKS = 400
 _may_end = threading.Event()
 _published: list[int] = []
 _both = threading.Barrier(4)
-"""Of two stacks on each of two GPUs."""
+"""Window for two stacks on each of two GPUs."""
 _more_published = threading.Semaphore(0)
 
 
@@ -44,11 +44,11 @@ def wait_until_all_before_are_published(folder: str, run_id: str, counter: int) 
 
 
 def publish_nothing(folder: str, run_id: str, counters: tuple[int, ...], attempts: tuple[str, ...]) -> None:
-    """In place of `publish_stacks_task`."""
+    """Replaces `publish_stacks_task`."""
 
 
 def n_messages(client: Client) -> Counter[str]:
-    """What the scheduler was asked for, by kind."""
+    """Counts the requests to the scheduler, by kind."""
     events = [*client.get_events("scheduler"), *client.get_events("all")]
     return Counter(event["action"] for _, event in events if "action" in event)
 
@@ -123,7 +123,7 @@ def test_executors_of_one_client_have_their_own_results() -> None:
 
 
 def test_a_user_may_follow_the_events_of_stacks_meanwhile(tmp_path: Path) -> None:
-    """A client has one handler per topic: ours must not take the place of the user's."""
+    """A client has one handler per topic. That of this package must not replace the user's."""
     data = make_particles(tmp_path / "particles", n_images=8)
     followed: list[int] = []
     with threads_cluster() as client:

@@ -1,4 +1,4 @@
-"""What the run loop tells of stacks that could not be made."""
+"""Messages of the run loop about stacks that could not be made."""
 
 from __future__ import annotations
 

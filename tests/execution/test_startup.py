@@ -1,4 +1,4 @@
-"""What a conversion on CPUs does not load: torch takes a second and 160 MB in every process."""
+"""A conversion on CPUs does not load torch, which takes a second and 160 MB in every process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stacks handed over one after the other, with nothing written."""
+"""Streaming: stacks one after the other, and nothing is written."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_no_more_stacks_are_made_than_asked_for(scattered: ParticleSet, tmp_path
     stacks = conversion(scattered, tmp_path / "out").stream(ahead=2)
     for n_taken in range(1, 4):
         next(stacks)
-        # Whatever is under way ends; nothing else begins before the caller comes back.
+        # Stacks in progress end, and no other one begins before the caller continues.
         while len(begun) and done.acquire(timeout=0.5):
             pass
         assert len(begun) == n_taken + 2
@@ -131,7 +131,7 @@ def test_a_stack_that_was_handed_over_is_the_callers_alone(
 
 
 def test_leaving_early_stops_the_stacks_under_way(scattered: ParticleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Chunks of one image, each of which asks whether the stream has ended.
+    # Chunks of one image. After each, the task checks whether the stream has ended.
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
     monkeypatch.setattr("cryolike_dask.transform.cpu._CACHE_BYTES", 1)
     entered, go_on, n_chunks = threading.Event(), threading.Event(), 0

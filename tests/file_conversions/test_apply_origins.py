@@ -1,4 +1,4 @@
-"""Particles brought to the middle of their images: against the same objects drawn there, in every way to convert."""
+"""Particles moved to the middle of their images, compared with the same objects drawn there, for every kind of conversion."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def particles(tmp_path: Path) -> ParticleSet:
 
 
 def phases(stack: WrittenStack) -> npt.NDArray[np.complex128]:
-    """exp(-i k s) on the polar grid of a stack with the default axes: x runs along the rows, which RELION's y does."""
+    """exp(-i k s) on the polar grid of a stack with the default axes: x is the row index, which is RELION's y."""
     m = stack.metadata
     grid = polar_grid(float(m["radius_max"]), float(m["dist_radii"]), int(m["n_inplanes"]))
     radius, angle = np.meshgrid(grid.radii, grid.angles, indexing="ij")
@@ -251,7 +251,7 @@ def test_particles_star_is_that_of_the_centred_images(particles: ParticleSet) ->
 
 
 def test_converting_by_that_file_applies_the_same_origins_once_more(particles: ParticleSet) -> None:
-    """It names the source images, in which the particles are where they always were."""
+    """The file names the source images, in which the particles have not moved."""
     first = convert(particles, batch_size=3, apply_origins=True)
     again = ParticleSet(particles.folder / "again", particles.images, particles.listed)
     again.folder.mkdir()
@@ -328,7 +328,7 @@ def test_an_origin_outside_the_image_is_refused(axis: str, origin: float, tmp_pa
     particles = write_particle_set(tmp_path, {"a.mrcs": 3}, **columns)
     message = refused(particles, "particle 2", f"origin of {origin:g} Å in {axis}", apply_origins=True)
     assert "24 Å wide in that direction (1 such particle)" in message
-    convert(particles)  # where they are not applied, they are the table's own affair
+    convert(particles)  # without apply_origins, origins are not checked
 
 
 def test_verification_notices_images_moved_otherwise(particles: ParticleSet) -> None:

@@ -1,4 +1,4 @@
-"""What x is: astigmatism and viewing angles of RELION's tables against CryoLike's formulas, on images simulated here."""
+"""The axes: astigmatism and viewing angles of RELION's tables, compared with CryoLike's formulas on simulated images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def wavelength() -> float:
 
 
 def phase_of_ctf(frequency: Array, angle: Array, u: float, v: float, axis: float) -> Array:
-    """The phase of RELION's CTF; frequency in 1/Å, angles in radians from the axis that the table counts from."""
+    """The phase of RELION's CTF. Frequencies are in 1/Å, angles in radians from the axis of the table's angles."""
     defocus = (u + v) / 2 + (u - v) / 2 * np.cos(2 * (angle - axis))
     return np.asarray(
         np.pi * wavelength() * defocus * frequency**2
@@ -46,7 +46,7 @@ def phase_of_ctf(frequency: Array, angle: Array, u: float, v: float, axis: float
 
 
 def relion_noise_images(n: int, u: float, v: float, degrees: float) -> npt.NDArray[np.float32]:
-    """White noise seen through the CTF of a RELION table: the angle counts from the columns (x) towards the rows (y)."""
+    """White noise with the CTF of a RELION table. The angle is measured from x, the column index, towards y, the row index."""
     y, x = np.meshgrid(*2 * [np.fft.fftfreq(SIMULATED_BOX, SIMULATED_PIXEL)], indexing="ij")
     ctf = np.sin(phase_of_ctf(np.hypot(x, y), np.arctan2(y, x), u, v, np.radians(degrees)))
     noise = np.random.default_rng(1).normal(size=(n, SIMULATED_BOX, SIMULATED_BOX))
@@ -69,7 +69,7 @@ def simulated_set(folder: Path, images: npt.NDArray[np.float32], **columns: Any)
 
 
 def cryolike_ctf(stack: WrittenStack, degrees: float | None = None) -> Array:
-    """CryoLike's CTF² on the polar grid of a stack for its first image: |U - V|, the angle counted from theta = 0.
+    """CryoLike's CTF² on the polar grid of a stack for its first image. It uses |U - V|, and measures the angle from theta = 0.
 
     Args:
         stack: with the values of the CTF.
@@ -87,7 +87,7 @@ def cryolike_ctf(stack: WrittenStack, degrees: float | None = None) -> Array:
 
 
 def correlation(stack: WrittenStack, expected: Array) -> float:
-    """Of the mean power of the images with what is expected, over the disc."""
+    """Correlation of the mean power of the images with the expected one, over the disc."""
     m = stack.metadata
     grid = polar_grid(float(m["radius_max"]), float(m["dist_radii"]), int(m["n_inplanes"]))
     power = (np.abs(stack.fourier.astype(np.complex128)) ** 2).mean(axis=0)
@@ -123,7 +123,7 @@ def test_with_cryolike_axes_it_holds_at_90_degrees_minus_the_angle(astigmatic: P
 
 def test_rows_with_u_below_v_keep_their_ctf(tmp_path: Path) -> None:
     images = relion_noise_images(200, **ASTIGMATIC)
-    # The same CTF, written the other way round.
+    # The same CTF, with U and V exchanged.
     particles = simulated_set(tmp_path, images, rlnDefocusU="14000", rlnDefocusV="16000", rlnDefocusAngle="110")
     (stack,) = convert(particles, simulated_params(), axes="relion")
     assert correlation(stack, cryolike_ctf(stack)) > 0.85
@@ -137,7 +137,7 @@ def test_rows_with_u_below_v_keep_their_ctf(tmp_path: Path) -> None:
 
 
 def random_blobs() -> tuple[Array, Array]:
-    """(k, 3) centres in Å and (k,) weights: nothing symmetric about them. The weights add up to 0, so that there is no mean to lose."""
+    """(k, 3) centres in Å and (k,) weights, without symmetry. The weights add up to 0, so that centring does not change the image."""
     rng = np.random.default_rng(5)
     weights = rng.normal(size=12)
     return rng.uniform(-1, 1, size=(12, 3)) * [55, 40, 25], weights - weights.mean()
@@ -147,7 +147,7 @@ WIDTH = 7.0  # Å, of each blob
 
 
 def relion_projection(angles: tuple[float, float, float]) -> npt.NDArray[np.float32]:
-    """Rows are y and columns are x, as RELION projects; angles are rot, tilt, psi in degrees."""
+    """A projection as in RELION: y is the row index, x the column index; angles are rot, tilt, psi in degrees."""
     centres, weights = random_blobs()
     (ca, cb, cg), (sa, sb, sg) = (wave(np.radians(angles)) for wave in (np.cos, np.sin))
     matrix = [
@@ -211,7 +211,7 @@ def test_viewing_angles_hold_as_documented(tmp_path: Path, axes: str) -> None:
         assert wrong < 0.9
 
 
-# What is transposed, and what is recorded.
+# Transposing, and records of it.
 
 
 @pytest.mark.parametrize("options", [{}, {"downsample_factor": 2}, {"downsample_factor": 2, "downsample_type": "max"}], ids=str)

@@ -1,4 +1,4 @@
-"""What lies in an output folder, read back by numpy and torch alone."""
+"""The files of an output folder, read with numpy and torch alone."""
 
 from __future__ import annotations
 

@@ -103,5 +103,5 @@ def test_leopard_ems_invert_is_the_same_switch(tmp_path: Path) -> None:
         stacks += read_stacks(tmp_path / contrast)
     np.testing.assert_array_equal(stacks[0].fourier, stacks[1].fourier)
     np.testing.assert_array_equal(stacks[0].physical, stacks[1].physical)
-    with pytest.raises(InputError, match=r"picks\.csv.*Give one of them"):
+    with pytest.raises(InputError, match=r"picks\.csv.*Give only one of them"):
         Conversion(particles_from_leopard_em(table, BOX, invert=True), descriptor, contrast="invert")

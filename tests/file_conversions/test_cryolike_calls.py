@@ -1,4 +1,4 @@
-"""Calls as CryoLike's users write them: only the import is another one."""
+"""Calls as CryoLike's users write them, with only the import changed."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from cryolike_dask import (
 
 @dataclass(frozen=True)
 class Call:
-    """What a user types, and what comes out.
+    """A call that a user types, and its result.
 
     Args:
         text: as typed.
         sizes: images of each stack.
-        folder: that the stacks are found in.
+        folder: with the stacks.
         factor, kind: of the downsampling.
     """
 

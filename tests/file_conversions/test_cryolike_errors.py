@@ -1,4 +1,4 @@
-"""What goes wrong is caught by the `except` clauses of CryoLike's users."""
+"""Errors are caught by the `except` clauses of CryoLike's users."""
 
 from __future__ import annotations
 
@@ -136,6 +136,6 @@ def test_an_existing_store_is_a_file_exists_error(work: Work) -> None:
 
 
 def test_a_missing_table_is_told_in_its_own_words(work: Work) -> None:
-    """It is an OSError, too, but none of the temporary files or of the output folder."""
+    """The error is also an OSError, but must not be taken for one of the temporary files or of the output folder."""
     with pytest.raises(FileNotFoundError, match=r"^/.*none\.star does not exist: check the path of the STAR file\.$"):
         star("params.npz", "none.star", folder_output="out")

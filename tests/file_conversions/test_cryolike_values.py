@@ -1,4 +1,4 @@
-"""Values, names and rules as CryoLike's users have them."""
+"""CryoLike's values, names and rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples of the guide and of the cryoSPARC tutorial: file names, counts and contents as the documents say."""
+"""The examples of CryoLike's guide and cryoSPARC tutorial, with the file names, counts and contents that they state."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def tutorial_indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
 
 
 def run_as_printed(block: str, name: str) -> None:
-    """Run a code block of the tutorial: only the import is ours."""
+    """Run a code block of the tutorial, with only the import changed."""
     exec(f"from cryolike_dask import {name}\n{block}", {})
 
 
@@ -255,7 +255,7 @@ convert_particle_stacks_from_cryosparc_job_directory(
 
 
 def test_format_page_job_directory_uses_no_index_of_its_table(tmp_path: Path) -> None:
-    """Records of image files elsewhere do not count: the rows describe the images of the job directory in sequence."""
+    """Recorded paths of other image files are ignored: the rows describe the images of the job directory in sequence."""
     job = tmp_path / "J4"
     images = write_images(job / "restack", RESTACKED)
     columns = {

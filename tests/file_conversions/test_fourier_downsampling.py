@@ -49,9 +49,9 @@ def test_a_remainder_is_kept_and_counted_in_the_pixel_size(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"downsample_to": 6, "downsample_type": "fourier", "downsample_factor": 2}, "give one of them"),
+        ({"downsample_to": 6, "downsample_type": "fourier", "downsample_factor": 2}, "give only one of them"),
         ({"downsample_to": 6}, "--downsample-type fourier"),
-        ({"downsample_to": 6, "downsample_type": "max"}, "a max over blocks cannot"),
+        ({"downsample_to": 6, "downsample_type": "max"}, "does not work with the max of blocks"),
         ({"downsample_to": 13, "downsample_type": "fourier"}, "images are 12 x 12 pixels"),
         ({"downsample_to": 1, "downsample_type": "fourier"}, "at least 2"),
         ({"downsample_to": 6.5, "downsample_type": "fourier"}, "edge of the box"),

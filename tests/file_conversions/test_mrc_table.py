@@ -1,4 +1,4 @@
-"""Every way of writing an MRC file converts to the same stack as its plainest float32 twin."""
+"""Every form of MRC file converts to the same stack as the simplest float32 file with the same images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def convert(folder: Path, listed: Listed, out: Path, batch_size: int = 10_000) -
 
 def test_every_variant_gives_the_stack_of_its_twin(variants: list[Variant], tmp_path: Path) -> None:
     assert len(variants) == 5 * 2 * 3 * 3 * 3 * 2
-    # Images backwards, so that a file's own order does not do.
+    # Images in reverse order, so that the order in the file would be wrong.
     listed = [(v.path.name, i) for v in variants for i in reversed(range(len(v.images)))]
     twins = [(v.twin.name, i) for v in variants for i in reversed(range(len(v.images)))]
     folder = variants[0].path.parent
@@ -40,7 +40,7 @@ def test_every_variant_gives_the_stack_of_its_twin(variants: list[Variant], tmp_
     for kind in ("fft/particles_fourier", "phys/particles_phys"):
         name = f"{kind}_stack_000000.pt"
         assert (tmp_path / "variants" / name).read_bytes() == (tmp_path / "twins" / name).read_bytes()
-    # And the twin of each mode is right.
+    # The float32 file of each mode is converted correctly.
     modes = {(v.mode, len(v.images)): v for v in variants}.values()
     few = [(v.twin.name, i) for v in modes for i in range(len(v.images))]
     convert(folder, few, tmp_path / "few")

@@ -1,4 +1,4 @@
-"""Origins on their way through a conversion: recorded, restacked, and written so that another reader can centre the source images."""
+"""Origins in a conversion: they are recorded, restacked, and written so that another program can centre the source images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FURTHER = {
     "rlnRandomSubset": ["1", "2", "2", "1", "1"],
     "rlnGroupName": ['""', "a", "b", "c", "d"],
 }
-"""Columns that a conversion has no use for."""
+"""Columns that a conversion does not use."""
 OF_OPTICS = {"rlnBeamTiltX": ["0.125", "-1"], "rlnMtfFileName": ["mtf.star", '"my mtf.star"']}
 
 
@@ -89,7 +89,7 @@ def test_every_other_column_of_the_table_is_kept(particles: ParticleSet) -> None
     for name in (*FURTHER, "rlnOriginXAngst", "rlnOriginYAngst", "rlnAngleRot", "rlnDefocusU"):
         assert written["particles"][name].tolist() == pytest.approx(read["particles"][name].tolist()), name
     text = (particles.folder / "out" / "particles.star").read_text()
-    assert "\t100.000000\t" in text  # not parsed and written anew
+    assert "\t100.000000\t" in text  # copied as text, not parsed
     assert '"two words.mrc"' in text
     of_particle = written["particles"].merge(written["optics"], on="rlnOpticsGroup")
     for name in (*OF_OPTICS, "rlnOpticsGroupName"):
@@ -138,7 +138,7 @@ def test_a_table_that_changed_meanwhile_is_not_mixed_with_what_was_converted(par
 
 
 def test_a_finished_run_writes_the_file_again(particles: ParticleSet) -> None:
-    """As the guide says: with the table back in its place, and `skip_exist`."""
+    """As the guide says: the table is put back, and the run repeated with `skip_exist`."""
     convert(particles, batch_size=3)
     written = particles.folder / "out" / "particles.star"
     before, stacks = written.read_text(), [path.stat().st_mtime_ns for path in (particles.folder / "out" / "fft").iterdir()]
@@ -170,7 +170,7 @@ def test_paired_tables_give_the_columns_that_all_of_them_have(tmp_path: Path) ->
     written = starfile.read(out / "particles.star", always_dict=True)
     assert written["particles"]["rlnMicrographName"].tolist() == ["m1.mrc", "m1.mrc", "m2.mrc", "m2.mrc"]
     assert written["particles"]["rlnRandomSubset"].tolist() == [1, 2, 2, 2]
-    assert written["particles"]["rlnAngleRot"].tolist() == [-20, -19, -20, -19]  # which the stacks' metadata leave out
+    assert written["particles"]["rlnAngleRot"].tolist() == [-20, -19, -20, -19]  # not in the metadata of the stacks
     assert "rlnOriginXAngst" not in written["particles"]
     assert written["optics"]["rlnOpticsGroupName"].tolist() == ["group1"]
 
@@ -260,7 +260,7 @@ def test_a_table_whose_groups_changed_meanwhile_is_told(particles: ParticleSet, 
 
 @pytest.mark.parametrize("axes", ["cryolike", "relion"])
 def test_another_reader_centres_the_source_images_by_particles_star(tmp_path: Path, axes: str) -> None:
-    """With starfile and mrcfile alone: each image, rolled by its origin, has its particle in the middle."""
+    """Read with starfile and mrcfile alone, each image has its particle in the middle after it is rolled by its origin."""
     origins = np.array([[3, -5], [-2, 0], [0, 6], [4, 4]], dtype=float)
     particles, _ = shifted_set(tmp_path, origins)
     blob = [render(64, -origin[None], np.ones(1), 2.5).astype(np.float32) for origin in origins]
@@ -279,7 +279,7 @@ def test_another_reader_centres_the_source_images_by_particles_star(tmp_path: Pa
 
 
 def test_stack_and_position_come_last_and_are_those_of_the_run(particles: ParticleSet) -> None:
-    """Of a table that is itself from a conversion, the earlier places are replaced."""
+    """If the table is from a conversion itself, the positions in the stacks of that conversion are replaced."""
     convert(particles, out="first", batch_size=3)
     again = ParticleSet(particles.folder / "second", particles.images, particles.listed)
     again.folder.mkdir()

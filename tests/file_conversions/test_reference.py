@@ -1,4 +1,4 @@
-"""Conversions compared with what the published program made of the same input, and with exact figures."""
+"""Conversions compared with the output of CryoLike's converter for the same input, and with exact values."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_exported_cryosparc_sets_prefix_their_paths(tmp_path: Path) -> None:
     table = np.load(DATA / "cryosparc_J2_particles_exported.cs")
     recorded = sorted({path.decode() for path in table["blob/path"]})
     assert all(path.startswith(">") for path in recorded)
-    # The images themselves are not published: stand-ins of the box size that the table records, a pixel in use.
+    # The images themselves are not published. These substitutes have the box size of the table, and one pixel that is not zero.
     images = {}
     box = int(table["blob/shape"][0][0])
     for name in (Path(path).name for path in recorded):
@@ -235,7 +235,7 @@ def test_six_optics_groups_are_an_error_that_names_them(six_groups: Any, tmp_pat
     params = ImageDescriptor.from_individual_values(196, 1.25, resolution_factor=0.1, n_inplanes=8)
     with pytest.raises(InputError, match="mixed_optics='split'") as caught:
         convert_particle_stacks_from_indexed_star_file(params, SIX_GROUPS, six_groups[0], folder_output=tmp_path / "out")
-    # Voltage and contrast are the same in all six: what differs is (pixel size, Cs), of which there are three.
+    # Voltage and contrast are the same in all six groups; there are three pairs of pixel size and Cs.
     assert "1.25 Å per pixel" in str(caught.value)
     assert "1.24 Å per pixel" in str(caught.value)
     assert "Cs 2.6 mm" in str(caught.value)
@@ -260,7 +260,7 @@ def test_six_optics_groups_are_split_on_request(six_groups: Any, tmp_path: Path)
         for _ in range(len(stack.fourier))
     ]
     np.testing.assert_allclose(found, wanted, rtol=1e-12)
-    # As few stacks as the order of the table allows: one a stretch of equal optics.
+    # As few stacks as the order of the table allows: one per run of rows with equal optics.
     assert len(stacks) == 1 + sum(before != after for before, after in itertools.pairwise(wanted))
     assert any("different pixel sizes" in line for line in report.warnings)
     exported = starfile.read(tmp_path / "particles.star", always_dict=True)

@@ -97,7 +97,7 @@ def test_descriptor_of_the_downsampled_grid_is_taken_as_it_is(tmp_path: Path, fa
 def test_descriptor_of_the_downsampled_grid_has_its_pixel_size(tmp_path: Path) -> None:
     particles = write_particle_set(tmp_path, {"a.mrcs": 3}, box=24)
     refused(particles, "descriptor says 2 Å", "4 Å (2 x 2 Å)", descriptor=params(12, 2.0), downsample_factor=2)
-    # The argument is of the source images.
+    # The argument is the pixel size of the source images.
     silent = write_particle_set(
         tmp_path / "silent", {"a.mrcs": 3}, box=24, optics=without_column(optics_table(), "rlnImagePixelSize")
     )

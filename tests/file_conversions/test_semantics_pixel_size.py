@@ -52,7 +52,7 @@ def test_headers_count_file_by_file(tmp_path: Path) -> None:
     optics = without_column(optics_table(), "rlnImagePixelSize")
     particles = write_particle_set(tmp_path, {"a.mrcs": 2, "b.mrcs": 2}, optics=optics)
     write_images(particles.mrc, {"b.mrcs": 2}, pixel_size=3.0)
-    # a.mrcs does not tell; that b.mrcs contradicts the descriptor must not pass unseen.
+    # a.mrcs states no pixel size, and that of b.mrcs contradicts the descriptor, which must be noticed.
     message = refused(particles, "b.mrcs", "descriptor says 2 Å")
     assert "image headers" in message
 
@@ -111,7 +111,7 @@ def test_descriptors_pixel_size_alone_survives_a_factor(tmp_path: Path) -> None:
 
 
 def test_override_lets_the_argument_win_over_table_header_and_descriptor(tmp_path: Path) -> None:
-    particles = write_particle_set(tmp_path, {"a.mrcs": 3}, pixel_size=3.0)  # the table says 2 A
+    particles = write_particle_set(tmp_path, {"a.mrcs": 3}, pixel_size=3.0)  # the table says 2 Å
     message = refused(particles, "--override-pixel-size", pixel_size=14.56)
     assert "--ignore-manual-pixel-size" in message
     stacks = convert(particles, pixel_size=14.56, override_pixel_size=True)

@@ -1,4 +1,4 @@
-"""Tables that cannot belong to their images, or state a thing twice or only in part: told before the first pixel is read."""
+"""Tables that do not belong to their images, or state something twice or only in part, are reported before the first pixel is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The calls that CryoLike's tutorials print, as they are printed, on the files that the tutorials describe."""
+"""The calls in CryoLike's tutorials, as printed, on the files that the tutorials describe."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EXPECTED = {
         (BATCHES[:8], [4, 4], 1),
         (BATCHES, [12], 2),
     ],
-    # Its text announces one stack of five for the pairs. CryoLike writes one stack per pair.
+    # The text says that the pairs give one stack of five, but CryoLike writes one stack per pair.
     "read_star_file.rst": [(PAIRS, [2, 3], 1), (LISTED, [5], 1), (LISTED, [5], 1), (LISTED, [3, 2], 2)],
 }
 

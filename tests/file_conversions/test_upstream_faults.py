@@ -1,4 +1,4 @@
-"""What the published converter gets wrong, point by point, each shown done right. The numbers are those of the project's list."""
+"""Faults of CryoLike's converter, which this package does not have. The numbers are those of the project's list."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_fault_09_paired_and_job_conversions_run_without_a_pixel_size(tmp_path: 
 
 @needs_data
 def test_fault_09_the_guides_calls_on_real_particles_need_no_pixel_size(tmp_path: Path) -> None:
-    """These images have no believable header; their table tells the size by detector and magnification, which pairs ignore."""
+    """These images have no believable header. Their table states the pixel size by detector and magnification, which pairs ignore."""
     shutil.copy(DATA / "empiar_10076_7.mrc", tmp_path)
     convert_particle_stacks_from_paired_star_and_mrc_files(
         ImageDescriptor.from_individual_values(320, 1.31, resolution_factor=0.1, n_inplanes=16),

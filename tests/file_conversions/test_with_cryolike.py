@@ -1,4 +1,4 @@
-"""The same calls to both packages, and CryoLike's loading code and likelihood on the stacks of both, where CryoLike can be imported."""
+"""The same calls to both packages, and CryoLike's loading code and likelihood on the stacks of both, if CryoLike can be imported."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def convert(package: Any, kind: str, **options: Any) -> None:
-    """One of the four calls, as CryoLike's users write it. Ours is asked for CryoLike's order, which follows the paths."""
+    """One of the four calls, as CryoLike's users write it. Ours uses CryoLike's order, which follows the paths."""
     options |= {"folder_output": package.__name__, "batch_size": 5, "pixel_size": PIXEL_SIZE, "flag_plots": False}
     extra = {"order": "file"} if package is cryolike_dask and kind in ("star", "cryosparc") else {}
     if kind == "star":

@@ -1,4 +1,4 @@
-"""Small files that would cost much memory or time, and files that never end: each is refused at once, by name and limit."""
+"""Small files that would take much memory or time, and files that never end, are refused immediately; the message names file and limit."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from tests.support.clusters import conversion, make_particles
 from tests.support.cs_files import particle_columns, write_cs
 from tests.support.mrc_files import pack_mrc
 
-# A pipe that is waited for would wait for ever.
+# Waiting for a pipe would never end.
 pytestmark = [pytest.mark.security, pytest.mark.timeout(120)]
 
 Reader = Callable[[Path], object]
@@ -233,7 +233,7 @@ def test_a_star_file_of_many_columns_takes_time_in_proportion(tmp_path: Path) ->
     (tmp_path / "wide.star").write_text(f"data_particles\n\nloop_\n{names}{'1 ' * n}\n")
     began = time.process_time()
     (block,) = StarText(tmp_path / "wide.star").blocks()
-    # One comparison per pair of columns took 53 s; one look at each takes about 1 s.
+    # Comparing every pair of columns took 53 s; looking at each column once takes about 1 s.
     assert time.process_time() - began < 15
     assert len(block.columns) == n
 

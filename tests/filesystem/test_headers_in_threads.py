@@ -1,4 +1,4 @@
-"""Plans and metadata are read on several threads of a worker at once."""
+"""Plans and metadata are read on several threads of a worker at the same time."""
 
 from __future__ import annotations
 

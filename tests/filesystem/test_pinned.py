@@ -1,4 +1,4 @@
-"""Temporary folders: removed in the end, and by the next run where a process was killed before."""
+"""Temporary folders are removed at the end, or by the next run if the process was killed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ with temporary_folder(parent=Path(sys.argv[1])):
 
 
 def age(folder: Path) -> None:
-    """Let what is in a folder be of an hour ago."""
+    """Set the times of everything in a folder to an hour ago."""
     for path in folder.iterdir():
         os.utime(path, (path.stat().st_atime - 3600, path.stat().st_mtime - 3600))
 

@@ -1,4 +1,4 @@
-"""Box and pixel size that nobody types: from the table, or else from the image headers, for every input and with downsampling."""
+"""Box and pixel size from the table, or else from the image headers, for every input and with downsampling."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.support.particle_sets import (
 
 
 def with_sizes(folder: Path, sizes: list[str], boxes: list[str] | None = None, **options: Any) -> ParticleSet:
-    """Six particles, a third of them of another optics group where there are two sizes."""
+    """Six particles. With two sizes, a third of them are in another optics group."""
     optics = optics_table(len(sizes), rlnImagePixelSize=sizes, rlnImageSize=boxes or [str(BOX)] * len(sizes))
     groups = [1, 1, 1, 1, 2, 2] if len(sizes) > 1 else [1] * 6
     return write_particle_set(folder, {"a.mrcs": 6}, optics=optics, groups=groups, **options)
@@ -55,7 +55,7 @@ def test_from_the_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     assert descriptor == ImageDescriptor.from_individual_values(BOX, 1.06)
     assert caplog.messages == [f"Box {BOX} pixels and pixel size 1.06 Å from particles.star."]
     assert ImageDescriptor.from_particles(table) == descriptor
-    # Without images, as long as the table says enough.
+    # Works without images if the table has all values.
     (particles.mrc / "a.mrcs").unlink()
     fine = ImageDescriptor.from_particles(table, precision="double", resolution_factor=0.5, n_inplanes=30)
     assert fine == ImageDescriptor.from_individual_values(BOX, 1.06, "double", resolution_factor=0.5, n_inplanes=30)
@@ -145,7 +145,7 @@ def test_several_kinds_of_images_are_named_with_a_way_out(tmp_path: Path) -> Non
     one = Conversion(table, None, where="optics_group == 'group1'")
     assert one.plan.descriptor == ImageDescriptor.from_individual_values(BOX, 1.06)
     assert one.plan.n_images == 4
-    # What merely was rounded is one size.
+    # Sizes that differ only by rounding are one size.
     rounded = with_sizes(tmp_path / "rounded", ["1.06", "1.06003"])
     assert Conversion(particles_from_star(rounded.star, rounded.mrc), None).plan.descriptor.pixel_size == (1.06, 1.06)
 

@@ -26,7 +26,7 @@ from cryolike_dask.progress import NoProgress, StackProgress
 from cryolike_dask.runs.verify import verify_output
 
 _IN_A_LABEL = 500
-"""A byte of an MRC header that no reader looks at."""
+"""Offset of a byte of an MRC header that readers ignore."""
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def recorded(out: Path) -> dict[str, str]:
 
 
 def sha256sum(files: list[Path]) -> dict[str, str]:
-    """What the program of that name says."""
+    """The output of the program `sha256sum`."""
     lines = subprocess.run(["sha256sum", *files], check=True, capture_output=True, text=True).stdout.splitlines()
     return {path: digest for digest, path in (line.split("  ", 1) for line in lines)}
 
@@ -63,7 +63,7 @@ def copy_anew(file: Path) -> None:
 
 
 def change(file: Path, keep_time: bool) -> None:
-    """Another byte, the same size."""
+    """Change one byte and keep the size."""
     found = file.stat()
     content = bytearray(file.read_bytes())
     content[_IN_A_LABEL] ^= 1
@@ -87,7 +87,7 @@ def test_a_run_is_continued_with_copies_of_its_files(data: DemoData, files: list
         copy_anew(file)
     report = conversion(data, out, skip_exist=True).run()
     assert (report.n_kept, len(report.stacks)) == (2, 4)
-    # They stay known, although this run did not ask for hashes.
+    # The hashes are kept, although this run did not use `hash_inputs`.
     assert hashes.items() <= recorded(out).items()
     times = {entry["path"]: entry["mtime_ns"] for entry in json.loads((out / "manifest.json").read_text())["inputs"]}
     assert times == {str(file): file.stat().st_mtime_ns for file in files}
@@ -177,7 +177,7 @@ def test_a_manifest_that_is_lost_during_a_run_is_written_again(
     report = conversion(data, out, hash_inputs=True).run(None, meddler)
     assert len(report.stacks) == 4
     assert verify_output(out) == []
-    # What it says of the files still guards the next run.
+    # Its records of the files are still compared by the next run.
     copy_anew(files[0])
     with pytest.raises(OutputError, match=rf"{files[0].name} has changed"):
         conversion(data, out, skip_exist=True).run()

@@ -1,4 +1,4 @@
-"""What a conversion needs, known before it starts: memory for the workers, space on the disk."""
+"""Checks before a conversion starts: memory of the workers, space on the disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan on disk: what comes back, and that a worker reads no more than it needs."""
+"""A plan on disk: it is read back unchanged, and a worker reads no more than it needs."""
 
 from __future__ import annotations
 

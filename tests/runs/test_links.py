@@ -1,4 +1,4 @@
-"""Links below the output folder, put there before a run or while it writes: output never leaves its folder."""
+"""Links below the output folder, made before a run or while it writes: output never leaves its folder."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def put_link(folder: Path, elsewhere: Path) -> None:
 
 
 class PutsLink(NoProgress):
-    """Puts a link in the place of a folder as soon as one stack is there."""
+    """Replaces a folder by a link as soon as one stack is there."""
 
     def __init__(self, folder: Path, elsewhere: Path) -> None:
         self.folder, self.elsewhere, self.before = folder, elsewhere, {}
@@ -83,7 +83,7 @@ def test_a_link_that_is_put_there_midway_is_not_followed(data: DemoData, tmp_pat
             run.run_serially(put)
     assert put.before or name in (HIDDEN_FOLDER, "plots") or "/c/3" in name, "nothing was there: this case proves nothing"
     after = files_of(put.elsewhere)
-    if name == HIDDEN_FOLDER:  # its lock may be removed from where it went
+    if name == HIDDEN_FOLDER:  # its lock may be removed from the folder that was moved away
         after = {file: content for file, content in after.items() if file in put.before}
     assert after.items() <= put.before.items()
     assert not [file for file in after if file not in put.before]
@@ -97,7 +97,7 @@ def test_a_link_from_before_is_refused(data: DemoData, tmp_path: Path, name: str
     before = files_of(tmp_path / "elsewhere")
     with pytest.raises(CryolikeError, match="is a link"):
         conversion(data, out, **options(name), skip_exist=True).run_serially()
-    # To replace everything is refused, too, or removes the link itself with the rest of a store.
+    # Replacing everything is refused, too, or removes the link itself with the rest of a store.
     with suppress(OutputError):
         conversion(data, out, **options(name), overwrite=True).run_serially()
         assert not (out / name).is_symlink()
@@ -122,7 +122,7 @@ def test_a_link_in_the_place_of_a_file_is_replaced(data: DemoData, tmp_path: Pat
     victim.write_bytes((out / name).read_bytes())
     before = victim.read_bytes()
     if "c/1/0" in name or "stack_000001.pt" in name:
-        before = before[:-1]  # or it would be complete, and kept
+        before = before[:-1]  # otherwise the file would be complete, and kept
         victim.write_bytes(before)
     (out / name).unlink()
     (out / name).symlink_to(victim)
@@ -134,7 +134,7 @@ def test_a_link_in_the_place_of_a_file_is_replaced(data: DemoData, tmp_path: Pat
 
 
 def test_files_that_wait_in_the_hidden_folder_are_not_followed(data: DemoData, tmp_path: Path) -> None:
-    """A run's own scratch files have names that can be seen, and may be links by the time they are written."""
+    """Anybody can see the names of a run's scratch files, and put links in their place before they are written."""
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / "link").symlink_to(victim)
@@ -143,7 +143,7 @@ def test_files_that_wait_in_the_hidden_folder_are_not_followed(data: DemoData, t
     assert not (tmp_path / "link").is_symlink()
 
 
-# The folder that is held on to
+# The folder that is kept open
 
 
 def test_what_is_written_stays_in_the_folder_that_was_opened(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_link_anywhere_below_the_root_is_refused(
     link.symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "c").mkdir()
     (tmp_path / "chosen").symlink_to(tmp_path / "root")
-    for root in (tmp_path / "root", tmp_path / "chosen"):  # which the user may have chosen by a link
+    for root in (tmp_path / "root", tmp_path / "chosen"):  # the user may have chosen a link
         with pytest.raises(OutputError, match=rf"{root / place} is a link"), pinned_place(root / "a" / "b" / "c" / "file", root):
             pass
 

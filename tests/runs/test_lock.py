@@ -1,4 +1,4 @@
-"""The lock on an output folder: who may write to it."""
+"""The lock on an output folder, which only one run may hold."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_lock_is_touched_while_its_run_is_busy_and_no_longer(tmp_path: Path, m
 
 
 def test_a_lock_is_touched_while_inputs_are_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hours may pass before the first stack; another machine must not take the folder for that of a dead run."""
+    """Hours may pass before the first stack. Other machines must not assume that the run is dead."""
     data = make_particles(tmp_path / "particles", n_images=12)
     lock = tmp_path / "out" / ".conversion" / "lock"
 

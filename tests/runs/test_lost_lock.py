@@ -1,4 +1,4 @@
-"""A run that lost its lock, for instance because its machine slept, leaves what the next run made alone."""
+"""A run that lost its lock, for example because its machine slept, does not change the files of the next run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AtStack(NoProgress):
 
 
 def make_stale(lock: Path) -> None:
-    """As if the owner ran on another machine and had not been heard of for long."""
+    """Make the lock look like that of a run on another machine that has not touched it for long."""
     owner = json.loads(lock.read_text())
     lock.write_text(json.dumps(owner | {"machine": "elsewhere 1"}))
     os.utime(lock, (1, 1))
@@ -70,7 +70,7 @@ def test_a_run_that_wakes_up_late_changes_nothing(
         progress = AtStack(5, pause) if later == "midway" else NoProgress()
         try:
             result["report"] = conversion(data, out, batch_size=batch_size, flag_plots=False, **{way: True}).run(progress=progress)
-        except BaseException as error:  # noqa: BLE001  # told by the test's own thread
+        except BaseException as error:  # noqa: BLE001  # raised again in the thread of the test
             result["error"] = error
         finally:
             reached.set()

@@ -1,4 +1,4 @@
-"""Whether CryoLike can compare stacks with templates is told before it tries."""
+"""`verify --templates` finds out whether CryoLike can compare stacks with templates."""
 
 from __future__ import annotations
 

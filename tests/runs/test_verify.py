@@ -1,4 +1,4 @@
-"""`verify` finds what is wrong with an output folder, and nothing where all is well."""
+"""`verify` finds all problems of an output folder, and none in a correct one."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def rewrite_metadata(path: Path, **changes: object) -> None:
 
 
 def replace_data(path: Path, change: bytes, at: int) -> None:
-    """Change a tensor's bytes and make its archive, and the metadata beside it, fit: only the meaning can give it away."""
+    """Change the bytes of a tensor, and adjust all checksums, so that only the values are wrong."""
     with zipfile.ZipFile(path) as archive:
         entry = archive.getinfo("archive/data/0")
     content = bytearray(path.read_bytes())

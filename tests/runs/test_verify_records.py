@@ -1,4 +1,4 @@
-"""`verify` and `info` survive any manifest, and see what is beside the stacks."""
+"""`verify` and `info` work with any damaged manifest, and check everything beside the stacks."""
 
 from __future__ import annotations
 

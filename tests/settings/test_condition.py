@@ -1,4 +1,4 @@
-"""The grammar of `where`: what is a condition, and what the message about anything else points at."""
+"""The grammar of `where`: valid conditions, and the places that messages about invalid ones mark."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ def test_comparisons_and_lists(text: str, condition: object) -> None:
         ("", 0, "expected"),
         ("defocus_u", 9, "comparison is missing"),
         ("a <", 3, "expected"),
-        ("a < 15000A", 4, "no number"),
-        ("a < 1.2.3", 4, "no number"),
+        ("a < 15000A", 4, "not a number"),
+        ("a < 1.2.3", 4, "not a number"),
         ("a < 1e999", 4, "too large"),
-        ("a < 1 b < 2", 6, "and, or"),
+        ("a < 1 b < 2", 6, "'and', 'or'"),
         ("a = 1", 2, "write =="),
         ("a < 1 & b < 2", 6, "write and"),
         ("a < 1 AND b < 2", 6, "write and in lower case"),
         ("(a < 1", 6, "parenthesis"),
-        ("a < 1)", 5, "the end is expected"),
+        ("a < 1)", 5, "the end of the condition"),
         ("a == 'x", 5, "not closed"),
         ("1 < 2", 5, "no column"),
         ("a in 5", 5, "needs a list"),
         ("a in []", 6, "expected"),
         ("a in [1 2]", 8, "comma"),
-        ("a not 5", 6, "in is missing"),
+        ("a not 5", 6, "'in' is missing"),
         ("a + 1 < 2", 2, "comparison is missing"),
         ("__import__('os').system('x')", 10, "comparison is missing"),
         ("(" * 60 + "a < 1" + ")" * 60, 50, "nested more than 50 levels"),

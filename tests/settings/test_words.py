@@ -1,4 +1,4 @@
-"""Settings as a person reads them."""
+"""Settings in readable form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives of which every byte is accounted for: what torch and numpy write is accepted, anything else is not."""
+"""Every byte of an archive is checked: archives of torch and numpy are accepted, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of writing, syncing and renaming, on which it rests that a power cut leaves nothing half-written under a final name."""
+"""The order of writing, syncing and renaming, because of which a power cut leaves nothing half-written under a final name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.clusters import conversion, make_particles
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to tell the path of an open file")
 
 Step = tuple[str, str]
-"""What was done ('write', 'sync' or 'name'), and to which path; for 'name' the new one."""
+"""A step ('write', 'sync' or 'name') and its path; for 'name' the new path."""
 
 
 def path_of(descriptor: int) -> str:
@@ -76,7 +76,7 @@ def test_each_name_is_on_the_disk_before_the_next_one_appears(steps: list[Step],
 
 
 def test_metadata_are_written_when_the_tensors_are_on_the_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Or, where a file's time is that of its last bytes' arrival at a server, all stacks would look touched and be read again."""
+    """Otherwise, if a server sets the time of a file when its last bytes arrive, all stacks would look modified and be read again."""
     early, synced = [], []
 
     def fsync(descriptor: int) -> None:

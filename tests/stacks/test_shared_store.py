@@ -1,4 +1,4 @@
-"""A Zarr store that runs of two output folders want to write to."""
+"""A Zarr store to which runs with two output folders try to write."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_store_that_is_written_is_not_taken_by_a_run_of_another_folder(
         make(run, counter)
     assert len(open_store(store)) == N
     run.release()
-    # A run that was given up may be gone on with, or its store be replaced.
+    # An interrupted run may be continued, or its store replaced.
     conversion(data, tmp_path / "a", BATCH, skip_exist=True, **options(store)).run()
     assert verify_output(tmp_path / "a", zarr_store=store) == []
     with pytest.raises(OutputError, match="holds a conversion already"):

@@ -1,4 +1,4 @@
-"""Uploads that end long after their run was given up, and connections that are reset."""
+"""Uploads that end long after their run has died, and connections that are reset."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DemoData:
 
 @pytest.fixture(scope="module")
 def proxy(bucket: str) -> Iterator[Proxy]:
-    """What stands between the client and the server from now on."""
+    """A proxy between the client and the server."""
     started = Proxy(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{started.port}")
@@ -46,11 +46,11 @@ def proxy(bucket: str) -> Iterator[Proxy]:
 
 
 class Task(threading.Thread):
-    """The task that makes the first stack of a run, of which the client dies meanwhile."""
+    """The task that makes the first stack of a run whose client dies meanwhile."""
 
     def __init__(self, out: Path, data: DemoData, **options: Any) -> None:
         super().__init__(daemon=True)
-        planned = conversion(data, out, BATCH, contrast="invert", **options)  # other numbers, so that they can be told apart
+        planned = conversion(data, out, BATCH, contrast="invert", **options)  # inverted, so that the two runs differ
         run = acquire_folder(out)
         begin_run(run, planned.plan)
         self.task, self.error = (str(out), run.run_id, 0), None
@@ -86,7 +86,7 @@ def test_an_upload_that_ends_late_replaces_no_shard_of_another_run(
     assert not late.is_alive()
     assert verify_output(out, zarr_store=store) == []
     np.testing.assert_array_equal(images(out, store), before)
-    # What came too late lies where no reader looks, until the next run.
+    # The late shard lies where no reader looks, until the next run.
     conversion(data, out, BATCH, skip_exist=True, **options).run()
     s3 = s3fs.S3FileSystem()
     s3.invalidate_cache()

@@ -45,7 +45,7 @@ def write_in_random_order(path: Path, tensor: np.ndarray, seed: int = 0) -> int:
     with TensorFileWriter(path, tensor.shape, tensor.dtype) as writer:
         first = 0
         while first < len(order):
-            # Sorted chunks of a random order: some neighbours lie together, some do not.
+            # Sorted chunks of a random order, in which only some images are consecutive.
             positions = np.sort(order[first : first + random.integers(1, 6)])
             writer.write(positions, np.ascontiguousarray(tensor[positions]))
             first += len(positions)
@@ -64,7 +64,7 @@ def test_images_written_in_any_order_make_the_file_that_torch_writes(tmp_path: P
     with zipfile.ZipFile(path) as written, zipfile.ZipFile(tmp_path / "saved.pt") as saved:
         assert written.namelist() == saved.namelist()
         for name in written.namelist():
-            # torch's own mark of a file is a hash of its members' checksums, made before the data are there.
+            # torch's serialization ID is a hash of the members' checksums, computed before the data are written.
             if not name.endswith("/serialization_id"):
                 assert written.read(name) == saved.read(name)
     assert crc == zlib.crc32(tensor.tobytes())
@@ -76,7 +76,7 @@ def test_images_written_in_any_order_make_the_file_that_torch_writes(tmp_path: P
     [(1,), (2, 3), (1, 3, 4), (255, 1, 2), (256, 3, 65535), (70_000, 1, 5), (4095, 257, 512), (4096, 256, 512), (4300, 257, 512)],
 )
 def test_reserved_files_are_those_that_torch_reserves(tmp_path: Path, shape: tuple[int, ...], dtype: Any) -> None:
-    """To the last byte, also where the data, or what is behind them, need numbers of 64 bits. The data are holes that take no space."""
+    """Equal to the last byte, even if sizes or offsets need 64-bit numbers. The data are holes that take no space."""
     with TensorFileWriter(tmp_path / "reserved.pt", shape, np.dtype(dtype)):
         pass
     with (tmp_path / "saved.pt").open("wb") as file, torch.serialization.skip_data():

@@ -109,7 +109,7 @@ def test_only_committed_stacks_are_shown(data: Any, truth: Arrays, tmp_path: Pat
     seen: list[int] = []
 
     class Look(NoProgress):
-        """Progress that opens the store meanwhile."""
+        """Progress that opens the store during the run."""
 
         def start(self, n_stacks: int, n_images: int) -> None:
             """See `Progress`."""
@@ -161,7 +161,7 @@ def test_a_place_with_something_else_is_refused_and_left_alone(data: Any, tmp_pa
     for options in ({}, {"overwrite": True}):
         with pytest.raises(OutputError, match="something other than a conversion"):
             as_zarr(data, tmp_path / "out", zarr_store=str(other), **options).run_serially()
-        # Nor is the folder taken, so that another place can be given at once.
+        # The folder is not locked either, so that another location can be tried immediately.
         assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert (other / "thesis.tex").read_text() == "important"
     as_zarr(data, tmp_path / "first", zarr_store=str(tmp_path / "store")).run_serially()

@@ -91,7 +91,7 @@ def contents(out: Path) -> dict[str, Any]:
         assert "/." not in f"/{name}", f"{name} was left over"
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
-                # The attempt that made a shard is a random number.
+                # The name of an attempt is random.
                 keys = [key for key in archive.files if key != "attempt"]
                 found[name] = {key: (a.dtype.str, a.shape, a.tobytes()) for key in keys for a in [archive[key]]}
         elif path.suffix == ".star":
@@ -285,7 +285,7 @@ class Keeper(threading.Thread):
 
     def run(self) -> None:
         while not self._enough.wait(0.5):
-            # Opens what is wanted and not there.
+            # Starts the workers that are wanted and do not exist.
             self.cluster.scale(len(self.cluster.worker_spec))
             starting = {nanny.pid for nanny in list(self.cluster.workers.values()) if nanny.process and nanny.pid} - {
                 *living_workers(self.cluster)

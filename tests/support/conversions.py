@@ -26,7 +26,7 @@ from tests.support.star_files import without_column
 
 
 def convert(particles: ParticleSet, descriptor: Any = None, out: str = "out", **options: Any) -> list[WrittenStack]:
-    """The stacks of the set's STAR file, in the folder `out` beside it."""
+    """Convert the set's STAR file into the folder `out` beside it. Returns the stacks."""
     folder = particles.folder / out
     convert_particle_stacks_from_indexed_star_file(
         descriptor or params(), particles.star, particles.mrc, folder_output=folder, **(NO_PLOTS | options)

@@ -1,4 +1,4 @@
-"""cryoSPARC tables and job directories as test input, made with numpy alone."""
+"""cryoSPARC tables and job directories for tests, made with numpy alone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The conversion of an image by its formula, in float64, without the package under test.
 
-Quadrature nodes come from the eigenvalues of the Jacobi matrix (Golub and Welsch), the transform from the sum over all pixels.
+Quadrature nodes are computed from the eigenvalues of the Jacobi matrix (Golub and Welsch), the transform as the sum over all pixels.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def write_inputs(folder: Path) -> Path:
 
 
 def run_page(page: Path, folder: Path) -> dict[str, Any]:
-    """Run the commands and the Python of a page in this folder, in their order.
+    """Run the commands and the Python code of a page in this folder, in order.
 
     Returns:
         The names that the Python code of the page defines.

@@ -15,7 +15,7 @@ from tests.support.reference import REFERENCE
 
 LEOPARD_EM = REFERENCE / "leopard_em"
 
-# The format page's columns in its own order: no particle_index, psi before theta before phi.
+# The columns of the format page in their order: no particle_index, and psi before theta before phi.
 FORMAT_PAGE_HEADER = (
     "mip,scaled_mip,correlation_mean,correlation_variance,total_correlations,pos_x,pos_y,pos_x_img,pos_y_img,"
     "pos_x_img_angstrom,pos_y_img_angstrom,psi,theta,phi,relative_defocus,defocus_u,defocus_v,astigmatism_angle,pixel_size,"
@@ -66,7 +66,7 @@ def write_mrc(path: Path, values: npt.NDArray[Any], pixel_size: float = 0.0) -> 
 
 
 def write_search(folder: Path, maps: dict[str, npt.NDArray[Any]], micrograph_shape: tuple[int, int], **changes: Any) -> Path:
-    """A micrograph, its eight maps (zeros, and ones for the deviation, where not given) and the YAML file that names them."""
+    """Write a micrograph, its eight maps (by default zeros, and ones for the deviation), and the YAML file that names them."""
     shape = maps["scaled_mip"].shape
     fill = {"mip": maps["scaled_mip"], "correlation_variance": np.ones(shape)}
     write_mrc(folder / "micrograph.mrc", np.zeros(micrograph_shape), 1.1)

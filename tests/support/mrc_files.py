@@ -35,7 +35,7 @@ def pack_mrc(
     axes: tuple[int, int, int] = (1, 2, 3),
     imod_flags: int | None = None,
 ) -> bytes:
-    """An MRC file of (n, rows, columns) images whose values fit the mode; `machine_stamp` None is the right one."""
+    """An MRC file of (n, rows, columns) images whose values fit the mode. With `machine_stamp` None, it has the correct stamp."""
     n, rows, columns = images.shape
     header = bytearray(1024)
     struct.pack_into(f"{order}10i", header, 0, columns, rows, n, mode, 0, 0, 0, columns, rows, n)
@@ -71,7 +71,7 @@ class Variant:
 
 
 def mrc_variants(folder: Path, box: tuple[int, int] = (8, 8), n_images: int = 3) -> Iterator[Variant]:
-    """Every combination of mode, byte order, extended header, stamps, space group and dimension, written into the folder."""
+    """Write every combination of mode, byte order, extended header, stamps, space group and dimension into the folder."""
     stamps = {
         "stamped": {},
         "unstamped": {"map_stamp": bytes(4), "machine_stamp": bytes(4)},

@@ -1,4 +1,4 @@
-"""What a power cut may leave on a disk, by the weakest rules that a file system may follow.
+"""Simulates what a power cut may leave on a disk, with the weakest rules of file systems.
 
 The actions of a process below a folder are recorded. A power cut after any of them leaves
 

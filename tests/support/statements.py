@@ -24,7 +24,7 @@ def bullets(page: str, heading: str) -> list[str]:
 
 
 def _section(page: str, heading: str) -> str:
-    """From a heading to the next one of any depth."""
+    """The text from a heading to the next one of any level."""
     text = (DOCS / page).read_text(encoding="utf-8")
     found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", text, flags=re.MULTILINE | re.DOTALL)
     assert found, heading
@@ -38,6 +38,6 @@ class Shown:
         self.statements: list[str] = []
 
     def __call__(self, *statements: str) -> Callable[[Test], Test]:
-        """Decorates the test that shows these statements."""
+        """A decorator for the test of these statements."""
         self.statements += statements
         return lambda test: test
