@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.filesystem.paths import input_path
 from cryolike_dask.leopard_em.columns import OPTICS_COLUMNS
 from cryolike_dask.leopard_em.refined import choose_columns
 from cryolike_dask.leopard_em.tables import and_more_rows, check_columns, integers, numbers, read_csv_table
@@ -256,7 +257,7 @@ def _paths(dataframe_files: str | os.PathLike[str] | Iterable[str | os.PathLike[
     given = [dataframe_files] if isinstance(dataframe_files, (str, os.PathLike)) else list(dataframe_files)
     if not given:
         raise InputError("No Leopard-EM table was given. Give the path of at least one CSV table.")
-    paths = [str(Path(path).expanduser()) for path in given]
+    paths = [str(input_path(path)) for path in given]
     repeated = sorted({path for path in paths if paths.count(path) > 1})
     if repeated:
         raise InputError(f"{', '.join(repeated)} was given more than once: its particles would be converted twice.")

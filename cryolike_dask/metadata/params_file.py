@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, MissingFileError, OutputExistsError
+from cryolike_dask.filesystem.paths import input_path
 from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, ObjectArrayError, open_archive, open_input, read_arrays
 
 _WHAT = "a params .npz file"
@@ -27,7 +28,7 @@ def read_params(path: str | Path, keys: Sequence[str]) -> dict[str, Any]:
         MissingFileError: the file is missing.
         InputError: the file is not a params file, or is damaged.
     """
-    file = Path(path).expanduser()
+    file = input_path(path)
     try:
         with open_input(file, _WHAT) as stream, open_archive(stream, file, _WHAT, _MOST_BYTES) as archive:
             # Without this check, an optional value whose name is damaged would be taken as absent.
@@ -67,7 +68,7 @@ def write_params(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], *, ov
 
 def params_path(path: str | Path) -> Path:
     """Where a params file of this name is written: `.npz` is appended to a name without it."""
-    file = Path(path).expanduser()
+    file = input_path(path)
     return file if file.suffix == ".npz" else file.with_name(file.name + ".npz")
 
 

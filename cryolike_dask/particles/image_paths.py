@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cryolike_dask.errors import InputError, MissingFileError
+from cryolike_dask.filesystem.paths import absolute_path, input_path
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def resolve_image_paths(recorded: Sequence[str], folder: str | Path, *tables: st
 def _rules(folder: str | Path, names: str, tables: Sequence[str | Path]) -> list[_Rule]:
     rules = []
     if str(folder):
-        directory = _absolute(os.path.expanduser(folder))
+        directory = str(input_path(folder))
         if not os.path.isdir(directory):
             raise MissingFileError(
                 f"The folder of the image files, {directory}, does not exist. Give the folder that holds the files of {names}."
@@ -95,14 +96,14 @@ def _rules(folder: str | Path, names: str, tables: Sequence[str | Path]) -> list
         )
         rules.append(
             _Rule(
-                lambda path: _absolute(os.path.join(directory, path.lstrip("/"))),
+                lambda path: absolute_path(os.path.join(directory, path.lstrip("/"))),
                 f"the image files are in {directory} under their recorded paths",
                 "Correct the table.",
             )
         )
     else:
-        rules.append(_Rule(_absolute, "", "Correct the table."))
-    beside = {os.path.dirname(_absolute(str(table))) for table in tables}
+        rules.append(_Rule(absolute_path, "", "Correct the table."))
+    beside = {os.path.dirname(absolute_path(str(table))) for table in tables}
     if len(beside) == 1:
         directory_of_table = beside.pop()
         rules.append(
@@ -117,11 +118,6 @@ def _rules(folder: str | Path, names: str, tables: Sequence[str | Path]) -> list
 
 def _by_name_in(directory: str) -> Callable[[str], str]:
     return lambda path: os.path.join(directory, os.path.basename(path))
-
-
-def _absolute(path: str) -> str:
-    # If `link` is a symbolic link, `link/..` is not `.`, so the file system has to resolve paths that contain `..`.
-    return os.path.realpath(path) if ".." in path.split("/") else os.path.abspath(path)
 
 
 def has_control_characters(path: str) -> bool:
@@ -145,7 +141,7 @@ def _check_distinct(recorded: Sequence[str], paths: Sequence[str], names: str, a
     first: dict[str, str] = {}
     for path, found in zip(recorded, paths, strict=True):
         earlier = first.setdefault(found, path)
-        if earlier != path and _absolute(earlier) != _absolute(path):
+        if earlier != path and absolute_path(earlier) != absolute_path(path):
             directory, name = os.path.split(found)
             raise InputError(
                 f"{names} names both {earlier} and {path}: in the folder {directory} they would be one file, {name}. {advice}"

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, MissingFileError
+from cryolike_dask.filesystem.paths import input_path
 from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, ObjectArrayError, read_array, read_input
 from cryolike_dask.formatting import plural
 
@@ -31,7 +32,7 @@ def read_row_file(path: str, n: int) -> npt.NDArray[np.int64]:
         InputError: it is not such a file, or it names no rows, or rows that are out of range, negative or named twice. The message names
             the line, or the element of the array.
     """
-    file = Path(path).expanduser()
+    file = input_path(path)
     try:
         content = read_input(file, _WHAT)
     except FileNotFoundError:

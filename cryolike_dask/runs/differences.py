@@ -42,11 +42,22 @@ def _compare(old: Any, new: Any, name: str = "") -> dict[str, str]:
         return lines
     if old == new:
         return {}
+    if name == "sources":
+        return {name: _about_tables(old or [], new or [])}
     if name == "particles":
         return {name: "the particles in the table have changed"}
     if name == "format":
         return {name: "the stacks were made by a version of cryolike-dask that writes another format"}
     return {name: f"{name}: {old!r} there, {new!r} now"}
+
+
+def _about_tables(old: list[Any], new: list[Any]) -> str:
+    """What differs in the first table that is recorded otherwise."""
+    if len(old) != len(new):
+        return f"tables: {len(old)} there, {len(new)} now"
+    differing = [(then, now) for then, now in zip(old, new, strict=True) if then != now]
+    more = f" (and {plural(len(differing) - 1, 'more table')})" if len(differing) > 1 else ""
+    return f"{'; '.join(_compare(*differing[0]).values())}{more}"
 
 
 def _chosen_otherwise(recorded: Mapping[str, Any], plan: Plan) -> list[str]:

@@ -128,6 +128,35 @@ def test_resuming_refuses_other_particles(tmp_path: Path) -> None:
         convert(particles, batch_size=4, skip_exist=True)
 
 
+def test_resuming_takes_the_same_table_and_folder_spelt_in_another_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    particles = write_particle_set(tmp_path, ABC)
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+
+    def run(star: Path, mrc: Path) -> int:
+        options = {"batch_size": 4, "skip_exist": True, **NO_PLOTS}
+        report = convert_particle_stacks_from_indexed_star_file(params(), star, mrc, folder_output=tmp_path / "out", **options)
+        return report.n_kept
+
+    assert run(Path("..", particles.star.name), Path("..", particles.mrc.name)) == 0
+    assert run(particles.star, particles.mrc) == 4
+    assert run(Path("..", "sub", "..", particles.star.name), particles.mrc) == 4
+    (source,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["identity"]["sources"]
+    assert source["table"] == str(particles.star)
+
+
+def test_resuming_with_a_table_from_elsewhere_names_both_tables(tmp_path: Path) -> None:
+    particles = write_particle_set(tmp_path, ABC)
+    convert(particles, batch_size=4)
+    copy = shutil.copy(particles.star, tmp_path / "copy.star")
+    with pytest.raises(OutputError) as caught:
+        convert_particle_stacks_from_indexed_star_file(
+            params(), copy, particles.mrc, folder_output=tmp_path / "out", batch_size=4, skip_exist=True, **NO_PLOTS
+        )
+    assert f"table: '{particles.star}' there, '{copy}' now" in str(caught.value)
+    assert "{" not in str(caught.value)
+
+
 def test_resuming_in_another_order_speaks_of_the_order_alone(tmp_path: Path) -> None:
     particles = write_particle_set(tmp_path, ABC, shuffle=True)
     convert(particles, batch_size=4)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, MissingFileError
+from cryolike_dask.filesystem.paths import input_path
 from cryolike_dask.formatting import first_few, is_or_are, plural
 from cryolike_dask.options import described_by
 from cryolike_dask.particles.cryosparc.alignments import fill_alignments
@@ -121,7 +122,7 @@ def particles_from_cryosparc_job(
 def _job_directory(folder: str | os.PathLike[str], job_number: int) -> str:
     if isinstance(job_number, bool) or not isinstance(job_number, (int, np.integer)) or job_number < 0:
         raise InputError(f"job_number is {job_number!r}: give the number N of the job directory JN, a whole number of at least 0.")
-    parent = Path(os.path.abspath(os.path.expanduser(folder)))
+    parent = input_path(folder)
     directory = parent / f"J{job_number}"
     if not directory.is_dir():
         others = sorted(path.name for path in parent.glob("J*") if path.is_dir()) if parent.is_dir() else []

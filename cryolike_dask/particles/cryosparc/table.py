@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.filesystem.file_kind import cryosparc_group, foreign_content
+from cryolike_dask.filesystem.paths import input_path
 from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, open_input
 from cryolike_dask.formatting import plural
 from cryolike_dask.particles.cryosparc.csdat import MAGIC as CSDAT_MAGIC
@@ -74,7 +75,7 @@ def read_cs(path: str | os.PathLike[str], wanted: Collection[str]) -> CsTable:
     Raises:
         InputError: the file is missing, is not a cryoSPARC table, is damaged, or holds no particles.
     """
-    file = os.path.abspath(os.path.expanduser(path))
+    file = str(input_path(path))
     try:
         with open_input(file, "a .cs file") as stream:
             start = stream.read(_LARGEST_GROUP)

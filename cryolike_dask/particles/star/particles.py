@@ -14,6 +14,7 @@ import pandas as pd
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.filesystem.file_kind import other_kind_of_table, tomography_columns
+from cryolike_dask.filesystem.paths import input_path
 from cryolike_dask.formatting import plural
 from cryolike_dask.mrc.reader import read_header
 from cryolike_dask.options import described_by
@@ -45,7 +46,7 @@ def particles_from_star(star_file: str | Path, folder_mrc: str | Path = "") -> P
         >>> len(particles)
         12
     """
-    path = _absolute(star_file)
+    path = input_path(star_file)
     particles, optics, warnings = read_star_tables(path, COLUMNS)
     star = particles_from_tables(particles, optics)
     rows = star.rows
@@ -97,7 +98,7 @@ def particles_from_paired_star_and_mrc_files(
     others: list[str] = []
     table = ParticleTable.concatenate(
         [
-            _pair(_absolute(mrc_file), _absolute(star_file), defocus_angle_is_degree, phase_shift_is_degree, unused, others)
+            _pair(input_path(mrc_file), input_path(star_file), defocus_angle_is_degree, phase_shift_is_degree, unused, others)
             for mrc_file, star_file in zip(particle_file_list, star_file_list, strict=True)
         ]
     )
@@ -210,11 +211,3 @@ def _about_image_name(particles: StarTable, bad: npt.NDArray[np.intp], name: str
     if "@" not in name:
         return f"{where}, without the number of the image before '@' (as in 000001@stack.mrcs). Add the numbers."
     return f"{where}, which is not NUMBER@FILE (as in 000001@stack.mrcs, counted from 1). Correct these rows."
-
-
-def _absolute(path: str | Path) -> Path:
-    """The absolute path, with `~` expanded and symbolic links kept."""
-    try:
-        return Path(path).expanduser().absolute()
-    except RuntimeError as error:  # no such user
-        raise InputError(f"{path} begins with the home folder of an unknown user: give the path in full.") from error
