@@ -38,7 +38,7 @@ def run(tmp_path: Path, *packages: dict[str, Any], error: str = "") -> subproces
     return subprocess.run([sys.executable, SCRIPT, fake], capture_output=True, text=True, check=False)
 
 
-def test_a_vulnerability_is_told_with_the_version_that_mends_it(tmp_path: Path) -> None:
+def test_a_vulnerability_is_reported_with_the_version_that_fixes_it(tmp_path: Path) -> None:
     result = run(tmp_path, CLEAN, KNOWN)
     assert result.returncode == 1
     assert "jinja2 3.1.0: GHSA-1, fixed in 3.1.3" in result.stdout
@@ -51,13 +51,13 @@ def test_nothing_known_and_all_asked_is_well(tmp_path: Path) -> None:
     assert "NOT KNOWN" not in result.stdout
 
 
-def test_packages_that_were_not_compared_are_not_taken_for_safe(tmp_path: Path) -> None:
+def test_packages_that_were_not_compared_are_not_called_safe(tmp_path: Path) -> None:
     result = run(tmp_path, CLEAN, SKIPPED)
     assert result.returncode == 3
     assert "NOT KNOWN  The index was not asked, or knows nothing, about 1 of 2 packages" in result.stdout
 
 
-def test_an_index_that_cannot_be_asked_is_told(tmp_path: Path) -> None:
+def test_an_index_that_cannot_be_reached_is_reported(tmp_path: Path) -> None:
     result = run(tmp_path, error="Traceback ...\nConnectionError: Failed to resolve 'pypi.org'")
     assert result.returncode == 3
     assert "NOT KNOWN  The index of vulnerabilities cannot be asked: ConnectionError: Failed to resolve 'pypi.org'" in result.stdout
@@ -80,7 +80,7 @@ def test_an_index_that_cannot_be_asked_is_told(tmp_path: Path) -> None:
         ("BSD-3-Clause AND GPL-3.0-or-later WITH GCC-exception-3.1", False),
     ],
 )
-def test_licences_that_bind_are_told_from_others(audit: ModuleType, stated: str, binds: bool) -> None:
+def test_licences_that_bind_are_distinguished_from_others(audit: ModuleType, stated: str, binds: bool) -> None:
     assert audit.binds(stated) is binds
 
 

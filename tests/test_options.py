@@ -48,7 +48,7 @@ def written(function: Callable[..., Any]) -> inspect.Signature:
 
 
 @pytest.mark.parametrize("function", TAKING, ids=lambda function: function.__qualname__)
-def test_what_type_checkers_see_is_what_the_dataclass_says(function: Callable[..., Any]) -> None:
+def test_type_checkers_see_the_options_of_the_dataclass(function: Callable[..., Any]) -> None:
     explicit = {name: parameter for name, parameter in written(function).parameters.items() if name in DEFAULTS}
     (typed,) = typing.get_args(written(function).parameters["options"].annotation)
     left_out = OF_CONVERT_STACKS if function is CONVERTER.__init__ else set()

@@ -96,7 +96,7 @@ def test_sdist_can_be_built_and_tested_from(built: Path) -> None:
     assert not [name for name in names if name.startswith((".venv", "docs/_build", "cryolike-demo/"))]
 
 
-def test_wheel_works_when_it_is_all_there_is(built: Path, tmp_path: Path) -> None:
+def test_the_wheel_works_alone(built: Path, tmp_path: Path) -> None:
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "installed")

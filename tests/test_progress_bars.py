@@ -45,7 +45,7 @@ def test_log_lines_come_at_most_every_few_seconds(caplog: pytest.LogCaptureFixtu
     assert len(caplog.messages) == 1 + 20
 
 
-def test_what_comes_before_the_start_does_not_count_for_the_speed() -> None:
+def test_time_before_the_start_does_not_count_for_the_speed() -> None:
     clock = Clock()
     lines: list[str] = []
     progress = LogProgress(every=0.0, clock=clock, say=lines.append)
@@ -56,7 +56,7 @@ def test_what_comes_before_the_start_does_not_count_for_the_speed() -> None:
     assert lines[2] == "1 of 4 stacks (25%), 100 of 400 images, 100 images/s, 50.0 MB/s, about 3.0 s left"
 
 
-def test_steps_with_many_parts_are_told_of_every_few_seconds() -> None:
+def test_steps_with_many_parts_are_reported_every_few_seconds() -> None:
     clock = Clock()
     lines: list[str] = []
     progress = LogProgress(every=5.0, clock=clock, say=lines.append)
@@ -173,9 +173,7 @@ def test_true_shows_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch: pytest.
         assert isinstance(progress_from(asked), RichProgress)
 
 
-def test_where_the_log_is_shown_lines_go_there_and_nowhere_else(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_if_the_log_is_shown_lines_go_only_there(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("sys.stderr", file := io.StringIO())
     monkeypatch.setattr(logging.getLogger("cryolike_dask"), "handlers", [])  # a command that ran in this process may have left one
     with caplog.at_level(logging.INFO, "cryolike_dask"):
@@ -200,7 +198,7 @@ def test_an_object_that_lacks_a_method_is_refused() -> None:
         progress_from(Half())  # type: ignore[arg-type]
 
 
-def test_what_was_shown_is_finished_however_it_ends() -> None:
+def test_a_progress_display_is_always_finished() -> None:
     ends: list[BaseException | None] = []
 
     class Ends(NoProgress):

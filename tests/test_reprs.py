@@ -56,5 +56,5 @@ def test_a_stack_says_what_is_in_it(shown: dict[str, Any]) -> None:
     assert "defocusU" in repr(shown["stack"])
 
 
-def test_a_report_says_what_came_of_it(shown: dict[str, Any]) -> None:
+def test_a_report_shows_the_result(shown: dict[str, Any]) -> None:
     assert repr(shown["report"]).startswith("<ConversionReport>\n6 images in 2 stacks, ")

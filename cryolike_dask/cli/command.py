@@ -1,4 +1,4 @@
-"""What all commands refuse: an option that is given again, which would replace the first one, and a value without text."""
+"""A command that refuses repeated options, whose last value would silently replace the others, and empty values."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import click
 
 
 class Command(click.Command):
-    """A command that uses every option it is given, or refuses it."""
+    """A command that either uses or refuses every option that it is given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """See `click.Command`.
 
         Raises:
-            click.UsageError: an option that takes one value is given several times, or a value is empty, as that of a shell variable is
-                that was not set.
+            click.UsageError: an option that takes one value is given several times, or a value is empty, such as that of an unset shell
+                variable.
         """
         given, _, order = self.make_parser(ctx).parse_args(args=list(args))
         rest = super().parse_args(ctx, args)

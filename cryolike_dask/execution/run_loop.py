@@ -32,7 +32,7 @@ _MAX_LISTED = 10
 
 @dataclass
 class Outcome:
-    """What a run achieved.
+    """The result of a run.
 
     Args:
         published: receipts of the stacks that are visible, by counter.

@@ -129,7 +129,7 @@ def check_boxes(table: ParticleTable, files: Sequence[ImageFile | None]) -> list
     """Refuse boxes that do not fit their micrograph or lie outside it, or reach beyond it where the edge mode forbids that.
 
     Returns:
-        A warning for each table of which boxes reach beyond their micrographs.
+        A warning for each table with boxes that reach beyond their micrographs.
     """
     warnings = []
     for number, source in enumerate(table.sources):
@@ -160,7 +160,7 @@ _BEYOND: dict[EdgeMode, str] = {
 
 
 def _rows_over_edge(table: ParticleTable, rows: IndexArray, file: ImageFile, cut: BoxCut) -> IndexArray:
-    """Of these rows, which have boxes of this micrograph, those with boxes that reach beyond it."""
+    """Those of the rows whose boxes reach beyond this micrograph. The boxes of all rows are in this micrograph."""
     if file.n_images != 1:
         raise InputError(f"{file.path} holds {file.n_images} images: boxes are cut from single micrographs.")
     if cut.size > min(file.n_rows, file.n_columns):

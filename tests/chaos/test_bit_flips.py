@@ -94,7 +94,7 @@ def test_every_flipped_bit_is_noticed_with_a_remedy(folder: Folder) -> None:
     assert verify_output(folder.out) == []
 
 
-def test_what_is_said_to_be_made_again_is(folder: Folder) -> None:
+def test_the_stated_remedy_makes_the_file_again(folder: Folder) -> None:
     logging.disable(logging.ERROR)
     try:
         for flip in folder.flips(in_each=1):

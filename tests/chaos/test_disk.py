@@ -52,7 +52,7 @@ def assert_nothing_half_written(out: Path) -> None:
     assert [line for line in verify_output(out) if "missing" not in line and "the run is" not in line] == []
 
 
-def test_a_disk_that_becomes_read_only_midway_is_told_and_the_run_goes_on(case: Case, small_disk: Path) -> None:
+def test_a_disk_that_becomes_read_only_is_reported_and_the_run_continues(case: Case, small_disk: Path) -> None:
     out = small_disk / "out"
 
     def remount(mode: str) -> None:
@@ -66,7 +66,7 @@ def test_a_disk_that_becomes_read_only_midway_is_told_and_the_run_goes_on(case: 
     case.resume_and_check(out)
 
 
-def test_permission_that_is_lost_midway_is_told_and_the_run_goes_on(case: Case, out: Path) -> None:
+def test_lost_permission_is_reported_and_the_run_continues(case: Case, out: Path) -> None:
     command = case.command(out)
     if os.getuid() == 0:
         if shutil.which("setpriv") is None:
@@ -85,7 +85,7 @@ def test_permission_that_is_lost_midway_is_told_and_the_run_goes_on(case: Case, 
 
 
 @pytest.mark.parametrize("leave", [0, 4096, 20_000])
-def test_a_disk_that_fills_up_is_told_and_the_run_goes_on_when_there_is_space(case: Case, small_disk: Path, leave: int) -> None:
+def test_a_full_disk_is_reported_and_the_run_continues_when_there_is_space(case: Case, small_disk: Path, leave: int) -> None:
     out = small_disk / "out"
     with process_cluster() as (_, client):
         with watching(out), pytest.raises(ConversionError, match=r"No space left on device.*Free some space"):
@@ -123,7 +123,9 @@ def test_a_store_on_another_disk_that_is_too_small_is_refused(case: Case, small_
     assert verify_output(out, zarr_store=options["zarr_store"]) == []
 
 
-def test_a_limit_on_file_sizes_is_told_and_leaves_nothing_half_written(tmp_path_factory: pytest.TempPathFactory, out: Path) -> None:
+def test_a_limit_on_file_sizes_is_reported_and_leaves_nothing_half_written(
+    tmp_path_factory: pytest.TempPathFactory, out: Path
+) -> None:
     case = make_case(tmp_path_factory.mktemp("large"), n_images=150, batch_size=75)
     # Smaller than a stack's Fourier images, larger than all other files.
     size = max(path.stat().st_size for path in case.data.star_file.parent.parent.glob("undisturbed/fft/*.pt"))

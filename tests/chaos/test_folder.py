@@ -87,7 +87,7 @@ def test_metadata_that_are_damaged_or_of_another_stack_are_made_again(case: Case
     case.check(out)
 
 
-def test_what_crashed_attempts_left_is_removed_or_used_but_never_believed(case: Case, out: Path) -> None:
+def test_files_of_crashed_attempts_are_checked_and_used_or_removed(case: Case, out: Path) -> None:
     interrupted(case, out)
     last = n_visible(out)
     fft, phys = out / "fft", out / "phys"

@@ -42,7 +42,7 @@ def put_back(path: Path, folder: Path) -> None:
     shutil.copy2(folder / "original", path)
 
 
-def test_an_input_truncated_midway_is_named_and_the_run_goes_on_later(
+def test_a_truncated_input_is_named_and_the_run_continues_later(
     case_by_file: Case, last_file: Path, out: Path, tmp_path: Path
 ) -> None:
     def truncate() -> None:
@@ -61,7 +61,7 @@ def test_an_input_truncated_midway_is_named_and_the_run_goes_on_later(
     assert report.n_kept >= len(faults.done)
 
 
-def test_an_input_that_vanishes_midway_is_named_and_the_run_goes_on_later(
+def test_an_input_that_vanishes_is_named_and_the_run_continues_later(
     case_by_file: Case, last_file: Path, out: Path, tmp_path: Path
 ) -> None:
     message = r"particles_05\.mrcs cannot be opened on .*No such file"
@@ -122,7 +122,7 @@ def test_a_file_that_cannot_be_read_is_named_and_all_other_stacks_are_made(case_
     case_by_file.check(out)
 
 
-def test_the_command_line_tells_a_failed_conversion_by_its_exit_code(case_by_file: Case, out: Path, tmp_path: Path) -> None:
+def test_a_failed_conversion_has_an_exit_code_of_its_own(case_by_file: Case, out: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(case_by_file.data.folder_mrc.parent, folder)
     data = DemoData(folder / "particles.star", folder / "mrc", folder / "params.npz")

@@ -63,7 +63,7 @@ def impatient() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_scheduler_that_is_killed_is_told_and_the_run_goes_on_with_another(case: Case, out: Path, tmp_path: Path) -> None:
+def test_a_killed_scheduler_is_reported_and_the_run_continues_with_another(case: Case, out: Path, tmp_path: Path) -> None:
     gone = pytest.raises(ConversionError, match=r"scheduler at .* is gone.*--skip-exist")
     with external_cluster(tmp_path / "first") as cluster, cluster.client() as client, watching(out), gone:
         case.conversion(out).run(client, At(7, lambda: kill(cluster.pids["scheduler"])))

@@ -101,7 +101,7 @@ def test_whatever_a_power_cut_leaves_visible_is_complete(recording: Recording, r
     assert most == {0, 1, 2, 3, 4}
 
 
-def test_what_was_reported_complete_survives_a_power_cut(recorded: tuple[Recording, Reported], random: np.random.Generator) -> None:
+def test_stacks_reported_complete_survive_a_power_cut(recorded: tuple[Recording, Reported], random: np.random.Generator) -> None:
     recording, reported = recorded
     for n_steps, state in states(recording, random):
         for counter in range(sum(then <= n_steps for then in reported.n_steps)):
@@ -118,7 +118,9 @@ def store_faults(folder: Path, whole: Path) -> list[str]:
     return [name for name in shards if not (folder / name).exists() or (folder / name).read_bytes() != (whole / name).read_bytes()]
 
 
-def test_what_a_zarr_store_counts_survives_a_power_cut(small_case: Case, random: np.random.Generator, tmp_path: Path) -> None:
+def test_committed_stacks_of_a_zarr_store_survive_a_power_cut(
+    small_case: Case, random: np.random.Generator, tmp_path: Path
+) -> None:
     recording, reported = recorded_conversion(small_case, tmp_path / "whole", output_format="zarr")
     found = list(states(recording, random))
     to_resume = set(random.choice(len(found), 8, replace=False).tolist())
@@ -136,7 +138,7 @@ def test_what_a_zarr_store_counts_survives_a_power_cut(small_case: Case, random:
         shutil.rmtree(folder)
 
 
-def test_a_conversion_goes_on_after_a_power_cut(
+def test_a_conversion_continues_after_a_power_cut(
     small_case: Case, recording: Recording, random: np.random.Generator, tmp_path: Path
 ) -> None:
     found = list(states(recording, random))

@@ -92,7 +92,7 @@ def remove_the_parameters(data: DemoData) -> None:
         (remove_the_parameters, ["params.npz"]),
     ],
 )
-def test_bad_input_is_told_in_one_paragraph_and_nothing_is_written(
+def test_bad_input_is_reported_in_one_paragraph_and_nothing_is_written(
     damage: Callable[[DemoData], None], told: list[str], particles: DemoData, convert_star: Cli, tmp_path: Path
 ) -> None:
     damage(particles)

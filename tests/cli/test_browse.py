@@ -38,7 +38,9 @@ def test_a_page_of_a_table_and_of_its_stacks(particles: DemoData, convert_star: 
         (["--out", "nowhere/page.html"], "is not a folder"),
     ],
 )
-def test_what_does_not_fit_stacks_is_told(options: list[str], told: str, convert_star: Cli, tmp_path: Path, cli: Cli) -> None:
+def test_options_that_do_not_fit_stacks_are_refused(
+    options: list[str], told: str, convert_star: Cli, tmp_path: Path, cli: Cli
+) -> None:
     assert convert_star("--no-plots", "--no-phys").exit_code == 0
     result = cli("browse", tmp_path / "out", "--out", tmp_path / "page.html", *options)
     assert result.exit_code == 2 or "nowhere" in options[-1]
@@ -46,7 +48,7 @@ def test_what_does_not_fit_stacks_is_told(options: list[str], told: str, convert
     assert not (tmp_path / "page.html").exists()
 
 
-def test_an_unfinished_conversion_is_told(convert_star: Cli, tmp_path: Path, cli: Cli) -> None:
+def test_an_unfinished_conversion_is_reported(convert_star: Cli, tmp_path: Path, cli: Cli) -> None:
     assert convert_star("--no-plots").exit_code == 0
     manifest = tmp_path / "out" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"status": "complete"', '"status": "running"'))
@@ -55,7 +57,7 @@ def test_an_unfinished_conversion_is_told(convert_star: Cli, tmp_path: Path, cli
     assert "--skip-exist" in result.stderr
 
 
-def test_a_folder_without_stacks_is_told(tmp_path: Path, cli: Cli) -> None:
+def test_a_folder_without_stacks_is_reported(tmp_path: Path, cli: Cli) -> None:
     result = cli("browse", tmp_path, "--out", tmp_path / "page.html")
     assert result.exit_code == 2
     assert "the output folder of a conversion" in result.stderr

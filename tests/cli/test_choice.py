@@ -56,7 +56,7 @@ def test_where_ind_and_sample_on_the_command_line(convert_star: Cli, particles: 
     ],
 )
 @pytest.mark.parametrize("command", ["convert", "preview"])
-def test_a_wrong_choice_is_told_in_one_paragraph(
+def test_a_wrong_choice_is_reported_in_one_paragraph(
     command: str, options: tuple[object, ...], told: str, convert_star: Cli, cli: Cli, particles: DemoData, tmp_path: Path
 ) -> None:
     common = ("--mrc-folder", particles.folder_mrc, "--params", particles.params_file, "--out", tmp_path / "p.png")

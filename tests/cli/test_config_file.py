@@ -123,7 +123,7 @@ def test_the_command_line_wins_and_silence_is_the_default(parsed: dict[str, Any]
         ("a: [", "cannot be read as YAML"),
     ],
 )
-def test_what_is_wrong_in_the_file_is_told(content: str, told: str, tmp_path: Path, cli: Cli) -> None:
+def test_errors_in_the_file_are_reported(content: str, told: str, tmp_path: Path, cli: Cli) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(content)
     result = cli("convert", "star", "T.star", "--out", tmp_path / "out", "--config", config)
@@ -133,7 +133,7 @@ def test_what_is_wrong_in_the_file_is_told(content: str, told: str, tmp_path: Pa
     assert "Traceback" not in result.stderr
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path, cli: Cli) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path, cli: Cli) -> None:
     result = cli("convert", "star", "T.star", "--out", "o", "--config", tmp_path / "none.yaml")
     assert result.exit_code == 2
     assert "does not exist" in result.stderr

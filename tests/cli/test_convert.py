@@ -72,7 +72,7 @@ def test_existing_output_is_neither_replaced_nor_mixed(convert_star: Cli, tmp_pa
     assert len(list((tmp_path / "out" / "fft").glob("*.pt"))) == 1
 
 
-def test_a_finished_run_has_nothing_to_go_on_with_and_keeps_its_report(convert_star: Cli, tmp_path: Path) -> None:
+def test_a_finished_run_has_nothing_to_do_and_keeps_its_report(convert_star: Cli, tmp_path: Path) -> None:
     assert convert_star("--batch-size", "5").exit_code == 0
     page = (tmp_path / "out" / "report.html").read_bytes()
     again = convert_star("--batch-size", "5", "--skip-exist")
@@ -82,7 +82,7 @@ def test_a_finished_run_has_nothing_to_go_on_with_and_keeps_its_report(convert_s
     assert (tmp_path / "out" / "report.html").read_bytes() == page
 
 
-def test_an_interrupted_run_says_once_how_it_goes_on(convert_star: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_says_once_how_to_continue(convert_star: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -95,7 +95,7 @@ def test_an_interrupted_run_says_once_how_it_goes_on(convert_star: Cli, tmp_path
     assert "12 images in 3 stacks" in convert_star("--batch-size", "5", "--skip-exist").stdout
 
 
-def test_an_interrupt_before_anything_is_written_says_just_that(convert_star: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_before_anything_is_written_says_so(convert_star: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -180,7 +180,7 @@ def test_missing_files_are_listed_for_programs(convert_star: Cli, particles: Dem
     assert f"Missing: {path}" not in result.stderr
 
 
-def test_images_written_as_zeros_are_told_on_the_terminal(convert_star: Cli, particles: DemoData) -> None:
+def test_images_written_as_zeros_are_reported_on_the_terminal(convert_star: Cli, particles: DemoData) -> None:
     path = particles.folder_mrc / "particles_01.mrcs"
     with mrcfile.open(path, "r+") as mrc:
         mrc.data[2] = 7.0

@@ -59,7 +59,7 @@ def test_options_stand_in_groups_and_each_in_one() -> None:
                 assert len(re.findall(rf"^  (?:-\w, )?{option.opts[-1]}(?![\w-])", shown, flags=re.MULTILINE)) == 1, option.name
 
 
-def test_what_must_be_given_comes_first_in_its_group() -> None:
+def test_required_options_come_first_in_their_group() -> None:
     shown = CliRunner().invoke(convert.commands["star"], ["--help"]).stdout.partition("Input:")[2]
     places = [shown.find(text) for text in ("--params", "--mrc-folder", "Particles:", "Output:", "--out DIR", "--batch-size")]
     assert places == sorted(places)

@@ -60,7 +60,7 @@ def test_a_contradiction_is_an_error_unless_it_is_meant(
     assert ImageDescriptor.load(tmp_path / "p.npz") == ImageDescriptor.from_individual_values(box, size)
 
 
-def test_what_agrees_may_be_said_too(particles: DemoData, tmp_path: Path, cli: Cli) -> None:
+def test_values_that_agree_with_the_table_are_accepted(particles: DemoData, tmp_path: Path, cli: Cli) -> None:
     options = ("--n-pixels", 16, "--pixel-size", 3.0001)
     assert cli("params", tmp_path / "p.npz", "--from", particles.star_file, *options).exit_code == 0
     assert ImageDescriptor.load(tmp_path / "p.npz") == FROM_TABLE
@@ -78,7 +78,7 @@ def test_options_of_a_table_need_a_table(tmp_path: Path, cli: Cli) -> None:
         assert told in result.stderr
 
 
-def test_several_optics_groups_are_told_apart(tmp_path: Path, cli: Cli) -> None:
+def test_several_optics_groups_are_distinguished(tmp_path: Path, cli: Cli) -> None:
     optics = optics_table(2, rlnImagePixelSize=["1.06", "1.31"], rlnImageSize=["64", "64"])
     star = write_star(tmp_path / "p.star", in_sequence({"a.mrcs": 4}), optics=optics, groups=[1, 2, 2, 2])
     (tmp_path / "a.mrcs").write_bytes(b"")

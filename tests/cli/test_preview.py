@@ -156,7 +156,7 @@ def test_a_seed_chooses_the_particles(larger: DemoData) -> None:
     assert one != other
 
 
-def test_a_wrong_pixel_size_is_told(larger: DemoData, tmp_path: Path, cli: Cli) -> None:
+def test_a_wrong_pixel_size_is_reported(larger: DemoData, tmp_path: Path, cli: Cli) -> None:
     cli("params", tmp_path / "wrong.npz", "--n-pixels", 48, "--pixel-size", 3.1)
     result = cli("preview", larger.star_file, "--mrc-folder", larger.folder_mrc, "--params", tmp_path / "wrong.npz")
     assert result.exit_code == 2
@@ -214,13 +214,13 @@ def test_images_of_a_paired_star_file(particles: DemoData, tmp_path: Path, cli: 
         (["table.star", "--out", "/nowhere/p.png"], "/nowhere is not a folder"),
     ],
 )
-def test_what_cannot_be_previewed_is_told(arguments: list[str], told: str, particles: DemoData, cli: Cli) -> None:
+def test_other_inputs_of_a_preview_are_refused(arguments: list[str], told: str, particles: DemoData, cli: Cli) -> None:
     result = cli("preview", *arguments, "--params", particles.params_file)
     assert result.exit_code == 2
     assert told in result.stderr
 
 
-def test_a_picture_that_cannot_be_written_is_told(larger: DemoData, cli: Cli) -> None:
+def test_a_picture_that_cannot_be_written_is_reported(larger: DemoData, cli: Cli) -> None:
     options = ("--mrc-folder", larger.folder_mrc, "--params", larger.params_file, "--n-images", 1)
     result = cli("preview", larger.star_file, *options, "--out", "/proc/p.png")
     assert result.exit_code == 2

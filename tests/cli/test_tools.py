@@ -37,7 +37,7 @@ def test_params_out_of_range_are_refused(option: str, value: str, cli: Cli, tmp_
     assert not (tmp_path / "p.npz").exists()
 
 
-def test_params_replaces_other_parameters_only_when_told_to(cli: Cli, tmp_path: Path) -> None:
+def test_params_replaces_other_parameters_only_with_overwrite(cli: Cli, tmp_path: Path) -> None:
     small, large = (("params", tmp_path / "p", "--n-pixels", box, "--pixel-size", 2) for box in (32, 64))
     assert cli(*small).exit_code == 0
     written = (tmp_path / "p.npz").read_bytes()
@@ -53,7 +53,7 @@ def test_params_replaces_other_parameters_only_when_told_to(cli: Cli, tmp_path: 
     assert (tmp_path / "p.npz").read_text() == "hello"
 
 
-def test_info_tells_what_a_folder_holds(cli: Cli, convert_star: Cli, tmp_path: Path) -> None:
+def test_info_shows_the_content_of_a_folder(cli: Cli, convert_star: Cli, tmp_path: Path) -> None:
     assert convert_star("--batch-size", "5").exit_code == 0
     told = cli("info", tmp_path / "out").stdout
     for words in ("complete", "particles.star", "3 Å, from the table", "batch size: 5 images per stack", "32 in-plane angles"):
@@ -136,7 +136,7 @@ def test_verify_shows_ten_problems_and_the_number_of_all(cli: Cli, convert_star:
     assert len(json.loads(cli("verify", tmp_path / "out", "--json").stdout)["problems"]) == 12
 
 
-def test_the_demo_says_what_takes_its_time(cli: Cli, tmp_path: Path) -> None:
+def test_the_demo_reports_its_steps(cli: Cli, tmp_path: Path) -> None:
     result = cli("demo", tmp_path / "demo", "--n-images", 6, "--box", 16, "--workers", 1)
     assert result.exit_code == 0, result.output
     told = [

@@ -113,7 +113,7 @@ def test_two_hosts_write_what_one_process_writes(hosts: Hosts, certificates: Pat
     assert Path(cluster).read_text().count("tls://") >= 1
 
 
-def test_who_has_no_certificate_is_not_let_in(hosts: Hosts, cluster: str, tmp_path: Path) -> None:
+def test_clients_without_a_certificate_are_refused(hosts: Hosts, cluster: str, tmp_path: Path) -> None:
     data = make_particles(tmp_path / "particles", n_images=4)
     command = [
         "convert",

@@ -29,7 +29,7 @@ def test_nothing_is_left_out_of_the_index() -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), DIRECTIVES)
-def test_what_the_page_names_is_of_the_kind_that_it_says(kind: str, name: str) -> None:
+def test_names_on_the_page_are_of_the_kind_that_it_says(kind: str, name: str) -> None:
     module, _, attribute = name.rpartition(".")
     found: Any = getattr(importlib.import_module(module), attribute)
     is_error = inspect.isclass(found) and issubclass(found, Exception)

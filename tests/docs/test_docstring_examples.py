@@ -65,7 +65,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", public())
-def test_the_example_of_a_public_name_gives_what_it_says(
+def test_the_example_of_a_public_name_gives_its_printed_result(
     name: str, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = inspect.getdoc(public()[name]) or ""

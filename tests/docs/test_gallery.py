@@ -112,7 +112,7 @@ SHOWS: dict[str, Callable[[Names, pd.DataFrame], None]] = {
 
 @pytest.mark.filterwarnings("ignore:Port .* is already in use")
 @pytest.mark.parametrize("page", [pytest.param(page, marks=LOOSE_CONNECTIONS, id=page.stem) for page in PAGES])
-def test_an_example_runs_and_shows_what_it_says(
+def test_an_example_runs_and_gives_its_printed_result(
     page: Path, inputs: Path, table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "work"

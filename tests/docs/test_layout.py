@@ -15,7 +15,7 @@ PAGE = """<!doctype html><meta charset="utf-8"><style>pre {{ overflow: auto; whi
 
 
 @pytest.mark.skipif(which("chromium") is None, reason="chromium is not installed")
-def test_what_is_cut_distorted_or_missing_is_found(tmp_path: Path) -> None:
+def test_cut_distorted_and_missing_elements_are_found(tmp_path: Path) -> None:
     Image.new("RGB", (200, 100)).save(tmp_path / "picture.png")
 
     def write(name: str, wrap: str = "pre-wrap", width: int = 200, picture: str = "picture.png") -> None:

@@ -163,7 +163,7 @@ def test_params_files_hold_what_cryolike_validates(tmp_path: Path) -> None:
 
 
 @shows("CryoLike loads the stacks, and its likelihood finds the same templates, displacements and rotations on them.")
-def test_stacks_hold_what_cryolike_loads(work: dict[str, Any]) -> None:  # noqa: F811
+def test_cryolike_can_load_the_stacks(work: dict[str, Any]) -> None:  # noqa: F811
     star()
     (stack,) = read_stacks(Path("out"))  # checks names, types and shapes
     assert_holds([stack], work, in_sequence(ABC))

@@ -64,7 +64,7 @@ def warned(caplog: pytest.LogCaptureFixture) -> str:
         ("import cryolike_dask; cryolike_dask.__version__ = '0.0.1'", "it has cryolike_dask 0.0.1, and this run was planned with"),
     ],
 )
-def test_a_worker_without_the_package_or_with_another_version_is_set_aside(
+def test_a_worker_without_the_package_or_with_another_version_is_not_used(
     case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixture, code: str, reason: str
 ) -> None:
     with cluster_with(tmp_path / "cluster", [sys.executable, "-c", f"{code}; {WORKER}"]) as client:
@@ -78,7 +78,7 @@ def test_a_worker_without_the_package_or_with_another_version_is_set_aside(
 
 
 @pytest.mark.parametrize(("hidden", "reason"), [("images", "it cannot read"), ("output", "it does not see the output folder")])
-def test_a_worker_on_a_machine_without_the_shared_folders_is_set_aside(
+def test_a_worker_on_a_machine_without_the_shared_folders_is_not_used(
     case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixture, hidden: str, reason: str
 ) -> None:
     (tmp_path / "parent").mkdir()
@@ -152,7 +152,7 @@ class _Kills(WorkerPlugin):
         die_at("pwrite", rf"/fft/.*{self.counter:06d}\.pt\..*\.partial$")
 
 
-def test_a_stack_that_kills_its_workers_is_given_up_by_name_and_takes_no_other_with_it(case: Case, tmp_path: Path) -> None:
+def test_a_stack_that_kills_its_workers_fails_by_name_and_without_the_others(case: Case, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with process_cluster() as (_, client):
         client.register_plugin(_Kills(7))

@@ -34,7 +34,7 @@ def spoil(particles: ParticleSet, position: int) -> None:
         file.write(np.float32(np.nan).tobytes())
 
 
-def test_a_plan_tells_its_time_after_calibration_and_not_before(abc: ParticleSet, tmp_path: Path) -> None:
+def test_a_plan_states_its_time_only_after_calibration(abc: ParticleSet, tmp_path: Path) -> None:
     conversion = planned(abc, tmp_path / "out")
     assert "not calibrated" in conversion._repr_html_()
     assert not TIME.search(conversion._repr_html_())
@@ -86,7 +86,7 @@ def test_a_machine_without_a_gpu_can_plan_for_those_with_one(abc: ParticleSet, t
     assert planned(abc, tmp_path / "out", device="cuda").calibrate().seconds
 
 
-def test_what_was_tried_does_not_change_what_is_written(abc: ParticleSet, tmp_path: Path) -> None:
+def test_a_trial_does_not_change_the_output(abc: ParticleSet, tmp_path: Path) -> None:
     planned(abc, tmp_path / "plain").run()
     conversion = planned(abc, tmp_path / "calibrated")
     conversion.calibrate()
@@ -118,7 +118,7 @@ def test_a_bad_image_that_may_be_zeroed_does_not_stop_a_calibration(tmp_path: Pa
     assert "particle 5" in line
 
 
-def test_what_is_tried_is_written_beside_the_output_folder_and_removed(
+def test_trial_images_are_written_beside_the_output_folder_and_removed(
     abc: ParticleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []

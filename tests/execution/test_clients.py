@@ -85,7 +85,7 @@ class _Cancelling(NoProgress):
         """See `Progress`."""
 
 
-def test_a_cancelled_conversion_stops_tidily_and_can_go_on(data: Any, serial: dict[str, Any], tmp_path: Path) -> None:
+def test_a_cancelled_conversion_stops_cleanly_and_can_be_continued(data: Any, serial: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "out"
 
     async def cancelled() -> None:

@@ -64,7 +64,7 @@ def test_processes_fit_cores_and_memory(machine: Any, cores: int, memory: int, n
     assert options["memory_limit"] == limit
 
 
-def test_what_is_given_is_taken(machine: Any) -> None:
+def test_given_values_are_used(machine: Any) -> None:
     machine(16, 64 * GIB)
     options = local_cluster("cpu", n_workers=2, threads_per_worker=5, memory_limit="3 GiB", protocol="tcp").options
     assert options["n_workers"] == 2
@@ -73,7 +73,7 @@ def test_what_is_given_is_taken(machine: Any) -> None:
     assert options["protocol"] == "tcp"
 
 
-def test_one_process_a_gpu(machine: Any) -> None:
+def test_one_process_per_gpu(machine: Any) -> None:
     machine(32, 128 * GIB, gpus="GPU-a,GPU-b,2,-1,5", cuda=True)
     made = local_cluster("auto")
     assert made.args == (["GPU-a", "GPU-b", "2"],)

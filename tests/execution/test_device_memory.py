@@ -31,7 +31,7 @@ def test_a_stack_made_on_a_cpu_took_no_device_memory(tmp_path: Path) -> None:
     assert _convert(tmp_path, device="cpu") == [0, 0]
 
 
-def test_a_stack_made_on_a_gpu_tells_the_peak_of_that_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stack_made_on_a_gpu_reports_the_peak_of_that_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = {"cuda:0": iter((3_000_000, 5_000_000))}
     make = device.CompiledTransform
     monkeypatch.setattr(

@@ -129,7 +129,7 @@ def test_without_a_client_no_cluster_is_started(scattered: ParticleSet, tmp_path
     assert not [thread.name for thread in set(threading.enumerate()) - threads if "cryolike" in thread.name]
 
 
-def test_what_is_no_client_is_refused_before_anything_is_written(scattered: ParticleSet, tmp_path: Path) -> None:
+def test_an_invalid_client_is_refused_before_anything_is_written(scattered: ParticleSet, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     with pytest.raises(InputError, match="client is a int"):
         conversion(scattered, folder).run(3)

@@ -152,7 +152,7 @@ def test_a_graph_of_a_folder_in_use_is_refused(data: Any, tmp_path: Path) -> Non
         conversion(data, tmp_path / "out").to_delayed()
 
 
-def test_a_graph_goes_on_where_a_run_was_cut_off(data: Any, serial: dict[str, Any], tmp_path: Path) -> None:
+def test_a_graph_continues_an_interrupted_run(data: Any, serial: dict[str, Any], tmp_path: Path) -> None:
     conversion(data, tmp_path / "out", n_stacks_max=4).run_serially()
     kept = [receipt.kept for receipt in dask.compute(*conversion(data, tmp_path / "out", skip_exist=True).to_delayed())]
     assert kept == [True] * 4 + [False] * 6

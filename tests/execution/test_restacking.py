@@ -51,7 +51,7 @@ def assert_same_stacks(out: Path, wanted: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["pt", "zarr", "zarr/particles.zarr"])
-def test_other_sizes_are_what_converting_again_would_give(made: Path, tmp_path: Path, source: str) -> None:
+def test_restacking_gives_the_result_of_a_new_conversion(made: Path, tmp_path: Path, source: str) -> None:
     report = restack(made / source, tmp_path / "out", batch_size=5)
     assert report.n_images == 42
     assert len(report.stacks) == 9
@@ -85,7 +85,7 @@ def test_image_files_are_not_needed(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "phys").exists()
 
 
-def test_an_interrupted_restack_goes_on(made: Path, tmp_path: Path) -> None:
+def test_an_interrupted_restack_continues(made: Path, tmp_path: Path) -> None:
     class StopError(Exception):
         pass
 
@@ -108,7 +108,7 @@ def test_an_interrupted_restack_goes_on(made: Path, tmp_path: Path) -> None:
     assert_same_stacks(tmp_path / "out", made / "pt5")
 
 
-def test_what_cannot_be_restacked_is_refused(data: Any, made: Path, tmp_path: Path) -> None:
+def test_impossible_restacking_is_refused(data: Any, made: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the source itself"):
         restack(made / "pt", made / "pt")
     with pytest.raises(InputError, match="not a Zarr store"):

@@ -83,7 +83,7 @@ def test_tasks_are_handed_over_many_at_a_time_and_no_receipt_is_fetched(monkeypa
     assert sent["gather"] == 0
 
 
-def test_what_is_too_large_for_an_event_is_fetched() -> None:
+def test_a_result_too_large_for_an_event_is_fetched() -> None:
     with threads_cluster() as client:
         executor = ClusterExecutor(client)
         for counter, n_bytes in enumerate((10, 1_000_000)):
@@ -95,7 +95,7 @@ def test_what_is_too_large_for_an_event_is_fetched() -> None:
     assert len(told) == 1
 
 
-def test_an_error_for_the_user_is_told_in_an_event() -> None:
+def test_an_error_for_the_user_is_sent_in_an_event() -> None:
     with threads_cluster() as client:
         executor = ClusterExecutor(client)
         executor.submit("convert", (3,), fail, 3)
@@ -133,7 +133,7 @@ def test_a_user_may_follow_the_events_of_stacks_meanwhile(tmp_path: Path) -> Non
     assert sorted(followed) == [0, 1]
 
 
-def test_what_has_ended_is_handed_on_though_others_go_on() -> None:
+def test_finished_tasks_are_returned_while_others_run() -> None:
     _may_end.clear()
     with threads_cluster(threads_per_worker=2) as client:
         executor = ClusterExecutor(client)
@@ -195,7 +195,7 @@ def test_a_gpu_has_its_stacks_at_a_time_also_on_a_worker_of_one_thread() -> None
     assert Counter(result.worker for result in results).most_common(1)[0][1] <= 5
 
 
-def test_what_has_ended_is_not_lost_where_no_worker_can_be_used_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_tasks_are_not_lost_if_no_worker_can_be_used_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     def none_left() -> dict[str, object]:
         raise ConversionError("none of them can be used")
 

@@ -120,7 +120,7 @@ def _run(script: Path, data: DemoData, out: Path, form: str) -> subprocess.Compl
 
 
 @pytest.mark.parametrize(("drivers", "asks"), [((), False), (("/proc",), True)])
-def test_torch_is_asked_for_gpus_only_where_there_is_a_driver(
+def test_torch_is_asked_for_gpus_only_if_there_is_a_driver(
     monkeypatch: pytest.MonkeyPatch, drivers: tuple[str, ...], asks: bool
 ) -> None:
     asked = []

@@ -70,7 +70,7 @@ DOWNSAMPLING: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("precision", ["single", "double"])
 @pytest.mark.parametrize("axes", ["cryolike", "relion"])
 @pytest.mark.parametrize("kind", DOWNSAMPLING)
-def test_it_is_as_if_the_object_had_been_in_the_middle(
+def test_the_result_is_that_of_an_object_in_the_middle(
     sets: tuple[ParticleSet, ParticleSet], kind: str, axes: str, precision: str, tmp_path: Path
 ) -> None:
     there, in_middle = (ParticleSet(tmp_path / name, one.images, one.listed) for name, one in zip("ab", sets, strict=True))
@@ -215,7 +215,7 @@ def test_each_stack_counts_in_pixels_of_its_own(tmp_path: Path) -> None:
         assert relative_error(after.fourier, before.fourier * phases(after)) < 1e-6
 
 
-def test_it_is_part_of_what_a_run_is(particles: ParticleSet) -> None:
+def test_the_option_is_part_of_the_identity_of_a_run(particles: ParticleSet) -> None:
     convert(particles, out="out", batch_size=3)
     with pytest.raises(OutputError, match=r"settings\.apply_origins: False there, True now"):
         convert(particles, out="out", batch_size=3, apply_origins=True, skip_exist=True)
@@ -331,7 +331,7 @@ def test_an_origin_outside_the_image_is_refused(axis: str, origin: float, tmp_pa
     convert(particles)  # without apply_origins, origins are not checked
 
 
-def test_verification_notices_images_moved_otherwise(particles: ParticleSet) -> None:
+def test_verification_notices_images_that_were_moved_differently(particles: ParticleSet) -> None:
     out = particles.folder / "out"
     convert(particles, apply_origins=True)
     path = out / "fft" / "particles_fourier_stack_000000.npz"

@@ -195,7 +195,7 @@ def test_never_combined_stacks_tell_their_place_in_their_file(tmp_path: Path) ->
         assert len(set(stack.metadata["files"].tolist())) == 1
 
 
-def test_manifest_tells_people_what_was_done(abc: ParticleSet, tmp_path: Path) -> None:
+def test_the_manifest_records_what_was_done(abc: ParticleSet, tmp_path: Path) -> None:
     stacks = convert(abc, tmp_path, downsample_factor=1)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["version"] == __version__

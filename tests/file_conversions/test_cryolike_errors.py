@@ -135,7 +135,7 @@ def test_an_existing_store_is_a_file_exists_error(work: Work) -> None:
         star("params.npz", "particles.star", "", "other", **options)
 
 
-def test_a_missing_table_is_told_in_its_own_words(work: Work) -> None:
+def test_a_missing_table_has_its_own_message(work: Work) -> None:
     """The error is also an OSError, but must not be taken for one of the temporary files or of the output folder."""
     with pytest.raises(FileNotFoundError, match=r"^/.*none\.star does not exist: check the path of the STAR file\.$"):
         star("params.npz", "none.star", folder_output="out")

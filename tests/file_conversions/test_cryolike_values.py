@@ -67,7 +67,7 @@ def test_pairs_stay_apart_and_the_rest_is_restacked_when_both_are_converted_toge
     assert starts == {None: [0, 0, 0, None, None], True: [0] * 6, False: [None] * 3}[chosen]
 
 
-def test_a_table_wins_over_the_pixel_size_argument_only_where_it_was_told_to(work: dict[str, Any]) -> None:
+def test_a_table_overrides_the_pixel_size_argument_only_if_asked_to(work: dict[str, Any]) -> None:
     converter = ParticleStackConverter("params.npz", "out", pixel_size=3.0, flag_plots=False)
     with pytest.raises(InputError, match=r"pixel size 3 Å given as an argument conflicts with 2 Å in .*particles.cs"):
         converter.prepare_indexed_file("particles.cs", "cryosparc")

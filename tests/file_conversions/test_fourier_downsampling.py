@@ -71,7 +71,7 @@ def test_pixels_must_stay_square(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("axes", ["cryolike", "relion"])
-def test_the_star_file_tells_the_source_images_also_after_restacking(tmp_path: Path, axes: str) -> None:
+def test_the_star_file_names_the_source_images_even_after_restacking(tmp_path: Path, axes: str) -> None:
     particles = write_particle_set(tmp_path, {"a.mrcs": 3}, box=(12, 18))
     (n_x, n_y) = (6, 9) if axes == "cryolike" else (9, 6)
     convert(particles, params((n_x, n_y), 4.0), downsample_factor=2, downsample_type="fourier", axes=axes)

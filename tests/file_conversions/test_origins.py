@@ -148,7 +148,7 @@ def test_a_finished_run_writes_the_file_again(particles: ParticleSet) -> None:
     assert [path.stat().st_mtime_ns for path in (particles.folder / "out" / "fft").iterdir()] == stacks
 
 
-def test_a_table_that_is_gone_is_told(particles: ParticleSet) -> None:
+def test_a_removed_table_is_reported(particles: ParticleSet) -> None:
     convert(particles, out="first", batch_size=3)
     particles.star.unlink()
     report = restack(particles.folder / "first", particles.folder / "again", batch_size=5)
@@ -235,7 +235,7 @@ def test_odd_names_of_micrographs_do_not_fail_a_run(paths: list[bytes], written:
     assert (particles["rlnMicrographName"].tolist() if "rlnMicrographName" in particles else None) == written
 
 
-def test_origins_that_some_particles_lack_are_told(tmp_path: Path) -> None:
+def test_origins_that_some_particles_lack_are_reported(tmp_path: Path) -> None:
     (tmp_path / "a.mrcs").write_bytes(pack_mrc(example_images(2, (2, 12, 12)), 2))
     columns = particle_columns(["a.mrcs"] * 2, [0, 1], box=12)
     columns |= {"alignments3D/shift": np.array([[1, 2], [np.nan, 0]]), "alignments3D/psize_A": np.ones(2)}
@@ -248,7 +248,7 @@ def test_origins_that_some_particles_lack_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["rlnOpticsGroup", "a word"])
-def test_a_table_whose_groups_changed_meanwhile_is_told(particles: ParticleSet, change: str) -> None:
+def test_a_table_whose_groups_changed_meanwhile_is_reported(particles: ParticleSet, change: str) -> None:
     convert(particles, out="first", batch_size=3)
     text = particles.star.read_text()
     head = text.split("data_particles")[0]

@@ -102,7 +102,7 @@ def test_converter_is_empty_after_converting_and_full_after_failing(abc: Particl
 
 
 @pytest.mark.parametrize("option", [{"batch_size": 5}, {"never_combine_input_files": True}], ids=str)
-def test_what_convert_stacks_takes_is_not_an_option_of_the_converter(option: dict[str, Any]) -> None:
+def test_arguments_of_convert_stacks_are_not_options_of_the_converter(option: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match="give it to convert_stacks"):
         ParticleStackConverter(params(), **option)
 

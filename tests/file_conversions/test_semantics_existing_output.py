@@ -166,7 +166,7 @@ def test_resuming_in_another_order_speaks_of_the_order_alone(tmp_path: Path) -> 
     assert "the particles in the table" not in str(caught.value)
 
 
-def test_resuming_after_a_missing_file_came_back_or_went_says_that(tmp_path: Path) -> None:
+def test_resuming_after_a_missing_file_came_back_or_went_says_so(tmp_path: Path) -> None:
     particles = write_particle_set(tmp_path, ABC)
     path = particles.mrc / "B.mrcs"
     content = path.read_bytes()
@@ -188,7 +188,7 @@ def test_resuming_after_a_missing_file_came_back_or_went_says_that(tmp_path: Pat
     assert "the particles in the table" not in str(caught.value)
 
 
-def test_resuming_output_of_another_version_says_that(tmp_path: Path) -> None:
+def test_resuming_output_of_another_version_says_so(tmp_path: Path) -> None:
     particles = write_particle_set(tmp_path, ABC)
     convert(particles)
     manifest = tmp_path / "out" / "manifest.json"

@@ -58,9 +58,7 @@ def test_missing_files_are_skipped_and_reported_on_request(tmp_path: Path) -> No
     refused(particles, "none of the 3 image files", on_missing="skip")
 
 
-def test_of_many_missing_files_ten_are_shown_and_all_are_there_for_programs(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_ten_of_many_missing_files_are_shown_and_programs_get_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     counts = {f"{number:02d}.mrcs": 2 for number in range(14)}
     particles = write_particle_set(tmp_path, counts)
     gone = [particles.mrc / name for name in counts if name not in ("03.mrcs", "07.mrcs")]
@@ -147,7 +145,7 @@ def test_images_that_became_zeros_are_counted_and_named_in_the_log(tmp_path: Pat
     assert lines[10:] == ["  and 3 more: manifest.json lists all"]
 
 
-def test_a_resumed_run_tells_of_the_zeros_that_it_kept(tmp_path: Path) -> None:
+def test_a_resumed_run_reports_the_zeros_that_it_kept(tmp_path: Path) -> None:
     particles = spoiled_set(tmp_path, np.nan)
     for _ in range(2):
         report = convert_particle_stacks_from_indexed_star_file(

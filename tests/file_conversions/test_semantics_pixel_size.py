@@ -79,7 +79,7 @@ def test_header_that_conflicts_with_the_argument_only_warns(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("origin", "says"), [("table", "says"), ("image headers", "say")])
-def test_descriptor_that_conflicts_is_refused_saying_which_says_what(tmp_path: Path, origin: str, says: str) -> None:
+def test_a_conflicting_descriptor_is_refused_naming_both_sides(tmp_path: Path, origin: str, says: str) -> None:
     particles = write_particle_set(tmp_path, {"a.mrcs": 3}) if origin == "table" else set_without_pixel_size(tmp_path, header=2.0)
     refused(particles, "The descriptor says 2.1 Å", f"the {origin} {says} 2 Å", descriptor=params(pixel_size=2.1))
 

@@ -104,7 +104,7 @@ def test_fault_04_a_file_with_a_single_row_is_converted(tmp_path: Path) -> None:
     assert_holds(convert(particles), particles.images, particles.listed)
 
 
-def test_fault_05_index_0_and_an_index_too_large_are_refused_at_once(tmp_path: Path) -> None:
+def test_fault_05_index_0_and_an_index_too_large_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     write_images(tmp_path / "mrc", {"a.mrcs": 3})
     for index, named in ((-1, "there is no image 0"), (3, "holds 3 images")):
         star = write_star(tmp_path / "p.star", [("a.mrcs", 0), ("a.mrcs", index)])

@@ -25,7 +25,7 @@ def open_metadata(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("opened", [open_column, open_metadata])
-def test_arrays_are_opened_on_several_threads_at_once(tmp_path: Path, opened: Callable[[Path], int]) -> None:
+def test_arrays_are_opened_on_several_threads_at_the_same_time(tmp_path: Path, opened: Callable[[Path], int]) -> None:
     stacks = np.zeros(3, dtype=_STACK_DTYPE)
     _write(tmp_path, "stacks", stacks)
     np.savez(tmp_path / "stack.npz", stacks=stacks)

@@ -51,7 +51,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_what_a_killed_process_left_goes_with_the_next_run(tmp_path: Path, temporary: Path) -> None:
+def test_the_next_run_removes_the_folder_of_a_killed_process(tmp_path: Path, temporary: Path) -> None:
     data = make_particles(tmp_path / "particles", n_images=4)
     command = [sys.executable, "-c", KILLED_WHILE_IT_READS, str(data.star_file)]
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
@@ -62,7 +62,7 @@ def test_what_a_killed_process_left_goes_with_the_next_run(tmp_path: Path, tempo
     assert list(temporary.iterdir()) == []
 
 
-def test_what_is_in_use_or_not_ours_stays(temporary: Path) -> None:
+def test_folders_in_use_and_of_others_stay(temporary: Path) -> None:
     (temporary / "cryolike-demo").mkdir()
     (temporary / "cryolike-tmp-file").write_text("no folder")
     (temporary / "elsewhere").mkdir()

@@ -184,7 +184,7 @@ def test_a_manifest_that_is_lost_during_a_run_is_written_again(
 
 
 @pytest.mark.parametrize("way", ["run", "graph"])
-def test_inputs_that_changed_after_planning_are_told_before_anything_is_written(tmp_path: Path, way: str) -> None:
+def test_inputs_that_changed_after_planning_are_reported_before_anything_is_written(tmp_path: Path, way: str) -> None:
     data = write_demo_particles(tmp_path / "particles", n_images=12, box=16, pixel_size=3.0, n_files=3, seed=1)
     planned = conversion(data, tmp_path / "out")
     touched, gone, same = sorted(data.folder_mrc.iterdir())

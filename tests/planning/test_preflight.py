@@ -17,7 +17,7 @@ def data(tmp_path: Path) -> DemoData:
     return make_particles(tmp_path / "particles", n_images=12)
 
 
-def test_workers_with_too_little_memory_are_told(data: DemoData, tmp_path: Path) -> None:
+def test_workers_with_too_little_memory_are_reported(data: DemoData, tmp_path: Path) -> None:
     plan = conversion(data, tmp_path / "out").plan
     needed = memory_per_thread(plan)
     check_memory(needed, plan)

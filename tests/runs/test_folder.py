@@ -54,7 +54,7 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(data: DemoDa
 # What they already hold
 
 
-def test_output_is_refused_before_any_work_unless_told_what_to_do(data: DemoData, tmp_path: Path) -> None:
+def test_existing_output_is_refused_before_any_work_unless_an_option_allows_it(data: DemoData, tmp_path: Path) -> None:
     convert(data, tmp_path / "out").run()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     with pytest.raises(OutputError, match="already holds a conversion"):
@@ -100,7 +100,7 @@ def test_stacks_without_a_manifest_are_not_continued(data: DemoData, tmp_path: P
         convert(data, tmp_path / "out", skip_exist=True).run()
 
 
-def test_the_manifest_tells_settings_versions_inputs_and_each_stack(data: DemoData, tmp_path: Path) -> None:
+def test_the_manifest_records_settings_versions_inputs_and_each_stack(data: DemoData, tmp_path: Path) -> None:
     convert(data, tmp_path / "out").run()
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["settings"]["batch_size"] == 3
@@ -118,7 +118,7 @@ def test_the_manifest_tells_settings_versions_inputs_and_each_stack(data: DemoDa
 # Before the start
 
 
-def test_a_folder_that_cannot_be_written_is_told(data: DemoData, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(data: DemoData, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot be written: Not a directory"):
         convert(data, tmp_path / "file" / "out").run()

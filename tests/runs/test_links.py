@@ -73,7 +73,7 @@ class PutsLink(NoProgress):
 
 
 @pytest.mark.parametrize("name", [*FOLDERS, *FOLDERS_OF_STORE])
-def test_a_link_that_is_put_there_midway_is_not_followed(data: DemoData, tmp_path: Path, name: str) -> None:
+def test_a_link_made_during_the_run_is_not_followed(data: DemoData, tmp_path: Path, name: str) -> None:
     put = PutsLink(tmp_path / "out" / name, tmp_path / "elsewhere" / "folder")
     run = conversion(data, tmp_path / "out", **options(name))
     if name.startswith(("particles.zarr/defocusU", "particles.zarr/files")):
@@ -146,7 +146,7 @@ def test_files_that_wait_in_the_hidden_folder_are_not_followed(data: DemoData, t
 # The folder that is kept open
 
 
-def test_what_is_written_stays_in_the_folder_that_was_opened(tmp_path: Path) -> None:
+def test_output_stays_in_the_folder_that_was_opened(tmp_path: Path) -> None:
     out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
     (out / "a" / "b").mkdir(parents=True)
     elsewhere.mkdir()

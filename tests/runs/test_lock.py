@@ -34,7 +34,7 @@ def foreign_lock(folder: Path, **changes: Any) -> Path:
     return hidden / "lock"
 
 
-def test_the_lock_names_its_owner_and_goes_with_it(tmp_path: Path) -> None:
+def test_the_lock_names_its_owner_and_is_removed_with_it(tmp_path: Path) -> None:
     run = acquire_folder(tmp_path)
     owner = json.loads(run.lock.read_text())
     assert owner["pid"] == os.getpid()
@@ -148,7 +148,7 @@ def test_tokens_of_dead_runs_end_with_the_next_run(tmp_path: Path) -> None:
     run.release()
 
 
-def test_a_lock_of_a_process_that_its_parent_never_asked_for_is_taken_over(tmp_path: Path) -> None:
+def test_a_lock_of_a_zombie_process_is_taken_over(tmp_path: Path) -> None:
     zombie = subprocess.Popen([sys.executable, "-c", ""])
     until(lambda: psutil.Process(zombie.pid).status() == psutil.STATUS_ZOMBIE, "the end of the process")
     started = psutil.Process(zombie.pid).create_time()
@@ -195,7 +195,7 @@ def test_a_lock_is_never_seen_without_its_owner(tmp_path: Path, monkeypatch: pyt
     run.release()
 
 
-def test_a_lock_is_made_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_is_made_on_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(source: Path, target: Path) -> None:
         raise PermissionError("no links here")
 

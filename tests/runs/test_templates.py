@@ -67,7 +67,7 @@ def test_templates_of_the_same_grids_fit(stacks: Path, tmp_path: Path) -> None:
         ("precision", {"precision": "double"}, ("single", "double")),
     ],
 )
-def test_what_differs_is_named_with_both_sides(
+def test_differences_are_named_with_both_sides(
     name: str, change: dict[str, Any], both: tuple[str, str], stacks: Path, tmp_path: Path
 ) -> None:
     other = replace(ImageDescriptor.load(stacks / "params.npz"), **change)
@@ -102,7 +102,7 @@ def test_template_files_that_do_not_fit_their_parameters_are_named(
     assert "requires complex64 (28, 13, 24)" in problem
 
 
-def test_template_files_that_are_not_there_or_damaged_are_named(stacks: Path, tmp_path: Path) -> None:
+def test_missing_or_damaged_template_files_are_named(stacks: Path, tmp_path: Path) -> None:
     templates = write_templates(tmp_path / "templates", ImageDescriptor.load(stacks / "params.npz"))
     (templates / "templates_fourier_apo.pt").unlink()
     (templates / "templates_fourier_holo.pt").write_bytes(b"no tensor")
@@ -128,7 +128,7 @@ def test_a_list_that_would_have_to_be_unpickled_is_never_read(stacks: Path, tmp_
     assert "template_file_list.npy is damaged" in problem
 
 
-def test_parameters_that_cannot_be_told_are_asked_for(tmp_path: Path) -> None:
+def test_parameters_that_are_not_known_are_requested(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no \.npz file.*Give the parameter file itself"):
         open_templates(tmp_path)
     for name in ("first.npz", "second.npz"):

@@ -116,12 +116,12 @@ def test_a_missing_stack_and_one_too_many_are_found(out: Path) -> None:
     assert f"{out / FOURIER} belongs to no complete stack" in problems
 
 
-def test_a_run_that_is_not_complete_is_told(out: Path) -> None:
+def test_an_incomplete_run_is_reported(out: Path) -> None:
     edit_manifest(out, lambda manifest: manifest.update(status="incomplete"))
     assert verify_output(out) == ["the run is incomplete: 3 of 3 stacks are there (--skip-exist continues it)"]
 
 
-def test_a_missing_manifest_is_told(out: Path) -> None:
+def test_a_missing_manifest_is_reported(out: Path) -> None:
     (out / "manifest.json").unlink()
     assert verify_output(out) == [f"{out / 'manifest.json'} is missing (--overwrite makes everything again)"]
 

@@ -69,7 +69,7 @@ MISFITS: dict[str, tuple[tuple[str | int, ...], Any]] = {
 
 @pytest.mark.security
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_manifest_that_is_none_is_a_finding(out: Path, kind: str) -> None:
+def test_an_invalid_manifest_is_reported(out: Path, kind: str) -> None:
     (out / "manifest.json").write_bytes(BROKEN[kind].encode(errors="surrogateescape"))
     (problem,) = verify_output(out)
     assert "manifest.json is damaged" in problem
@@ -148,7 +148,7 @@ def test_params_of_another_grid_are_noticed_and_written_again(made: Path, out: P
     assert describe_output(out).status == "complete"
 
 
-def test_a_damaged_manifest_is_written_again_only_if_it_still_tells_how_stacks_were_made(made: Path, out: Path) -> None:
+def test_a_damaged_manifest_is_written_again_only_if_it_still_says_how_stacks_were_made(made: Path, out: Path) -> None:
     edit_manifest(out, set_in("written", to="never"), with_checksum=False)
     assert any("--skip-exist writes it again" in problem for problem in verify_output(out))
     assert describe_output(out).status == "damaged"
@@ -172,7 +172,7 @@ def test_info_never_calls_a_folder_complete_that_is_not(out: Path, name: str) ->
     assert "status     complete" not in told
 
 
-def test_info_says_that_a_store_outside_the_folder_was_not_looked_at(made: Path, tmp_path: Path) -> None:
+def test_info_says_that_a_store_outside_the_folder_was_not_checked(made: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     conversion(_data(made), tmp_path / "out", output_format="zarr", zarr_store=str(store)).run_serially()
     assert describe_output(tmp_path / "out").status == "unchecked"

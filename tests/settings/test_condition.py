@@ -80,7 +80,7 @@ def test_columns_are_listed_once() -> None:
     assert column_names(parse_condition("a < 1 and (b in [2] or not a == c) and 0 < d < e")) == ["a", "b", "c", "d", "e"]
 
 
-def test_settings_refuse_what_is_no_condition_before_anything_is_read() -> None:
+def test_settings_refuse_an_invalid_condition_before_anything_is_read() -> None:
     with pytest.raises(InputError, match="cannot be read"):
         ConversionSettings(where="defocus_u <")
     with pytest.raises(InputError, match="as text"):

@@ -8,7 +8,7 @@ from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.settings.words import settings_in_words
 
 
-def test_settings_are_told_in_words_those_that_were_chosen_apart() -> None:
+def test_settings_are_shown_in_words_and_chosen_ones_separately() -> None:
     chosen, usual = settings_in_words(
         asdict(ConversionSettings(batch_size=1, pixel_size=1.06, save_phys=False, ind=[4, 7], downsample_factor=3))
     )

@@ -66,7 +66,7 @@ def test_no_byte_more_or_less_is_accepted(tmp_path: Path, change: str) -> None:
         assert not is_accepted(changed), name
 
 
-def test_what_is_compressed_is_not_accepted(tmp_path: Path) -> None:
+def test_a_compressed_archive_is_not_accepted(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "a.npz", a=np.zeros(1000))
     with pytest.raises(InputError, match="compressed"):
         check_archive(tmp_path / "a.npz", "metadata")

@@ -92,7 +92,7 @@ def test_metadata_are_written_when_the_tensors_are_on_the_disk(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("form", ["pt", "zarr"])
-def test_what_the_system_did_not_write_at_once_is_written_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+def test_a_short_write_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     write = os.pwrite
 
     def half(fd: int, data: Any, offset: int) -> int:

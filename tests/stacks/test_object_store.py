@@ -93,7 +93,7 @@ def test_s3_to_pt(data: Any, serial: Path, bucket: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(_all(tmp_path / "out", "physical"), _all(serial, "physical"))
 
 
-def test_an_interrupted_run_over_s3_goes_on(data: Any, serial: Path, bucket: str, tmp_path: Path) -> None:
+def test_an_interrupted_run_over_s3_continues(data: Any, serial: Path, bucket: str, tmp_path: Path) -> None:
     location = f"{bucket}/interrupted.zarr"
     options: dict[str, Any] = {"batch_size": BATCH, "output_format": "zarr", "zarr_store": location}
     conversion(data, tmp_path, n_stacks_max=3, **options).run()
@@ -108,7 +108,7 @@ def test_an_address_that_nothing_knows_is_refused(data: Any, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("what_is_wrong", ["nobody answers", "no credentials"])
-def test_a_store_that_cannot_be_reached_is_told_and_does_not_take_the_folder(data: Any, tmp_path: Path, what_is_wrong: str) -> None:
+def test_an_unreachable_store_is_reported_and_the_folder_not_locked(data: Any, tmp_path: Path, what_is_wrong: str) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment |= {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1", "AWS_EC2_METADATA_DISABLED": "true"}
     environment |= {"HOME": str(tmp_path)}

@@ -133,7 +133,9 @@ def test_a_store_is_taken_from_an_owner_that_is_gone(data: DemoData, tmp_path: P
     end_run(run.run_id)
 
 
-def test_the_next_run_of_the_same_folder_goes_on_at_once(data: DemoData, place: Callable[[str], str], tmp_path: Path) -> None:
+def test_the_next_run_of_the_same_folder_takes_over_immediately(
+    data: DemoData, place: Callable[[str], str], tmp_path: Path
+) -> None:
     store = place("same")
     run, _ = begin(data, tmp_path / "a", store)
     end_run(run.run_id)

@@ -206,7 +206,7 @@ def damaged(whole: bytes, case: int, random: np.random.Generator) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
-def test_damaged_tensors_are_told_in_one_way(tmp_path: Path) -> None:
+def test_damaged_tensors_give_one_kind_of_error(tmp_path: Path) -> None:
     tensor = random_tensor((5, 4, 3), np.float32)
     path = tmp_path / "stack.pt"
     crc = write_in_random_order(path, tensor)
@@ -224,7 +224,7 @@ def test_damaged_tensors_are_told_in_one_way(tmp_path: Path) -> None:
     assert noticed > 100
 
 
-def test_damaged_metadata_are_told_in_one_way(tmp_path: Path) -> None:
+def test_damaged_metadata_give_one_kind_of_error(tmp_path: Path) -> None:
     values = {"defocusU": np.arange(5.0), "files": np.array(["a.mrc", "b.mrc"]), "n_images": np.int64(3)}
     path = tmp_path / "stack.npz"
     write_metadata(path, values)

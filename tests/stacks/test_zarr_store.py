@@ -126,7 +126,7 @@ def test_only_committed_stacks_are_shown(data: Any, truth: Arrays, tmp_path: Pat
     assert seen == [8, 16, 24, 32, 40, 42]
 
 
-def test_an_interrupted_run_goes_on(data: Any, truth: Arrays, tmp_path: Path) -> None:
+def test_an_interrupted_run_continues(data: Any, truth: Arrays, tmp_path: Path) -> None:
     as_zarr(data, tmp_path, n_stacks_max=2).run_serially()
     assert len(open_store(tmp_path)) == 16
     kept = (tmp_path / "particles.zarr" / "fourier" / "c" / "1" / "0" / "0").stat().st_mtime_ns
@@ -214,7 +214,7 @@ def test_a_batch_larger_than_all_particles(data: Any, truth: Arrays, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["._video.mp4.partial", ".0.0123456789AB.partial", ".0123456789ab.partial"])
-def test_what_somebody_else_was_writing_makes_a_folder_no_empty_store(data: Any, tmp_path: Path, name: str) -> None:
+def test_a_folder_with_partial_files_of_others_is_not_an_empty_store(data: Any, tmp_path: Path, name: str) -> None:
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (theirs / name).write_bytes(b"a film")
@@ -223,7 +223,7 @@ def test_what_somebody_else_was_writing_makes_a_folder_no_empty_store(data: Any,
     assert (theirs / name).read_bytes() == b"a film"
 
 
-def test_what_a_killed_run_was_writing_goes_with_the_next_run(tmp_path: Path) -> None:
+def test_the_next_run_removes_what_a_killed_run_was_writing(tmp_path: Path) -> None:
     data, out = make_particles(tmp_path / "particles", n_images=8), tmp_path / "out"
     conversion(data, out, output_format="zarr", n_stacks_max=1).run()
     store = out / "particles.zarr"
