@@ -42,7 +42,8 @@ def test_options_that_do_not_fit_stacks_are_refused(
     options: list[str], told: str, convert_star: Cli, tmp_path: Path, cli: Cli
 ) -> None:
     assert convert_star("--no-plots", "--no-phys").exit_code == 0
-    result = cli("browse", tmp_path / "out", "--out", tmp_path / "page.html", *options)
+    place = [] if "--out" in options else ["--out", tmp_path / "page.html"]
+    result = cli("browse", tmp_path / "out", *place, *options)
     assert result.exit_code == 2 or "nowhere" in options[-1]
     assert told in result.stderr
     assert not (tmp_path / "page.html").exists()
