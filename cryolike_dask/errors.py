@@ -45,6 +45,10 @@ class FileTypeError(InputError, NotImplementedError):
     """There is no such type of input file. It is an InputError and a NotImplementedError."""
 
 
+class PositionError(InputError, IndexError):
+    """There is no particle at this position of a table. It is an InputError and an IndexError, which ends Python's loops over a table."""
+
+
 class OutputError(CryolikeError, OSError):
     """The output folder cannot be used: it already holds stacks, belongs to another run, is full, or is not writable."""
 
@@ -63,6 +67,24 @@ class ConversionError(CryolikeError, RuntimeError):
 
 class RunStoppedError(ConversionError):
     """The run was stopped from outside."""
+
+
+def not_particles_error(given: object) -> InputError:
+    """The error to raise if `particles` is not a ParticleTable: it says how to read one.
+
+    Args:
+        given: as `particles`.
+    """
+    if not isinstance(given, str | Path):
+        return InputError(
+            f"particles is of the type {type(given).__name__}: give a ParticleTable, as particles_from_star(...) returns."
+        )
+    readers = {".star": "star", ".cs": "cryosparc", ".csv": "leopard_em"}
+    reader = readers.get(Path(given).suffix.lower(), "star")
+    return InputError(
+        f"particles is a path, {str(given)!r}: read the table first, and give what "
+        f"particles_from_{reader}({str(given)!r}{', box_size=...' if reader == 'leopard_em' else ''}) returns."
+    )
 
 
 def lost_file_error(path: object) -> InputError:

@@ -29,6 +29,7 @@ from cryolike_dask.planning.plan import Plan, StackPlan
 from cryolike_dask.progress import Progress, ProgressOption
 from cryolike_dask.progress_bars import showing
 from cryolike_dask.settings import ConversionSettings
+from cryolike_dask.settings.values import is_whole
 from cryolike_dask.stacks.durable import write_atomic
 from cryolike_dask.transform.cpu import say_if_compiling
 from cryolike_dask.transform.interface import TransformedImages
@@ -170,7 +171,7 @@ def preview_particles(
         >>> preview.descriptor.n_pixels
         (16, 16)
     """
-    if not 1 <= n_images <= MAX_PARTICLES:
+    if not is_whole(n_images) or not 1 <= n_images <= MAX_PARTICLES:
         raise InputError(f"n_images is {n_images}: a preview shows between 1 and {MAX_PARTICLES} particles.")
     # A preview may show particles of different optics together.
     options.setdefault("mixed_optics", "split")

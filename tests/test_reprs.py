@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cryolike_dask import Conversion, ImageDescriptor, load_stack, particles_from_star
+from cryolike_dask import Conversion, ImageDescriptor, InputError, load_stack, particles_from_star
 from cryolike_dask.demo.particles import write_demo_particles
 
 
@@ -54,6 +54,18 @@ def test_a_stack_says_what_is_in_it(shown: dict[str, Any]) -> None:
     lines = repr(shown["stack"]).splitlines()
     assert lines[:3] == ["<LoadedStack: 4 images>", "fourier   complex64, 4 × 17 × 32", "physical  float32, 4 × 16 × 16"]
     assert "defocusU" in repr(shown["stack"])
+
+
+def test_a_stack_is_named_by_a_whole_number_in_an_output_folder(shown: dict[str, Any]) -> None:
+    for counter in ("0", -1, 0.5):
+        with pytest.raises(InputError, match="give the number of a stack, a whole number from 0"):
+            load_stack(shown["folder"], counter)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="missing does not exist"):
+        load_stack(shown["folder"] / "missing", 0)
+    with pytest.raises(InputError, match=r"manifest.json is a file, not a folder"):
+        load_stack(shown["folder"] / "manifest.json", 0)
+    with pytest.raises(InputError, match="fft holds no conversion"):
+        load_stack(shown["folder"] / "fft", 0)
 
 
 def test_a_report_shows_the_result(shown: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from cryolike_dask.formatting import first_few, format_bytes, is_or_are, plural,
 from cryolike_dask.html import render
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.options import ConversionOptions, takes_options
-from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.particles.table import ParticleTable, check_particles
 from cryolike_dask.progress import ProgressOption
 from cryolike_dask.progress_bars import showing
 from cryolike_dask.settings import ConversionSettings
@@ -126,10 +126,10 @@ def browse_particles(
     options.setdefault("on_bad_image", "zero")
     settings = ConversionSettings.from_options(options)
     with showing(progress) as shown:
-        if isinstance(particles, ParticleTable):
-            browsed = browse_table(particles, params, settings, low_pass, tile_size, shown)
-        else:
+        if isinstance(particles, str | Path) and not Path(particles).expanduser().is_file():
             browsed = browse_stacks(particles, params, settings, low_pass, tile_size, shown)
+        else:
+            browsed = browse_table(check_particles(particles), params, settings, low_pass, tile_size, shown)
         sheets, powers = Sheets(), []
         for tiles in browsed.tiles():
             sheets.add(tiles.grey)

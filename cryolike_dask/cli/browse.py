@@ -65,7 +65,7 @@ def browse(
       cryolike-dask browse stacks --sample 1000 --seed 1
     """
     from cryolike_dask.browse.page import browse_particles
-    from cryolike_dask.runs.manifest import MANIFEST
+    from cryolike_dask.stacks.files import MANIFEST
 
     folder = Path(table).expanduser()
     if (folder / MANIFEST).is_file():

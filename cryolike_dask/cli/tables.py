@@ -11,7 +11,7 @@ import click
 
 from cryolike_dask.cli.help import FILE
 from cryolike_dask.cli.options import described_option
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.particles.inputs import (
     CryosparcInput,
     CryosparcJobInput,
@@ -54,6 +54,8 @@ def input_of_table(
         InputError: the table is not of a known kind, or an argument is for another kind.
     """
     path = Path(table).expanduser()
+    if not path.exists():
+        raise MissingFileError(f"{table} does not exist. Check the path.")
     job = re.fullmatch(r"J(\d+)", path.resolve().name)
     kind = "job" if path.is_dir() and job else path.suffix.lower()
     if particle_file is not None and kind != ".star":
@@ -75,6 +77,6 @@ def input_of_table(
             )
         return LeopardEMInput([table], box_size, invert=invert, folder_micrographs=folder)
     raise InputError(
-        f"{table} is not a table of a known kind: give a STAR file (.star), a cryoSPARC table (.cs) or job directory (such as "
-        f"P3/J42), or a Leopard-EM table (.csv){also}."
+        f"{table} is a {'folder' if path.is_dir() else 'file'} of an unknown kind. Give a STAR file (.star), a cryoSPARC table (.cs) or "
+        f"job directory (such as P3/J42), or a Leopard-EM table (.csv){also}."
     )

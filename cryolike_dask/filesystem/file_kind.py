@@ -42,6 +42,8 @@ def foreign_content(first_bytes: bytes) -> str | None:
         return "empty (zero bytes): copy it again from its source"
     if first_bytes.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the data itself: fetch the data with `git lfs pull`"
+    if first_bytes.startswith(b"PK\x03\x04"):
+        return "an archive (such as .npz or .zip), not a table or image file: check the path"
     if first_bytes.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_HTML):
         return "an HTML page, not data (perhaps a log-in page, or the error of a failed download): download it again"
     return None

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.formatting import format_bytes
 
 UNREADABLE_ARRAY = (
@@ -60,6 +60,24 @@ class ObjectArrayError(ValueError):
     def __init__(self, shape: tuple[int, ...], pickle: bytes) -> None:
         super().__init__("it holds a Python object, which is never unpickled from a file")
         self.shape, self.pickle = shape, pickle
+
+
+def existing_folder(path: str | os.PathLike[str], what: str) -> Path:
+    """The folder at a path that the user gave; `~` is expanded.
+
+    Args:
+        path: of the folder.
+        what: it should be, such as 'the output folder of a conversion'.
+
+    Raises:
+        InputError: it does not exist (the error is then also a FileNotFoundError), or is a file.
+    """
+    folder = Path(path).expanduser()
+    if not folder.exists():
+        raise MissingFileError(f"{folder} does not exist. Give {what}.")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file, not a folder. Give {what}.")
+    return folder
 
 
 def open_regular_file(path: str | os.PathLike[str], what: str) -> int:

@@ -1,7 +1,6 @@
 """The image descriptor: the Cartesian grid of the images, the polar grid of their transforms, and the precision.
 
-CryoLike calls its file the params file. Floats are kept and written exactly as they were read, because CryoLike requires the descriptors of
-images and templates to be exactly equal.
+CryoLike calls its file the params file, and compares descriptors with exact equality: floats are written exactly as they were read.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, not_particles_error
 from cryolike_dask.formatting import printable
 from cryolike_dask.grids.cartesian_grid import CartesianGrid2D, pair_of
 from cryolike_dask.grids.polar_grid import PolarGrid
@@ -169,6 +168,8 @@ class ImageDescriptor:
         """
         downsampling = {"downsample_factor": downsample_factor, "downsample_type": downsample_type, "downsample_to": downsample_to}
         settings = ConversionSettings.from_options({"axes": axes, **downsampling})
+        if not hasattr(particles, "_image_grid"):
+            raise not_particles_error(particles)
         return particles._image_grid(settings).descriptor(precision, resolution_factor, n_inplanes)
 
     def serialize(self) -> SerializedImageDescriptor:

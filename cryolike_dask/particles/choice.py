@@ -13,14 +13,19 @@ from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import first_few, plural
 from cryolike_dask.particles.query import meets_condition
 from cryolike_dask.particles.row_file import check_rows, read_row_file
-from cryolike_dask.particles.table import ParticleTable
+from cryolike_dask.particles.table import ParticleTable, check_particles
 from cryolike_dask.settings import ConversionSettings
 
 logger = logging.getLogger(__name__)
 
 
 def choose_particles(table: ParticleTable, settings: ConversionSettings) -> tuple[ParticleTable, ConversionSettings]:
-    """The particles that the settings choose, in the order of the table; see `choose_rows`."""
+    """The particles that the settings choose, in the order of the table; see `choose_rows`.
+
+    Raises:
+        InputError: `table` is not a ParticleTable, or `choose_rows` refuses the settings.
+    """
+    table = check_particles(table)
     if not settings.chooses:
         return table, settings
     left, settings = choose_rows(table, settings)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, PositionError, not_particles_error
 from cryolike_dask.formatting import plural
 from cryolike_dask.html import render
 from cryolike_dask.mrc.boxes import BoxCut
 from cryolike_dask.particles.display import describe, facts, readable_column, stated_columns, suggest_columns
+from cryolike_dask.settings.values import is_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,6 +149,9 @@ class ParticleTable:
             )
         if positions.dtype.kind not in "biu" and positions.size:
             raise InputError(f"Particles are chosen by a slice, whole numbers or a mask, not by {positions.dtype} values.")
+        if positions.dtype != bool and positions.size and not -len(self) <= positions.min() <= positions.max() < len(self):
+            wrong = positions.max() if positions.max() >= len(self) else positions.min()
+            raise PositionError(f"There is no particle at position {wrong}: the table has {plural(len(self), 'particle')}.")
         return self.take(positions if positions.size else slice(0, 0))
 
     @property
@@ -156,8 +160,14 @@ class ParticleTable:
         return _COLUMN_NAMES
 
     def head(self, n: int = 5) -> ParticleTable:
-        """The first n particles."""
-        return self.take(slice(0, n))
+        """The first n particles.
+
+        Raises:
+            InputError: n is not a whole number.
+        """
+        if not is_whole(n):
+            raise InputError(f"n is {n!r}: give a whole number of particles.")
+        return self.take(slice(0, int(n)))
 
     def query(self, condition: str) -> ParticleTable:
         """The particles that satisfy a condition, in the order of the table. The result may have no rows.
@@ -241,6 +251,17 @@ class ParticleTable:
             others=", ".join(others),
             warnings=self.warnings,
         )
+
+
+def check_particles(given: Any) -> ParticleTable:
+    """What was given as `particles`, which must be a table.
+
+    Raises:
+        InputError: it is not one; the message says how to read one.
+    """
+    if not isinstance(given, ParticleTable):
+        raise not_particles_error(given)
+    return given
 
 
 def particle_label(row: Any, source: Source, file: str) -> str:

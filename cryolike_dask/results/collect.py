@@ -21,10 +21,9 @@ from cryolike_dask.results.files import CROSS_CORRELATION, LIKELIHOODS, POSE, Re
 from cryolike_dask.results.likelihoods import NO_STRUCTURE, choose_structure, constant_likelihoods
 from cryolike_dask.results.poses import TemplateSource, relion_angles, relion_origins
 from cryolike_dask.results.writing import SUFFIXES, write_results
-from cryolike_dask.runs.manifest import MANIFEST
 from cryolike_dask.runs.stored_particles import StoredParticles, open_particles
 from cryolike_dask.runs.templates import Templates, open_templates
-from cryolike_dask.stacks.files import STAR_FILE
+from cryolike_dask.stacks.files import STAR_FILE, conversion_folder
 
 logger = logging.getLogger(__name__)
 
@@ -101,9 +100,7 @@ def _collect(
     target: Path | None,
     progress: Progress,
 ) -> pd.DataFrame:
-    root = Path(stacks).expanduser().resolve()
-    if not (root / MANIFEST).exists():
-        raise InputError(f"{root} holds no conversion: there is no {MANIFEST} in it. Give the output folder of a conversion.")
+    root = conversion_folder(stacks).resolve()
     made_from = None if templates is None else open_templates(templates)
     progress.step("Reading the particles")
     stored = open_particles(root)

@@ -28,13 +28,14 @@ from cryolike_dask.runs.lock import (
     exclusive_changes,
     heartbeat,
 )
-from cryolike_dask.runs.manifest import MANIFEST, read_manifest, recorded_inputs
+from cryolike_dask.runs.manifest import read_manifest, recorded_inputs
 from cryolike_dask.runs.store_lock import acquire_store_lock, check_store_lock, release_store_lock, touch_store_lock
 from cryolike_dask.settings import ZARR_NAME
 from cryolike_dask.stacks.checksums import is_sealed
 from cryolike_dask.stacks.durable import make_directory, make_directory_below, sync_directory
 from cryolike_dask.stacks.files import (
     LEFTOVER,
+    MANIFEST,
     PARAMS_FILE,
     STAGED,
     STAR_FILE,

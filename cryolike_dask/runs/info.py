@@ -28,7 +28,7 @@ from cryolike_dask.runs.verify_records import (
 from cryolike_dask.settings import ZARR_NAME, ConversionSettings
 from cryolike_dask.settings.words import settings_in_words
 from cryolike_dask.stacks.complete import arrays_of_stack
-from cryolike_dask.stacks.files import StackPaths, published_counters, read_metadata
+from cryolike_dask.stacks.files import StackPaths, conversion_folder, published_counters, read_metadata
 from cryolike_dask.stacks.loading import UnnamedStoreError, named_store
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.zarr_shard import check_shard, shard_name
@@ -135,13 +135,9 @@ def describe_output(folder: str | Path, *, zarr_store: str = "") -> OutputInfo:
         InputError: there is no such folder, or no conversion in it.
         OutputError: its manifest is damaged.
     """
-    root = Path(folder).expanduser().resolve()
-    if not root.is_dir():
-        raise InputError(f"{root} is not a folder: give the output folder of a conversion.")
+    root = conversion_folder(folder).resolve()
     manifest = read_manifest(root)
     counters = published_counters(root)
-    if manifest is None and not counters:
-        raise InputError(f"{root} holds no conversion: there is neither a manifest.json nor a stack in its folder fft.")
     content = manifest or {}
     identity = content.get("identity", {})
     status = content.get("status", "unknown")

@@ -21,11 +21,11 @@ from cryolike_dask.planning.plan import Plan
 from cryolike_dask.runs.manifest_form import MANIFEST_FORM, misfits
 from cryolike_dask.stacks.checksums import is_sealed, seal
 from cryolike_dask.stacks.durable import write_atomic
+from cryolike_dask.stacks.files import MANIFEST
 from cryolike_dask.stacks.receipt import StackReceipt
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
 _DEPENDENCIES = ("dask", "distributed", "isal", "mrcfile", "numba", "numpy", "pandas", "scipy", "starfile", "torch", "zarr")
 
 

@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.filesystem.reading import existing_folder
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.boxes import BoxCut
 from cryolike_dask.particles.table import ParticleTable, Source, new_rows
 from cryolike_dask.runs.manifest import read_manifest
-from cryolike_dask.stacks.files import StackPaths, read_metadata
+from cryolike_dask.settings import ZARR_NAME, is_url
+from cryolike_dask.stacks.files import MANIFEST, StackPaths, read_metadata
 from cryolike_dask.stacks.loading import load_stack
 from cryolike_dask.stacks.metadata import EXCHANGED, ORIGINS, PER_IMAGE, SCALARS, restore_defocus
 from cryolike_dask.stacks.particle_store import open_store
@@ -56,9 +58,16 @@ def open_particles(source: str | Path) -> StoredParticles:
     Raises:
         InputError: there are none, or not all of them.
     """
-    folder = Path(source).expanduser()
-    manifest = None if "://" in str(source) else read_manifest(folder)
+    if is_url(str(source)):
+        return _from_store(source)
+    folder = existing_folder(source, "the output folder of a conversion, or its Zarr store")
+    manifest = read_manifest(folder)
     if manifest is None:
+        if not any((folder / name).exists() for name in ("zarr.json", ZARR_NAME)):
+            raise InputError(
+                f"{folder} holds no conversion: there is neither a {MANIFEST} nor a Zarr store in it. Give the output folder of a "
+                "conversion, or its Zarr store."
+            )
         return _from_store(source)
     if manifest.get("status") != "complete":
         raise InputError(

@@ -15,7 +15,7 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.progress import Progress, ProgressOption
 from cryolike_dask.progress_bars import showing
 from cryolike_dask.runs.deep_check import differences_from_source
-from cryolike_dask.runs.manifest import MANIFEST, read_manifest
+from cryolike_dask.runs.manifest import read_manifest
 from cryolike_dask.runs.templates import differences_from_templates, open_templates
 from cryolike_dask.runs.verify_records import (
     ALL_AGAIN,
@@ -29,7 +29,7 @@ from cryolike_dask.runs.verify_records import (
 from cryolike_dask.stacks.archive import check_archive
 from cryolike_dask.stacks.checksums import crc32
 from cryolike_dask.stacks.complete import arrays_of_stack, check_tensor_file
-from cryolike_dask.stacks.files import StackPaths, published_counters, read_metadata
+from cryolike_dask.stacks.files import MANIFEST, StackPaths, conversion_folder, published_counters, read_metadata
 from cryolike_dask.stacks.loading import UnnamedStoreError, zarr_location
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.zarr_shard import check_shard, shard_name
@@ -71,7 +71,7 @@ def verify_output(
         >>> verify_output("converted", deep=True)
         []
     """
-    root = Path(folder).expanduser().resolve()
+    root = conversion_folder(folder).resolve()
     with showing(progress) as shown:
         return _problems(root, deep, templates, zarr_store, shown)
 
@@ -82,8 +82,6 @@ def _problems(root: Path, deep: bool, templates: str | Path | None, zarr_store: 
     manifest, problems = None, []
     try:
         manifest = read_manifest(root)
-        if manifest is None and not counters:
-            raise InputError(f"{root} holds no conversion: there is no {MANIFEST} and no stack in it.")
         if manifest is None:
             problems.append(with_remedy(f"{root / MANIFEST} is missing", ALL_AGAIN))
     except OutputError as error:

@@ -12,11 +12,10 @@ from typing import Any
 from cryolike_dask.errors import InputError
 from cryolike_dask.formatting import is_or_are, plural
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
-from cryolike_dask.runs.manifest import MANIFEST
 from cryolike_dask.settings import ZARR_NAME, fingerprint
 from cryolike_dask.stacks.archive import check_archive
 from cryolike_dask.stacks.checksums import crc32_of_file, is_sealed
-from cryolike_dask.stacks.files import PARAMS_FILE, STAR_FILE, StackPaths, read_metadata
+from cryolike_dask.stacks.files import MANIFEST, PARAMS_FILE, STAR_FILE, StackPaths, read_metadata
 from cryolike_dask.stacks.loading import named_store
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.zarr_store import store_attributes, store_problems

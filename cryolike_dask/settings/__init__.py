@@ -193,9 +193,7 @@ class ConversionSettings:
             )
         if self.zarr_store and not is_url(self.zarr_store):
             self._set("zarr_store", str(Path(self.zarr_store).expanduser().resolve()))
-        if not isinstance(self.where, str):
-            raise InputError(f"where is {self.where!r}: give a condition as text, such as 'defocus_u < 15000'.")
-        if self.where:
+        if self.where != "":
             parse_condition(self.where)
         self._set("ind", rows_or_file(self.ind))
         for name, least in (("sample", 1), ("seed", 0)):

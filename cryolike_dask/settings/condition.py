@@ -90,6 +90,8 @@ def parse_condition(text: str) -> Condition:
         >>> parse_condition("defocus_u < 15000")
         Comparison(operands=(Column(name='defocus_u'), 15000), operators=('<',))
     """
+    if not isinstance(text, str):
+        raise InputError(f"where is {text!r}: give a condition as text, such as 'defocus_u < 15000'.")
     return _Parser(text).whole()
 
 

@@ -26,14 +26,14 @@ import numpy as np
 
 from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.filesystem.pinned import pinned_place
-from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, open_archive, open_input, read_arrays
+from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, existing_folder, open_archive, open_input, read_arrays
 from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.stacks.durable import sync_directory
 
 PARTIAL, STAGED = ".partial", ".staged"
 LEFTOVER = "leftover"
 """The name of the attempt for files that earlier runs have staged."""
-PARAMS_FILE, STAR_FILE = "params.npz", "particles.star"
+MANIFEST, PARAMS_FILE, STAR_FILE = "manifest.json", "params.npz", "particles.star"
 _METADATA, _MOST_METADATA_BYTES = "the metadata of a stack", 1 << 28
 """The name in messages, and the largest unpacked size if the file is compressed."""
 _FOURIER = "particles_fourier_stack_"
@@ -163,6 +163,19 @@ def read_metadata(path: Path) -> dict[str, np.ndarray]:
         raise
     except UNREADABLE_ARRAY as error:
         raise InputError(f"{path} is damaged ({error}). `cryolike-dask verify {path.parent.parent}` lists all problems.") from error
+
+
+def conversion_folder(folder: str | Path) -> Path:
+    """The output folder of a conversion, as the user gave it; `~` is expanded.
+
+    Raises:
+        InputError: it does not exist, is a file, or holds no conversion.
+    """
+    what = "the output folder of a conversion"
+    root = existing_folder(folder, what)
+    if not (root / MANIFEST).exists() and not published_counters(root):
+        raise InputError(f"{root} holds no conversion: there is neither a {MANIFEST} nor a stack in its folder fft. Give {what}.")
+    return root
 
 
 def published_counters(folder: Path) -> list[int]:

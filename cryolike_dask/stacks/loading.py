@@ -19,7 +19,8 @@ from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, open_archive, ope
 from cryolike_dask.formatting import plural
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ZARR_NAME, is_url
-from cryolike_dask.stacks.files import StackPaths, read_metadata
+from cryolike_dask.settings.values import is_whole
+from cryolike_dask.stacks.files import StackPaths, conversion_folder, read_metadata
 from cryolike_dask.stacks.zarr_shard import read_images
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ def load_stack(folder: str | Path, counter: int, most: int | None = None, *, zar
         >>> stack.metadata["defocusU"].shape
         (5,)
     """
-    paths = StackPaths(Path(folder).expanduser(), counter)
+    if not is_whole(counter) or int(counter) < 0:
+        raise InputError(f"counter is {counter!r}: give the number of a stack, a whole number from 0.")
+    paths = StackPaths(conversion_folder(folder), int(counter))
     metadata = read_metadata(paths.metadata)
     if "zarr_store" in metadata:
         return LoadedStack(*_load_from_store(paths, metadata, most, zarr_store), metadata)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.filesystem.reading import existing_folder
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ZARR_NAME, is_url
 from cryolike_dask.stacks.checksums import is_sealed
@@ -65,13 +66,15 @@ def open_store(location: str | Path) -> ParticleStore:
     import dask.array as da
     import zarr
 
-    resolved = str(Path(location).expanduser()) if not is_url(str(location)) else str(location)
+    resolved = (
+        str(location) if is_url(str(location)) else str(existing_folder(location, "a Zarr store, or the folder that holds it"))
+    )
     attributes = store_attributes(open_object_store(resolved))
     if attributes is None:
         resolved = f"{resolved}/{ZARR_NAME}"
         attributes = store_attributes(open_object_store(resolved))
     if attributes is None:
-        raise InputError(f"{location} is not a Zarr store of a conversion, and does not contain one.")
+        raise InputError(f"{location} holds no Zarr store of a conversion: give the store, or the folder that holds it.")
     if not is_sealed(attributes):
         raise InputError(
             f"{resolved}/zarr.json is damaged: its checksum does not fit. If the store is in its output folder, run the conversion again "

@@ -146,3 +146,35 @@ def test_an_unreadable_parameter_file_is_named(particles: DemoData, convert_star
     assert result.exit_code == 2
     assert str(particles.params_file) in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "restack", "browse", "collect"])
+def test_a_path_that_is_not_an_output_folder_is_told_as_what_it_is(
+    command: str, particles: DemoData, cli: Cli, tmp_path: Path
+) -> None:
+    more = {
+        "restack": [tmp_path / "new"],
+        "collect": [tmp_path, "--out", tmp_path / "r.star"],
+        "browse": ["--out", tmp_path / "p.html"],
+    }
+    missing = cli(command, tmp_path / "missing", *more.get(command, []))
+    folder = cli(command, particles.folder_mrc, *more.get(command, []))
+    assert (missing.exit_code, folder.exit_code) == (2, 2)
+    assert f"{tmp_path / 'missing'} does not exist. " in missing.stderr
+    assert ("is a folder of an unknown kind" if command == "browse" else "holds no conversion") in folder.stderr
+    if command != "browse":  # which reads tables, too
+        file = cli(command, particles.star_file, *more.get(command, []))
+        assert file.exit_code == 2
+        assert f"{particles.star_file} is a file, not a folder. Give the output folder of a conversion" in file.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_wrong_path_of_an_input_is_told_as_what_it_is(particles: DemoData, cli: Cli, tmp_path: Path) -> None:
+    for command in ("browse", "preview"):
+        for table in ("P3/J42", "nothing.csv"):
+            assert f"{table} does not exist" in cli(command, table).stderr
+    to = ("--out", tmp_path / "out")
+    file = cli("convert", "star", particles.star_file, "--mrc-folder", particles.star_file, *to)
+    assert "is a file, not a folder. Give the folder that holds the image files" in file.stderr
+    archive = cli("convert", "star", particles.params_file, *to)
+    assert f"{particles.params_file} is an archive (such as .npz or .zip)" in archive.stderr

@@ -205,7 +205,7 @@ def test_images_of_a_paired_star_file(particles: DemoData, tmp_path: Path, cli: 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["table.txt"], "not a table of a known kind"),
+        (["table.txt"], "file of an unknown kind"),
         (["table.csv"], "--box-size"),
         (["table.cs", "--mrc", "x.mrcs"], "--mrc"),
         (["table.star", "--invert"], "Leopard-EM"),
@@ -214,7 +214,11 @@ def test_images_of_a_paired_star_file(particles: DemoData, tmp_path: Path, cli: 
         (["table.star", "--out", "/nowhere/p.png"], "/nowhere is not a folder"),
     ],
 )
-def test_other_inputs_of_a_preview_are_refused(arguments: list[str], told: str, particles: DemoData, cli: Cli) -> None:
+def test_other_inputs_of_a_preview_are_refused(
+    arguments: list[str], told: str, particles: DemoData, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(arguments[0]).touch()
     result = cli("preview", *arguments, "--params", particles.params_file)
     assert result.exit_code == 2
     assert told in result.stderr

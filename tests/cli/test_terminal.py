@@ -97,7 +97,7 @@ def test_a_name_that_is_no_text_can_be_printed(tmp_path: Path) -> None:
     name = (tmp_path / "a").as_posix() + "\udcff"
     result = CliRunner().invoke(main, ["info", name])
     assert result.exit_code == 2
-    assert r"a\xff is not a folder" in result.stderr
+    assert r"a\xff does not exist" in result.stderr
 
 
 def test_log_lines_do_not_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,7 +111,7 @@ def test_an_interrupted_restack_continues(made: Path, tmp_path: Path) -> None:
 def test_impossible_restacking_is_refused(data: Any, made: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the source itself"):
         restack(made / "pt", made / "pt")
-    with pytest.raises(InputError, match="not a Zarr store"):
+    with pytest.raises(InputError, match="holds no conversion"):
         restack(tmp_path, tmp_path / "out")
     conversion(data, tmp_path / "no-phys", save_phys=False).run_serially()
     with pytest.raises(InputError, match="no images in real space"):

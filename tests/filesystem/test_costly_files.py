@@ -33,9 +33,8 @@ from cryolike_dask.particles.cryosparc.particles import particles_from_cryosparc
 from cryolike_dask.particles.star.particles import particles_from_star
 from cryolike_dask.particles.star.text import StarText
 from cryolike_dask.runs.info import describe_output
-from cryolike_dask.runs.manifest import MANIFEST
 from cryolike_dask.runs.templates import differences_from_templates, open_templates
-from cryolike_dask.stacks.files import read_metadata
+from cryolike_dask.stacks.files import MANIFEST, read_metadata
 from cryolike_dask.stacks.loading import load_tensor
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.zarr_store import store_attributes

@@ -40,7 +40,7 @@ def test_two_spellings_of_one_file_do_not_collapse(tmp_path: Path) -> None:
 
 
 def test_folder_that_is_absent_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere, does not exist.*t.star"):
+    with pytest.raises(InputError, match=r"nowhere does not exist.*t.star"):
         resolve_image_paths(["a.mrcs"], tmp_path / "nowhere", "t.star")
 
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from cryolike_dask import InputError, ParticleTable, particles_from_leopard_em, particles_from_star
+from cryolike_dask import (
+    Conversion,
+    ImageDescriptor,
+    InputError,
+    ParticleTable,
+    browse_particles,
+    particles_from_leopard_em,
+    particles_from_star,
+    preview_particles,
+)
 from cryolike_dask.particles.display import UNITS
 from cryolike_dask.particles.table import PARTICLE_DTYPE
 from tests.support.leopard_em_files import rows_of_page, write_rows
@@ -73,6 +85,43 @@ def test_what_is_printed_names_what_is_there(table: ParticleTable, scattered: Pa
     assert "origin_x" in text.rpartition("not stated")[2]
     assert len(text) < 4000
     assert repr(table[[]]).startswith("<ParticleTable: 0 particles>")
+
+
+def test_there_is_no_particle_beyond_the_last_one(table: ParticleTable) -> None:
+    for key in ([700], 700, [0, -32], np.array([31])):
+        with pytest.raises(InputError, match=r"no particle at position (700|-32|31): the table has 31 particles"):
+            table[key]
+    assert [int(particle["row"][0]) for particle in table] == list(range(31))  # Python's loop ends there
+    with pytest.raises(InputError, match="give a whole number of particles"):
+        table.head(3.5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="where is 3: give a condition as text"):
+        table.query(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        ("particles.star", "'particles.star': read the table first, and give what particles_from_star('particles.star') returns"),
+        (Path("p.cs"), "particles_from_cryosparc('p.cs') returns"),
+        ("t.csv", "particles_from_leopard_em('t.csv', box_size=...) returns"),
+        (pd.DataFrame(), "of the type DataFrame: give a ParticleTable"),
+    ],
+    ids=["star", "cryosparc", "leopard-em", "data frame"],
+)
+def test_what_is_given_for_particles_must_be_a_table(
+    given: Any, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("particles.star", "p.cs", "t.csv"):
+        Path(file).touch()
+    for call in (
+        lambda: Conversion(given),
+        lambda: preview_particles(given, None),
+        lambda: ImageDescriptor.from_particles(given),
+        lambda: browse_particles(given, "page.html"),
+    ):
+        with pytest.raises(InputError, match=re.escape(advice)):
+            call()
 
 
 def test_boxes_have_a_place_and_no_image_size(tmp_path: Path) -> None:

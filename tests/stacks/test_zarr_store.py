@@ -188,7 +188,7 @@ def test_stacks_of_several_sizes_are_refused_before_anything_is_written(data: An
 def test_a_store_without_zarr_is_refused(data: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--format zarr"):
         conversion(data, tmp_path, zarr_store="somewhere")
-    with pytest.raises(InputError, match="not a Zarr store"):
+    with pytest.raises(InputError, match="holds no Zarr store"):
         open_store(tmp_path)
 
 
