@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from cryolike_dask.errors import CryolikeError, RunStoppedError, output_error
-from cryolike_dask.execution.clients import open_executor, synchronous
+from cryolike_dask.execution.clients import check_this_process, open_executor, synchronous
 from cryolike_dask.execution.executors.interface import Executor
 from cryolike_dask.execution.executors.serial import SerialExecutor
 from cryolike_dask.execution.run import run_plan
@@ -98,7 +98,7 @@ class Conversion:
 
         Raises:
             InputError: an image is bad and the settings do not allow bad images, or its file has changed.
-            OutputError: nothing can be written beside the output folder.
+            OutputError: `run` would refuse the output folder, or nothing can be written beside it.
         """
         # Imported here, because it loads the compiler and FFTs, which planning does not need.
         from cryolike_dask.execution.calibration import seconds_on_this_machine
@@ -152,6 +152,7 @@ class Conversion:
 
     def run_serially(self, progress: ProgressOption = None) -> ConversionReport:
         """`run` in this thread, one stack after the other. This is simple and slow, and the reference for the other ways of running."""
+        check_this_process(self.settings.device)
         return self._run(nullcontext(SerialExecutor()), progress)
 
     def to_delayed(self, window: int | None = None, **annotations: Any) -> list[Any]:

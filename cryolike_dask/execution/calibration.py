@@ -21,6 +21,7 @@ from cryolike_dask.pictures.stack_plots import plot_stack
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.preflight import CHUNK_BYTES
 from cryolike_dask.progress import NoProgress, Progress
+from cryolike_dask.runs.steps import check_before_run
 from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.transform.cpu import say_if_compiling
 from cryolike_dask.transform.interface import OK, TransformedImages
@@ -48,6 +49,7 @@ def seconds_on_this_machine(plan: Plan, folder: Path, progress: Progress) -> flo
         InputError: an image is bad, and the settings do not allow that, or its file has changed.
         OutputError: nothing can be written beside the output folder.
     """
+    check_before_run(folder, plan, reaches_store=False)
     say_if_compiling(progress.step)
     sample = _sample(plan)
     sample = _select(sample, _good_rows(sample))
@@ -94,6 +96,10 @@ def _run(plan: Plan, folder: Path) -> float:
     executor = ThreadExecutor()
     try:
         run_plan(plan, folder, nullcontext(executor), NoProgress(), threading.Event())
+    except BaseException as error:
+        # The notes say how to continue in the temporary folder, which is removed.
+        vars(error).pop("__notes__", None)
+        raise
     finally:
         executor.close()
     return time.perf_counter() - began

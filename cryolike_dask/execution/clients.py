@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import ConversionError, InputError
 from cryolike_dask.execution.executors.interface import Executor
 from cryolike_dask.execution.executors.threads import ThreadExecutor
 from cryolike_dask.settings import Device
@@ -26,13 +26,13 @@ def open_executor(client: Any, device: Device = "auto", performance_report: str 
         performance_report: path of an HTML file for Dask's performance report; None for none.
 
     Raises:
-        InputError: it is none of these, or the scheduler does not answer.
+        InputError: it is none of these, or the scheduler does not answer; or no client is given, and this process cannot do what the
+            other arguments ask for.
     """
     if client is None:
         client = _current_client()
     if client is None:
-        if performance_report is not None:
-            raise InputError("A performance report describes the work of a Dask cluster: give a client, or --workers.")
+        check_this_process(device, performance_report)
         executor: Executor = ThreadExecutor()
         try:
             yield executor
@@ -48,6 +48,31 @@ def open_executor(client: Any, device: Device = "auto", performance_report: str 
             yield executor
         finally:
             executor.close()
+
+
+def check_this_process(device: Device, performance_report: str | Path | None = None) -> None:
+    """Check that stacks can be made in this process, without a cluster.
+
+    Args:
+        device, performance_report: as for `open_executor`.
+
+    Raises:
+        InputError: there is no such device, or only a cluster can write the report.
+    """
+    if performance_report is not None:
+        raise InputError("A performance report describes the work of a Dask cluster: give a client, or --workers.")
+    if device != "cuda":
+        return
+    # Imported here, because the client of a cluster need not load the compiler.
+    from cryolike_dask.transform.device import resolve_device
+
+    try:
+        resolve_device(device)
+    except ConversionError as error:
+        raise InputError(
+            "device='cuda' (--device cuda) was requested, but no CUDA device is visible on this machine, or torch is a build without "
+            "CUDA. Use device='auto' or 'cpu', or a cluster whose workers have GPUs (client, --scheduler)."
+        ) from error
 
 
 @contextmanager

@@ -1,18 +1,42 @@
-"""The differences between a folder's conversion and a plan, because of which it cannot be continued, as readable lines."""
+"""Whether a plan may continue or replace a folder's conversion, and what differs between them, as readable lines."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from cryolike_dask.errors import OutputExistsError
 from cryolike_dask.formatting import plural
 from cryolike_dask.planning.headers import FILE_IS_MISSING
+from cryolike_dask.planning.input_files import changed_inputs
 from cryolike_dask.planning.plan import Plan
+from cryolike_dask.runs.folder import has_output
+from cryolike_dask.runs.manifest import read_manifest, recorded_inputs
 from cryolike_dask.settings import CHOICE, ConversionSettings
+from cryolike_dask.stacks.checksums import is_sealed
+from cryolike_dask.stacks.files import MANIFEST, published_counters
 
 _REORDERING = {"format", "settings.order", "settings.never_combine_input_files"}
 """If one of these differs, so does the digest of the particles, even if the particles are the same."""
+
+
+def check_output(folder: Path, plan: Plan) -> None:
+    """Check that the settings allow this plan to continue or replace the output in the folder.
+
+    Raises:
+        OutputError: they do not.
+    """
+    if not has_output(folder):
+        return
+    if plan.settings.skip_exist:
+        _check_same_run(folder, plan)
+    elif not plan.settings.overwrite:
+        raise OutputExistsError(
+            f"{folder} already holds a conversion. Choose another folder, continue it (skip_exist=True, --skip-exist), or replace "
+            "it (overwrite=True, --overwrite)."
+        )
 
 
 def differences(manifest: Mapping[str, Any], plan: Plan) -> list[str]:
@@ -87,3 +111,31 @@ def _missing_files(skipped_then: list[str], skipped_now: tuple[str, ...]) -> lis
             f"{plural(len(lost), 'particle')} converted there cannot be read now: the image file is missing (first: {lost[0]})"
         )
     return lines
+
+
+def _check_same_run(folder: Path, plan: Plan) -> None:
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise OutputExistsError(
+            f"{folder} holds stacks without a manifest.json. It is not known how they were made, so they cannot be continued. Choose "
+            "another folder, or replace them (overwrite=True, --overwrite)."
+        )
+    recorded, why = recorded_inputs(manifest), ""
+    changes = differences(manifest, plan) + changed_inputs(recorded, plan)
+    if not is_sealed(manifest):
+        # Only these values matter for resuming: if they agree, the rest is written again.
+        unknown = [file.path for file in plan.files if file is not None and file.path not in recorded]
+        changes += [f"{path}: it is not recorded, so it may have changed" for path in unknown]
+        why = f"The checksum of {folder / MANIFEST} does not fit. The file is damaged, which may be the only difference. "
+    if changes:
+        lines = "".join(f"\n  {line}" for line in changes)
+        raise OutputExistsError(
+            f"{folder} holds a conversion with other inputs or settings, which cannot be continued with these:{lines}\n{why}Use the same "
+            "ones, choose another folder, or replace it (overwrite=True, --overwrite)."
+        )
+    counters = published_counters(folder)
+    if counters and counters[-1] >= plan.n_stacks:
+        raise OutputExistsError(
+            f"{folder} holds {counters[-1] + 1:,} stacks of this conversion already, and n_stacks_max={plan.settings.n_stacks_max} allows "
+            "fewer. Allow more (n_stacks_max, --n-stacks-max), choose another folder, or replace them (overwrite=True, --overwrite)."
+        )

@@ -9,17 +9,15 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryolike_dask.errors import OutputError, OutputExistsError
+from cryolike_dask.errors import OutputError
 from cryolike_dask.filesystem.pinned import create_file, pinned
-from cryolike_dask.planning.input_files import changed_inputs
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.runs.active import HIDDEN_FOLDER
-from cryolike_dask.runs.differences import differences
 from cryolike_dask.runs.lock import (
     HEARTBEAT_SECONDS,
     acquire_lock,
@@ -28,11 +26,9 @@ from cryolike_dask.runs.lock import (
     exclusive_changes,
     heartbeat,
 )
-from cryolike_dask.runs.manifest import read_manifest, recorded_inputs
 from cryolike_dask.runs.store_lock import acquire_store_lock, check_store_lock, release_store_lock, touch_store_lock
 from cryolike_dask.settings import ZARR_NAME
-from cryolike_dask.stacks.checksums import is_sealed
-from cryolike_dask.stacks.durable import make_directory, make_directory_below, sync_directory
+from cryolike_dask.stacks.durable import check_directory, make_directory, make_directory_below, sync_directory
 from cryolike_dask.stacks.files import (
     LEFTOVER,
     MANIFEST,
@@ -59,11 +55,13 @@ class RunFolder:
         folder: absolute path.
         run_id: of this run.
         store: path or URL of a Zarr store outside the folder that this run also owns; '' for none.
+        made: directories that were made for this run, each before its parent. Those that are empty at its end are removed.
     """
 
     folder: Path
     run_id: str
     store: str = ""
+    made: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
         self._checked = time.monotonic()
@@ -139,6 +137,27 @@ class RunFolder:
             # The lock is removed last: until then no other run writes here.
             (hidden / self.lock.name).unlink()
             self.hidden.rmdir()
+        with suppress(OSError):  # the first that is not empty ends it
+            for folder in self.made:
+                folder.rmdir()
+
+
+def check_folder(folder: Path) -> None:
+    """Check that an output folder can be made or written to. Nothing is written.
+
+    Raises:
+        OutputError: it cannot, or a link is in it.
+    """
+    try:
+        check_directory(folder)
+        # Every change refuses links. This check does so before any work.
+        for path in (*(folder / name for name in (*_SUBFOLDERS, ZARR_NAME)), *filter(Path.is_dir, (folder / ZARR_NAME).glob("*"))):
+            with suppress(FileNotFoundError), pinned(path, folder):
+                pass
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise _not_writable(folder, error) from error
 
 
 def acquire_folder(folder: Path, graph: str = "") -> RunFolder:
@@ -151,13 +170,10 @@ def acquire_folder(folder: Path, graph: str = "") -> RunFolder:
     Raises:
         OutputError: another run owns it, or it cannot be written.
     """
+    check_folder(folder)
     run = RunFolder(folder, graph or new_id())
     try:
-        make_directory(folder)
-        # Every change refuses links. This check does so before any work.
-        for path in (*(folder / name for name in (*_SUBFOLDERS, ZARR_NAME)), *filter(Path.is_dir, (folder / ZARR_NAME).glob("*"))):
-            with suppress(FileNotFoundError), pinned(path, folder):
-                pass
+        run.made = make_directory(folder)
         make_directory_below(run.hidden, folder)
         acquire_lock(run.lock, run.run_id, tied_to_process=not graph)
     except OSError as error:
@@ -209,23 +225,6 @@ def prepare_folder(run: RunFolder, plan: Plan) -> None:
     remove_unpublished(folder, keep=lambda path: path.name.endswith(f".{LEFTOVER}{STAGED}"))
 
 
-def check_output(folder: Path, plan: Plan) -> None:
-    """Check that the settings allow this plan to continue or replace the output in the folder.
-
-    Raises:
-        OutputError: they do not.
-    """
-    if not has_output(folder):
-        return
-    if plan.settings.skip_exist:
-        _check_same_run(folder, plan)
-    elif not plan.settings.overwrite:
-        raise OutputExistsError(
-            f"{folder} already holds a conversion. Choose another folder, continue it (skip_exist=True, --skip-exist), or replace "
-            "it (overwrite=True, --overwrite)."
-        )
-
-
 def graph_folder(folder: Path, run_id: str) -> Path:
     """The folder of a Dask graph's plan until the graph is computed."""
     return folder / f".graph-{run_id}"
@@ -260,31 +259,3 @@ def remove_output(folder: Path) -> None:
     for name in _SINGLE_FILES:
         (folder / name).unlink(missing_ok=True)
     remove_unpublished(folder)
-
-
-def _check_same_run(folder: Path, plan: Plan) -> None:
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise OutputExistsError(
-            f"{folder} holds stacks without a manifest.json. It is not known how they were made, so they cannot be continued. Choose "
-            "another folder, or replace them (overwrite=True, --overwrite)."
-        )
-    recorded, why = recorded_inputs(manifest), ""
-    changes = differences(manifest, plan) + changed_inputs(recorded, plan)
-    if not is_sealed(manifest):
-        # Only these values matter for resuming: if they agree, the rest is written again.
-        unknown = [file.path for file in plan.files if file is not None and file.path not in recorded]
-        changes += [f"{path}: it is not recorded, so it may have changed" for path in unknown]
-        why = f"The checksum of {folder / MANIFEST} does not fit. The file is damaged, which may be the only difference. "
-    if changes:
-        lines = "".join(f"\n  {line}" for line in changes)
-        raise OutputExistsError(
-            f"{folder} holds a conversion with other inputs or settings, which cannot be continued with these:{lines}\n{why}Use the same "
-            "ones, choose another folder, or replace it (overwrite=True, --overwrite)."
-        )
-    counters = published_counters(folder)
-    if counters and counters[-1] >= plan.n_stacks:
-        raise OutputExistsError(
-            f"{folder} holds {counters[-1] + 1:,} stacks of this conversion already, and n_stacks_max={plan.settings.n_stacks_max} allows "
-            "fewer. Allow more (n_stacks_max, --n-stacks-max), choose another folder, or replace them (overwrite=True, --overwrite)."
-        )

@@ -21,9 +21,10 @@ from cryolike_dask.planning.preflight import check_disk_space
 from cryolike_dask.planning.store import store_plan
 from cryolike_dask.progress import NoProgress, Progress
 from cryolike_dask.report import ConversionReport, StackRecord
-from cryolike_dask.runs.folder import RunFolder, check_output, has_output, prepare_folder
+from cryolike_dask.runs.differences import check_output
+from cryolike_dask.runs.folder import RunFolder, check_folder, has_output, prepare_folder
 from cryolike_dask.runs.manifest import begin_manifest, complete_manifest, read_manifest, recorded_inputs
-from cryolike_dask.settings import store_location
+from cryolike_dask.settings import is_url, store_location
 from cryolike_dask.stacks.checksums import crc32_of_file
 from cryolike_dask.stacks.complete import find_complete_stack
 from cryolike_dask.stacks.durable import replace_durably
@@ -37,6 +38,29 @@ from cryolike_dask.stacks.zarr_store import begin_store, check_store, commit
 logger = logging.getLogger(__name__)
 
 _SILENT = NoProgress()
+
+
+def check_before_run(folder: Path, plan: Plan, reaches_store: bool = True) -> bool:
+    """Check that a plan may be run in a folder. Nothing is written, so that a plan that is only looked at is refused in the same cases.
+
+    Args:
+        folder: output folder.
+        plan: of the run.
+        reaches_store: whether this machine has access to a Zarr store behind a URL.
+
+    Returns:
+        whether it continues what the folder holds.
+
+    Raises:
+        OutputError: the folder cannot be written to, holds other output, or has too little space.
+    """
+    check_folder(folder)
+    check_output(folder, plan)
+    continues = plan.settings.skip_exist and has_output(folder)
+    check_disk_space(folder, plan)
+    if plan.settings.output_format == "zarr" and (reaches_store or not is_url(plan.settings.zarr_store)):
+        check_store(plan, folder, continues)
+    return continues
 
 
 def begin_run(run: RunFolder, plan: Plan, progress: Progress = _SILENT, tied_to_process: bool = True) -> dict[int, StackReceipt]:
@@ -55,11 +79,7 @@ def begin_run(run: RunFolder, plan: Plan, progress: Progress = _SILENT, tied_to_
         InputError: an image file cannot be hashed.
         OutputError: existing output may not be continued or replaced, or there is too little space.
     """
-    check_output(run.folder, plan)
-    continues = plan.settings.skip_exist and has_output(run.folder)
-    check_disk_space(run.folder, plan)
-    if plan.settings.output_format == "zarr":
-        check_store(plan, run.folder, continues)
+    continues = check_before_run(run.folder, plan)
     if plan.settings.zarr_store:
         run.acquire_store(plan.settings.zarr_store, tied_to_process)
     inputs = list_inputs(plan, recorded_inputs(read_manifest(run.folder)) if plan.settings.skip_exist else {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import sys
 import uuid
@@ -11,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cryolike_dask.errors import OutputError
 from cryolike_dask.filesystem.pinned import pinned_place
 
 _NO_DIRECTORY_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EACCES}
@@ -59,19 +61,35 @@ def sync_directory(path: Path) -> None:
             raise
 
 
-def make_directory(path: Path) -> None:
+def check_directory(path: Path) -> None:
+    """Check that a directory can be made or written to. Nothing is written.
+
+    Raises:
+        OutputError: a file is in the way.
+        OSError: permission is missing.
+    """
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not existing.is_dir():
+        what = "it" if existing == path else existing
+        raise OutputError(f"The output folder {path} cannot be made: {what} is a file. Choose another folder.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(existing))
+
+
+def make_directory(path: Path) -> list[Path]:
     """Make a directory and its missing parents. Their names are made durable, because otherwise their contents would not be.
+
+    Returns:
+        what was made, each directory before its parent.
 
     Raises:
         OSError: a directory cannot be made.
     """
-    missing = [path]
-    while not missing[-1].parent.exists():
-        missing.append(missing[-1].parent)
+    missing = list(itertools.takewhile(lambda folder: not folder.is_dir(), (path, *path.parents)))
     for directory in reversed(missing):
-        if not directory.is_dir():
-            directory.mkdir(exist_ok=True)
-            sync_directory(directory.parent)
+        directory.mkdir(exist_ok=True)
+        sync_directory(directory.parent)
+    return missing
 
 
 def make_directory_below(path: Path, root: Path) -> None:

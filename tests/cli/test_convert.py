@@ -104,6 +104,53 @@ def test_an_interrupt_before_anything_is_written_says_so(convert_star: Cli, monk
     assert (stopped.exit_code, stopped.stderr) == (130, "Stopped.\n")
 
 
+def test_an_interrupted_dry_run_has_nothing_to_continue(convert_star: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cryolike_dask.execution.run_loop.RunLoop.handle", interrupt)
+    stopped = convert_star("--dry-run", "--quiet")
+    assert (stopped.exit_code, stopped.stderr) == (130, "Stopped.\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["particles"]
+
+
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+
+
+@pytest.mark.parametrize("dry_run", [(), ("--dry-run",)], ids=["run", "dry run"])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--out", "file"), "file cannot be made: it is a file"),
+        (("--out", "file/below"), "below cannot be made: .*/file is a file"),
+        pytest.param(("--out", "new/out", "--device", "cuda"), "no CUDA device is visible on this machine", marks=NO_GPU),
+        (("--out", "new/out", "--performance-report", "page.html"), "--workers"),
+        (("--out", "old"), "old already holds a conversion"),
+        (("--out", "old", "--skip-exist"), "stacks without a manifest"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_a_run_refuses_is_refused_by_a_dry_run_too_before_anything_is_written(
+    options: tuple[str, ...],
+    told: str,
+    dry_run: tuple[str, ...],
+    cli: Cli,
+    particles: DemoData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "old" / "fft").mkdir(parents=True)
+    (tmp_path / "old" / "fft" / "particles_fourier_stack_000000.pt").write_text("of another program")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    result = cli("convert", "star", particles.star_file, "--mrc-folder", particles.folder_mrc, *options, *dry_run)
+    assert result.exit_code == 2
+    assert re.search(told, result.stderr), result.stderr
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "new").exists()
+
+
 def test_downsampling_is_not_said_to_be_the_tables(cli: Cli, particles: DemoData, tmp_path: Path) -> None:
     cli("params", tmp_path / "half.npz", "--n-pixels", "8", "--pixel-size", "6")
     arguments = (particles.star_file, "--mrc-folder", particles.folder_mrc, "--params", tmp_path / "half.npz")

@@ -10,7 +10,7 @@ import pytest
 
 from cryolike_dask.conversion import Conversion
 from cryolike_dask.demo.particles import DemoData, write_demo_particles
-from cryolike_dask.errors import OutputError
+from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.particles.star.particles import particles_from_star
 
 
@@ -49,6 +49,23 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(data: DemoDa
     convert(data, tmp_path / "out", overwrite=True).run()
     assert victim.read_text() == "precious"
     assert not link.is_symlink()
+
+
+# Folders of runs that did not begin
+
+
+def test_a_run_that_does_not_begin_leaves_no_folder(data: DemoData, tmp_path: Path) -> None:
+    for made in (tmp_path / "a" / "b" / "out", tmp_path / "out"):
+        with pytest.raises(InputError, match="performance report"):
+            convert(data, made).run(performance_report=tmp_path / "page.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_does_not_begin_keeps_a_folder_that_was_there(data: DemoData, tmp_path: Path) -> None:
+    (tmp_path / "a" / "out").mkdir(parents=True)
+    with pytest.raises(InputError, match="performance report"):
+        convert(data, tmp_path / "a" / "out").run(performance_report=tmp_path / "page.html")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a", tmp_path / "a" / "out"]
 
 
 # What they already hold
@@ -120,5 +137,5 @@ def test_the_manifest_records_settings_versions_inputs_and_each_stack(data: Demo
 
 def test_a_folder_that_cannot_be_written_is_reported(data: DemoData, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"cannot be written: Not a directory"):
+    with pytest.raises(OutputError, match=r"out cannot be made: .*/file is a file\. Choose another folder"):
         convert(data, tmp_path / "file" / "out").run()

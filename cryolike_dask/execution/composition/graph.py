@@ -34,7 +34,8 @@ from cryolike_dask.planning.input_files import check_inputs_unchanged
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.store import load_whole_plan, store_plan
 from cryolike_dask.runs.active import is_active
-from cryolike_dask.runs.folder import RunFolder, acquire_folder, check_output, graph_folder
+from cryolike_dask.runs.differences import check_output
+from cryolike_dask.runs.folder import RunFolder, acquire_folder, graph_folder
 from cryolike_dask.runs.lock import acquire_lock, holds_lock
 from cryolike_dask.runs.steps import begin_run, finish_run
 from cryolike_dask.stacks.durable import make_directory, make_directory_below
