@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, MissingFileError
+from cryolike_dask.filesystem.paths import input_path
 from cryolike_dask.formatting import format_bytes
 
 UNREADABLE_ARRAY = (
@@ -72,7 +73,7 @@ def existing_folder(path: str | os.PathLike[str], what: str) -> Path:
     Raises:
         InputError: it does not exist (the error is then also a FileNotFoundError), or is a file.
     """
-    folder = Path(path).expanduser()
+    folder = input_path(path)
     if not folder.exists():
         raise MissingFileError(f"{folder} does not exist. Give {what}.")
     if not folder.is_dir():

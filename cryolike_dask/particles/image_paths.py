@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.filesystem.paths import absolute_path, input_path
+from cryolike_dask.filesystem.paths import absolute_path
 from cryolike_dask.filesystem.reading import existing_folder
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def resolve_image_paths(recorded: Sequence[str], folder: str | Path, *tables: st
 def _rules(folder: str | Path, names: str, tables: Sequence[str | Path]) -> list[_Rule]:
     rules = []
     if str(folder):
-        directory = str(input_path(existing_folder(folder, f"the folder that holds the image files of {names}")))
+        directory = str(existing_folder(folder, f"the folder that holds the image files of {names}"))
         rules.append(
             _Rule(
                 _by_name_in(directory),

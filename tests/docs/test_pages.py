@@ -92,6 +92,16 @@ def test_commands_and_python_of_a_page_run(
             assert result.exit_code == 0, f"{line}\n{result.output}"
 
 
+def test_the_python_of_start_here_fits_any_particles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as those of the demo, whose box and pixel size are not those of the other pages."""
+    write_demo_particles(tmp_path, n_images=6, box=16, pixel_size=3.0, n_files=2)
+    monkeypatch.chdir(tmp_path)
+    blocks = BLOCK.findall((DOCS / "start.md").read_text(encoding="utf-8"))
+    for text in (text for language, text in blocks if language == "python"):
+        exec(compile(text, "start.md", "exec"), {"__name__": "page"})
+    assert (tmp_path / "stacks-2" / "fft" / "particles_fourier_stack_000000.pt").exists()
+
+
 def messages() -> list[str]:
     """Texts of the sources, with … where something is filled in."""
     found = []
