@@ -44,7 +44,7 @@ def convert() -> None:
     """
 
 
-@convert.command(cls=GroupedCommand)
+@convert.command(cls=GroupedCommand, short_help="Convert particles of a RELION STAR file.")
 @input_arguments(StarInput, star_file="FILE.star")
 @conversion_options
 def star(**options: Any) -> None:
@@ -52,14 +52,14 @@ def star(**options: Any) -> None:
 
     \b
     Examples:
-      cryolike-dask convert star run_data.star --params params.npz --out stacks
-      cryolike-dask convert star particles.star --mrc-folder mrc \\
-        --params params.npz --out stacks --workers 8
+      cryolike-dask convert star run_data.star --out stacks
+      cryolike-dask convert star particles.star --mrc-folder mrc --out stacks \\
+        --workers 8
     """
     _convert(StarInput, options)
 
 
-@convert.command(cls=GroupedCommand)
+@convert.command(cls=GroupedCommand, short_help="Convert image files that have a STAR file each.")
 @input_arguments(PairedInput)
 @conversion_options
 def paired(**options: Any) -> None:
@@ -68,7 +68,7 @@ def paired(**options: Any) -> None:
     \b
     Example:
       cryolike-dask convert paired --star A.star --mrc A.mrcs \\
-        --star B.star --mrc B.mrcs --params params.npz --out stacks
+        --star B.star --mrc B.mrcs --out stacks
     """
     _convert(PairedInput, options)
 
@@ -82,12 +82,12 @@ def cryosparc(**options: Any) -> None:
     \b
     Example:
       cryolike-dask convert cryosparc J42_particles_exported.cs \\
-        --mrc-folder J42 --params params.npz --out stacks
+        --mrc-folder J42 --out stacks
     """
     _convert(CryosparcInput, options)
 
 
-@convert.command("cryosparc-job", cls=GroupedCommand)
+@convert.command("cryosparc-job", cls=GroupedCommand, short_help="Convert the particles of a cryoSPARC job directory.")
 @input_arguments(CryosparcJobInput, folder_cryosparc="FOLDER", job_number="JOB")
 @conversion_options
 def cryosparc_job(**options: Any) -> None:
@@ -95,12 +95,12 @@ def cryosparc_job(**options: Any) -> None:
 
     \b
     Example, for the directory P3/J42:
-      cryolike-dask convert cryosparc-job P3 42 --params params.npz --out stacks
+      cryolike-dask convert cryosparc-job P3 42 --out stacks
     """
     _convert(CryosparcJobInput, options)
 
 
-@convert.command("leopard-em", cls=GroupedCommand)
+@convert.command("leopard-em", cls=GroupedCommand, short_help="Convert boxes of micrographs from Leopard-EM tables.")
 @input_arguments(LeopardEMInput, dataframe_files="TABLE.csv ...")
 @conversion_options
 def leopard_em(**options: Any) -> None:
@@ -109,7 +109,7 @@ def leopard_em(**options: Any) -> None:
     \b
     Example:
       cryolike-dask convert leopard-em results.csv --box-size 256 \\
-        --invert --params params.npz --out stacks
+        --invert --out stacks
     """
     _convert(LeopardEMInput, options)
 

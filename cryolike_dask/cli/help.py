@@ -11,15 +11,26 @@ from cryolike_dask.cli.command import Command
 
 GROUPS = {
     "Input": (
-        *("params_input", "folder_mrc", "folder_cryosparc", "folder_micrographs", "star_file_list", "particle_file_list"),
+        *("table", "params_input", "folder_mrc", "folder_cryosparc", "folder_micrographs", "star_file_list", "particle_file_list"),
         *("particle_file", "defocus_angle_is_degree", "phase_shift_is_degree", "box_size", "template_size", "edge", "invert"),
-        *("use_refined", "on_missing", "hash_inputs"),
+        *("use_refined", "unrefined", "on_missing", "hash_inputs", "micrographs", "micrograph_folder", "pick_on"),
     ),
     "Particles": ("where", "ind", "sample", "seed", "n_images", "order", "mixed_optics", "on_bad_image"),
     "Images": (
-        *("pixel_size", "ignore_manual_pixel_size", "override_pixel_size", "axes", "contrast", "apply_origins"),
+        *(
+            "n_pixels",
+            "pixel_size",
+            "override",
+            "ignore_manual_pixel_size",
+            "override_pixel_size",
+            "axes",
+            "contrast",
+            "apply_origins",
+        ),
         *("downsample_factor", "downsample_type", "downsample_to", "low_pass", "tile_size"),
     ),
+    "Picks": ("total_projections", "false_positives", "z_score_cutoff", "mask_radius", "diameter"),
+    "Polar grid": ("precision", "resolution_factor", "n_inplanes"),
     "Output": (
         *("folder_output", "out", "batch_size", "n_stacks_max", "never_combine_input_files", "output_format", "zarr_store"),
         *("save_phys", "flag_plots", "skip_exist", "overwrite"),

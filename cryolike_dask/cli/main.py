@@ -206,7 +206,7 @@ def show_log(level: int) -> None:
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
     lazy={
-        "params": LazyCommand("cryolike_dask.cli.params:params", "Write the image parameter file that a conversion needs."),
+        "params": LazyCommand("cryolike_dask.cli.params:params", "Write image parameters, for templates or for another grid."),
         "preview": LazyCommand("cryolike_dask.cli.preview:preview", "Look at a few particles before the long run."),
         "browse": LazyCommand("cryolike_dask.cli.browse:browse", "Look through particles, and leave some of them out."),
         "convert": LazyCommand("cryolike_dask.cli.convert:convert", "Convert particles to Fourier-polar stacks."),
@@ -228,10 +228,8 @@ def main() -> None:
 
     \b
     Five minutes with your own data:
-      cryolike-dask params params.npz --n-pixels 256 --pixel-size 1.06
-      cryolike-dask preview particles.star --params params.npz --mrc-folder mrc
-      cryolike-dask convert star particles.star --params params.npz \\
-        --mrc-folder mrc --out stacks
+      cryolike-dask preview particles.star --mrc-folder mrc
+      cryolike-dask convert star particles.star --mrc-folder mrc --out stacks
       cryolike-dask info stacks
 
     \b

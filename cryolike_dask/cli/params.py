@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from cryolike_dask.cli.command import Command
-from cryolike_dask.cli.help import FILE
+from cryolike_dask.cli.help import FILE, GroupedCommand
 from cryolike_dask.cli.main import debug_option, echo
 from cryolike_dask.cli.options import choice_options, described_option
 from cryolike_dask.cli.tables import input_of_table, table_options
@@ -19,17 +19,21 @@ from cryolike_dask.settings import ConversionSettings
 if TYPE_CHECKING:
     from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 
+_WITHOUT_TABLE = ("out", "n_pixels", "pixel_size", "precision", "resolution_factor", "n_inplanes", "overwrite")
+"""What can be given without a table."""
 _TOLERANCE = 1e-4  # relative: tables round pixel sizes
 
 
-@click.command(cls=Command)
+@click.command(cls=GroupedCommand)
 @click.argument("out", metavar="OUT.npz", type=FILE)
 @click.option(
     "--from", "table", type=FILE, metavar="TABLE", help="Take box and pixel size from this table, or else from the image headers."
 )
 @click.option("--n-pixels", type=int, help="Box size of the images, after downsampling.")
 @click.option("--pixel-size", type=float, help="Å per pixel, after downsampling.")
-@click.option("--precision", type=click.Choice(["single", "double"]), default="single", show_default=True)
+@click.option(
+    "--precision", type=click.Choice(["single", "double"]), default="single", show_default=True, help="Of the Fourier images."
+)
 @click.option(
     "--resolution-factor", type=float, default=1.0, show_default=True, help="Fraction of the Nyquist limit to keep: 0.5 keeps half."
 )
@@ -58,12 +62,15 @@ def params(
     box_size: int | None,
     **options: Any,
 ) -> None:
-    """Write the image parameter file of a conversion. CryoLike reads it too.
+    """Write a file of image parameters: box, pixel size and polar grid.
+
+    \b
+    A conversion needs such a file only if its grid is not to be that of the
+    table. CryoLike reads it, too, and makes templates on the same grid.
 
     \b
     TABLE is a STAR file, a cryoSPARC .cs file or job directory, or a
-    Leopard-EM .csv file. --override and all options below --overwrite work
-    only with a table.
+    Leopard-EM .csv file.
 
     \b
     Examples:
@@ -71,10 +78,11 @@ def params(
       cryolike-dask params half.npz --from particles.star --downsample-factor 2
       cryolike-dask params params.npz --n-pixels 256 --pixel-size 1.06
     """
+    if Path(out).suffix not in (".npz", ""):
+        raise InputError(f"{out}: the name of a parameter file ends with .npz. Choose such a name.")
     given, settings = _Given(n_pixels, pixel_size, override), ConversionSettings.from_options(options)
     if table is None:
-        if folder_mrc or particle_file or box_size or override or settings != ConversionSettings():
-            raise InputError("--override and all options below --overwrite in the help need a table: give one with --from TABLE.")
+        _check_without_table()
         box, size = given.alone()
     else:
         box, size = given.beside(table, folder_mrc, particle_file, box_size, settings)
@@ -84,6 +92,15 @@ def params(
         n_pixels=box, pixel_size=size, precision=precision, resolution_factor=resolution_factor, n_inplanes=n_inplanes
     )
     _save(descriptor, out, overwrite)
+
+
+def _check_without_table() -> None:
+    """Refuse options about a table, of which none is given."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        name = str(option.name)
+        if name not in _WITHOUT_TABLE and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise InputError(f"{option.opts[-1]} has an effect only with a table: give one with --from TABLE, or leave it out.")
 
 
 @dataclass(frozen=True)
@@ -136,22 +153,24 @@ def _save(descriptor: ImageDescriptor, out: str, overwrite: bool) -> None:
     from cryolike_dask.formatting import format_bytes
     from cryolike_dask.metadata.params_file import params_path
 
-    def is_there(file: Path) -> bool:
+    file = params_path(out)
+
+    def is_there() -> bool:
         try:
             return type(descriptor).load(file) == descriptor
         except InputError:
             return False
 
     try:
-        descriptor.save(out, overwrite=overwrite)
+        descriptor.save(file, overwrite=overwrite)
     except OutputExistsError:
         # Templates may have been made with the existing file, so only a file with the same content is accepted.
-        if not is_there(params_path(out)):
-            raise OutputExistsError(f"{out} holds something else. Choose another name, or replace it with --overwrite.") from None
+        if not is_there():
+            raise OutputExistsError(f"{file} holds something else. Choose another name, or replace it with --overwrite.") from None
     grid, (rows, columns) = descriptor.polar_grid, descriptor.n_pixels
     finest = min(rows, columns) * descriptor.pixel_size[0] / (2 * descriptor.radius_max)
     echo(
-        f"{out}: {rows} × {columns} pixels of {descriptor.pixel_size[0]:g} Å; {grid.n_shells} shells × {grid.n_inplanes} in-plane "
+        f"{file}: {rows} × {columns} pixels of {descriptor.pixel_size[0]:g} Å; {grid.n_shells} shells × {grid.n_inplanes} in-plane "
         f"angles up to {finest:.3g} Å, {format_bytes(grid.n_points * descriptor.complex_dtype.itemsize)} per image in "
         f"{descriptor.precision} precision."
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cryolike_dask.cli.command import Command
+from cryolike_dask.cli.help import FOLDER, GroupedCommand
 from cryolike_dask.cli.main import echo
 from cryolike_dask.filesystem.output_file import check_suffix
 from cryolike_dask.formatting import plural
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cryolike_dask.leopard_em.picking import PickOn
 
 
-@click.command("pick", cls=Command)
+@click.command("pick", cls=GroupedCommand)
 @click.argument("configs", metavar="CONFIG.yaml ...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Table to write: .csv, or .star for RELION.")
 @click.option(
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Distance in pixels within which only the strongest pick is kept.",
 )
-@click.option("--map", "pick_on", default="scaled_mip", show_default=True, help="Map to pick on: scaled_mip or mip.")
+@click.option(
+    "--map", "pick_on", type=click.Choice(["scaled_mip", "mip"]), default="scaled_mip", show_default=True, help="Map to pick on."
+)
 @click.option("--template-size", type=int, help="Edge of the template in pixels. By default taken from the maps or the template.")
 def pick(
     configs: tuple[Path, ...],
@@ -76,13 +78,15 @@ def pick(
     echo(f"{plural(len(table), 'particle')} of {plural(len(configs), 'micrograph')} written to {out}")
 
 
-@click.command("plot-picks", cls=Command)
+@click.command("plot-picks", cls=GroupedCommand)
 @click.argument("table", metavar="TABLE.csv", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="PNG file to write. By default TABLE.png.")
 @click.option(
     "--micrograph", "micrographs", multiple=True, help="Micrograph to draw (path or file name; may be repeated). By default all."
 )
-@click.option("--micrograph-folder", default="", help="Folder of the micrographs, instead of the recorded one.")
+@click.option(
+    "--micrograph-folder", type=FOLDER, metavar="DIR", default="", help="Folder of the micrographs, instead of the recorded one."
+)
 @click.option("--diameter", type=float, help="Diameter of the circles in pixels. By default the size of the template.")
 @click.option("--z-score-cutoff", type=float, help="Cutoff that was given to `pick`, if any.")
 @click.option("--false-positives", type=float, default=1.0, show_default=True, help="Value that was given to `pick`.")

@@ -64,10 +64,9 @@ def preview(
 
     \b
     Examples:
-      cryolike-dask preview particles.star --mrc-folder mrc --params params.npz
-      cryolike-dask preview P3/J42 --params params.npz --out J42.png
-      cryolike-dask preview results.csv --box-size 256 --invert \\
-        --params params.npz
+      cryolike-dask preview particles.star --mrc-folder mrc
+      cryolike-dask preview P3/J42 --out J42.png
+      cryolike-dask preview results.csv --box-size 256 --invert
     """
     from cryolike_dask.preview import preview_particles
 

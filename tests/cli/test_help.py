@@ -16,6 +16,8 @@ from cryolike_dask.cli.browse import browse
 from cryolike_dask.cli.convert import convert
 from cryolike_dask.cli.help import GROUPS
 from cryolike_dask.cli.main import main
+from cryolike_dask.cli.params import params
+from cryolike_dask.cli.pick import pick, plot_picks
 from cryolike_dask.cli.preview import preview
 from cryolike_dask.cli.restack import restack
 from tests.cli.conftest import Cli
@@ -46,10 +48,25 @@ def test_help_fits_into_80_columns(path: tuple[str, ...], columns: int) -> None:
     assert [line for line in result.stdout.splitlines() if len(line) > 80] == []
 
 
+def test_the_summaries_of_commands_are_complete() -> None:
+    shown = CliRunner().invoke(main, ["convert", "--help"]).stdout.partition("Commands:\n")[2]
+    assert len(shown.splitlines()) == 5
+    assert [line for line in shown.splitlines() if not line.endswith(".") or line.endswith("...")] == []
+
+
+def test_no_example_needs_a_parameter_file() -> None:
+    """Box and pixel size come from the table."""
+    for path in commands(main):
+        shown = CliRunner().invoke(main, [*path, "--help"]).stdout.replace("\\\n", "")
+        examples = [line for line in shown.splitlines() if line.strip().startswith("cryolike-dask ")]
+        if path != ("params",):
+            assert [line for line in examples if "params" in line] == [], path
+
+
 def test_options_stand_in_groups_and_each_in_one() -> None:
     names = [name for group in GROUPS.values() for name in group]
     assert len(names) == len(set(names))
-    for command in (*convert.commands.values(), preview, browse, restack):
+    for command in (*convert.commands.values(), preview, browse, restack, params, pick, plot_picks):
         shown = CliRunner().invoke(command, ["--help"]).stdout
         headings = [line.rstrip(":") for line in shown.splitlines() if re.fullmatch(r"\w[\w ]*:", line)]
         assert headings == [group for group in GROUPS if group in headings], command.name

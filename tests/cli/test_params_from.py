@@ -70,12 +70,23 @@ def test_options_of_a_table_need_a_table(tmp_path: Path, cli: Cli) -> None:
     for options, told in (
         (("--n-pixels", 16), "--pixel-size"),
         ((), "--from TABLE"),
-        (("--n-pixels", 16, "--pixel-size", 1, "--downsample-factor", 2), "--from TABLE"),
-        (("--n-pixels", 16, "--pixel-size", 1, "--where", "defocus_u < 3"), "--from TABLE"),
+        (("--n-pixels", 16, "--pixel-size", 1, "--downsample-factor", 2), "--downsample-factor has an effect only with a table"),
+        (("--n-pixels", 16, "--pixel-size", 1, "--where", "defocus_u < 3"), "--where has an effect only with a table"),
+        (("--n-pixels", 16, "--pixel-size", 1, "--override"), "--override has an effect only with a table"),
     ):
         result = cli("params", tmp_path / "p.npz", *options)
         assert result.exit_code == 2
         assert told in result.stderr
+
+
+def test_the_name_of_the_file_is_the_one_that_is_written(tmp_path: Path, cli: Cli) -> None:
+    options = ("--n-pixels", 16, "--pixel-size", 1)
+    refused = cli("params", tmp_path / "p.npy", *options)
+    assert refused.exit_code == 2
+    assert "p.npy: the name of a parameter file ends with .npz" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert f"{tmp_path / 'p.npz'}: 16 × 16 pixels" in cli("params", tmp_path / "p", *options).stdout
+    assert list(tmp_path.iterdir()) == [tmp_path / "p.npz"]
 
 
 def test_several_optics_groups_are_distinguished(tmp_path: Path, cli: Cli) -> None:
