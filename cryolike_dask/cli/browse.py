@@ -15,7 +15,6 @@ from cryolike_dask.cli.tables import input_of_table, table_options
 from cryolike_dask.errors import InputError
 from cryolike_dask.file_conversions.inputs import read_particles
 from cryolike_dask.particles.inputs import LeopardEMInput
-from cryolike_dask.settings import ConversionSettings
 
 
 @click.command(cls=GroupedCommand)
@@ -34,7 +33,6 @@ from cryolike_dask.settings import ConversionSettings
 @image_options
 @click.option("--low-pass", type=float, default=20.0, show_default=True, help="Resolution of the low-pass filter in Å.")
 @click.option("--tile-size", type=int, default=64, show_default=True, help="Longer edge of the small images in pixels, 16 to 256.")
-@described_option(ConversionSettings, "on_missing")
 @quiet_option
 @debug_option
 @configurable

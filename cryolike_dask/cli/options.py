@@ -189,7 +189,7 @@ def choice_options(command: Command) -> Command:
 
 def image_options(command: Command) -> Command:
     """Adds the options for looking at particles: which particles, and how their images are read."""
-    names = ("pixel_size", "override_pixel_size", "contrast", "apply_origins")
+    names = ("pixel_size", "ignore_manual_pixel_size", "override_pixel_size", "contrast", "apply_origins", "on_missing")
     return choice_options(_decorated(command, [described_option(ConversionSettings, name) for name in names]))
 
 

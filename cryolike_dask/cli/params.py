@@ -129,7 +129,7 @@ class _Given:
         from cryolike_dask.particles.image_grid import find_image_grid
 
         particles, _ = choose_particles(read_particles(input_of_table(table, folder, particle_file, box_size)), settings)
-        grid = find_image_grid(particles, settings)
+        grid = find_image_grid(particles, settings, takes_params=False)
         box, size = grid.box, grid.pixel_size
         if self.n_pixels is not None and box != (self.n_pixels, self.n_pixels):
             self._allow(f"--n-pixels {self.n_pixels}", grid.statement)

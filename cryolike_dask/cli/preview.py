@@ -8,7 +8,7 @@ import click
 
 from cryolike_dask.cli.config_file import configurable
 from cryolike_dask.cli.help import FILE, GroupedCommand
-from cryolike_dask.cli.main import debug_option, echo
+from cryolike_dask.cli.main import debug_option, echo, quiet_option
 from cryolike_dask.cli.options import described_option, image_options, params_option
 from cryolike_dask.cli.tables import input_of_table, table_options
 from cryolike_dask.errors import OutputError
@@ -38,10 +38,12 @@ from cryolike_dask.settings import ConversionSettings
     help="Resolution of the low-pass filter in Å. By default 20, or that of the polar grid if it is coarser.",
 )
 @image_options
+@described_option(ConversionSettings, "axes")
 @described_option(ConversionSettings, "downsample_factor")
 @described_option(ConversionSettings, "downsample_type")
 @described_option(ConversionSettings, "downsample_to")
 @described_option(ConversionSettings, "on_bad_image")
+@quiet_option
 @debug_option
 @configurable
 def preview(
@@ -52,6 +54,7 @@ def preview(
     box_size: int | None,
     invert: bool,
     out: str,
+    quiet: bool,
     **options: Any,
 ) -> None:
     """Convert a few random particles in memory, transform them back to real space, and draw both.
@@ -72,11 +75,12 @@ def preview(
 
     picture = output_file(out, (".png",))
     source = input_of_table(table, folder_mrc, particle_file, box_size, invert)
-    result = preview_particles(read_particles(source), params_input, **options)
+    result = preview_particles(read_particles(source), params_input, progress=not quiet, **options)
     try:
         result.save(picture)
     except OSError as error:
         raise OutputError(
             f"The picture {out} cannot be written: {error.strerror or error}. Give another file with --out."
         ) from error
-    echo(f"{result}\npicture      {out}")
+    if not quiet:
+        echo(f"{result}\npicture      {out}")

@@ -53,7 +53,9 @@ class ImageGrid:
         )
 
 
-def find_image_grid(table: ParticleTable, settings: ConversionSettings, headers: Headers | None = None) -> ImageGrid:
+def find_image_grid(
+    table: ParticleTable, settings: ConversionSettings, headers: Headers | None = None, *, takes_params: bool = True
+) -> ImageGrid:
     """Find the grid of the images of all these particles.
 
     Box and pixel size come from the table, or else from the image headers; a pixel size in the settings comes first.
@@ -62,6 +64,7 @@ def find_image_grid(table: ParticleTable, settings: ConversionSettings, headers:
         table: a table with at least one particle.
         settings: settings of axes, downsampling and pixel size.
         headers: headers of `table.files`, in this order; None to read those that are needed.
+        takes_params: whether the user could give image parameters instead, for the message.
 
     Raises:
         InputError: images differ in box or pixel size, in which case the message names their optics groups; or headers are needed and
@@ -85,7 +88,7 @@ def find_image_grid(table: ParticleTable, settings: ConversionSettings, headers:
         )
         pixel_size = np.where(without_size, _of_headers(headers, "pixel_size", np.nan)[table["file"]], pixel_size)
     sizes = same_pixel_sizes(pixel_size)
-    _check_one_grid(table, rows, columns, sizes, settings.mixed_optics == "split")
+    _check_one_grid(table, rows, columns, sizes, takes_params, settings.mixed_optics == "split")
     first, second = ("columns", "rows") if settings.axes == "relion" else ("rows", "columns")
     edges = {"rows": int(rows[0]), "columns": int(columns[0])}
     tables = first_few(list(dict.fromkeys(source.table.rpartition("/")[2] for source in table.sources)), 3)
@@ -136,6 +139,7 @@ def _check_one_grid(
     rows: npt.NDArray[np.float64],
     columns: npt.NDArray[np.float64],
     sizes: npt.NDArray[np.float64],
+    takes_params: bool,
     splits: bool,
 ) -> None:
     """Refuse images of several grids, naming the optics groups of each."""
@@ -151,10 +155,12 @@ def _check_one_grid(
         f"{' in ' + first_few(names, 5) if any(names) else ''} ({plural(int(count), 'particle')})"
         for (n_rows, n_columns, size), names, count in zip(grids, groups, counts, strict=True)
     ]
-    split = "" if splits else " and let stacks end where the pixel size changes with mixed_optics='split' (--mixed-optics split)"
+    params = ", or give the image parameters (--params)" if takes_params else ""
+    if params and not splits:
+        params += " and let stacks end where the pixel size changes with mixed_optics='split' (--mixed-optics split)"
     raise InputError(
         f"The images are of {len(grids)} kinds, which one set of image parameters cannot describe: {first_few(lines, 20)}. Convert "
-        f"each kind separately, for instance with {_choice_of_one(table, groups, sizes)}, or give the image parameters (--params){split}."
+        f"each kind separately, for instance with {_choice_of_one(table, groups, sizes)}{params}."
     )
 
 

@@ -200,7 +200,7 @@ class ParticleTable:
         # For `ImageDescriptor.from_particles`, which is in a lower layer and cannot import `image_grid`.
         from cryolike_dask.particles.image_grid import find_image_grid
 
-        return find_image_grid(self, settings)
+        return find_image_grid(self, settings, takes_params=False)
 
     def take(self, selection: Any) -> ParticleTable:
         """The rows at these positions, in this order (an index array, mask or slice)."""

@@ -85,7 +85,7 @@ def _check_none_missing(table: ParticleTable, headers: dict[int, ImageFile | Non
             f"{int(table['row'][first]) + 1}). Give the folder that holds the images, or the one in which the recorded paths start"
         )
     names = "".join(f"\n  {path}" for path in paths[:_MAX_LISTED])
-    more = f"\n  and {len(paths) - _MAX_LISTED:,} more: --debug and --json list all" if len(paths) > _MAX_LISTED else ""
+    more = f"\n  and {len(paths) - _MAX_LISTED:,} more: --debug lists all" if len(paths) > _MAX_LISTED else ""
     raise MissingFileError(f"{what}, or leave out such particles with on_missing='skip' (--on-missing skip).{names}{more}", paths)
 
 

@@ -68,7 +68,7 @@ def test_ten_of_many_missing_files_are_shown_and_programs_get_all(tmp_path: Path
         convert(particles)
     message = str(caught.value)
     assert "12 image files named there cannot be found (first for particle 1)" in message
-    assert message.endswith("\n  and 2 more: --debug and --json list all")
+    assert message.endswith("\n  and 2 more: --debug lists all")
     assert message.splitlines()[1:-1] == [f"  {path}" for path in gone[:10]]
     assert caught.value.missing == tuple(map(str, gone))
     assert all(f"Missing: {path}" in caplog.text for path in gone)
