@@ -17,7 +17,9 @@ from cryolike_dask.formatting import first_few, plural, printable
 if TYPE_CHECKING:
     from cryolike_dask.particles.table import ParticleTable
 
-READABLE = ("file", "source", "optics_group")
+PATHS = ("file", "source")
+"""Columns that hold positions in a list of paths."""
+READABLE = (*PATHS, "optics_group")
 """Columns that hold positions in a list of names. They are shown as these names, and compared with names."""
 
 UNITS = {
@@ -92,20 +94,22 @@ def suggest_columns(name: str, known: Sequence[str]) -> str:
 def stated_columns(table: ParticleTable) -> tuple[list[ColumnView], list[str]]:
     """The columns that have values for these particles, and the names of those without."""
     views, others = [], []
-    has_boxes = any(source.boxes is not None for source in table.sources)
     for name in table.columns:
-        values = table.rows[name]
-        if name in _OF_BOXES:
-            stated = has_boxes
-        elif name in _ZERO_IF_NOT_STATED:
-            stated = bool(values.any())
-        else:
-            stated = values.dtype.kind != "f" or not len(values) or not np.isnan(values).all()
-        if stated:
+        if is_stated(table, name):
             views.append(ColumnView(name, UNITS.get(name, ""), _few_values(table, name)))
         else:
             others.append(name)
     return views, others
+
+
+def is_stated(table: ParticleTable, name: str) -> bool:
+    """Whether a column has a value for any of these particles."""
+    values = table.rows[name]
+    if name in _OF_BOXES:
+        return any(source.boxes is not None for source in table.sources)
+    if name in _ZERO_IF_NOT_STATED:
+        return bool(values.any())
+    return values.dtype.kind != "f" or not len(values) or not bool(np.isnan(values).all())
 
 
 def facts(table: ParticleTable) -> dict[str, str | list[str]]:
@@ -155,4 +159,4 @@ def _few_values(table: ParticleTable, name: str) -> str:
 def _text(value: Any, name: str) -> str:
     if isinstance(value, float):
         return f"{value:.7g}"
-    return PurePath(value).name if name in ("file", "source") else repr(value) if value == "" else str(value)
+    return PurePath(value).name if name in PATHS else repr(value) if value == "" else str(value)

@@ -15,6 +15,7 @@ import pandas as pd
 from cryolike_dask.errors import CryolikeError, InputError
 from cryolike_dask.filesystem.reading import open_input
 from cryolike_dask.particles.cryosparc.table import find_uids, read_cs, sibling_tables
+from cryolike_dask.particles.display import suggest_columns
 from cryolike_dask.particles.source_columns import StarSource
 from cryolike_dask.particles.table import ParticleTable
 
@@ -75,6 +76,31 @@ class OwnColumns:
                 f"{without[name]} has no column {name}, which other tables have. Choose the particles of each table separately."
             )
         return values
+
+
+def read_column(table: ParticleTable, name: str) -> npt.NDArray[Any]:
+    """(n,) values of a column of the source tables: numbers if all of them are, NaN where a cell is empty; else text (as objects).
+
+    Raises:
+        InputError: there is no such column, or see `OwnColumns.read`.
+    """
+    own = OwnColumns(table)
+    values = own.read([name]).get(name)
+    if values is None:
+        raise InputError(f"There is no column {name}. {suggest_columns(name, [*table.columns, *own.names()])}")
+    try:
+        return numbers_of(values) if values.dtype == object else values
+    except ValueError:
+        return values
+
+
+def numbers_of(texts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """The numbers that texts stand for; NaN for an empty cell, which states nothing.
+
+    Raises:
+        ValueError: a text is not a number.
+    """
+    return np.asarray(np.where(texts == "", "nan", texts).astype(np.float64))
 
 
 def _put(values: npt.NDArray[Any] | None, here: npt.NDArray[np.intp], part: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:

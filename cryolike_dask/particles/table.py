@@ -14,7 +14,7 @@ from cryolike_dask.errors import InputError, PositionError, not_particles_error
 from cryolike_dask.formatting import plural
 from cryolike_dask.html import render
 from cryolike_dask.mrc.boxes import BoxCut
-from cryolike_dask.particles.display import describe, facts, readable_column, stated_columns, suggest_columns
+from cryolike_dask.particles.display import describe, facts, readable_column, stated_columns
 from cryolike_dask.settings.values import is_whole
 
 if TYPE_CHECKING:
@@ -127,18 +127,20 @@ class ParticleTable:
         """A column by its name, or the chosen particles.
 
         Args:
-            key: name of a column; or a slice, positions, or an (n,) mask.
+            key: name of a column of this table or of its sources, such as rlnClassNumber; or a slice, positions, or an (n,) mask.
 
         Returns:
-            An (n,) view of the column, or a table.
+            (n,) values, or a table.
 
         Raises:
             InputError: there is no such column, or the mask is not of this table.
         """
         if isinstance(key, str):
-            if key not in self.columns:
-                raise InputError(f"A ParticleTable has no column {key!r}. {suggest_columns(key, self.columns)}")
-            return self.rows[key]
+            if key in self.columns:
+                return self.rows[key]
+            from cryolike_dask.particles.own_columns import read_column  # it needs pandas, which workers do not need
+
+            return read_column(self, key)
         if isinstance(key, slice):
             return self.take(key)
         positions = np.atleast_1d(np.asarray(key))
@@ -190,11 +192,16 @@ class ParticleTable:
 
         return self.take(meets_condition(self, condition))
 
-    def to_dataframe(self) -> pd.DataFrame:
-        """The columns as a pandas data frame, one row per particle, with the names of image files, tables and optics groups."""
+    def to_dataframe(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """A pandas data frame, one row per particle, with the names of image files, tables and optics groups.
+
+        Args:
+            columns: names of columns of this table or of its sources, such as rlnClassNumber; None for all of this table.
+        """
         import pandas as pd  # imported here, because workers do not need it
 
-        return pd.DataFrame({name: readable_column(self, name) for name in self.columns})
+        names = self.columns if columns is None else columns
+        return pd.DataFrame({name: readable_column(self, name) if name in self.columns else self[name] for name in names})
 
     def _image_grid(self, settings: ConversionSettings) -> ImageGrid:
         # For `ImageDescriptor.from_particles`, which is in a lower layer and cannot import `image_grid`.

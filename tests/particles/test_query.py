@@ -78,6 +78,45 @@ def test_star_columns_choose_what_pandas_chooses(star: Path, condition: str, of_
     np.testing.assert_array_equal(chosen["row"], wanted)
 
 
+def test_files_are_named_by_the_end_of_their_path(star: Path) -> None:
+    particles = particles_from_star(star)
+    folder = Path(particles.files[0]).parent
+    for condition, file in {
+        "file == 'a.mrcs'": "a.mrcs",
+        "not file in ['b.mrcs', 'c.mrcs']": "a.mrcs",
+        f"file == '{folder.name}/b.mrcs'": "b.mrcs",
+        f"'{folder}/b.mrcs' == file": "b.mrcs",
+    }.items():
+        chosen = particles.query(condition)
+        assert len(chosen) == {"a.mrcs": 25, "b.mrcs": 35}[file]
+        assert {Path(chosen.files[number]).name for number in chosen["file"]} == {file}
+    assert len(particles.query("file == 'elsewhere/a.mrcs' or file == 's'")) == 0
+    assert len(particles.query("source == 'p.star'")) == 60
+
+
+@pytest.mark.parametrize("column", ["origin_x", "uid", "sign", "box_rows", "top", "pose_psi"])
+def test_a_condition_on_a_column_that_the_table_does_not_state_is_refused(star: Path, column: str) -> None:
+    particles = particles_from_star(star)
+    for condition in (f"{column} < 5", f"defocus_u > 0 and not {column} < 5"):
+        with pytest.raises(InputError, match=rf"p\.star does not state {column} for any of the 60 particles.*Leave it out"):
+            particles.query(condition)
+    assert len(particles[[]].query(f"{column} < 5")) == 0
+
+
+def test_columns_of_the_source_have_their_own_names_in_python(star: Path) -> None:
+    raw, particles = by_pandas(star), particles_from_star(star)
+    part = particles[np.arange(40, 5, -3)]
+    for name in ("rlnMaxValueProbDistribution", "rlnClassNumber", "rlnVoltage"):
+        np.testing.assert_array_equal(part[name], raw[name].to_numpy()[part["row"]])
+    assert part["rlnMicrographName"].tolist() == raw["rlnMicrographName"].to_numpy()[part["row"]].tolist()
+    df = part.to_dataframe(["rlnClassNumber", "optics_group", "defocus_u"])
+    assert df.columns.tolist() == ["rlnClassNumber", "optics_group", "defocus_u"]
+    assert df["optics_group"].tolist() == raw["rlnOpticsGroupName"].to_numpy()[part["row"]].tolist()
+    np.testing.assert_array_equal(df["rlnClassNumber"], raw["rlnClassNumber"].to_numpy()[part["row"]])
+    with pytest.raises(InputError, match="Did you mean rlnClassNumber"):
+        part["rlnClasNumber"]
+
+
 def test_a_subset_knows_its_own_rows_of_the_table(star: Path) -> None:
     particles = particles_from_star(star)
     part = particles[np.arange(40, 5, -3)]
@@ -166,7 +205,9 @@ def test_a_table_that_changed_since_it_was_read_is_refused(tmp_path: Path) -> No
     [
         ("defocs_u < 1", "There is no column defocs_u. Did you mean defocus_u"),
         ("rlnClasNumber == 1", "Did you mean rlnClassNumber"),
-        ("optics_group == 1", "in quotation marks, as '1'"),
+        ("optics_group == 1", "compare it with 'the second', 'g1', or compare rlnOpticsGroup, the number of the group"),
+        ("optics_group == g1", "g1. It is a value of optics_group: put it in quotation marks, as 'g1'"),
+        ("file < 3", "compare it with 'a.mrcs', 'b.mrcs'"),
         ("defocus_u == 'x'", "a column of numbers with the text 'x'"),
         ("rlnMicrographName < 3", "'mic/a 0.mrc', which is not a number"),
     ],
@@ -181,13 +222,14 @@ def small_table() -> ParticleTable:
     rows = new_rows(24)
     rows["file"] = np.arange(24) % 3
     rows["index"] = np.arange(24) // 2 - 4
+    rows["sign"] = np.arange(24) % 2
     rows["b_factor"] = [np.nan if i % 5 == 0 else i / 4 - 2 for i in range(24)]
     return ParticleTable(rows, ("a", "b c", 'd"'), (Source("star", "nowhere.star"),))
 
 
 TABLE = small_table()
 ROWS = [
-    {"index": int(row["index"]), "b_factor": float(row["b_factor"]), "file": TABLE.files[row["file"]], "sign": 0}
+    {"index": int(row["index"]), "b_factor": float(row["b_factor"]), "file": TABLE.files[row["file"]], "sign": int(row["sign"])}
     for row in TABLE.rows
 ]
 NUMBERS = st.integers(-9, 9).map(str) | st.sampled_from(["0.25", "-1.75", "1e1", ".5", "3."])

@@ -55,7 +55,7 @@ def test_a_mask_positions_or_a_slice_choose_particles(table: ParticleTable) -> N
 
 def test_an_unknown_column_gets_a_suggestion(table: ParticleTable) -> None:
     assert table.columns == PARTICLE_DTYPE.names
-    with pytest.raises(InputError, match=r"no column 'defocs_u'. Did you mean defocus_u"):
+    with pytest.raises(InputError, match=r"no column defocs_u. Did you mean defocus_u"):
         table["defocs_u"]
     with pytest.raises(InputError, match="There are file, index"):
         table["zzz"]
