@@ -97,18 +97,20 @@ def write_demo_particles(
     descriptor = ImageDescriptor.from_individual_values(n_pixels=box, pixel_size=pixel_size)
     root = Path(folder).expanduser()
     data = DemoData(star_file=root / "particles.star", folder_mrc=root / "mrc", params_file=root / "params.npz")
-    data.folder_mrc.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    phantom = random_phantom(0.42 * box * pixel_size, rng)
-    particles = _random_particles(n_images, n_files, rng)
-    with showing(progress) as shown:
-        for number in range(n_files):
-            members, before = particles[particles["file"] == number], int((particles["file"] < number).sum())
-            images = _simulate(members, phantom, box, pixel_size, np.random.default_rng((seed, number)))
-            chunks = _with_progress(images, before, n_images, shown)
-            _write_stack(data.folder_mrc / _stack_name(number), len(members), box, pixel_size, chunks)
+    phantom, particles = random_phantom(0.42 * box * pixel_size, rng), _random_particles(n_images, n_files, rng)
+    data.folder_mrc.mkdir(parents=True, exist_ok=True)
+    stacks = [data.folder_mrc / _stack_name(number) for number in range(n_files)]
+    for stack in stacks:
+        stack.unlink(missing_ok=True)  # images of an earlier table
+    # Before the images: `run_demo` recognises the folder of an interrupted demo by the table.
     _write_star(data.star_file, particles[rng.permutation(n_images)], box, pixel_size)
     descriptor.save(data.params_file, overwrite=True)
+    with showing(progress) as shown:
+        for number, stack in enumerate(stacks):
+            members, before = particles[particles["file"] == number], int((particles["file"] < number).sum())
+            images = _simulate(members, phantom, box, pixel_size, np.random.default_rng((seed, number)))
+            _write_stack(stack, len(members), box, pixel_size, _with_progress(images, before, n_images, shown))
     return data
 
 
@@ -171,20 +173,18 @@ def _local_cluster(n_workers: int, progress: ProgressOption) -> Iterator[Any]:
 
 def _with_progress(images: Iterator[_Images], done: int, total: int, progress: Progress) -> Iterator[_Images]:
     """The same images; each chunk is announced to `progress` before it is made."""
-    while True:
-        progress.step("Simulating images", done, total)
-        chunk = next(images, None)
-        if chunk is None:
-            return
-        done += len(chunk)
+    progress.step("Simulating images", done, total)
+    for chunk in images:
         yield chunk
+        done += len(chunk)
+        progress.step("Simulating images", done, total)
 
 
 def _demo_folder(folder: str | Path) -> Path:
     root = Path(folder).expanduser().resolve()
-    if root.exists() and not root.is_dir():
+    if root.is_file():
         raise OutputError(f"{root} is a file: give a folder for the demo.")
-    if root.exists() and any(root.iterdir()) and not (root / "particles" / "particles.star").exists():
+    if any(map(Path.is_file, root.rglob("*"))) and not (root / "particles" / "particles.star").exists():
         raise OutputError(f"{root} is not empty and was not written by an earlier demo: give another folder.")
     return root
 

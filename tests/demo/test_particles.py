@@ -13,6 +13,8 @@ import starfile
 from cryolike_dask.demo.particles import DemoData, run_demo, write_demo_particles
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
+from cryolike_dask.particles.star.particles import particles_from_star
+from cryolike_dask.progress import NoProgress
 from cryolike_dask.simulation.ctf import contrast_transfer
 from cryolike_dask.simulation.phantom import euler_matrices, random_phantom
 
@@ -104,6 +106,36 @@ def test_more_files_than_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 images cannot fill 3 files"):
         write_demo_particles(tmp_path, n_images=2, n_files=3)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_demo_can_be_repeated(data: DemoData, tmp_path: Path) -> None:
+    class Interrupting(NoProgress):
+        def step(self, what: str, done: int = 0, total: int = 0) -> None:
+            if what.startswith(step):
+                raise KeyboardInterrupt
+
+    step = "Simulating"
+    (tmp_path / "demo" / "particles" / "mrc").mkdir(parents=True)  # of an even earlier interrupt
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(tmp_path / "demo", n_images=60, box=BOX, progress=Interrupting())
+    step = "Starting"  # the workers: the second attempt came past the folder and the images
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(tmp_path / "demo", n_images=6, box=16, progress=Interrupting())
+    assert (tmp_path / "demo" / "particles" / "mrc" / "particles_03.mrcs").exists()
+
+
+def test_a_demo_with_another_table_keeps_no_image_of_the_one_before(tmp_path: Path) -> None:
+    class Interrupting(NoProgress):
+        def step(self, what: str, done: int = 0, total: int = 0) -> None:
+            raise KeyboardInterrupt
+
+    write_demo_particles(tmp_path, n_images=8, box=16)
+    with pytest.raises(KeyboardInterrupt):
+        write_demo_particles(tmp_path, n_images=9, box=16, progress=Interrupting())
+    table = particles_from_star(tmp_path / "particles.star", tmp_path / "mrc")
+    assert len(table) == 9
+    (begun,) = (tmp_path / "mrc").iterdir()  # still without images, which a conversion refuses
+    assert not mrcfile.read(begun).any()
 
 
 def test_demo_refuses_a_folder_with_other_files(tmp_path: Path) -> None:
