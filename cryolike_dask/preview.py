@@ -115,8 +115,9 @@ class Preview:
         d = self.descriptor
         heading = (
             f"{plural(self.n_particles, 'particle')}; pixels of {d.pixel_size[0]:.4g} Å from the {self.pixel_size_from}; "
-            f"box of {format_box(d.n_pixels, d.pixel_size)}; defocus {self.defocus[0] / 1e4:.2f} to {self.defocus[1] / 1e4:.2f} µm",
-            f"Low-pass filter {self.low_pass:.3g} Å; {self._agreement()}",
+            f"box of {format_box(d.n_pixels, d.pixel_size)}",
+            f"Defocus {self.defocus[0] / 1e4:.2f} to {self.defocus[1] / 1e4:.2f} µm; low-pass filter {self.low_pass:.3g} Å; "
+            f"{self._agreement()}",
         )
         images: dict[str, npt.NDArray[np.floating[Any]]] = {
             "as on disk" if self.as_on_disk else "as converted": self.source,

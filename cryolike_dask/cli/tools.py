@@ -105,15 +105,17 @@ def demo(folder: str, n_images: int, box: int, workers: int, quiet: bool) -> Non
 
     result = run_demo(folder, n_images=n_images, box=box, n_workers=workers, progress=not quiet)
     output = result.report.folder
+    _echo_problems(result.problems, f"cryolike-dask verify {output}")
+    if result.problems:
+        sys.exit(FAILED)
+    if quiet:
+        return
     echo(
         f"Particles  {result.data.star_file}\n"
         f"Images     {result.data.folder_mrc}\n"
         f"Parameters {result.data.params_file}\n"
         f"Stacks     {output / 'fft'} and {output / 'phys'}\n"
         f"Pictures   {output / 'plots'}\n"
-        f"Report     {result.report}"
+        f"Report     {result.report}\n"
+        "Verified   complete and undamaged"
     )
-    _echo_problems(result.problems, f"cryolike-dask verify {output}")
-    if result.problems:
-        sys.exit(FAILED)
-    echo("Verified   complete and undamaged")

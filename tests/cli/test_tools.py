@@ -111,6 +111,12 @@ def test_demo_makes_converts_and_verifies(cli: Cli, tmp_path: Path) -> None:
     assert len(list((stacks / "fft").glob("*.pt"))) == 4
 
 
+def test_a_quiet_demo_prints_nothing(cli: Cli, tmp_path: Path) -> None:
+    result = cli("demo", tmp_path / "demo", "--n-images", 3, "--box", 16, "--workers", 1, "--quiet")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert (tmp_path / "demo" / "stacks" / "report.html").exists()
+
+
 def test_demo_leaves_the_folders_of_others_alone(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     assert cli("demo", tmp_path).exit_code == 2
