@@ -46,13 +46,13 @@ class ConversionReport:
     Args:
         folder: output folder.
         store: path or URL of the Zarr store; '' for `.pt` files.
-        stacks: all complete stacks in the order of their counters, including those kept from an interrupted run.
+        stacks: all complete stacks in the order of their counters, including those kept from an earlier run.
         n_images: number of their images.
         seconds: from start to end of this run.
         n_bytes: size of the stacks.
         warnings: for the user.
         skipped: one line for each particle that was left out.
-        n_kept: number of stacks that were kept from an interrupted run.
+        n_kept: number of stacks that were kept from an earlier run.
         seconds_by_step: time of all workers together for each step: 'read', 'compute' and 'write'.
         ctf: whether the CTF of the table fits the images; None if their power was not recorded.
 
@@ -92,7 +92,7 @@ class ConversionReport:
                 f"Nothing to do: {plural(self.n_images, 'image')} in {plural(len(self.stacks), 'stack')} are in "
                 f"{printable(str(self.folder))} already"
             )
-        kept = f" ({self.n_kept:,} of them kept from an interrupted run)" if self.n_kept else ""
+        kept = f" ({self.n_kept:,} of them kept from an earlier run)" if self.n_kept else ""
         return (
             f"{plural(self.n_images, 'image')} in {plural(len(self.stacks), 'stack')}{kept}, {format_bytes(self.n_bytes)}, "
             f"{format_time(self.seconds)}, in {printable(str(self.folder))}"

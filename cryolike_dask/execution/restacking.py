@@ -23,7 +23,7 @@ from cryolike_dask.progress import Progress, ProgressOption, StackProgress
 from cryolike_dask.progress_bars import progress_from
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.runs.folder import RunFolder
-from cryolike_dask.runs.steps import begin_run, finish_run, make_report
+from cryolike_dask.runs.steps import begin_run, finish_run, left_to_make, make_report
 from cryolike_dask.runs.stored_particles import StoredParticles, open_particles
 from cryolike_dask.settings import ConversionSettings, OutputFormat, output_folder
 from cryolike_dask.stacks.complete import find_complete_stack
@@ -110,17 +110,19 @@ def _write_stacks(
     run: RunFolder, particles: StoredParticles, plan: Plan, progress: Progress
 ) -> tuple[dict[int, StackReceipt], list[str]]:
     """Write and publish one stack after the other. Returns their receipts, and warnings."""
-    published = begin_run(run, plan, progress)
-    progress.start(plan.n_stacks - len(published), plan.n_images - sum(receipt.n_images for receipt in published.values()))
+    complete = begin_run(run, plan, progress)
+    published = {counter: receipt for counter, receipt in complete.items() if not receipt.attempt}
+    progress.start(*left_to_make(plan, complete))
     images = _SourceImages(particles)
     try:
         for counter in range(len(published), plan.n_stacks):
             receipt = _write_stack(run, plan, counter, images)
             publish_stacks_task(str(run.folder), run.run_id, (counter,), (receipt.attempt,))
             published[counter] = receipt
-            progress.stack_done(
-                StackProgress(counter, receipt.n_images, receipt.read_seconds, 0.0, receipt.write_seconds, receipt.n_bytes)
-            )
+            if counter not in complete:
+                progress.stack_done(
+                    StackProgress(counter, receipt.n_images, receipt.read_seconds, 0.0, receipt.write_seconds, receipt.n_bytes)
+                )
             run.check_lock()
     finally:
         warnings = finish_run(run, plan, published.values())

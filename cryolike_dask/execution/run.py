@@ -24,7 +24,7 @@ from cryolike_dask.progress import Progress, StackProgress
 from cryolike_dask.report import ConversionReport
 from cryolike_dask.runs.folder import RunFolder, acquire_folder
 from cryolike_dask.runs.info import check_ctf_of_stacks
-from cryolike_dask.runs.steps import StarFileWriter, begin_run, finish_run, make_report
+from cryolike_dask.runs.steps import StarFileWriter, begin_run, finish_run, left_to_make, make_report
 from cryolike_dask.stacks.receipt import StackReceipt
 
 logger = logging.getLogger(__name__)
@@ -102,11 +102,14 @@ def _convert(
     with executor as opened:
         check_memory(opened.memory_per_thread, plan)
         check_inputs_unchanged(plan)
-        kept = begin_run(run, plan, progress)
+        complete = begin_run(run, plan, progress)
+        kept = {counter: receipt for counter, receipt in complete.items() if not receipt.attempt}
         outcome.published |= kept
         todo = range(len(kept), plan.n_stacks)
 
         def on_published(receipt: StackReceipt) -> None:
+            if receipt.counter in complete:
+                return
             progress.stack_done(
                 StackProgress(
                     counter=receipt.counter,
@@ -132,7 +135,7 @@ def _convert(
                 without_plots = _without_plots(plan, folder, kept)
                 if todo:
                     _prepare(opened, run, todo[0], progress)
-                    progress.start(len(todo), plan.n_images - sum(receipt.n_images for receipt in kept.values()))
+                    progress.start(*left_to_make(plan, complete))
                 RunLoop(opened, str(folder), run.run_id, todo, without_plots, on_published, outcome).run(on_poll)
         except BaseException as error:
             # Tasks that have begun stop when the run has ended, so this comes before the executor waits for them.

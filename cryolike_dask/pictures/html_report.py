@@ -141,7 +141,7 @@ def _overview(plan: Plan, report: ConversionReport) -> dict[str, dict[str, str |
     """The tables `overview`, about the run, and `grid`, about its images."""
     summary = summarize_plan(plan, report.folder)
     d = plan.descriptor
-    kept = f"; {report.n_kept:,} kept from an interrupted run" if report.n_kept else ""
+    kept = f"; {report.n_kept:,} kept from an earlier run" if report.n_kept else ""
     return {
         "overview": {
             "images": f"{report.n_images:,}",

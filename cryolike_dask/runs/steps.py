@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -28,7 +29,7 @@ from cryolike_dask.settings import is_url, store_location
 from cryolike_dask.stacks.checksums import crc32_of_file
 from cryolike_dask.stacks.complete import find_complete_stack
 from cryolike_dask.stacks.durable import replace_durably
-from cryolike_dask.stacks.files import PARAMS_FILE, STAGED, STAR_FILE, StackPaths, published_counters, unpublish
+from cryolike_dask.stacks.files import LEFTOVER, PARAMS_FILE, STAGED, STAR_FILE, StackPaths, published_counters, unpublish
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.receipt import StackReceipt
 from cryolike_dask.stacks.writer import install_leftovers, remove_staged, remove_unpublished
@@ -73,7 +74,8 @@ def begin_run(run: RunFolder, plan: Plan, progress: Progress = _SILENT, tied_to_
         tied_to_process: whether the run ends with this process; not so for a Dask graph.
 
     Returns:
-        receipts of the stacks that an interrupted run left complete and visible, from stack 0 up to the first gap.
+        receipts of the stacks that an earlier run left complete, by counter. Those up to the first gap are visible. The others have an
+        attempt, and wait for those before them.
 
     Raises:
         InputError: an image file cannot be hashed.
@@ -93,9 +95,9 @@ def begin_run(run: RunFolder, plan: Plan, progress: Progress = _SILENT, tied_to_
         if plan.settings.output_format == "zarr":
             store = open_object_store(store_location(plan.settings, run.folder))
             install_leftovers(store, run.folder, plan.n_stacks, plan.settings.save_phys)
-        kept = _find_published(run.folder, plan, progress) if plan.settings.skip_exist else {}
+        kept = _find_complete(run.folder, plan, progress) if plan.settings.skip_exist else {}
         if plan.settings.output_format == "zarr":
-            begin_store(plan, run.folder, len(kept), continues)
+            begin_store(plan, run.folder, sum(not receipt.attempt for receipt in kept.values()), continues)
         # From here on the folder belongs to this run. Until here, a failure leaves the folder free for another try.
         begin_manifest(run.folder, plan, inputs)
         with pinned_place(run.scratch(PARAMS_FILE), run.folder) as params:
@@ -169,6 +171,11 @@ def finish_run(run: RunFolder, plan: Plan, receipts: Iterable[StackReceipt]) -> 
     return warnings
 
 
+def left_to_make(plan: Plan, complete: Mapping[int, StackReceipt]) -> tuple[int, int]:
+    """How many stacks and images are not yet complete, for `Progress.start`."""
+    return plan.n_stacks - len(complete), plan.n_images - sum(receipt.n_images for receipt in complete.values())
+
+
 def make_report(
     folder: Path, plan: Plan, published: Mapping[int, StackReceipt], warnings: Iterable[str], seconds: float
 ) -> ConversionReport:
@@ -211,23 +218,24 @@ def make_report(
     )
 
 
-def _find_published(folder: Path, plan: Plan, progress: Progress) -> dict[int, StackReceipt]:
-    kept: dict[int, StackReceipt] = {}
+def _find_complete(folder: Path, plan: Plan, progress: Progress) -> dict[int, StackReceipt]:
+    """The receipts of the stacks that an earlier run left complete. Visible stacks behind the first gap are staged again."""
+    complete: dict[int, StackReceipt] = {}
     for counter in range(plan.n_stacks):
-        paths = StackPaths(folder, counter)
-        if not paths.metadata.exists():
-            break
-        progress.step("Checking existing stacks", counter, plan.n_stacks)
-        receipt = find_complete_stack(plan.stack(counter), folder)
-        if receipt is None or receipt.attempt:
-            break
-        kept[counter] = receipt
-    # Visible stacks after the first one that must be made again would break the order. They are hidden, and published again in their turn.
-    for counter in reversed([c for c in published_counters(folder) if c >= len(kept)]):
+        if StackPaths(folder, counter).metadata.exists():
+            progress.step("Checking existing stacks", counter, plan.n_stacks)
+        receipt = find_complete_stack(plan.stack(counter), folder, logger.info)
+        if receipt is not None:
+            complete[counter] = receipt
+    visible = next((k for k in range(plan.n_stacks) if k not in complete or complete[k].attempt), plan.n_stacks)
+    # They would break the order, and are published again in their turn.
+    for counter in reversed([c for c in published_counters(folder) if c >= visible]):
         unpublish(StackPaths(folder, counter).data(plan.settings))
-    if kept:
-        logger.info("%s %s complete and kept.", plural(len(kept), "stack"), is_or_are(len(kept)))
-    return kept
+        if counter in complete:
+            complete[counter] = replace(complete[counter], attempt=LEFTOVER)
+    if complete:
+        logger.info("%s %s complete and kept.", plural(len(complete), "stack"), is_or_are(len(complete)))
+    return complete
 
 
 def _write_star(path: Path, plan: Plan) -> tuple[str, ...]:

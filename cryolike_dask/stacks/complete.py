@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,22 +67,31 @@ def check_tensor_file(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], 
     return tensor
 
 
-def find_complete_stack(stack: StackPlan, folder: Path) -> StackReceipt | None:
+def find_complete_stack(stack: StackPlan, folder: Path, log: Callable[..., None] = logger.debug) -> StackReceipt | None:
     """The receipt of this stack if an earlier run left it complete, whether published, staged or in between; else None.
 
     A stack is complete if the metadata are of this run, torch or Zarr can read the images, and every other byte is as it was written. The
     images themselves are read again only if their file was modified after the metadata were written, because they were durable before.
     Objects behind a URL appear complete and never change, so they are not read again.
+
+    Args:
+        stack: to look for.
+        folder: output folder.
+        log: method of a logger, for what is wrong with a stack that is there but not complete.
     """
     paths = StackPaths(folder, stack.counter)
+    problem: Exception | None = None
     for attempt in ("", LEFTOVER):
         try:
             receipt = _receipt_of_attempt(stack, paths, attempt)
         except (CryolikeError, LookupError, TypeError, ValueError, OSError) as error:
-            logger.info("Stack %06d is not complete (%s); making it again.", stack.counter, error)
+            problem = problem or error
             continue
         if receipt is not None:
             return receipt
+    if problem is not None:
+        missing = isinstance(problem, FileNotFoundError) and problem.filename
+        log("Stack %06d is not complete (%s); making it again.", stack.counter, f"{missing} is missing" if missing else problem)
     return None
 
 

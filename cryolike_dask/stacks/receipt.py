@@ -21,7 +21,7 @@ class StackReceipt:
         read_seconds, compute_seconds, write_seconds: time for each step, summed over threads.
         device_bytes: peak of the CUDA memory of its worker's tensors so far; 0 on a CPU.
         warnings: bad images that were written as zeros.
-        kept: whether the stack was kept from an interrupted run.
+        kept: whether the stack was kept from an earlier run.
         attempt: name of the attempt that staged it; '' once it is published.
     """
 

@@ -82,6 +82,24 @@ def test_a_finished_run_has_nothing_to_do_and_keeps_its_report(convert_star: Cli
     assert (tmp_path / "out" / "report.html").read_bytes() == page
 
 
+def test_a_run_that_continues_says_how_many_stacks_it_keeps_and_makes(convert_star: Cli, tmp_path: Path) -> None:
+    assert convert_star("--batch-size", "2").exit_code == 0
+    fft = tmp_path / "out" / "fft"
+    before = {path.name: path.read_bytes() for path in fft.iterdir()}
+    (fft / "particles_fourier_stack_000002.npz").unlink()
+    lost = tmp_path / "out" / "phys" / "particles_phys_stack_000004.pt"
+    lost.unlink()
+    again = convert_star("--batch-size", "2", "--skip-exist")
+    assert again.exit_code == 0, again.stderr
+    assert "4 stacks are complete and kept." in again.stderr
+    assert "Converting 4 images to 2 stacks." in again.stderr
+    assert again.stderr.count("is not complete") == 1
+    assert f"Stack 000004 is not complete ({lost} is missing); making it again." in again.stderr
+    assert "2 of 2 stacks (100%), 4 of 4 images" in again.stderr
+    assert again.stdout.startswith("12 images in 6 stacks (4 of them kept from an earlier run), ")
+    assert {path.name: path.read_bytes() for path in fft.iterdir()} == before
+
+
 def test_an_interrupted_run_says_once_how_to_continue(convert_star: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

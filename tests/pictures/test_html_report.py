@@ -118,7 +118,7 @@ def test_steps_share_the_bar(conversion: Conversion, report: ConversionReport) -
 def test_a_run_that_had_nothing_to_do_has_no_bar(conversion: Conversion, report: ConversionReport) -> None:
     told = replace(report, n_kept=len(report.stacks), seconds_by_step={"read": 0.0, "compute": 0.0, "write": 0.0})
     page = Elements(write_html_report(conversion.plan, told).read_text(encoding="utf-8"))
-    assert "3 kept from an interrupted run" in page.text
+    assert "3 kept from an earlier run" in page.text
     assert "workers" not in page.text
     assert "images per second" not in page.text
 
