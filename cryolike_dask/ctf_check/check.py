@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,10 +26,13 @@ _SCALES = np.exp(np.linspace(np.log(0.4), np.log(2.5), 184))
 """Pixel sizes to try, relative to the recorded one. A halved box is a factor of 2."""
 _NEARBY = np.linspace(-0.024, 0.024, 13)
 """Relative distances from the best scale, for a finer search around it."""
+_AROUND = np.linspace(-0.12, 0.12, 31)
+"""Relative distances from the best scale within which another background can move it."""
 _PHASES = np.radians(np.arange(10, 175, 5))
 """Additional phase shifts to try. Less than 10° in either direction hardly moves a ring."""
 _ABERRATIONS = (0.0, 1.4, 2.0, 2.7)
 """Spherical aberrations to try, mm: those of corrected microscopes, and of lenses in use."""
+_UNITS = ((10.0, "the table stated nm, and Å are needed"), (0.1, "it were 10 times too large"))
 _TOLERATED_PHASE = np.pi / 4
 """Changes of the phase up to this, in radians, hardly move a ring."""
 _LEAST_SIGNIFICANCE = 7.0
@@ -38,8 +42,6 @@ _LEAST_VARIATION = 1e-5
 """Relative standard deviation of the power of a shell; less is rounding error in images that are all the same."""
 _MIN_SPREAD = 1e-4
 """If the variance of CTF² between particles, at most 1/8, is below this, they count as having the same CTF."""
-
-
 _BAND = 0.95
 """Fraction of the score; the images show their CTF in the first shells that add up to it."""
 _AXES: tuple[tuple[str, Callable[[FloatArray], FloatArray]], ...] = (
@@ -112,11 +114,12 @@ class _Comparison:
 
     def verdict(self, nothing: CtfCheck, quadrupoles: npt.NDArray[Any] | None) -> CtfCheck:
         """The check `nothing`, filled in."""
-        accuracy = float(np.hypot(ALLOWANCE, 3 * self.uncertainty))
+        accuracy = math.hypot(ALLOWANCE, 3 * self.uncertainty, 2 * self._effect_of_background())
         fitted = f"{self.best_scale * self.pixel_size:.4g} Å per pixel (recorded {self.pixel_size:.4g} Å, ±{100 * accuracy:.1f}%)"
         scale = self._model(self.sample.predicted(self.best_scale), f"the pixel size, defocus or voltage: as if at {fitted}")
         phase = self._best_phase()
-        significance = max(self._significance(model) for model in (scale, phase))
+        units = self._units()
+        significance = max(self._significance(model) for model in (scale, phase, *units))
         check = replace(nothing, pixel_sizes=_SCALES * self.pixel_size, scores=self.scores, significance=significance)
         if significance < _LEAST_SIGNIFICANCE:
             return unknown(check, "the images show too little of it. More particles may show more")
@@ -124,7 +127,7 @@ class _Comparison:
         is_near = abs(self.best_scale - 1) <= accuracy
         recorded = self._model(self.sample.recorded[0], "")
         allowed = scale if is_near else recorded
-        models = [scale, phase, *self._aberrations(scale)]
+        models = [scale, phase, *units, *self._aberrations(scale)]
         top = max(models, key=lambda model: model.score)
         check = replace(check, rings=gather_rings(self.sample, top.predicted))
         better = [model for model in models if self._is_better(model, allowed)]
@@ -153,6 +156,15 @@ class _Comparison:
         best_without = [_maxima(near, np.stack(scores)) for scores in zip(*without, strict=True)]
         return float(_maxima(near, np.array(scores))[0]), self.jackknife.deviation(best_without)
 
+    def _effect_of_background(self) -> float:
+        """How far the best scale moves, relative to itself, if only a constant is subtracted from each particle.
+
+        A parabola over the shells also removes part of the rings, which matters where the images show only one or two.
+        """
+        near = self.best_scale * (1 + _AROUND)
+        scores = [sample.scan(near) for sample in (self.sample, replace(self.sample, n_terms=1))]
+        return abs(float(np.diff(_maxima(near, np.stack(scores, axis=1)))[0])) / self.best_scale
+
     def _model(self, predicted: FloatArray, suspect: str) -> _Model:
         return _Model(predicted, score(self.sample.deviations, predicted), suspect)
 
@@ -176,6 +188,19 @@ class _Comparison:
             cosine * np.cos(2 * phase) + sine * np.sin(2 * phase),
             f"the phase shift: as if it were {shift:+.0f}° from the recorded one",
         )
+
+    def _units(self) -> list[_Model]:
+        """Models with defocus values that were stated in another unit: Å and nm differ by a factor of 10."""
+        optics = self.sample.optics
+        return [
+            self._model(
+                self.sample.predicted(
+                    optics=replace(optics, defocus_u=optics.defocus_u * factor, defocus_v=optics.defocus_v * factor)
+                ),
+                f"the unit of the defocus: as if {what}",
+            )
+            for factor, what in _UNITS
+        ]
 
     def _aberrations(self, best: _Model) -> Iterator[_Model]:
         """Models with other spherical aberrations, if these move rings that the images show."""

@@ -39,18 +39,18 @@ class Sample:
     """Particles that are compared with each other.
 
     Args:
-        deviations: (k, n) power on k shells relative to its mean, minus 1.
+        relative: (k, n) power on k shells relative to its mean, minus its mean.
         frequencies: (k,) 1/Å, computed with the recorded pixel size.
         optics: optics of the n particles.
         box_length: edge of the images, Å, computed with the recorded pixel size.
-        background: (k, 3) orthonormal columns that span the parabolas over the shells.
+        n_terms: 3 to subtract from each particle the parabola over the shells that fits it best, 1 for only a constant.
     """
 
-    deviations: FloatArray
+    relative: FloatArray
     frequencies: FloatArray
     optics: Optics
     box_length: float
-    background: FloatArray
+    n_terms: int = 3
 
     @classmethod
     def from_power(cls, power: Images, frequencies: FloatArray, optics: Optics, box_length: float) -> Sample:
@@ -58,10 +58,17 @@ class Sample:
         relative = power.T / power.mean(axis=0, dtype=np.float64)[:, None] - 1
         limit = _CLIPPED * relative.std(axis=1, keepdims=True)
         clipped = np.clip(relative, -limit, limit)
-        x = frequencies / frequencies[-1]
-        background = np.linalg.qr(np.stack([np.ones_like(x), x, x * x], axis=1))[0]
-        deviations = _less(clipped - clipped.mean(axis=1, keepdims=True), background)
-        return cls(deviations, frequencies, optics, box_length, background)
+        return cls(_centred(clipped), frequencies, optics, box_length)
+
+    @cached_property
+    def background(self) -> FloatArray:
+        """(k, n_terms) orthonormal columns, whose sums are subtracted."""
+        return np.linalg.qr(np.vander(self.frequencies / self.frequencies[-1], self.n_terms, increasing=True))[0]
+
+    @cached_property
+    def deviations(self) -> FloatArray:
+        """(k, n) relative power without background."""
+        return _less(self.relative, self.background)
 
     def predicted(self, scale: float = 1.0, optics: Optics | None = None) -> FloatArray:
         """(k, n) `shell_means` without background, for pixels `scale` times as large as recorded, and optionally for other optics."""

@@ -17,7 +17,7 @@ from cryolike_dask.formatting import plural
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.progress import Progress, ProgressOption
 from cryolike_dask.progress_bars import showing
-from cryolike_dask.simulation.ctf import contrast_transfer
+from cryolike_dask.simulation.ctf import contrast_transfer, filtered_power
 from cryolike_dask.simulation.phantom import Phantom, euler_matrices, random_orientations, random_phantom
 
 if TYPE_CHECKING:
@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 VOLTAGE = 300.0  # kV
 SPHERICAL_ABERRATION = 2.7  # mm
 AMPLITUDE_CONTRAST = 0.1
-SIGNAL_TO_NOISE = (0.05, 0.1)  # variance of the signal divided by that of the noise, over the whole image
+DEFOCUS = (8_000.0, 18_000.0)  # Å, of a micrograph
+SIGNAL_TO_NOISE = (0.05, 0.1)  # variance of the signal at a typical defocus divided by that of the noise, over the whole image
 MICROGRAPHS_PER_FILE = 8
 IMAGES_AT_ONCE = 64  # only limits the memory of the simulation
 
 logger = logging.getLogger(__name__)
 
 _Images: TypeAlias = npt.NDArray[np.float32]
+_Values: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ def _random_particles(n: int, n_files: int, rng: np.random.Generator) -> npt.NDA
     within = (particles["index"] - 1) * MICROGRAPHS_PER_FILE // sizes[particles["file"]]
     particles["micrograph"] = micrograph = particles["file"] * MICROGRAPHS_PER_FILE + within
     n_micrographs = n_files * MICROGRAPHS_PER_FILE
-    mean = rng.uniform(8_000, 18_000, n_micrographs)[micrograph] + rng.normal(0, 150, n)
+    mean = rng.uniform(*DEFOCUS, n_micrographs)[micrograph] + rng.normal(0, 150, n)
     astigmatism = rng.uniform(40, 180, n_micrographs)[micrograph]
     particles["defocus_u"] = np.round(mean + astigmatism / 2, 2)
     particles["defocus_v"] = np.round(mean - astigmatism / 2, 2)
@@ -229,24 +231,33 @@ def _simulate(
     # Defocus spreads the signal beyond the particle; in a box twice as wide it does not wrap around into the image.
     wide, margin = 2 * box, box - box // 2
     inner = slice(margin, margin + box)
+    defocus = np.array([np.mean(DEFOCUS)])
+    typical = _transfer(wide, pixel_size, defocus, defocus, np.zeros(1))
     for first in range(0, len(particles), IMAGES_AT_ONCE):
         chunk = particles[first : first + IMAGES_AT_ONCE]
         projections = np.zeros((len(chunk), wide, wide), dtype=np.float32)
         projections[:, inner, inner] = phantom.project(euler_matrices(chunk["orientation"]), box, pixel_size)
-        transfer = contrast_transfer(
-            wide,
-            pixel_size,
-            chunk["defocus_u"],
-            chunk["defocus_v"],
-            np.radians(chunk["defocus_angle"]),
-            voltage=VOLTAGE,
-            spherical_aberration=SPHERICAL_ABERRATION,
-            amplitude_contrast=AMPLITUDE_CONTRAST,
-        )
-        signal = np.fft.irfft2(np.fft.rfft2(projections) * transfer, s=(wide, wide))[:, inner, inner]
-        deviation = np.sqrt(signal.var(axis=(1, 2)) / chunk["signal_to_noise"])[:, None, None]
+        spectra = np.fft.rfft2(projections)
+        transfer = _transfer(wide, pixel_size, chunk["defocus_u"], chunk["defocus_v"], np.radians(chunk["defocus_angle"]))
+        signal = np.fft.irfft2(spectra * transfer, s=(wide, wide))[:, inner, inner]
+        # The signal-to-noise ratio is that at a typical defocus. Actual signals have more power at a higher defocus, as in a microscope.
+        deviation = np.sqrt(filtered_power(spectra, typical) / box**2 / chunk["signal_to_noise"])[:, None, None]
         # RELION's extraction leaves the background with mean 0 and deviation 1.
         yield (signal / deviation + rng.normal(size=signal.shape)).astype(np.float32)
+
+
+def _transfer(box: int, pixel_size: float, defocus_u: _Values, defocus_v: _Values, defocus_angle: _Values) -> _Values:
+    """`contrast_transfer` with the demo's microscope."""
+    return contrast_transfer(
+        box,
+        pixel_size,
+        defocus_u,
+        defocus_v,
+        defocus_angle,
+        voltage=VOLTAGE,
+        spherical_aberration=SPHERICAL_ABERRATION,
+        amplitude_contrast=AMPLITUDE_CONTRAST,
+    )
 
 
 def _write_stack(path: Path, n: int, box: int, pixel_size: float, chunks: Iterator[npt.NDArray[np.float32]]) -> None:

@@ -7,6 +7,7 @@ fast axis towards its slow axis.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +67,22 @@ def contrast_transfer(
     third_order = spherical_aberration * MILLIMETRE_IN_ANGSTROM * wavelength**3
     phase = np.pi * wavelength * defocus * s2 - np.pi / 2 * third_order * s2**2
     return np.asarray(np.sin(phase + per_image(phase_shift) + math.asin(amplitude_contrast)))
+
+
+def filtered_power(spectra: npt.NDArray[np.complexfloating[Any, Any]], transfer: FloatArray) -> FloatArray:
+    """The sums of the squares of images, after multiplication of their spectra with a CTF (Parseval's theorem).
+
+    Args:
+        spectra: (n, rows, columns // 2 + 1) half spectra of images with an even number of columns, as `numpy.fft.rfft2` returns them.
+        transfer: (n, rows, columns // 2 + 1) CTF; n may be 1.
+
+    Returns:
+        (n,)
+    """
+    columns = np.square(np.abs(spectra) * transfer).sum(axis=1)
+    # All but the first and the last column stand for two of the whole spectrum.
+    whole = 2 * columns.sum(axis=1) - columns[:, 0] - columns[:, -1]
+    return np.asarray(whole / (spectra.shape[1] * 2 * (spectra.shape[2] - 1)), dtype=np.float64)
 
 
 def ctf_zero_resolutions(

@@ -10,6 +10,9 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 Images = npt.NDArray[np.float32]
 
+_COARSEST = 54.0
+"""The blobs of larger phantoms are as wide as those of one with this radius, Å: large proteins have details as fine as small ones."""
+
 
 @dataclass(frozen=True)
 class Phantom:
@@ -65,7 +68,7 @@ def random_phantom(radius: float, rng: np.random.Generator, n_blobs: int = 120) 
         centres[blob] = centre
     return Phantom(
         centres=centres - centres.mean(axis=0),
-        widths=radius * rng.uniform(0.045, 0.08, n_blobs),
+        widths=min(radius, _COARSEST) * rng.uniform(0.045, 0.08, n_blobs),
         weights=rng.uniform(0.6, 1.4, n_blobs),
     )
 

@@ -12,7 +12,7 @@ from cryolike_dask.ctf_check.model import Optics
 from cryolike_dask.ctf_check.of_stacks import check_particles
 from cryolike_dask.ctf_check.verdict import CtfCheck
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
-from cryolike_dask.simulation.ctf import contrast_transfer
+from cryolike_dask.simulation.ctf import contrast_transfer, filtered_power
 from cryolike_dask.simulation.phantom import Phantom, euler_matrices, random_orientations, random_phantom
 from cryolike_dask.transform.cpu import CompiledTransform
 from cryolike_dask.transform.interface import TransformedImages
@@ -31,6 +31,7 @@ class Kind:
         defocus: smallest and largest of a micrograph, Å.
         astigmatism: smallest and largest U - V, Å.
         is_fine: whether the molecule consists of fine grains of both signs, which have the same signal in all shells.
+        blob_scale: factor on the widths of the molecule's blobs.
         phase_shift: radians.
         voltage: kV.
         uneven: how much the ice and the background differ between micrographs.
@@ -44,6 +45,7 @@ class Kind:
     defocus: tuple[float, float] = (8_000.0, 18_000.0)
     astigmatism: tuple[float, float] = (40.0, 180.0)
     is_fine: bool = False
+    blob_scale: float = 1.0
     phase_shift: float = 0.0
     voltage: float = 300.0
     uneven: float = 0.25
@@ -74,6 +76,7 @@ def simulate(seed: int, kind: Kind) -> Simulated:
     rng = np.random.default_rng(seed)
     n, box, wide = kind.n, kind.box, 2 * kind.box
     phantom = random_phantom(0.35 * box * kind.pixel_size, rng)
+    phantom = replace(phantom, widths=kind.blob_scale * phantom.widths)
     if kind.is_fine:
         phantom = Phantom(phantom.centres, 0.3 * phantom.widths, phantom.weights * rng.choice([-1, 1], len(phantom.weights)))
     micrograph = np.sort(rng.integers(0, kind.n_micrographs, n))
@@ -106,19 +109,27 @@ def simulate(seed: int, kind: Kind) -> Simulated:
         some = optics.take(part)
         projections = np.zeros((len(some), wide, wide), dtype=np.float32)
         projections[:, inner, inner] = phantom.project(euler_matrices(random_orientations(len(some), rng)), box, kind.pixel_size)
-        transfer = contrast_transfer(
-            wide,
-            kind.pixel_size,
-            some.defocus_u,
-            some.defocus_v,
-            some.defocus_angle,
-            voltage=kind.voltage,
-            spherical_aberration=ABERRATION,
-            amplitude_contrast=CONTRAST,
-            phase_shift=kind.phase_shift,
-        )
-        signal = np.fft.irfft2(np.fft.rfft2(projections) * transfer, s=(wide, wide))[:, inner, inner]
-        signal /= np.sqrt(signal.var(axis=(1, 2)) / signal_to_noise[part])[:, None, None]
+        spectra = np.fft.rfft2(projections)
+
+        def transfer(defocus_u: np.ndarray, defocus_v: np.ndarray, defocus_angle: np.ndarray) -> np.ndarray:
+            return contrast_transfer(
+                wide,
+                kind.pixel_size,
+                defocus_u,
+                defocus_v,
+                defocus_angle,
+                voltage=kind.voltage,
+                spherical_aberration=ABERRATION,
+                amplitude_contrast=CONTRAST,
+                phase_shift=kind.phase_shift,
+            )
+
+        signal = np.fft.irfft2(spectra * transfer(some.defocus_u, some.defocus_v, some.defocus_angle), s=(wide, wide))[
+            :, inner, inner
+        ]
+        # Scaled as at a typical defocus: that the signal has less power at a low defocus is what the check uses.
+        typical = transfer(np.array([np.mean(kind.defocus)]), np.array([np.mean(kind.defocus)]), np.zeros(1))
+        signal /= np.sqrt(filtered_power(spectra, typical) / box**2 / signal_to_noise[part])[:, None, None]
         # Each micrograph has a background with another spectrum.
         coloured = np.fft.rfft2(rng.normal(size=projections.shape)) * np.exp(0.5 * slope[part, None, None] * frequency)
         noise = np.fft.irfft2(coloured, s=(wide, wide))[:, inner, inner]
@@ -150,7 +161,11 @@ class Case:
 USUAL = Kind()
 FINE = Kind(n=160, voltage=200.0, defocus=(5_000.0, 9_000.0), box=192, pixel_size=1.1, is_fine=True, signal_to_noise=(0.3, 0.6))
 ASTIGMATIC = Kind(n=512, astigmatism=(1_500.0, 3_000.0), signal_to_noise=(0.1, 0.2))
+LARGE = Kind(n=160, box=192)
+COARSE = Kind(box=128, pixel_size=2.0, blob_scale=2.0)
+DOWNSAMPLED = Kind(n=512, box=32, pixel_size=8.0, signal_to_noise=(0.3, 1.0))
 FITS = ("fits",)
+UNSURE = ("cannot tell", "fits")
 CASES = (
     Case("right", USUAL, {}, FITS),
     Case("pixel size 1% too large", USUAL, {"scale": 1.01}, FITS),
@@ -168,7 +183,11 @@ CASES = (
     Case("fine signal at 200 kV, right", FINE, {}, FITS),
     Case("strong astigmatism, right", ASTIGMATIC, {}, FITS),
     Case("its axis at 90° − the true angle", ASTIGMATIC, {"defocus_angle": lambda a: np.pi / 2 - a}, suspect="the axis"),
+    Case("defocus in nm", USUAL, {"defocus_u": lambda u: u / 10, "defocus_v": lambda v: v / 10}, suspect="the unit"),
+    Case("large molecule, right", LARGE, {}, FITS),
+    Case("signal only to about 25 Å, right", COARSE, {}, UNSURE),
+    Case("downsampled to 8 Å per pixel, right", DOWNSAMPLED, {}, UNSURE),
     Case("no signal", replace(USUAL, signal_to_noise=(1e-6, 2e-6)), {}, ("cannot tell",)),
-    Case("20 particles", replace(USUAL, n=20), {}, ("cannot tell", "fits")),
-    Case("3 micrographs, right", replace(USUAL, n_micrographs=3), {}, ("cannot tell", "fits")),
+    Case("20 particles", replace(USUAL, n=20), {}, UNSURE),
+    Case("3 micrographs, right", replace(USUAL, n_micrographs=3), {}, UNSURE),
 )

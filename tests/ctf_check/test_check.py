@@ -10,12 +10,12 @@ from functools import cache
 import numpy as np
 import pytest
 
-from cryolike_dask.ctf_check.check import check_ctf
+from cryolike_dask.ctf_check.check import LEAST_ACCURACY, check_ctf
 from cryolike_dask.ctf_check.model import Optics, shell_means
 from cryolike_dask.ctf_check.of_stacks import check_particles, check_stacks, evenly
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.pictures.ctf_plots import plot_ctf_check
-from tests.ctf_check.simulated import CASES, FINE, USUAL, Case, Kind, Simulated, simulate
+from tests.ctf_check.simulated import CASES, DOWNSAMPLED, FINE, USUAL, Case, Kind, Simulated, simulate
 
 cached = cache(simulate)
 
@@ -47,6 +47,15 @@ def test_verdict_of_other_sets(case: Case) -> None:
 @pytest.mark.parametrize("case", [case for case in CASES if case.kind == FINE], ids=id_of)
 def test_verdict_where_the_aberration_shows(case: Case) -> None:
     test_verdict(case, 0)
+
+
+def test_images_with_only_two_rings_are_no_reason_to_warn() -> None:
+    """What is subtracted as background then looks like a ring, and moves the best pixel size by more than its noise."""
+    check = cached(3, DOWNSAMPLED).check()
+    assert check.verdict == "cannot tell", check
+    assert check.uncertainty is not None
+    assert check.accuracy is not None
+    assert check.accuracy > max(LEAST_ACCURACY, 4 * check.uncertainty)
 
 
 def test_the_reason_says_in_numbers_what_is_wrong(usual: Simulated) -> None:

@@ -105,3 +105,10 @@ def test_preview_of_a_few_particles_gives_no_verdict(data: DemoData) -> None:
     preview = preview_particles(particles, data.params_file)
     assert preview.ctf.verdict == "cannot tell"
     assert preview._repr_png_().startswith(b"\x89PNG")
+
+
+def test_the_guide_quotes_the_preview_of_the_demo(tmp_path: Path) -> None:
+    demo = write_demo_particles(tmp_path)
+    preview = preview_particles(particles_from_star(demo.star_file, demo.folder_mrc), None)
+    guide = (Path(__file__).parents[2] / "docs" / "ctf-check.md").read_text(encoding="utf-8")
+    assert f"\nCTF          {preview.ctf}\n" in guide

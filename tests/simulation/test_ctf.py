@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from cryolike_dask.simulation.ctf import contrast_transfer, ctf_zero_resolutions, electron_wavelength
+from cryolike_dask.simulation.ctf import contrast_transfer, ctf_zero_resolutions, electron_wavelength, filtered_power
 
 
 def test_wavelength_is_the_textbook_one() -> None:
@@ -33,6 +33,15 @@ def test_ctf_takes_defocus_u_along_the_stated_azimuth() -> None:
         aberration = math.pi * wavelength * defocus * s**2 - math.pi / 2 * 2.7e7 * wavelength**3 * s**4
         assert value == pytest.approx(math.sin(aberration + math.radians(30) + math.asin(0.07)), abs=1e-12)
     assert ctf[0, 0] == pytest.approx(math.sin(math.radians(30) + math.asin(0.07)))
+
+
+def test_filtered_power_is_that_of_the_filtered_images() -> None:
+    rng = np.random.default_rng(8)
+    spectra = np.fft.rfft2(rng.normal(1.0, 1.0, size=(3, 12, 16)))
+    transfer = rng.uniform(-1, 1, (1, 12, 9))
+    transfer[0, 1:, (0, -1)] = transfer[0, 1:, (0, -1)] / 2 + transfer[0, :0:-1, (0, -1)] / 2  # a filter that keeps images real
+    filtered = np.fft.irfft2(spectra * transfer, s=(12, 16))
+    np.testing.assert_allclose(filtered_power(spectra, transfer), np.square(filtered).sum(axis=(1, 2)), rtol=1e-12)
 
 
 @pytest.mark.parametrize("phase_shift", [0.0, 1.2])
