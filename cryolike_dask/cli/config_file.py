@@ -51,7 +51,10 @@ def configurable(command: Command) -> Command:
 
 
 def repeating_command(context: click.Context) -> str:
-    """The command line that repeats this run from any directory. Options of a `--config` file are written out."""
+    """The command line that repeats this run from any directory. Options of a `--config` file are written out.
+
+    `--skip-exist` is left out: what continues a run repeats it as a whole without it.
+    """
     groups: list[str] = []
     at: click.Context | None = context
     while at is not None and at.parent is not None:
@@ -62,7 +65,7 @@ def repeating_command(context: click.Context) -> str:
         value = context.params.get(str(parameter.name))
         if isinstance(parameter, click.Argument):
             words += [str(one) for one in (value if isinstance(value, tuple) else (value,))]
-        elif isinstance(parameter, click.Option) and _is_given(context, parameter):
+        elif isinstance(parameter, click.Option) and _is_given(context, parameter) and parameter.name != "skip_exist":
             words += _words(parameter, value)
     return f"cd {shlex.quote(os.getcwd())} && {shlex.join(words)}"
 

@@ -51,7 +51,7 @@ class OutputInfo:
         n_bytes: size of the files of complete stacks.
         version: of cryolike_dask that wrote them; None without a manifest.
         written: when the manifest was written; None without one.
-        settings: on which the content of the stacks depends.
+        settings: of the run.
         descriptor: grids and precision.
         sources: tables from which the particles came.
         pixel_size_from: the place where the pixel size was found, such as 'table'.
@@ -163,7 +163,7 @@ def describe_output(folder: str | Path, *, zarr_store: str = "") -> OutputInfo:
         n_bytes=sum(recorded[counter] if counter in recorded else _bytes(root, counter) for counter in counters),
         version=content.get("version"),
         written=content.get("written"),
-        settings=identity.get("settings", {}),
+        settings=content.get("settings", {}),
         descriptor=identity.get("descriptor", {}),
         sources=tuple(source["table"] for source in identity.get("sources", [])),
         pixel_size_from=content.get("pixel_size_from"),

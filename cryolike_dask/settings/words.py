@@ -22,6 +22,9 @@ _NOT_GIVEN = {
 }
 """The meaning of settings without a value."""
 
+_OF_THE_START = ("skip_exist", "overwrite")
+"""Settings for what the folder held before the run. They do not describe what it holds now."""
+
 _IN_WORDS: dict[str, Callable[[Any], str]] = {
     "batch_size": lambda n: f"{plural(n, 'image')} per stack",
     "n_stacks_max": lambda n: "all stacks" if n < 0 else plural(n, "stack"),
@@ -34,7 +37,7 @@ _IN_WORDS: dict[str, Callable[[Any], str]] = {
 
 
 def settings_in_words(settings: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
-    """Names and values of settings: those that are not the default, and the others.
+    """Names and values of settings: those that are not the default, and the others. Those for what the folder held before are left out.
 
     Args:
         settings: values by their names in Python, all or some.
@@ -43,6 +46,8 @@ def settings_in_words(settings: Mapping[str, Any]) -> tuple[dict[str, str], dict
     chosen: dict[str, str] = {}
     usual: dict[str, str] = {}
     for name, value in settings.items():
+        if name in _OF_THE_START:
+            continue
         words = usual if value == default.get(name) else chosen
         words[_NAMES.get(name, name.replace("_", " "))] = _in_words(name, value)
     return chosen, usual

@@ -79,3 +79,15 @@ def test_leopard_em_tables_are_chosen_from_by_their_scores(tmp_path: Path, cli: 
     result = cli("convert", "leopard-em", table, "--box-size", 16, "--params", "p.npz", "--out", tmp_path, "--where", "mip > 20")
     assert result.exit_code == 2
     assert "No particle is left of the 3 in" in result.stderr
+
+
+def test_info_shows_which_particles_were_chosen(convert_star: Cli, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "rows.txt").write_text("".join(f"{row}\n" for row in range(1, 12)))
+    chosen = ("--where", "defocus_u > 0", "--ind", tmp_path / "rows.txt", "--sample", 5, "--seed", 3)
+    assert convert_star(*chosen, "--no-plots").exit_code == 0
+    shown = " ".join(cli("info", tmp_path / "out").stdout.split())
+    for setting in ("where: defocus_u > 0;", f"ind: {tmp_path / 'rows.txt'} (11 rows, SHA-256 ", "sample: 5 particles;", "seed: 3"):
+        assert setting in shown
+    settings = json.loads(cli("info", tmp_path / "out", "--json").stdout)["settings"]
+    assert (settings["where"], settings["sample"], settings["seed"]) == ("defocus_u > 0", 5, 3)
+    assert settings["ind"].startswith(str(tmp_path / "rows.txt"))

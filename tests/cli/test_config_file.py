@@ -201,6 +201,15 @@ def test_the_recorded_command_repeats_the_run(
     assert sorted(shlex.split(recorded)) == sorted(shlex.split(f"{command} --overwrite"))
 
 
+def test_the_command_of_a_run_that_continues_repeats_it_as_a_whole(convert_star: Cli, tmp_path: Path) -> None:
+    assert convert_star("--batch-size", 4, "--no-plots").exit_code == 0
+    (tmp_path / "out" / "fft" / "particles_fourier_stack_000001.npz").unlink()
+    assert convert_star("--batch-size", 4, "--no-plots", "--skip-exist").exit_code == 0
+    words = shlex.split(json.loads((tmp_path / "out" / "manifest.json").read_text())["command"])
+    assert "--skip-exist" not in words
+    assert {"--batch-size", "--no-plots"} <= set(words)
+
+
 def test_several_files_and_switches_are_in_the_command(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     from cryolike_dask.cli.config_file import repeating_command
 

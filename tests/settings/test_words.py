@@ -10,7 +10,7 @@ from cryolike_dask.settings.words import settings_in_words
 
 def test_settings_are_shown_in_words_and_chosen_ones_separately() -> None:
     chosen, usual = settings_in_words(
-        asdict(ConversionSettings(batch_size=1, pixel_size=1.06, save_phys=False, ind=[4, 7], downsample_factor=3))
+        asdict(ConversionSettings(batch_size=1, pixel_size=1.06, save_phys=False, ind=[4, 7], downsample_factor=3, skip_exist=True))
     )
     assert chosen == {
         "batch size": "1 image per stack",
@@ -19,6 +19,7 @@ def test_settings_are_shown_in_words_and_chosen_ones_separately() -> None:
         "phys": "no",
         "ind": "2 rows",
     }
+    assert {"skip exist", "overwrite"}.isdisjoint([*chosen, *usual])
     assert usual["plots"] == "yes"
     assert usual["n stacks max"] == "all stacks"
     words = " ".join([*usual.values(), *settings_in_words(asdict(ConversionSettings()))[1].values()])
