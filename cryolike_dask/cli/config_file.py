@@ -106,7 +106,9 @@ def _read(context: click.Context, _: click.Parameter, value: str | None) -> None
     for key, given in _content(Path(value).expanduser()).items():
         name = str(key).replace("_", "-")
         if name not in known:
-            raise InputError(f"{value} gives {key!r}, which is not an option of {context.info_name}. {_suggestion(name, known)}")
+            raise InputError(
+                f"{value} gives {key!r}, which is not an option of {context.command_path.partition(' ')[2]}. {_suggestion(name, known)}"
+            )
         option, switches_off = known[name]
         if given is not None:
             defaults[str(option.name)] = _checked(context, option, given, f"{value}: {key} is {given!r}", switches_off)

@@ -9,6 +9,7 @@ import errno
 import gc
 import importlib
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,12 @@ INTERRUPTED = 130
 """The exit code of shells for a program that was ended with Ctrl-C."""
 
 _DEBUG = "cryolike_dask.debug"
+
+_IN_BOTH = re.compile(
+    r"""\b(?P<name>[a-z_]+)(?:=(?P<value>True|'[^']*'|"[^"]*"))?\ \((?P<option>--[a-z-]+)(?P<given>\ [^()]*)?\)""", re.VERBOSE
+)
+_IN_PARENTHESES = re.compile(r"\([a-z_]+(?:=True)?, (--[a-z-]+)\)")
+"""How messages name an option for Python and for the command line: `skip_exist=True (--skip-exist)`, `(skip_exist, --skip-exist)`."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -137,15 +144,34 @@ def _with_printable_message(error: click.ClickException) -> click.ClickException
     return error
 
 
+def as_typed(text: str) -> str:
+    """The text with options under the names that they have here: `skip_exist=True (--skip-exist)` becomes `--skip-exist`.
+
+    Args:
+        text: a message for Python and the command line.
+    """
+
+    def option(match: re.Match[str]) -> str:
+        name, value, spelt, given = match.groups()
+        if value is None and "_" not in name and spelt != f"--{name}":
+            return match[0]  # a word of the sentence
+        if given is not None or value in (None, "True"):
+            return spelt + (given or "")
+        return f"{spelt} {value.strip(chr(39))}"
+
+    return _IN_PARENTHESES.sub(r"(\1)", _IN_BOTH.sub(option, text))
+
+
 def echo(text: str, err: bool = False, label: str = "") -> None:
-    r"""Print text, which may contain names and contents of files. Characters that act on the terminal are escaped, such as \x1b.
+    r"""Print text, with options as they are typed. Characters of file names that act on the terminal are escaped, such as \x1b.
 
     Args:
         text: one or several lines.
         err: print to standard error.
         label: text to print before it, in red.
     """
-    click.echo(f"{click.style(label, fg='red', bold=True)} {printable(text)}" if label else printable(text), err=err)
+    shown = printable(as_typed(text))
+    click.echo(f"{click.style(label, fg='red', bold=True)} {shown}" if label else shown, err=err)
 
 
 def debug_option(command: Command) -> Command:
@@ -189,7 +215,7 @@ class _StandardErrorHandler(logging.StreamHandler[Any]):
         label = "Warning: " if record.levelno >= logging.WARNING else ""
         # In a log file, lines need a time.
         when = "" if sys.stderr.isatty() else time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(record.created))
-        return printable(f"{when}{label}{record.getMessage()}")
+        return printable(f"{when}{label}{as_typed(record.getMessage())}")
 
 
 def show_log(level: int) -> None:

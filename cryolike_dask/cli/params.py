@@ -29,15 +29,15 @@ _TOLERANCE = 1e-4  # relative: tables round pixel sizes
 @click.option(
     "--from", "table", type=FILE, metavar="TABLE", help="Take box and pixel size from this table, or else from the image headers."
 )
-@click.option("--n-pixels", type=int, help="Box size of the images, after downsampling.")
-@click.option("--pixel-size", type=float, help="Å per pixel, after downsampling.")
+@click.option("--n-pixels", type=click.IntRange(min=2), help="Box size of the images, after downsampling.")
+@click.option("--pixel-size", type=click.FloatRange(min=0, min_open=True), help="Å per pixel, after downsampling.")
 @click.option(
     "--precision", type=click.Choice(["single", "double"]), default="single", show_default=True, help="Of the Fourier images."
 )
 @click.option(
     "--resolution-factor", type=float, default=1.0, show_default=True, help="Fraction of the Nyquist limit to keep: 0.5 keeps half."
 )
-@click.option("--n-inplanes", type=int, help="In-plane angles. By default twice the box size.")
+@click.option("--n-inplanes", type=click.IntRange(min=1), help="In-plane angles. By default twice the box size.")
 @click.option("--override", is_flag=True, help="Use --n-pixels and --pixel-size even if they contradict the table.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that holds other parameters.")
 @table_options

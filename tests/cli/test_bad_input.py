@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cryolike_dask.cli.main import as_typed
 from cryolike_dask.demo.particles import DemoData
 from tests.cli.conftest import Cli
 
@@ -178,3 +179,32 @@ def test_a_wrong_path_of_an_input_is_told_as_what_it_is(particles: DemoData, cli
     assert "is a file, not a folder. Give the folder that holds the image files" in file.stderr
     archive = cli("convert", "star", particles.params_file, *to)
     assert f"{particles.params_file} is an archive (such as .npz or .zip)" in archive.stderr
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("run again with skip_exist=True (--skip-exist) to continue", "run again with --skip-exist to continue"),
+        ("choose axes='relion' (--axes relion).", "choose --axes relion."),
+        ("choose contrast='invert' (--contrast).", "choose --contrast invert."),
+        ("""where="a == 'g1'" (--where)""", """--where "a == 'g1'\""""),
+        ("sample (--sample) is 7, folder_mrc (--mrc-folder) is not", "--sample is 7, --mrc-folder is not"),
+        ("finish it first (skip_exist, --skip-exist).", "finish it first (--skip-exist)."),
+        ("replace it (overwrite=True, --overwrite).", "replace it (--overwrite)."),
+        (
+            "it cannot be continued (--overwrite makes everything again)",
+            "it cannot be continued (--overwrite makes everything again)",
+        ),
+        ("choose by where or sample (--where, --sample)", "choose by where or sample (--where, --sample)"),
+        ("give the image parameters (--params)", "give the image parameters (--params)"),
+    ],
+)
+def test_messages_name_options_as_they_are_typed(message: str, shown: str) -> None:
+    assert as_typed(message) == shown
+
+
+def test_an_error_names_the_option_of_the_command_line(particles: DemoData, tmp_path: Path, cli: Cli) -> None:
+    options = ("--mrc-folder", particles.folder_mrc, "--out", tmp_path / "out", "--no-plots", "--sample", 100)
+    result = cli("convert", "star", particles.star_file, *options)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: --sample is 100, but ")

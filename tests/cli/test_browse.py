@@ -29,8 +29,8 @@ def test_a_page_of_a_table_and_of_its_stacks(particles: DemoData, convert_star: 
     [
         (["--mrc-folder", "mrc"], "leave out --mrc-folder"),
         (["--invert"], "leave out --invert"),
-        (["--params", "params.npz", "--contrast", "invert"], "leave out params (--params), contrast (--contrast)."),
-        (["--pixel-size", "3"], "leave out pixel_size (--pixel-size)."),
+        (["--params", "params.npz", "--contrast", "invert"], "leave out --params, --contrast."),
+        (["--pixel-size", "3"], "leave out --pixel-size."),
         (["--ind", "rows.txt"], "--where, --sample"),
         (["--sample", "99"], "at most 12"),
         (["--where", "defocus > 3"], "defocus_u"),

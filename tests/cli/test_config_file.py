@@ -111,14 +111,14 @@ def test_the_command_line_wins_and_silence_is_the_default(parsed: dict[str, Any]
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("batchsize: 5", "'batchsize', which is not an option of star. Did you mean batch-size"),
+        ("batchsize: 5", "'batchsize', which is not an option of convert star. Did you mean batch-size"),
         ("frobnicate: 5", "Its options are mrc-folder"),
         ("batch-size: many", "batch-size is 'many'"),
         ("batch-size: [1, 2]", "batch-size is [1, 2]: give one number or text"),
         ("device: yes", "device is True: give one number or text; put text in quotation marks"),
         ("device: tpu", "device is 'tpu'"),
         ("no-plots: 3", "no-plots is 3: give true or false"),
-        ("config: x", "not an option of star"),
+        ("config: x", "not an option of convert star"),
         ("- batch-size", "holds no options"),
         ("a: [", "cannot be read as YAML"),
     ],

@@ -108,7 +108,7 @@ def test_an_interrupted_run_says_once_how_to_continue(convert_star: Cli, tmp_pat
         patched.setattr("cryolike_dask.execution.run_loop.RunLoop.handle", interrupt)
         stopped = convert_star("--batch-size", "5", "--quiet")
     assert stopped.exit_code == 130
-    assert stopped.stderr == "Stopped with 3 of 3 stacks left; continue with skip_exist=True (--skip-exist).\n"
+    assert stopped.stderr == "Stopped with 3 of 3 stacks left; continue with --skip-exist.\n"
     assert stopped.stdout == ""
     assert "12 images in 3 stacks" in convert_star("--batch-size", "5", "--skip-exist").stdout
 

@@ -209,8 +209,8 @@ def test_images_of_a_paired_star_file(particles: DemoData, tmp_path: Path, cli: 
         (["table.csv"], "--box-size"),
         (["table.cs", "--mrc", "x.mrcs"], "--mrc"),
         (["table.star", "--invert"], "Leopard-EM"),
-        (["table.star", "--out", "p.jpg"], "ends with .png (out, --out)"),
-        (["table.star", "--out", "table.star"], "ends with .png (out, --out)"),
+        (["table.star", "--out", "p.jpg"], "ends with .png (--out)"),
+        (["table.star", "--out", "table.star"], "ends with .png (--out)"),
         (["table.star", "--out", "/nowhere/p.png"], "/nowhere is not a folder"),
     ],
 )

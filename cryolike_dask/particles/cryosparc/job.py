@@ -128,7 +128,7 @@ def _job_directory(folder: str | os.PathLike[str], job_number: int) -> str:
         others = sorted(path.name for path in parent.glob("J*") if path.is_dir()) if parent.is_dir() else []
         there = f"there are {first_few(others, 5)}" if others else "there is no job directory at all"
         raise MissingFileError(
-            f"The job directory {directory} does not exist; in {parent} {there}. Check folder_cryosparc and job_number."
+            f"The job directory {directory} does not exist; in {parent} {there}. Check the folder and the number of the job."
         )
     return str(directory)
 
