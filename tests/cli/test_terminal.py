@@ -120,9 +120,10 @@ def test_a_traceback_does_not_act_on_the_terminal(kind: type[CryolikeError]) -> 
 def test_reports_do_not_act_on_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / EVIL
     planned = conversion(make_particles(tmp_path / "particles", n_images=4), out)
+    summary = planned.calibrate()
     report = planned.run()
     ImageDescriptor.from_individual_values(16, 3.0, atom_selection=EVIL).print()
-    shown = [str(report), repr(planned), str(planned.calibrate()), capsys.readouterr().out]
+    shown = [str(report), repr(planned), str(summary), capsys.readouterr().out]
     assert all("evil" in text for text in shown)
     assert [acting(text) for text in shown] == [[]] * len(shown)
 
