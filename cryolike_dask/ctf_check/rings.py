@@ -12,7 +12,7 @@ from cryolike_dask.ctf_check.score import RIDGE, Sample, shell_scores
 _WIDTH = 0.1
 """Width of a bin in units of π."""
 _LARGEST_ERROR = 0.12
-"""Largest standard error of a bin that is shown."""
+"""Largest standard error of a bin that is shown. The longest row of such bins is shown."""
 _LEAST_SCORE = 10.0
 """Least score of a shell that is used; noise hardly ever scores more."""
 _MAX_BINS = 200
@@ -23,9 +23,9 @@ class Rings:
     """Power of all particles on the scale of CTF², averaged where their CTFs have the same phase.
 
     Args:
-        phase: (m,) centres of the bins in units of π; the CTF is zero at whole numbers.
-        power: (m,) power of the images; NaN if it is too uncertain.
-        expected: (m,) power if the recorded values were right; NaN at the same places.
+        phase: (m,) centres of neighbouring bins in units of π; the CTF is zero at whole numbers.
+        power: (m,) power of the images.
+        expected: (m,) power if the recorded values were right.
     """
 
     phase: FloatArray
@@ -66,9 +66,11 @@ def gather_rings(sample: Sample, best: FloatArray) -> Rings | None:
         error = np.sqrt(total((trust * amplitude) ** 2 * sample.deviations.var(axis=1, keepdims=True))) / weight
         power = total(trust * amplitude * (sample.deviations + amplitude * means)) / weight + 0.5
         expected = total(trust * amplitude**2 * recorded) / weight + 0.5
-    shown = error < _LARGEST_ERROR
-    if not shown.any():
+    changes = np.flatnonzero(np.diff(np.concatenate([[False], error < _LARGEST_ERROR, [False]])))
+    if not len(changes):
         return None
-    kept = slice(int(np.argmax(shown)), _MAX_BINS - int(np.argmax(shown[::-1])))
+    begins, ends = changes[::2], changes[1::2]
+    longest = int(np.argmax(ends - begins))
+    shown = slice(int(begins[longest]), int(ends[longest]))
     middles = (first + np.arange(_MAX_BINS) + 0.5) * _WIDTH
-    return Rings(middles[kept], np.where(shown, power, np.nan)[kept], np.where(shown, expected, np.nan)[kept])
+    return Rings(middles[shown], power[shown], expected[shown])

@@ -66,7 +66,7 @@ def _draw_rings(canvas: Canvas, check: CtfCheck, left: int, top: int) -> None:
     rings = check.rings
     assert rings is not None
     values = np.concatenate([rings.power, rings.expected])
-    lowest, highest = min(0.0, float(np.nanmin(values))), max(1.0, float(np.nanmax(values)))
+    lowest, highest = min(0.0, float(values.min())), max(1.0, float(values.max()))
     axes = Axes(
         canvas,
         *(left + 50, top + 40, 335, 172),
