@@ -87,6 +87,11 @@ def check_rows(
     order = np.argsort(rows, kind="stable")
     ordered = rows[order].astype(np.int64)
     repeated = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if len(repeated) and len(rows) == n and ordered[-1] <= 1:
+        raise InputError(
+            f"{where} has only the values 0 and 1, one per row of the table, so it is probably a mask: give True and False instead, in "
+            "NumPy `mask.astype(bool)`."
+        )
     if len(repeated):
         first = int(repeated[0])
         more = f" (and {plural(len(repeated) - 1, 'more row')})" if len(repeated) > 1 else ""

@@ -57,6 +57,7 @@
       if (values[a] !== values[b]) return values[a] < values[b] ? -direction : direction;
       return data.rows[a] - data.rows[b];
     });
+    byId("none").hidden = order.length > 0;
     current = 0;
     anchor = null;
     for (const tile of tiles.values()) tile.remove();

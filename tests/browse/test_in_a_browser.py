@@ -164,6 +164,23 @@ def test_filters(browser: Browser, columns: dict[str, npt.NDArray[np.generic]]) 
     assert rows_in_document(browser) == [CONSTANT_ROW]
 
 
+def test_the_page_says_so_if_no_particle_meets_the_filters(browser: Browser) -> None:
+    visible = "document.getElementById('none').offsetHeight > 0"
+    assert not browser.evaluate(visible)
+    browser.fill("#defocus-from", "99")
+    assert count(browser) == (N, 0, 0)
+    assert browser.evaluate(visible)
+    browser.click("button[type=reset]")
+    browser.evaluate("new Promise((done) => setTimeout(done))")
+    assert not browser.evaluate(visible)
+
+
+def test_the_values_below_an_image_are_explained_without_a_click(browser: Browser) -> None:
+    shown = browser.evaluate("document.body.innerText")  # without what is hidden
+    assert "its row, with the outlier score on the right, its defocus, with the power on the right, and image and file" in shown
+    assert "robust standard deviations" not in shown
+
+
 def test_clicks_and_keys_leave_particles_out_and_the_rest_is_saved_and_converted(
     browser: Browser,
     page: Page,

@@ -131,6 +131,8 @@ def test_a_wrong_line_of_a_text_file_is_named(content: str, told: str, tmp_path:
         (np.array([3, 31]), "element 1: there is no row 31"),
         (np.array([3, 2**63], np.uint64), "element 1: there is no row 9223372036854775808"),
         (np.array([7, 3, 7]), "element 2: row 7 was named before, in element 0"),
+        (np.arange(31) % 2, "only the values 0 and 1, one per row of the table, so it is probably a mask: give True and False"),
+        (np.arange(30) % 2, "row 0 was named before"),
         (np.array([1.0, 2.0]), "float64"),
         (np.array([[1, 2]]), "shape (1, 2)"),
         (np.array([], np.int64), "names no row"),
