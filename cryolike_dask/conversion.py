@@ -18,7 +18,7 @@ from cryolike_dask.execution.run import run_plan
 from cryolike_dask.formatting import plural
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.options import ConversionOptions, takes_options
-from cryolike_dask.particles.choice import choose_particles
+from cryolike_dask.particles.choice import check_seed_is_used, choose_particles
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.planning.planner import make_plan
 from cryolike_dask.planning.summary import PlanSummary, summarize_plan
@@ -70,7 +70,9 @@ class Conversion:
         folder_output: str | Path = "",
         **options: Unpack[ConversionOptions],
     ) -> None:
-        particles, self.settings = choose_particles(particles, ConversionSettings.from_options(options))
+        self.settings = ConversionSettings.from_options(options)
+        check_seed_is_used(self.settings)
+        particles, self.settings = choose_particles(particles, self.settings)
         self.folder = output_folder(folder_output)
         self.plan = make_plan(particles, None if params is None else ImageDescriptor.ensure(params), self.settings)
         if self.settings.output_format == "zarr":

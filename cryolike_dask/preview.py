@@ -181,7 +181,7 @@ def preview_particles(
     if params is None:  # from all particles: the few that are drawn may happen to have the same box and pixel size
         params = find_image_grid(particles, settings).descriptor()
     n = min(max(n_images, sample_size(ImageDescriptor.ensure(params))), len(particles))
-    looked_at = replace(settings, where="", ind=None, sample=None)
+    looked_at = replace(settings, where="", ind=None, sample=None, seed=0)
     plan = Conversion(particles.take(draw(len(particles), n, settings.seed)), params, **vars(looked_at)).plan
     descriptor = plan.descriptor
     # Along the longer edge, the polar grid of a rectangle ends at a coarser resolution.

@@ -74,7 +74,7 @@ def _plan(particles: ParticleTable, stated: ImageDescriptor, settings: Conversio
         stated.n_pixels, stated.pixel_size, resolution_factor=factor, n_inplanes=_N_INPLANES
     )
     here = replace(
-        settings, where="", ind=None, sample=None, batch_size=_AT_ONCE, n_stacks_max=-1, device="cpu", output_format="pt"
+        settings, where="", ind=None, sample=None, seed=0, batch_size=_AT_ONCE, n_stacks_max=-1, device="cpu", output_format="pt"
     )
     return Conversion(particles, descriptor, **vars(here)).plan
 

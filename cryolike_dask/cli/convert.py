@@ -145,7 +145,7 @@ def _convert(kind: type[ParticleInput], options: dict[str, Any]) -> None:
         echo(json.dumps(report.to_dict(), indent=1))
     elif not quiet:
         echo(f"{report}.")
-        if report.ctf is not None:
+        if report.ctf is not None and report.ctf.reason not in report.warnings:  # those were logged
             echo(str(report.ctf))
         if conversion.settings.flag_plots:
             echo(f"Look at {report.folder / 'report.html'}, and the pictures in {report.folder / 'plots'}.")

@@ -125,9 +125,10 @@ class _Given:
     ) -> tuple[tuple[int, int], float]:
         """Box and pixel size, from these values and a table."""
         from cryolike_dask.file_conversions.inputs import read_particles
-        from cryolike_dask.particles.choice import choose_particles
+        from cryolike_dask.particles.choice import check_seed_is_used, choose_particles
         from cryolike_dask.particles.image_grid import find_image_grid
 
+        check_seed_is_used(settings)
         particles, _ = choose_particles(read_particles(input_of_table(table, folder, particle_file, box_size)), settings)
         grid = find_image_grid(particles, settings, takes_params=False)
         box, size = grid.box, grid.pixel_size

@@ -32,6 +32,8 @@ _STACKS = 4
 every stack takes, whatever its size."""
 _MOST_BYTES = 1 << 30
 _FEWEST_IMAGES = 32
+_FEWEST_SECONDS = 1.0
+"""To start and to end a run takes about as long, even without images."""
 
 
 def seconds_on_this_machine(plan: Plan, folder: Path, progress: Progress) -> float:
@@ -81,7 +83,7 @@ def _extrapolate(plan: Plan, sample: Plan, scratch: Path) -> float:
         pictures = _seconds_of_pictures(scratch / "sample") / min(available_cores(), plan.n_stacks)
     per_image = (seconds - seconds_of_part - (sample.n_stacks - part.n_stacks) * pictures) / max(1, sample.n_images - part.n_images)
     further_images, further_stacks = plan.n_images - sample.n_images, plan.n_stacks - sample.n_stacks
-    return max(0.0, seconds + max(0.0, per_image) * further_images + pictures * further_stacks)
+    return max(_FEWEST_SECONDS, seconds + max(0.0, per_image) * further_images + pictures * further_stacks)
 
 
 def _seconds_of_pictures(folder: Path) -> float:

@@ -72,6 +72,19 @@ def choose_rows(table: ParticleTable, settings: ConversionSettings) -> tuple[npt
     return left, settings
 
 
+def check_seed_is_used(settings: ConversionSettings) -> None:
+    """Refuse a seed without a sample, which would choose nothing.
+
+    Raises:
+        InputError: there is one.
+    """
+    if settings.seed and settings.sample is None:
+        raise InputError(
+            f"seed (--seed) is {settings.seed}, but no sample is drawn: give the number of particles to draw as sample (--sample), or "
+            "leave out the seed."
+        )
+
+
 def draw(n: int, k: int, seed: int) -> npt.NDArray[np.int64]:
     """Draw k of n positions at random: (k,), ascending. The same arguments give the same positions in every version.
 

@@ -60,7 +60,7 @@ def decide_grids(
         InputError: grids contradict each other; the message names both.
     """
     warnings: list[str] = []
-    describes_source, box = _fit_to_boxes(table, files, descriptor, settings)
+    describes_source, box = _fit_to_boxes(table, files, descriptor, settings, warnings)
     factor = settings.pixel_scale(box)
     own = descriptor.pixel_size[0] if describes_source else descriptor.pixel_size[0] / factor
     source = np.where(np.isnan(sizes.on_disk), own, sizes.on_disk)
@@ -96,7 +96,11 @@ def decide_grids(
 
 
 def _fit_to_boxes(
-    table: ParticleTable, files: Sequence[ImageFile | None], descriptor: ImageDescriptor, settings: ConversionSettings
+    table: ParticleTable,
+    files: Sequence[ImageFile | None],
+    descriptor: ImageDescriptor,
+    settings: ConversionSettings,
+    warnings: list[str],
 ) -> tuple[bool, tuple[int, int]]:
     """Whether the descriptor describes the images on disk, and the box of a source image.
 
@@ -123,6 +127,7 @@ def _fit_to_boxes(
                 f"Downsampling images of {_size(box)} pixels ({path}) by {settings.downsample_factor} leaves nothing. Use a smaller factor."
             )
         _check_crop(box, small, path, settings)
+        warnings += _incomplete_blocks(box, path, settings)
         if small != descriptor.n_pixels and not (settings.downsamples and box == descriptor.n_pixels):
             after = f", {_size(box)} downsampled by {settings.pixel_scale(box):g}" if settings.downsamples else ""
             advice = (
@@ -135,6 +140,20 @@ def _fit_to_boxes(
                 f"({path}{after}). {advice}."
             )
     return not settings.downsamples or descriptor.n_pixels in boxes, next(iter(boxes))
+
+
+def _incomplete_blocks(box: tuple[int, int], path: str, settings: ConversionSettings) -> list[str]:
+    """A warning if blocks of pixels do not fill the images, so that pixels at their ends are left out."""
+    factor = settings.downsample_factor
+    over = [edge % factor for edge in box]
+    if not any(over) or settings.downsample_type == "fourier":
+        return []
+    pixels = f"{over[0]}" if over[0] == over[1] else f"{over[0]} and {over[1]}"
+    return [
+        f"Images of {_size(box)} pixels ({path}) cannot be divided into blocks of {factor} x {factor} pixels: the last {pixels} pixels "
+        "along their two axes are left out, and particles are no longer in the middle. With downsample_type='fourier' (--downsample-type "
+        "fourier), whole images are downsampled."
+    ]
 
 
 def _check_crop(box: tuple[int, int], small: tuple[int, int], path: str, settings: ConversionSettings) -> None:

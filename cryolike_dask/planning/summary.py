@@ -62,7 +62,7 @@ class PlanSummary:
         if self.seconds is None:
             return "not calibrated"
         cores = available_cores()
-        return f"about {format_time(max(1.0, self.seconds))} on {plural(cores, 'core')} of this machine"
+        return f"about {format_time(self.seconds)} on {plural(cores, 'core')} of this machine"
 
     def __str__(self) -> str:
         left_out = f"; {plural(len(self.skipped), 'particle')} left out" if self.skipped else ""

@@ -91,3 +91,17 @@ def test_info_shows_which_particles_were_chosen(convert_star: Cli, cli: Cli, tmp
     settings = json.loads(cli("info", tmp_path / "out", "--json").stdout)["settings"]
     assert (settings["where"], settings["sample"], settings["seed"]) == ("defocus_u > 0", 5, 3)
     assert settings["ind"].startswith(str(tmp_path / "rows.txt"))
+
+
+def test_a_seed_without_a_sample_is_refused_where_it_would_have_no_effect(
+    convert_star: Cli, cli: Cli, particles: DemoData, tmp_path: Path
+) -> None:
+    refused = [convert_star("--seed", 4), cli("params", tmp_path / "p.npz", "--from", particles.star_file, "--seed", 4)]
+    for result in refused:
+        assert result.exit_code == 2
+        assert "--seed is 4, but no sample is drawn" in result.stderr
+    assert not (tmp_path / "out").exists()
+    # A preview and a page show particles that are drawn in any case.
+    images = (particles.star_file, "--mrc-folder", particles.folder_mrc, "--seed", 4)
+    assert cli("preview", *images, "--out", tmp_path / "p.png").exit_code == 0
+    assert cli("browse", *images, "--out", tmp_path / "b.html").exit_code == 0

@@ -11,6 +11,7 @@ import pytest
 from cryolike_dask import Conversion, ConversionReport, ImageDescriptor, load_stack, particles_from_star, preview_particles
 from cryolike_dask.demo.particles import DemoData, write_demo_particles
 from cryolike_dask.runs.info import check_ctf_of_stacks, describe_output
+from tests.cli.conftest import Cli, cli  # noqa: F401
 from tests.support.markup import Elements
 
 
@@ -52,6 +53,14 @@ def test_a_run_warns_of_a_ctf_that_does_not_fit(wrong: ConversionReport) -> None
     assert wrong.ctf.best_pixel_size == pytest.approx(2.0, rel=0.02)
     assert wrong.ctf.reason in wrong.warnings
     assert "pixel size, defocus or voltage" in wrong.to_dict()["ctf"]["reason"]
+
+
+def test_the_command_line_prints_the_verdict_once(cli: Cli, data: DemoData, tmp_path: Path) -> None:  # noqa: F811
+    arguments = ("convert", "star", data.star_file, "--mrc-folder", data.folder_mrc, "--no-plots", "--no-phys")
+    for options in ([], ["--pixel-size", "2.3", "--override-pixel-size"]):
+        result = cli(*arguments, "--out", tmp_path / f"out{len(options)}", *options)
+        assert result.exit_code == 0, result.stderr
+        assert result.output.count("The CTF fits" if not options else "The CTF does not fit") == 1
 
 
 def test_page_shows_the_check(right: ConversionReport, wrong: ConversionReport) -> None:

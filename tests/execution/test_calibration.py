@@ -82,6 +82,15 @@ def test_time_grows_with_images_and_pictures_and_not_with_those_tried(tmp_path: 
     )
 
 
+def test_a_short_run_takes_a_second_in_words_and_in_numbers(
+    abc: ParticleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "_run", lambda plan, folder: 0.2)
+    summary = planned(abc, tmp_path / "out").calibrate()
+    assert summary.to_dict()["seconds"] == 1.0
+    assert "about 1.0 s on" in str(summary)
+
+
 def test_a_machine_without_a_gpu_can_plan_for_those_with_one(abc: ParticleSet, tmp_path: Path) -> None:
     assert planned(abc, tmp_path / "out", device="cuda").calibrate().seconds
 
