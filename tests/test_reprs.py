@@ -8,6 +8,7 @@ import pytest
 
 from cryolike_dask import Conversion, ImageDescriptor, InputError, load_stack, particles_from_star
 from cryolike_dask.demo.particles import write_demo_particles
+from tests.support.markup import Elements
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,13 @@ def test_a_stack_says_what_is_in_it(shown: dict[str, Any]) -> None:
     lines = repr(shown["stack"]).splitlines()
     assert lines[:3] == ["<LoadedStack: 4 images>", "fourier   complex64, 4 × 17 × 32", "physical  float32, 4 × 16 × 16"]
     assert "defocusU" in repr(shown["stack"])
+
+
+def test_a_notebook_shows_the_same_of_a_stack(shown: dict[str, Any]) -> None:
+    words = Elements(shown["stack"]._repr_html_()).words
+    for text in ("LoadedStack: 4 images", "fourier", "complex64, 4 × 17 × 32", "physical", "float32, 4 × 16 × 16"):
+        assert text in words
+    assert any("defocusU" in text for text in words)
 
 
 def test_a_stack_is_named_by_a_whole_number_in_an_output_folder(shown: dict[str, Any]) -> None:

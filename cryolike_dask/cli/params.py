@@ -146,7 +146,7 @@ class _Given:
 
     def _allow(self, option: str, statement: str) -> None:
         if not self.override:
-            raise InputError(f"{option} contradicts the table: {statement} Leave it out, or add --override to use it.")
+            raise InputError(f"{option} contradicts the table. {statement} Leave it out, or add --override to use it.")
 
 
 def _save(descriptor: ImageDescriptor, out: str, overwrite: bool) -> None:

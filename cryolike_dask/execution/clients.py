@@ -155,7 +155,9 @@ def _connect(client: Any) -> Iterator[Any]:
         with connected:
             yield connected
     else:
-        raise InputError(f"client is a {type(client).__name__}: give a distributed Client, a Cluster, or a scheduler's address.")
+        raise InputError(
+            f"client is of the type {type(client).__name__}: give a distributed Client, a Cluster, or a scheduler's address."
+        )
 
 
 def _check_certificate(address: str, security: Any) -> None:

@@ -184,7 +184,7 @@ class PolarGrid:
             f = f.reshape(-1, self.n_points)
         elif not shape or shape[-1] != self.n_points:
             raise InputError(
-                f"An array of shape {shape} cannot be integrated: this grid has {self.n_shells} x {self.n_inplanes} points."
+                f"An array of shape {shape} cannot be integrated: this grid has {self.n_shells} × {self.n_inplanes} points."
             )
         weights = self.integration_weight_points.ravel()
         if isinstance(f, np.ndarray):

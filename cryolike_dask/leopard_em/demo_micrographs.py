@@ -202,7 +202,7 @@ def _corners(n: int, shape: tuple[int, int], rng: np.random.Generator) -> npt.ND
     """(n, 2) row and column of templates that do not overlap, the first one at the top-left corner of the micrograph."""
     h = TEMPLATE_SIZE
     if min(shape) < h:
-        raise InputError(f"A micrograph of {shape[0]} x {shape[1]} pixels is smaller than the template of {h}.")
+        raise InputError(f"A micrograph of {shape[0]} × {shape[1]} pixels is smaller than the template of {h}.")
     corners = [(0, 0)]
     for _ in range(1000 * n):
         if len(corners) >= n:
@@ -210,7 +210,7 @@ def _corners(n: int, shape: tuple[int, int], rng: np.random.Generator) -> npt.ND
         row, column = (int(rng.integers(0, edge - h + 1)) for edge in shape)
         if all(max(abs(row - r), abs(column - c)) >= h for r, c in corners):
             corners.append((row, column))
-    raise InputError(f"{n} particles of {h} pixels do not fit a micrograph of {shape[0]} x {shape[1]}. Ask for fewer.")
+    raise InputError(f"{n} particles of {h} pixels do not fit a micrograph of {shape[0]} × {shape[1]}. Ask for fewer.")
 
 
 def _write_template(path: Path, phantom: Phantom, pixel_size: float) -> None:

@@ -75,8 +75,8 @@ class MatchTemplateMaps:
         for name, values in maps.items():
             if values.shape != maps["mip"].shape:
                 raise InputError(
-                    f"{paths[name]} has {' x '.join(map(str, values.shape))} pixels and {paths['mip']} has "
-                    f"{' x '.join(map(str, maps['mip'].shape))}. Give the maps of one search."
+                    f"{paths[name]} has {' × '.join(map(str, values.shape))} pixels and {paths['mip']} has "
+                    f"{' × '.join(map(str, maps['mip'].shape))}. Give the maps of one search."
                 )
         return cls(**maps)
 
@@ -117,15 +117,15 @@ class MatchTemplateMaps:
         valid = (micrograph_shape[0] - template_size + 1, micrograph_shape[1] - template_size + 1)
         if template_size < 1 or min(valid) < 1:
             raise InputError(
-                f"A template of {template_size} pixels does not fit a micrograph of {micrograph_shape[0]} x {micrograph_shape[1]}. "
+                f"A template of {template_size} pixels does not fit a micrograph of {micrograph_shape[0]} × {micrograph_shape[1]}. "
                 "Give the right template_size."
             )
         if self.shape == valid:
             return self
         if self.shape != micrograph_shape:
             raise InputError(
-                f"The statistics maps have {self.shape[0]} x {self.shape[1]} pixels. A micrograph of {micrograph_shape[0]} x "
-                f"{micrograph_shape[1]} and a template of {template_size} give maps of that size, or of {valid[0]} x {valid[1]}. "
+                f"The statistics maps have {self.shape[0]} × {self.shape[1]} pixels. A micrograph of {micrograph_shape[0]} × "
+                f"{micrograph_shape[1]} and a template of {template_size} give maps of that size, or of {valid[0]} × {valid[1]}. "
                 "Give the right micrograph and template_size."
             )
         return replace(self, **{name: getattr(self, name)[: valid[0], : valid[1]] for name in MAP_NAMES})

@@ -148,8 +148,8 @@ class MatchTemplateSearch:
         rows, columns = (shape[axis] - map_shape[axis] + 1 for axis in (0, 1))
         if rows != columns or rows < 1:
             raise InputError(
-                f"{self.source}: the statistics maps have {map_shape[0]} x {map_shape[1]} pixels and the micrograph "
-                f"{self.micrograph_path} has {shape[0]} x {shape[1]}: no square template gives such maps. Give the micrograph that "
+                f"{self.source}: the statistics maps have {map_shape[0]} × {map_shape[1]} pixels and the micrograph "
+                f"{self.micrograph_path} has {shape[0]} × {shape[1]}: no square template gives such maps. Give the micrograph that "
                 "was searched."
             )
         if rows > 1:

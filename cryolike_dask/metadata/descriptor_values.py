@@ -53,7 +53,7 @@ def checked_values(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     n_pixels, pixel_size = pair_of(given["n_pixels"], int, "n_pixels"), pair_of(given["pixel_size"], float, "pixel_size")
     if min(n_pixels) < 2:
-        raise InputError(f"n_pixels is {n_pixels}: an image needs at least 2 x 2 pixels.")
+        raise InputError(f"n_pixels is {n_pixels}: an image needs at least 2 × 2 pixels.")
     if min(pixel_size) <= 0:
         raise InputError(f"pixel_size is {pixel_size}: give the pixel size in Å, a positive number.")
     radius_max = number(given["radius_max"], "radius_max")

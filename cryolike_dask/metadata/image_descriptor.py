@@ -223,7 +223,7 @@ class ImageDescriptor:
             return cls.load(input)
         if cryolike_objects.is_image_descriptor(input):
             return cls.from_dict(cryolike_objects.values_of(input))
-        raise InputError(f"params_input is a {type(input).__name__}: give an ImageDescriptor or the path of a params .npz file.")
+        raise InputError(f"params_input is of type {type(input).__name__}: give an ImageDescriptor or the path of a params .npz.")
 
     @property
     def cartesian_grid(self) -> CartesianGrid2D:

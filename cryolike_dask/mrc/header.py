@@ -169,7 +169,7 @@ def _check_cost(file: ImageFile) -> None:
     """Refuse a compressed file that would unpack to too much; its size on disk says little about that."""
     if file.n_rows * file.n_columns > _MAX_COMPRESSED_PIXELS:
         raise InputError(
-            f"{file.path} is compressed and announces images of {file.n_rows} x {file.n_columns} pixels; compressed ones may have "
+            f"{file.path} is compressed and announces images of {file.n_rows} × {file.n_columns} pixels; compressed ones may have "
             f"{_MAX_COMPRESSED_PIXELS:,} at most. Decompress it first."
         )
     if file.data_offset - HEADER_BYTES > _MAX_COMPRESSED_EXTENDED_HEADER:
@@ -180,7 +180,7 @@ def _check_cost(file: ImageFile) -> None:
 
 
 def _check_size(file: ImageFile) -> None:
-    announced = f"{plural(file.n_images, 'image')} of {file.n_rows} x {file.n_columns} ({file.dtype})"
+    announced = f"{plural(file.n_images, 'image')} of {file.n_rows} × {file.n_columns} ({file.dtype})"
     end = file.data_offset + file.n_images * file.image_bytes
     if file.size < end:
         complete = max(0, (file.size - file.data_offset) // file.image_bytes)

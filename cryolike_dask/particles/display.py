@@ -46,12 +46,12 @@ class ColumnView:
     Args:
         name: name of the column.
         unit: unit of the values; '' if they have none.
-        values: the first values and the last one.
+        values: the first values and the last one, as text.
     """
 
     name: str
     unit: str
-    values: str
+    values: tuple[str, ...]
 
 
 def readable_column(table: ParticleTable, name: str) -> npt.NDArray[Any]:
@@ -136,7 +136,7 @@ def describe(table: ParticleTable) -> str:
         listed = value if isinstance(value, str) else first_few(value, 2)
         lines.append(f"{name + ':':<15}{listed}")
     lines.append("columns:")
-    lines += [f"  {view.name:<21}{view.unit:<6}{view.values}" for view in views]
+    lines += [f"  {view.name:<21}{view.unit:<6}{'  '.join(view.values)}" for view in views]
     if others:
         lines.append(f"not stated:    {', '.join(others)}")
     if table.warnings:
@@ -148,12 +148,12 @@ def _files(names: list[str], n: int) -> str:
     return f"{n:,} ({', '.join(PurePath(name).name for name in names)}{', ...' if n > len(names) else ''})" if n else "0"
 
 
-def _few_values(table: ParticleTable, name: str) -> str:
+def _few_values(table: ParticleTable, name: str) -> tuple[str, ...]:
     shown = table if len(table) <= _FIRST + 1 else table.take(np.r_[:_FIRST, len(table) - 1])
     texts = [_text(value, name) for value in readable_column(shown, name).tolist()]
     if len(table) > len(shown):
         texts.insert(_FIRST, "...")
-    return "  ".join(texts)
+    return tuple(texts)
 
 
 def _text(value: Any, name: str) -> str:

@@ -72,7 +72,7 @@ def check_rows(
             raise InputError(f"{where} is False for all {n:,} rows of the table: no particle is left.")
         return rows
     if not len(rows):
-        raise InputError(f"{where} names no row: no particle is left.")
+        raise InputError(f"{where} is empty: give at least one row.")
 
     def place(position: int) -> str:
         return f"element {position}" if places is None else f"line {places[position]}"

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.formatting import plural
 from cryolike_dask.particles.table import image_label
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.report import ConversionReport, StackRecord
@@ -86,7 +85,10 @@ def make_stack_table(plan: Plan, report: ConversionReport) -> StackTable:
         if position > previous + 1:
             rows.append(None)
         rows.append(make_row(plan, report.folder, report.stacks[position], usual, marks[position]))
-    summary = f"{len(marked) or 'None'} of {plural(n, 'stack')} {'is' if len(marked) < 2 else 'are'} marked."
+    if n == 1:
+        summary = "The stack is marked." if marked else "The stack is not marked."
+    else:
+        summary = f"{len(marked) or 'None'} of {n:,} stacks {'is' if len(marked) < 2 else 'are'} marked."
     if len(shown) < n:
         summary += (
             f" The table shows the first {_AT_EACH_END}, the last {_AT_EACH_END} and the marked stacks, at most {_MOST_MARKED} of them; "

@@ -101,8 +101,8 @@ def check_image_sizes(table: ParticleTable, files: Sequence[ImageFile | None]) -
         column = "blob/shape" if table.sources[table["source"][row]].kind.startswith("cryosparc") else "rlnImageSize"
         more = f" (the same for {plural(int(wrong.sum()) - 1, 'more particle')})" if wrong.sum() > 1 else ""
         raise InputError(
-            f"{table.where(row)}: according to {column} its image has {table['box_rows'][row]} x {table['box_columns'][row]} pixels, but "
-            f"the file has images of {sizes['rows'][row]} x {sizes['columns'][row]}{more}. The table describes other images, such as those "
+            f"{table.where(row)}: according to {column} its image has {table['box_rows'][row]} × {table['box_columns'][row]} pixels, but "
+            f"the file has images of {sizes['rows'][row]} × {sizes['columns'][row]}{more}. The table describes other images, such as those "
             f"before binning, so its pixel size is wrong as well. Give the table of these images, or correct {column} and the pixel size."
         )
 
@@ -165,7 +165,7 @@ def _rows_over_edge(table: ParticleTable, rows: IndexArray, file: ImageFile, cut
         raise InputError(f"{file.path} holds {file.n_images} images: boxes are cut from single micrographs.")
     if cut.size > min(file.n_rows, file.n_columns):
         raise InputError(
-            f"{table.where(int(rows[0]))}: a box of {cut.size} pixels is larger than the micrograph of {file.n_rows} x {file.n_columns} "
+            f"{table.where(int(rows[0]))}: a box of {cut.size} pixels is larger than the micrograph of {file.n_rows} × {file.n_columns} "
             "pixels. Choose a smaller box size."
         )
     top, left = table["top"][rows], table["left"][rows]
@@ -175,7 +175,7 @@ def _rows_over_edge(table: ParticleTable, rows: IndexArray, file: ImageFile, cut
         row = int(np.argmax(refused))
         raise InputError(
             f"{table.where(int(rows[row]))}: its box of {cut.size} pixels with the top left corner at row {top[row]}, column {left[row]} "
-            f"{'reaches beyond' if cut.edge == 'error' else 'lies wholly outside'} the micrograph of {file.n_rows} x {file.n_columns} "
+            f"{'reaches beyond' if cut.edge == 'error' else 'lies wholly outside'} the micrograph of {file.n_rows} × {file.n_columns} "
             "pixels. Remove the row, or choose another box size or edge mode."
         )
     return rows[over]

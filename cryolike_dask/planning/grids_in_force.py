@@ -190,7 +190,7 @@ def _compare_with_descriptor(
         )
         return np.where(agrees, own[0], same_pixel_sizes(written))
     row = int(np.argmin(agrees))
-    by = f" ({factor:g} x {written[row] / factor:g} Å)" if factor > 1 else ""
+    by = f" ({factor:g} × {written[row] / factor:g} Å)" if factor > 1 else ""
     several = (
         f" The particles have several pixel sizes ({list_values(written)} Å): convert each optics group with its own descriptor, or "
         "choose mixed_optics='split'."
@@ -204,4 +204,4 @@ def _compare_with_descriptor(
 
 
 def _size(box: tuple[int, int]) -> str:
-    return f"{box[0]} x {box[1]}"
+    return f"{box[0]} × {box[1]}"

@@ -98,7 +98,8 @@ def stack_list_problems(root: Path, n_stacks: int, counters: list[int]) -> Itera
     n_missing = n_stacks - sum(counter < n_stacks for counter in there)
     if n_missing:
         first = next(counter for counter in count() if counter not in there)
-        yield with_remedy(f"{plural(n_missing, 'stack')} {is_or_are(n_missing)} missing, the first is {first:06d}", MADE_AGAIN)
+        remedy = MADE_AGAIN if n_missing == 1 else "--skip-exist makes them again"
+        yield with_remedy(f"{plural(n_missing, 'stack')} {is_or_are(n_missing)} missing, the first is {first:06d}", remedy)
     for counter in counters:
         if counter >= n_stacks:
             yield with_remedy(f"stack {counter:06d} does not belong to this run", NOT_OF_THIS_RUN)

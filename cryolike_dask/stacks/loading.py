@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import textwrap
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,7 +15,8 @@ import numpy as np
 
 from cryolike_dask.errors import InputError, lost_file_error
 from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, open_archive, open_input
-from cryolike_dask.formatting import plural
+from cryolike_dask.formatting import entry, plural
+from cryolike_dask.html import render
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ZARR_NAME, is_url
 from cryolike_dask.settings.values import is_whole
@@ -49,11 +49,18 @@ class LoadedStack:
     metadata: dict[str, np.ndarray]
 
     def __repr__(self) -> str:
-        physical = "not saved" if self.physical is None else _kind(self.physical)
-        names = textwrap.fill(", ".join(self.metadata), 78, initial_indent="metadata  ", subsequent_indent=" " * 10)
-        return (
-            f"<LoadedStack: {plural(len(self.fourier), 'image')}>\nfourier   {_kind(self.fourier)}\nphysical  {physical}\n{names}"
-        )
+        lines = [entry(name, text, 10) for name, text in self._parts().items()]
+        return "\n".join([f"<LoadedStack: {plural(len(self.fourier), 'image')}>", *lines])
+
+    def _repr_html_(self) -> str:
+        return render("table", caption=f"LoadedStack: {plural(len(self.fourier), 'image')}", rows=self._parts(), warnings=None)
+
+    def _parts(self) -> dict[str, str]:
+        return {
+            "fourier": _kind(self.fourier),
+            "physical": "not saved" if self.physical is None else _kind(self.physical),
+            "metadata": ", ".join(self.metadata),
+        }
 
 
 def _kind(images: torch.Tensor) -> str:

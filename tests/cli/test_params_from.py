@@ -41,7 +41,7 @@ def test_from_a_table_of_boxes(tmp_path: Path, cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--pixel-size", 2.9), "--pixel-size 2.9 contradicts the table: Box 16 pixels and pixel size 3 Å from particles.star."),
+        (("--pixel-size", 2.9), "--pixel-size 2.9 contradicts the table. Box 16 pixels and pixel size 3 Å from particles.star."),
         (("--n-pixels", 32), "--n-pixels 32 contradicts the table"),
     ],
 )

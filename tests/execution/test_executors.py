@@ -131,7 +131,7 @@ def test_without_a_client_no_cluster_is_started(scattered: ParticleSet, tmp_path
 
 def test_an_invalid_client_is_refused_before_anything_is_written(scattered: ParticleSet, tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    with pytest.raises(InputError, match="client is a int"):
+    with pytest.raises(InputError, match="client is of the type int"):
         conversion(scattered, folder).run(3)
     assert not folder.exists() or not files_of(folder)
 

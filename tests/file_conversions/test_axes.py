@@ -230,7 +230,7 @@ def test_relion_axes_transpose_the_pixels_first(tmp_path: Path, options: dict[st
 
 def test_a_box_is_transposed_too(tmp_path: Path) -> None:
     particles = write_particle_set(tmp_path, {"a.mrcs": 2}, box=(12, 20))
-    refused(particles, "images are 20 x 12", descriptor=params((12, 20)), axes="relion")
+    refused(particles, "images are 20 × 12", descriptor=params((12, 20)), axes="relion")
 
 
 def test_boxes_of_micrographs_are_transposed_too(tmp_path: Path) -> None:

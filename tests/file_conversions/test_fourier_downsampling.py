@@ -36,7 +36,7 @@ def test_a_descriptor_of_the_source_grid_is_downsampled(tmp_path: Path) -> None:
     assert plan.descriptor.n_pixels == (9, 9)
     assert plan.descriptor.pixel_size == (2.0 * 12 / 9,) * 2
     assert plan.descriptor.radius_max == 9 / 4
-    assert "downsampling by 1.33333 gives 9 x 9 pixels" in plan.warnings[0]
+    assert "downsampling by 1.33333 gives 9 × 9 pixels" in plan.warnings[0]
 
 
 def test_a_remainder_is_kept_and_counted_in_the_pixel_size(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_remainder_that_blocks_leave_out_is_told(tmp_path: Path, kind: str) ->
         ({"downsample_to": 6, "downsample_type": "fourier", "downsample_factor": 2}, "give only one of them"),
         ({"downsample_to": 6}, "--downsample-type fourier"),
         ({"downsample_to": 6, "downsample_type": "max"}, "does not work with the max of blocks"),
-        ({"downsample_to": 13, "downsample_type": "fourier"}, "images are 12 x 12 pixels"),
+        ({"downsample_to": 13, "downsample_type": "fourier"}, "images are 12 × 12 pixels"),
         ({"downsample_to": 1, "downsample_type": "fourier"}, "at least 2"),
         ({"downsample_to": 6.5, "downsample_type": "fourier"}, "edge of the box"),
     ],

@@ -28,7 +28,7 @@ from tests.support.star_files import without_column
 
 
 def test_box_that_is_not_the_descriptors_is_refused_naming_both(abc: ParticleSet, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"images of 16 x 16 pixels, but the images are 12 x 12"):
+    with pytest.raises(InputError, match=r"images of 16 × 16 pixels, but the images are 12 × 12"):
         Conversion(particles_from_star(abc.star, abc.mrc), params(16))
 
 
@@ -39,14 +39,14 @@ def test_rectangular_images_keep_their_axes(tmp_path: Path) -> None:
     stacks = convert(particles, ImageDescriptor.from_individual_values((10, 16), 2.0))
     assert stacks[0].metadata["n_pixels"].tolist() == [10, 16]
     assert_holds(stacks, images, particles.listed)
-    refused(particles, "16 x 10", "10 x 16", descriptor=ImageDescriptor.from_individual_values((16, 10), 2.0))
+    refused(particles, "16 × 10", "10 × 16", descriptor=ImageDescriptor.from_individual_values((16, 10), 2.0))
 
 
 @pytest.mark.parametrize("never_combine", [False, True])
 def test_different_boxes_are_refused_naming_them(tmp_path: Path, never_combine: bool) -> None:
     particles = write_particle_set(tmp_path, {"a.mrcs": 2, "b.mrcs": 2})
     write_images(particles.mrc, {"b.mrcs": 2}, box=14)
-    refused(particles, "12 x 12", "14 x 14", "a.mrcs", "b.mrcs", never_combine_input_files=never_combine)
+    refused(particles, "12 × 12", "14 × 14", "a.mrcs", "b.mrcs", never_combine_input_files=never_combine)
 
 
 def test_boxes_that_agree_only_after_downsampling_share_no_stack(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_boxes_that_agree_only_after_downsampling_share_no_stack(tmp_path: Path)
     images = dict(particles.images) | write_images(particles.mrc, {"b.mrcs": 2}, box=13, seed=5)
     particles = ParticleSet(particles.folder, images, particles.listed)
     descriptor = ImageDescriptor.from_individual_values(6, 4.0)
-    refused(particles, "12 x 12", "13 x 13", descriptor=descriptor, downsample_factor=2)
+    refused(particles, "12 × 12", "13 × 13", descriptor=descriptor, downsample_factor=2)
     # Never combined, each fits the descriptor on its own.
     stacks = convert(particles, descriptor, downsample_factor=2, never_combine_input_files=True)
     assert [len(stack.fourier) for stack in stacks] == [2, 2]
@@ -96,7 +96,7 @@ def test_descriptor_of_the_downsampled_grid_is_taken_as_it_is(tmp_path: Path, fa
 
 def test_descriptor_of_the_downsampled_grid_has_its_pixel_size(tmp_path: Path) -> None:
     particles = write_particle_set(tmp_path, {"a.mrcs": 3}, box=24)
-    refused(particles, "descriptor says 2 Å", "4 Å (2 x 2 Å)", descriptor=params(12, 2.0), downsample_factor=2)
+    refused(particles, "descriptor says 2 Å", "4 Å (2 × 2 Å)", descriptor=params(12, 2.0), downsample_factor=2)
     # The argument is the pixel size of the source images.
     silent = write_particle_set(
         tmp_path / "silent", {"a.mrcs": 3}, box=24, optics=without_column(optics_table(), "rlnImagePixelSize")

@@ -50,7 +50,7 @@ def cryosparc(folder: Path, **changes: Any) -> ParticleTable:
 def test_image_size_of_the_optics_table_is_compared_with_the_files(tmp_path: Path) -> None:
     particles = write_particle_set(tmp_path, {"a.mrcs": 3}, optics=optics_table(rlnImageSize=["400"]))
     message = refused(particles, f"{particles.star}, particle 1 (image 1 of {particles.mrc / 'a.mrcs'})")
-    assert "according to rlnImageSize its image has 400 x 400 pixels, but the file has images of 12 x 12" in message
+    assert "according to rlnImageSize its image has 400 × 400 pixels, but the file has images of 12 × 12" in message
     assert "(the same for 2 more particles)" in message
     assert "those before binning" in message
 
@@ -62,7 +62,7 @@ def test_image_size_of_particles_and_of_unused_groups(tmp_path: Path) -> None:
     refused(
         particles,
         "particle 2 (image 2 of",
-        "according to rlnImageSize its image has 24 x 24 pixels, but the file has images of 12 x 12.",
+        "according to rlnImageSize its image has 24 × 24 pixels, but the file has images of 12 × 12.",
     )
 
 
@@ -84,7 +84,7 @@ def test_image_size_of_a_paired_table(tmp_path: Path) -> None:
     write_images(tmp_path, {"a.mrcs": 4})
     star = write(tmp_path, text(loop("", with_column(without_column(SINGLE, "rlnImageName"), "rlnImageSize", "24"))))
     particles = particles_from_paired_star_and_mrc_files([tmp_path / "a.mrcs"], [star])
-    assert "according to rlnImageSize its image has 24 x 24 pixels, but the file has images of 12 x 12" in refused_plan(
+    assert "according to rlnImageSize its image has 24 × 24 pixels, but the file has images of 12 × 12" in refused_plan(
         particles, descriptor=params()
     )
 
@@ -94,7 +94,7 @@ def test_blob_shape_is_compared_with_the_files(tmp_path: Path) -> None:
     shape[2] = (300, 300)
     message = refused_plan(cryosparc(tmp_path, blob__shape=shape))
     assert f"{tmp_path / 'particles.cs'}, particle 3 (image 2, counted from 0, of {tmp_path / 'a.mrc'})" in message
-    assert "according to blob/shape its image has 300 x 300 pixels, but the file has images of 8 x 8." in message
+    assert "according to blob/shape its image has 300 × 300 pixels, but the file has images of 8 × 8." in message
 
 
 def test_blob_shape_of_zeros_states_nothing(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_blob_shape_of_a_job_counts_where_it_speaks_of_these_files(tmp_path: Pat
     other = blob_columns(["J2/extract/a.mrc"] * 3, range(3)) | {"blob/shape": np.full((3, 2), 300, np.uint32)}
     assert planned(job(tmp_path / "passed", other)).n_images == 3
     own = blob_columns(["J4/restack/batch_0_restacked.mrc"] * 3, range(3)) | {"blob/shape": np.full((3, 2), 300, np.uint32)}
-    assert "according to blob/shape its image has 300 x 300 pixels, but the file has images of 8 x 8" in refused_plan(
+    assert "according to blob/shape its image has 300 × 300 pixels, but the file has images of 8 × 8" in refused_plan(
         job(tmp_path / "own", own)
     )
 

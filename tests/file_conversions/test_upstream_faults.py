@@ -201,7 +201,7 @@ def test_fault_09_a_manual_pixel_size_leaves_the_callers_descriptor_alone(tmp_pa
 
 
 def test_fault_09_the_box_is_compared_with_the_descriptors(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"images of 16 x 16 pixels, but the images are 12 x 12"):
+    with pytest.raises(InputError, match=r"images of 16 × 16 pixels, but the images are 12 × 12"):
         convert(write_particle_set(tmp_path, {"a.mrcs": 2}), params(16))
 
 

@@ -291,7 +291,7 @@ def test_a_configuration_may_repeat_itself_in_earnest(tmp_path: Path) -> None:
 def test_a_compressed_micrograph_that_would_unpack_to_much_is_refused(tmp_path: Path) -> None:
     header = pack_mrc(np.ones((1, 2, 2)), 2)[:1024]
     for places, refusal in (
-        ({0: 65535, 4: 65535}, r"images of 65535 x 65535 pixels; compressed ones may have 268,435,456 at most"),
+        ({0: 65535, 4: 65535}, r"images of 65535 × 65535 pixels; compressed ones may have 268,435,456 at most"),
         ({92: 2_000_000_000}, r"an extended header of 2,000,000,000 bytes; .* 67,108,864 at most"),
     ):
         content = bytearray(header)

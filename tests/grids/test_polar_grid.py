@@ -94,7 +94,7 @@ def test_integrals_over_the_disc(kind: str) -> None:
 
 @pytest.mark.parametrize("f", [np.ones((3, 5)), np.ones(3), 1.0])
 def test_what_is_not_sampled_on_the_grid_has_no_integral(f: Any) -> None:
-    with pytest.raises(InputError, match="7 x 16 points"):
+    with pytest.raises(InputError, match="7 × 16 points"):
         PolarGrid(3.0, 0.5, n_inplanes=16).integrate(f)
 
 

@@ -67,7 +67,7 @@ def test_stacks_of_the_demonstration_hold_the_boxes_around_the_true_positions(tm
 def test_a_box_outside_the_micrograph_is_named_before_any_pixel_is_read(tmp_path: Path) -> None:
     rows = rows_of_page(3)
     rows[1] |= {"pos_y": 90, "pos_y_img": 102}
-    with pytest.raises(InputError, match=r"t\.csv, particle 2 .*mic\.mrc.*wholly outside the micrograph of 60 x 80"):
+    with pytest.raises(InputError, match=r"t\.csv, particle 2 .*mic\.mrc.*wholly outside the micrograph of 60 × 80"):
         conversion(tmp_path, rows)
     assert not (tmp_path / "out").exists()
 
@@ -104,7 +104,7 @@ def test_a_box_larger_than_the_micrograph_is_refused(tmp_path: Path) -> None:
     particles = particles_from_leopard_em(write_rows(tmp_path / "t.csv", rows_of_page(1)), BOX, folder_micrographs=tmp_path)
     params = ImageDescriptor.from_individual_values(BOX, 1.1, resolution_factor=0.5)
     with pytest.raises(
-        InputError, match=r"t\.csv, particle 1 .* a box of 32 pixels is larger than the micrograph of 31 x 80 pixels"
+        InputError, match=r"t\.csv, particle 1 .* a box of 32 pixels is larger than the micrograph of 31 × 80 pixels"
     ):
         Conversion(particles, params, folder_output=tmp_path / "out")
 

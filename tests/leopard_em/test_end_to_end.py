@@ -84,7 +84,7 @@ def test_the_same_seed_makes_the_same_micrographs(demo: DemoMicrographs, tmp_pat
 
 
 def test_too_many_particles_for_a_micrograph_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="do not fit a micrograph of 100 x 100"):
+    with pytest.raises(InputError, match="do not fit a micrograph of 100 × 100"):
         write_demo_micrographs(tmp_path, n_particles=20, shape=(100, 100))
 
 

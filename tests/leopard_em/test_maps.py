@@ -57,7 +57,7 @@ def test_same_maps_are_cropped_to_their_top_left_part() -> None:
     for name in MAP_NAMES:
         np.testing.assert_array_equal(getattr(valid, name), getattr(maps, name)[:7, :9])
     assert valid.cropped_to_valid(4, (10, 12)) is valid
-    with pytest.raises(InputError, match=r"10 x 12 pixels\. A micrograph of 20 x 20 and a template of 4"):
+    with pytest.raises(InputError, match=r"10 × 12 pixels\. A micrograph of 20 × 20 and a template of 4"):
         maps.cropped_to_valid(4, (20, 20))
     with pytest.raises(InputError, match="does not fit"):
         maps.cropped_to_valid(11, (10, 12))
@@ -91,7 +91,7 @@ def test_maps_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     paths = map_paths(tmp_path / "mic")
     random_maps().write(paths, 1.0)
     write_mrc(Path(paths["orientation_phi"]), np.zeros((6, 8)))
-    with pytest.raises(InputError, match=r"mic_orientation_phi\.mrc has 6 x 8 pixels and .*mic_mip\.mrc has 6 x 9"):
+    with pytest.raises(InputError, match=r"mic_orientation_phi\.mrc has 6 × 8 pixels and .*mic_mip\.mrc has 6 × 9"):
         MatchTemplateMaps.read(paths)
     Path(paths["orientation_phi"]).unlink()
     with pytest.raises(InputError, match=r"mic_orientation_phi\.mrc does not exist"):

@@ -270,7 +270,7 @@ def test_without_totals_or_cutoff_the_user_is_asked_for_one(tmp_path: Path) -> N
         ({"mask_radius": -1}, "mask_radius is -1"),
         ({"pick_on": "psi"}, "pick_on is 'psi': choose one of 'scaled_mip', 'mip'"),
         ({"template_size": 12.0}, "template_size is 12.0"),
-        ({"template_size": 13}, "give maps of that size, or of 39 x 49"),
+        ({"template_size": 13}, "give maps of that size, or of 39 × 49"),
         ({"template_size": 100}, "does not fit a micrograph"),
     ],
 )
@@ -280,7 +280,7 @@ def test_bad_options_are_refused(tmp_path: Path, options: dict[str, Any], messag
 
 
 def test_maps_of_another_micrograph_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"40 x 50 pixels and the micrograph .* has 51 x 60: no square template"):
+    with pytest.raises(InputError, match=r"40 × 50 pixels and the micrograph .* has 51 × 60: no square template"):
         pick(write_search(tmp_path, scores_with({}), (51, 60)))
 
 

@@ -111,7 +111,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12
         (b"loop_\n" * 10, "not an MRC file.*60 bytes"),
         (b"\x89PNG" * 1000, "not an MRC file"),
         (bytes(4096), "not an MRC file"),
-        (pack_mrc(IMAGES, 2)[:1024], r"too short.*3 images of 6 x 8 \(<f4\), and image 1 "),
+        (pack_mrc(IMAGES, 2)[:1024], r"too short.*3 images of 6 × 8 \(<f4\), and image 1 "),
         (pack_mrc(IMAGES, 2)[:-1], "too short.*image 3 "),
         (pack_mrc(IMAGES, 2, extended=bytes(500))[:1300], "too short.*image 1 "),
         (pack_mrc(IMAGES, 2) + b"\0", r"too long.*1600 in all, and it has 1601.*truncate -s 1600"),

@@ -114,8 +114,8 @@ def test_rows_can_be_given_in_many_ways(kind: str, scattered: ParticleSet, tmp_p
         ("3\n4.0\n", "ind.txt, line 2: '4.0' is not a row number"),
         ("3, 4\n", "ind.txt, line 1: '3, 4' is not a row number"),
         ("9" * 40, "line 1"),
-        ("", "names no row"),
-        ("# nothing\n", "names no row"),
+        ("", "is empty: give at least one row"),
+        ("# nothing\n", "is empty: give at least one row"),
     ],
 )
 def test_a_wrong_line_of_a_text_file_is_named(content: str, told: str, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_wrong_line_of_a_text_file_is_named(content: str, told: str, tmp_path:
         (np.arange(30) % 2, "row 0 was named before"),
         (np.array([1.0, 2.0]), "float64"),
         (np.array([[1, 2]]), "shape (1, 2)"),
-        (np.array([], np.int64), "names no row"),
+        (np.array([], np.int64), "is empty: give at least one row"),
         (np.zeros(30, bool), "30 values (True or False), and the table has 31 rows"),
         (np.zeros(31, bool), "False for all 31 rows"),
     ],

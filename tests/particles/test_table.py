@@ -150,5 +150,9 @@ def test_names_that_would_act_on_a_terminal_are_shown(tmp_path: Path) -> None:
 
 def test_the_html_of_a_notebook_holds_the_same(table: ParticleTable) -> None:
     markup = table._repr_html_()
+    # Name, unit and each value are cells of their own.
+    row = re.search(r"<tr><th[^>]*>defocus_u</th>(.*?)</tr>", markup, flags=re.DOTALL)
+    assert row is not None
+    assert re.findall(r"<td[^>]*>(.*?)</td>", row[1]) == ["Å", "10000.5", "10010.5", "10020.5", "...", "10300.5"]
     for name in ("defocus_u", "10000.5", "not stated", "31 particles"):
         assert name in markup

@@ -87,6 +87,21 @@ def test_defocus_stands_out_too_and_small_stacks_are_given_room(small: tuple[Pla
     assert {position: set(names) for position, names in enumerate(marks) if names} == {10: {"defocus"}}
 
 
+@pytest.mark.parametrize(
+    ("power", "zeroed", "summary"),
+    [
+        ([1.0], {}, "The stack is not marked."),
+        ([1.0], {0: 1}, "The stack is marked."),
+        ([1.0] * 3, {}, "None of 3 stacks is marked."),
+        ([1.0] * 3, {0: 1, 2: 1}, "2 of 3 stacks are marked."),
+    ],
+)
+def test_the_number_of_marked_stacks_is_a_sentence(
+    small: tuple[Plan, ConversionReport], power: list[float], zeroed: dict[int, int], summary: str
+) -> None:
+    assert make_stack_table(*run_of(small, power, zeroed)).summary == summary
+
+
 def test_few_stacks_have_no_spread(small: tuple[Plan, ConversionReport]) -> None:
     assert not any(find_outliers(*run_of(small, [1.0, 1.0, 1.0, 1.0, 50.0])))
 
