@@ -169,12 +169,14 @@ def conversion_folder(folder: str | Path) -> Path:
     """The output folder of a conversion, as the user gave it; `~` is expanded.
 
     Raises:
-        InputError: it does not exist, is a file, or holds no conversion.
+        InputError: it does not exist or holds no conversion (the error is then also a FileNotFoundError), or is a file.
     """
     what = "the output folder of a conversion"
     root = existing_folder(folder, what)
     if not (root / MANIFEST).exists() and not published_counters(root):
-        raise InputError(f"{root} holds no conversion: there is neither a {MANIFEST} nor a stack in its folder fft. Give {what}.")
+        raise MissingFileError(
+            f"{root} holds no conversion: there is neither a {MANIFEST} nor a stack in its folder fft. Give {what}."
+        )
     return root
 
 
