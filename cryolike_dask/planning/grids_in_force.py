@@ -150,7 +150,7 @@ def _incomplete_blocks(box: tuple[int, int], path: str, settings: ConversionSett
         return []
     pixels = f"{over[0]}" if over[0] == over[1] else f"{over[0]} and {over[1]}"
     return [
-        f"Images of {_size(box)} pixels ({path}) cannot be divided into blocks of {factor} x {factor} pixels: the last {pixels} pixels "
+        f"Images of {_size(box)} pixels ({path}) cannot be divided into blocks of {factor} × {factor} pixels: the last {pixels} pixels "
         "along their two axes are left out, and particles are no longer in the middle. With downsample_type='fourier' (--downsample-type "
         "fourier), whole images are downsampled."
     ]
