@@ -70,6 +70,11 @@ def first_few(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + more
 
 
+def in_both(option: str) -> str:
+    """'batch_size (--batch-size)': how messages name an option for Python and for the command line."""
+    return f"{option} (--{option.replace('_', '-')})"
+
+
 def is_or_are(n: int) -> str:
     """The verb after '1 image' or '2 images'."""
     return "is" if n == 1 else "are"

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from cryolike_dask.browse.tiles import Browsed, TileForm, Tiles, shown_and_unseen
 from cryolike_dask.errors import InputError
+from cryolike_dask.formatting import in_both
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.particles.cryosparc.job import ORDER_NOT_VERIFIED
 from cryolike_dask.particles.table import ParticleTable
@@ -55,7 +56,7 @@ def browse_stacks(
     if params is not None:
         given.insert(0, "params")
     if given:
-        named = ", ".join(f"{name} (--{name.replace('_', '-')})" for name in given)
+        named = ", ".join(map(in_both, given))
         raise InputError(f"{folder} holds stacks, whose images are shown as they were written: leave out {named}.")
     stored = open_particles(folder)
     shown, unseen = shown_and_unseen(stored.table, choice)

@@ -30,9 +30,9 @@ INTERRUPTED = 130
 _DEBUG = "cryolike_dask.debug"
 
 _IN_BOTH = re.compile(
-    r"""\b(?P<name>[a-z_]+)(?:=(?P<value>True|'[^']*'|"[^"]*"))?\ \((?P<option>--[a-z-]+)(?P<given>\ [^()]*)?\)""", re.VERBOSE
+    r"""\b(?P<name>[a-z_]+)(?:=(?P<value>True|\d+|'[^']*'|"[^"]*"))?\ \((?P<option>--[a-z-]+)(?P<given>\ [^()]*)?\)""", re.VERBOSE
 )
-_IN_PARENTHESES = re.compile(r"\([a-z_]+(?:=True)?, (--[a-z-]+)\)")
+_IN_PARENTHESES = re.compile(r"\([a-z_]+(?:=\w+)?, (--[a-z-]+)\)")
 """How messages name an option for Python and for the command line: `skip_exist=True (--skip-exist)`, `(skip_exist, --skip-exist)`."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -136,6 +136,6 @@ def _check_same_run(folder: Path, plan: Plan) -> None:
     counters = published_counters(folder)
     if counters and counters[-1] >= plan.n_stacks:
         raise OutputExistsError(
-            f"{folder} holds {counters[-1] + 1:,} stacks of this conversion already, and n_stacks_max={plan.settings.n_stacks_max} allows "
-            "fewer. Allow more (n_stacks_max, --n-stacks-max), choose another folder, or replace them (overwrite=True, --overwrite)."
+            f"{folder} holds {counters[-1] + 1:,} stacks of this conversion already, and n_stacks_max={plan.settings.n_stacks_max} "
+            "(--n-stacks-max) allows fewer. Allow more, choose another folder, or replace them (overwrite=True, --overwrite)."
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
 from cryolike_dask.errors import InputError, check_names_known
+from cryolike_dask.formatting import in_both
 from cryolike_dask.settings.condition import parse_condition
 from cryolike_dask.settings.values import choice, flag, is_whole, one_pixel_size, rows_or_file, without_number
 
@@ -47,6 +49,16 @@ ACCEPTS = "accepts"
 
 _MAX_COUNT = 2**31 - 1
 """Upper limit for numbers of images, stacks and pixels: larger than possible, and small enough that sums fit into an int64."""
+
+_WHOLE_NUMBERS = (
+    ("batch_size", 1, "at least 1"),
+    ("n_stacks_max", -math.inf, "-1 for all stacks"),
+    ("downsample_factor", -math.inf, "1 for no downsampling"),
+    ("downsample_to", 2, "the edge of the box in pixels, at least 2"),
+    ("sample", 1, "at least 1"),
+    ("seed", 0, "at least 0"),
+)
+"""Settings that are whole numbers: name, least value, and a hint."""
 
 ZARR_NAME = "particles.zarr"
 """Name of the Zarr store in an output folder, if `zarr_store` is not given."""
@@ -152,59 +164,49 @@ class ConversionSettings:
                 self._set(name, choice(name, getattr(self, name), get_args(kind)))
             elif kind in (bool, bool | None):
                 self._set(name, flag(name, getattr(self, name), kind))
-        if isinstance(self.batch_size, bool) or not is_whole(self.batch_size) or not 1 <= self.batch_size <= _MAX_COUNT:
-            raise InputError(
-                f"batch_size is {self.batch_size!r}: it must be a whole number of at least 1, and at most {_MAX_COUNT:,}."
-            )
-        self._set("batch_size", int(self.batch_size))
+        for name, least, hint in _WHOLE_NUMBERS:
+            value = getattr(self, name)
+            if value is None and name in ("downsample_to", "sample"):
+                continue
+            if isinstance(value, bool) or not is_whole(value) or not least <= value <= _MAX_COUNT:
+                raise InputError(f"{in_both(name)} is {value!r}: give a whole number of at most {_MAX_COUNT:,} ({hint}).")
+            self._set(name, int(value))
         # As in CryoLike, which takes everything below 1 for "no limit" and for "no downsampling".
-        if isinstance(self.n_stacks_max, bool) or not is_whole(self.n_stacks_max):
-            raise InputError(f"n_stacks_max is {self.n_stacks_max!r}: give the largest number of stacks, or -1 for all.")
-        self._set("n_stacks_max", int(self.n_stacks_max) if self.n_stacks_max > 0 else -1)
-        if isinstance(self.downsample_factor, bool) or not is_whole(self.downsample_factor):
-            raise InputError(f"downsample_factor is {self.downsample_factor!r}: give a whole number, 1 for no downsampling.")
-        self._set("downsample_factor", max(int(self.downsample_factor), 1))
+        self._set("n_stacks_max", self.n_stacks_max if self.n_stacks_max > 0 else -1)
+        self._set("downsample_factor", max(self.downsample_factor, 1))
         if self.downsample_to is not None:
-            if isinstance(self.downsample_to, bool) or not is_whole(self.downsample_to) or self.downsample_to < 2:
-                raise InputError(f"downsample_to is {self.downsample_to!r}: give the edge of the box in pixels, at least 2.")
-            self._set("downsample_to", int(self.downsample_to))
+            to, factor = in_both("downsample_to"), in_both("downsample_factor")
             if self.downsample_factor != 1:
-                raise InputError("downsample_to and downsample_factor both determine the new box: give only one of them.")
+                raise InputError(f"{to} and {factor} both determine the new box: give only one of them.")
             if self.downsample_type != "fourier":
                 raise InputError(
-                    f"downsample_to does not work with the {self.downsample_type} of blocks of pixels: add downsample_type='fourier' "
-                    "(--downsample-type fourier), or give downsample_factor instead."
+                    f"{to} does not work with the {self.downsample_type} of blocks of pixels: add downsample_type='fourier' "
+                    f"(--downsample-type fourier), or give {factor} instead."
                 )
         if self.override_pixel_size and self.pixel_size is None:
-            raise InputError("override_pixel_size needs a pixel size: give pixel_size (--pixel-size) as well.")
+            raise InputError(f"{in_both('override_pixel_size')} needs a pixel size: give {in_both('pixel_size')} as well.")
         if self.override_pixel_size and self.ignore_manual_pixel_size:
-            raise InputError("override_pixel_size and ignore_manual_pixel_size contradict each other: choose one of them.")
-        for name in ("n_stacks_max", "downsample_factor", "downsample_to"):
-            if (getattr(self, name) or 0) > _MAX_COUNT:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be at most {_MAX_COUNT:,}.")
+            both = f"{in_both('override_pixel_size')} and {in_both('ignore_manual_pixel_size')}"
+            raise InputError(f"{both} contradict each other: choose one of them.")
+        store = in_both("zarr_store")
         if not isinstance(self.zarr_store, str):
-            raise InputError(f"zarr_store is {self.zarr_store!r}: give a path or URL as text.")
+            raise InputError(f"{store} is {self.zarr_store!r}: give a path or URL as text.")
         if self.zarr_store and self.output_format != "zarr":
-            raise InputError("zarr_store is the location of a Zarr store: choose output_format='zarr' (--format zarr) as well.")
+            raise InputError(f"{store} is the location of a Zarr store: choose output_format='zarr' (--format zarr) as well.")
         if is_url(self.zarr_store) and _password_in(self.zarr_store):
             raise InputError(
-                "zarr_store contains a password, which the records of the run would keep. Remove it from the URL, and put it into fsspec's "
-                "configuration or the service's environment variables."
+                f"{store} contains a password, which the records of the run would keep. Remove it from the URL, and put it into "
+                "fsspec's configuration or the service's environment variables."
             )
         if self.zarr_store and not is_url(self.zarr_store):
             self._set("zarr_store", str(Path(self.zarr_store).expanduser().resolve()))
         if self.where != "":
             parse_condition(self.where)
         self._set("ind", rows_or_file(self.ind))
-        for name, least in (("sample", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if name == "sample" and value is None:
-                continue
-            if isinstance(value, bool) or not is_whole(value) or not least <= value <= _MAX_COUNT:
-                raise InputError(f"{name} is {value!r}: give a whole number from {least} to {_MAX_COUNT:,}.")
-            self._set(name, int(value))
         if self.skip_exist and self.overwrite:
-            raise InputError("skip_exist keeps existing output, and overwrite replaces it: choose one of them.")
+            raise InputError(
+                f"{in_both('skip_exist')} keeps existing output, and {in_both('overwrite')} replaces it: choose one of them."
+            )
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)

@@ -118,10 +118,10 @@ def test_debug_shows_where_an_error_was_raised(particles: DemoData, convert_star
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--batch-size", "0"], "batch_size is 0"),
-        (["--batch-size", str(10**19)], "batch_size is 10000000000000000000"),
-        (["--n-stacks-max", str(10**19)], "n_stacks_max is 10000000000000000000"),
-        (["--downsample-factor", str(10**19)], "downsample_factor is 10000000000000000000"),
+        (["--batch-size", "0"], "Error: --batch-size is 0"),
+        (["--batch-size", str(10**19)], "Error: --batch-size is 10000000000000000000"),
+        (["--n-stacks-max", str(10**19)], "Error: --n-stacks-max is 10000000000000000000"),
+        (["--downsample-factor", str(10**19)], "Error: --downsample-factor is 10000000000000000000"),
         (["--n-stacks-max", "1.5"], "--n-stacks-max"),
         (["--downsample-factor", "2.5"], "--downsample-factor"),
         (["--pixel-size", "nan"], "pixel_size is nan"),
@@ -189,6 +189,8 @@ def test_a_wrong_path_of_an_input_is_told_as_what_it_is(particles: DemoData, cli
         ("choose contrast='invert' (--contrast).", "choose --contrast invert."),
         ("""where="a == 'g1'" (--where)""", """--where "a == 'g1'\""""),
         ("sample (--sample) is 7, folder_mrc (--mrc-folder) is not", "--sample is 7, --mrc-folder is not"),
+        ("and n_stacks_max=2 (--n-stacks-max) allows fewer", "and --n-stacks-max 2 allows fewer"),
+        ("leave out the physical images (save_phys=False, --no-phys)", "leave out the physical images (--no-phys)"),
         ("finish it first (skip_exist, --skip-exist).", "finish it first (--skip-exist)."),
         ("replace it (overwrite=True, --overwrite).", "replace it (--overwrite)."),
         (

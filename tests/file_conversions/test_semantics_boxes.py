@@ -106,7 +106,7 @@ def test_descriptor_of_the_downsampled_grid_has_its_pixel_size(tmp_path: Path) -
 
 @pytest.mark.parametrize("factor", [0.5, -0.5, 1.5, "2x", None, True])
 def test_factors_that_are_no_whole_number_are_refused(abc: ParticleSet, factor: Any) -> None:
-    with pytest.raises(InputError, match="downsample_factor is"):
+    with pytest.raises(InputError, match=r"downsample_factor \(--downsample-factor\) is"):
         Conversion(particles_from_star(abc.star, abc.mrc), params(), downsample_factor=factor)
 
 

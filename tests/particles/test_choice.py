@@ -220,9 +220,9 @@ def test_a_choice_without_particles_is_an_error(scattered: ParticleSet) -> None:
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        ({"sample": 0}, "sample is 0"),
+        ({"sample": 0}, r"sample \(--sample\) is 0"),
         ({"sample": 1.5}, "sample"),
-        ({"seed": -1}, "seed is -1"),
+        ({"seed": -1}, r"seed \(--seed\) is -1"),
         ({"seed": True}, "seed"),
         ({"ind": ""}, "ind"),
     ],
