@@ -16,6 +16,7 @@ from PIL import Image
 
 from cryolike_dask import (
     Conversion,
+    ImageDescriptor,
     InputError,
     OutputError,
     ParticleTable,
@@ -28,6 +29,7 @@ from cryolike_dask import (
 from cryolike_dask.browse import tiles
 from tests.browse.conftest import BOX, CONSTANT_ROW, LOW_PASS, N, Page, data_of, filtered, power_of
 from tests.support import cs_files
+from tests.support.direct_transform import converted, polar_grid
 from tests.support.leopard_em_files import rows_of_page, write_mrc, write_rows
 from tests.support.markup import Elements
 from tests.support.particle_sets import PIXEL_SIZE, ParticleSet, params, write_particle_set, write_star
@@ -270,3 +272,15 @@ def test_a_place_where_no_page_can_be_written_is_refused_before_anything_is_read
 def test_row_numbers_cannot_choose_from_stacks(stacks: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="choose by where or sample"):
         browse_particles(stacks, tmp_path / "page.html", ind=[1, 2])
+
+
+def test_rectangles_from_the_polar_grid_are_filtered_as_those_in_real_space() -> None:
+    descriptor = ImageDescriptor.from_individual_values(n_pixels=(32, 48), pixel_size=2.0)
+    x, y = np.mgrid[:32, :48]
+    noise = np.random.default_rng(0).normal(size=(32, 48))
+    image = noise * np.exp(-((x - 16) ** 2 + (y - 24) ** 2) / 50)  # near the centre, where the polar grid is dense enough
+    grid = polar_grid(descriptor.radius_max, descriptor.dist_radii, descriptor.n_inplanes)
+    form = tiles.TileForm.of_images(descriptor, LOW_PASS, 64, "cryolike")
+    (wanted,) = form.of_physical(image[None], descriptor.pixel_size).grey.astype(np.float64)
+    (found,) = form.of_fourier(converted(image, grid)[None], descriptor).grey.astype(np.float64)
+    assert np.corrcoef(wanted.ravel(), found.ravel())[0, 1] > 0.995
