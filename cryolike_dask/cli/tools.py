@@ -101,7 +101,7 @@ def demo(folder: str, n_images: int, box: int, workers: int, quiet: bool) -> Non
     The particles are projections of a random molecule with CTF and noise, in
     several MRC stacks with a STAR file, as RELION would write them.
     """
-    from cryolike_dask.demo.particles import run_demo
+    from cryolike_dask.demo.run import run_demo
 
     result = run_demo(folder, n_images=n_images, box=box, n_workers=workers, progress=not quiet)
     output = result.report.folder

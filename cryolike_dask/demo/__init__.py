@@ -1,4 +1,4 @@
 """Makes particle sets from a simulated molecule, to try the package on, and converts them.
 
-May import everything but `cli`. Start with `particles`, which `cryolike-dask demo` runs.
+May import everything but `cli`. Start with `run`, which `cryolike-dask demo` calls.
 """

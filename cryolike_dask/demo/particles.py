@@ -1,27 +1,21 @@
-"""Makes a small, realistic particle set, and converts and verifies it."""
+"""Makes a small, realistic particle set."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.formatting import plural
+from cryolike_dask.errors import InputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.progress import Progress, ProgressOption
 from cryolike_dask.progress_bars import showing
 from cryolike_dask.simulation.ctf import contrast_transfer, filtered_power
 from cryolike_dask.simulation.phantom import Phantom, euler_matrices, random_orientations, random_phantom
-
-if TYPE_CHECKING:
-    from cryolike_dask.report import ConversionReport
 
 VOLTAGE = 300.0  # kV
 SPHERICAL_ABERRATION = 2.7  # mm
@@ -30,8 +24,6 @@ DEFOCUS = (8_000.0, 18_000.0)  # Å, of a micrograph
 SIGNAL_TO_NOISE = (0.05, 0.1)  # variance of the signal at a typical defocus divided by that of the noise, over the whole image
 MICROGRAPHS_PER_FILE = 8
 IMAGES_AT_ONCE = 64  # only limits the memory of the simulation
-
-logger = logging.getLogger(__name__)
 
 _Images: TypeAlias = npt.NDArray[np.float32]
 _Values: TypeAlias = npt.NDArray[np.float64]
@@ -50,21 +42,6 @@ class DemoData:
     star_file: Path
     folder_mrc: Path
     params_file: Path
-
-
-@dataclass(frozen=True)
-class DemoResult:
-    """What `run_demo` made.
-
-    Args:
-        data: the input.
-        report: report of the conversion.
-        problems: problems that the verification found; empty if there are none.
-    """
-
-    data: DemoData
-    report: ConversionReport
-    problems: tuple[str, ...]
 
 
 def write_demo_particles(
@@ -116,63 +93,6 @@ def write_demo_particles(
     return data
 
 
-def run_demo(
-    folder: str | Path,
-    *,
-    n_images: int = 600,
-    box: int = 64,
-    n_workers: int = 2,
-    progress: ProgressOption = None,
-) -> DemoResult:
-    """Write demonstration particles, convert them on a local Dask cluster of processes, and verify the stacks.
-
-    Args:
-        folder: new, empty, or from an earlier demo, which is replaced. Particles are written to `particles` in it, stacks to `stacks`.
-        n_images, box: number of images and their edge in pixels.
-        n_workers: number of worker processes, with one thread each.
-        progress: as for `Conversion.run`.
-
-    Raises:
-        OutputError: the folder contains something else.
-    """
-    from distributed import Client
-
-    from cryolike_dask.file_conversions.particle_stacks_wrappers import convert_particle_stacks_from_indexed_star_file
-    from cryolike_dask.runs.verify import verify_output
-
-    root = _demo_folder(folder)
-    data = write_demo_particles(root / "particles", n_images=n_images, box=box, progress=progress)
-    with _local_cluster(n_workers, progress) as cluster, Client(cluster) as client:
-        report = convert_particle_stacks_from_indexed_star_file(
-            data.params_file,
-            data.star_file,
-            data.folder_mrc,
-            folder_output=root / "stacks",
-            batch_size=max(1, n_images // 4),
-            overwrite=True,
-            client=client,
-            progress=progress,
-        )
-    return DemoResult(data=data, report=report, problems=tuple(verify_output(root / "stacks", deep=True, progress=progress)))
-
-
-@contextmanager
-def _local_cluster(n_workers: int, progress: ProgressOption) -> Iterator[Any]:
-    """A cluster on this machine. Starting and closing it take seconds, and are shown as steps."""
-    from cryolike_dask.execution.cluster import local_cluster
-
-    with showing(progress) as shown:
-        shown.step(f"Starting {plural(n_workers, 'worker')}")
-        cluster = local_cluster("cpu", n_workers, threads_per_worker=1)
-    logger.info("Dask's dashboard shows what the workers do: %s", cluster.dashboard_link)
-    try:
-        yield cluster
-    finally:
-        with showing(progress) as shown:
-            shown.step("Closing the workers")
-            cluster.close()
-
-
 def _with_progress(images: Iterator[_Images], done: int, total: int, progress: Progress) -> Iterator[_Images]:
     """The same images; each chunk is announced to `progress` before it is made."""
     progress.step("Simulating images", done, total)
@@ -180,15 +100,6 @@ def _with_progress(images: Iterator[_Images], done: int, total: int, progress: P
         yield chunk
         done += len(chunk)
         progress.step("Simulating images", done, total)
-
-
-def _demo_folder(folder: str | Path) -> Path:
-    root = Path(folder).expanduser().resolve()
-    if root.is_file():
-        raise OutputError(f"{root} is a file: give a folder for the demo.")
-    if any(map(Path.is_file, root.rglob("*"))) and not (root / "particles" / "particles.star").exists():
-        raise OutputError(f"{root} is not empty and was not written by an earlier demo: give another folder.")
-    return root
 
 
 _PARTICLE = np.dtype(

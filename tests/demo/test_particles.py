@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import starfile
 
-from cryolike_dask.demo.particles import DemoData, run_demo, write_demo_particles
+from cryolike_dask.demo.particles import DemoData, write_demo_particles
+from cryolike_dask.demo.run import run_demo
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.particles.star.particles import particles_from_star
