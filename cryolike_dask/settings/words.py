@@ -58,4 +58,7 @@ def _in_words(name: str, value: Any) -> str:
         return _NOT_GIVEN.get(name, "none")
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return _IN_WORDS[name](value) if name in _IN_WORDS else str(value)
+    try:
+        return _IN_WORDS[name](value) if name in _IN_WORDS else str(value)
+    except (TypeError, ValueError):  # a value of another kind, in a manifest that was changed by hand
+        return str(value)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import pytest
+
 from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.settings.words import settings_in_words
 
@@ -24,3 +26,10 @@ def test_settings_are_shown_in_words_and_chosen_ones_separately() -> None:
     assert usual["n stacks max"] == "all stacks"
     words = " ".join([*usual.values(), *settings_in_words(asdict(ConversionSettings()))[1].values()])
     assert not any(python in words.split() for python in ("None", "True", "False", "-1", "()", ""))
+
+
+@pytest.mark.parametrize("name", list(asdict(ConversionSettings())))
+@pytest.mark.parametrize("value", ["many", 2.5, [[]], {"a": 1}, 5], ids=str)
+def test_values_of_any_kind_are_shown(name: str, value: object) -> None:
+    chosen, usual = settings_in_words({name: value})
+    assert all((chosen | usual).values())
