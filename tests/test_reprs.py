@@ -38,6 +38,12 @@ def test_a_repr_names_the_class_and_has_neither_arrays_nor_long_lines(shown: dic
         assert raw not in text
 
 
+def test_a_check_of_the_ctf_says_its_verdict(shown: dict[str, Any]) -> None:
+    check = shown["report"].ctf
+    assert repr(check) == f"<CtfCheck of 6 particles: {check.reason}>"
+    assert "6 particles are too few" in check.reason
+
+
 def test_a_descriptor_says_what_it_is(shown: dict[str, Any]) -> None:
     lines = repr(shown["descriptor"]).splitlines()
     assert lines[0] == "<ImageDescriptor: 16 × 16 pixels of 3 Å>"

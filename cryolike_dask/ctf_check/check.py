@@ -114,7 +114,7 @@ class _Comparison:
 
     def verdict(self, nothing: CtfCheck, quadrupoles: npt.NDArray[Any] | None) -> CtfCheck:
         """The check `nothing`, filled in."""
-        accuracy = math.hypot(ALLOWANCE, 3 * self.uncertainty, 2 * self._effect_of_background())
+        accuracy = math.hypot(ALLOWANCE, max(3 * self.uncertainty, 2 * self._effect_of_background()))
         fitted = f"{self.best_scale * self.pixel_size:.4g} Å per pixel (recorded {self.pixel_size:.4g} Å, ±{100 * accuracy:.1f}%)"
         scale = self._model(self.sample.predicted(self.best_scale), f"the pixel size, defocus or voltage: as if at {fitted}")
         phase = self._best_phase()

@@ -10,11 +10,12 @@ import numpy as np
 
 from cryolike_dask.ctf_check.model import FloatArray
 from cryolike_dask.ctf_check.rings import Rings
+from cryolike_dask.formatting import plural
 
 Verdict = Literal["fits", "does not fit", "cannot tell"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CtfCheck:
     """Whether the CTF of a set fits its images.
 
@@ -44,12 +45,15 @@ class CtfCheck:
     accuracy: float | None = None
     significance: float | None = None
     suspects: tuple[str, ...] = ()
-    pixel_sizes: FloatArray = field(default_factory=lambda: np.empty(0), repr=False)
-    scores: FloatArray = field(default_factory=lambda: np.empty(0), repr=False)
-    rings: Rings | None = field(default=None, repr=False)
+    pixel_sizes: FloatArray = field(default_factory=lambda: np.empty(0))
+    scores: FloatArray = field(default_factory=lambda: np.empty(0))
+    rings: Rings | None = None
 
     def __str__(self) -> str:
         return self.reason
+
+    def __repr__(self) -> str:
+        return f"<CtfCheck of {plural(self.n_particles, 'particle')}: {self.reason}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything except the curves, as numbers and text for JSON."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 
 from cryolike_dask.ctf_check.verdict import CtfCheck
 from tests.ctf_check.simulated import CASES, Case, Kind, Simulated, simulate
@@ -16,13 +17,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=100)
     n_seeds = parser.parse_args().seeds
-    found: dict[str, list[CtfCheck]] = {case.name: [] for case in CASES}
-    for seed in range(n_seeds):
-        sets: dict[Kind, Simulated] = {}
-        for case in CASES:
-            if case.kind not in sets:
-                sets[case.kind] = simulate(seed, case.kind)
-            found[case.name].append(sets[case.kind].check(**case.stated))
+    with ProcessPoolExecutor() as pool:
+        of_seeds = list(pool.map(_checks, range(n_seeds)))
+    found = {case.name: [checks[number] for checks in of_seeds] for number, case in enumerate(CASES)}
     print("| stated | sets | fits | does not fit | cannot tell | suspects named | uncertainty |")
     print("|---|---|---|---|---|---|---|")
     for case in CASES:
@@ -30,6 +27,15 @@ def main() -> None:
     warned = sum(check.verdict == "does not fit" for case in CASES if "fits" in case.right for check in found[case.name])
     n_right = sum(len(found[case.name]) for case in CASES if "fits" in case.right)
     print(f"\nFalse alarms: {warned} of {n_right}.")
+
+
+def _checks(seed: int) -> list[CtfCheck]:
+    """The check of each case."""
+    sets: dict[Kind, Simulated] = {}
+    for case in CASES:
+        if case.kind not in sets:
+            sets[case.kind] = simulate(seed, case.kind)
+    return [sets[case.kind].check(**case.stated) for case in CASES]
 
 
 def _line(case: Case, checks: list[CtfCheck]) -> str:
