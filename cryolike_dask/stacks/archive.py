@@ -188,16 +188,19 @@ def _member(file: BinaryIO, entry: _Entry, end: int) -> Member:
     has_sizes = _check_extra(_read(file, entry.offset + 30 + n_name, n_extra), entry, name)
     after = data + entry.size
     crc_offset = entry.offset + 14
+    stated = (crc, packed, size)
     if entry.flags & _HAS_DESCRIPTOR:
-        stated, expected = (crc, packed, size), (0, 0, 0)
+        expected = (0, 0, 0)
         crc_offset = after + 4
         width = {16: "L", 24: "Q"}.get(end - after)
         descriptor = struct.pack(f"<4sL{width * 2}", _DESCRIPTOR, entry.crc, entry.size, entry.size) if width else b""
         if not width or _read(file, after, end - after) != descriptor:
             raise BadZipFile(f"the descriptor after the data of {name} in it is damaged")
     else:
-        in_header = _IN_ZIP64 if has_sizes else entry.size
-        stated, expected = (crc, packed, size), (entry.crc, in_header, in_header)
+        expected = (entry.crc, entry.size, entry.size)
+        # Python before 3.11.4 states the sizes in both places.
+        if has_sizes and stated != expected:
+            expected = (entry.crc, _IN_ZIP64, _IN_ZIP64)
         if after != end:
             raise BadZipFile(f"there are surplus bytes after {name} in it")
     if stated != expected:

@@ -16,7 +16,9 @@ from cryolike_dask.stacks.complete import check_tensor_file
 from cryolike_dask.stacks.files import write_metadata
 from cryolike_dask.stacks.tensor_file import TensorFileWriter
 
-WRITTEN_BY_OTHER_TORCH = sorted((Path(__file__).parents[1] / "reference" / "torch_files").glob("*.pt"))
+REFERENCE = Path(__file__).parents[1] / "reference"
+WRITTEN_BY_OTHER_TORCH = sorted((REFERENCE / "torch_files").glob("*.pt"))
+WRITTEN_BY_OTHER_PYTHON = sorted((REFERENCE / "npz_files").glob("*.npz"))
 
 
 def is_accepted(content: bytes) -> bool:
@@ -36,12 +38,12 @@ def archives(folder: Path) -> dict[str, bytes]:
         torch.save(torch.ones(2, 3, 4), file)
     write_metadata(folder / "metadata.npz", {"a": np.arange(3), "b": np.str_("text"), "c": np.empty(0)})
     found = {path.name: path.read_bytes() for path in folder.iterdir()}
-    return found | {path.name: path.read_bytes() for path in WRITTEN_BY_OTHER_TORCH}
+    return found | {path.name: path.read_bytes() for path in WRITTEN_BY_OTHER_TORCH + WRITTEN_BY_OTHER_PYTHON}
 
 
 def test_what_torch_and_numpy_write_is_accepted(tmp_path: Path) -> None:
     found = archives(tmp_path)
-    assert len(found) >= 5
+    assert len(found) >= 6
     assert {name for name, content in found.items() if not is_accepted(content)} == set()
 
 
