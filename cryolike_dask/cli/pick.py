@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cryolike_dask.cli.help import FOLDER, GroupedCommand
-from cryolike_dask.cli.main import echo
-from cryolike_dask.filesystem.output_file import check_suffix
+from cryolike_dask.cli.main import debug_option, echo, quiet_option
+from cryolike_dask.filesystem.output_file import check_suffix, output_file
 from cryolike_dask.formatting import plural
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     "--map", "pick_on", type=click.Choice(["scaled_mip", "mip"]), default="scaled_mip", show_default=True, help="Map to pick on."
 )
 @click.option("--template-size", type=int, help="Edge of the template in pixels. By default taken from the maps or the template.")
+@click.option("--overwrite", is_flag=True, help="Replace the table if it exists.")
+@quiet_option
+@debug_option
 def pick(
     configs: tuple[Path, ...],
     out: Path,
@@ -48,6 +51,8 @@ def pick(
     mask_radius: float,
     pick_on: PickOn,
     template_size: int | None,
+    overwrite: bool,
+    quiet: bool,
 ) -> None:
     """Pick particles from the statistics maps of 2D template matches.
 
@@ -59,7 +64,8 @@ def pick(
     from cryolike_dask.leopard_em.star import write_star
     from cryolike_dask.leopard_em.tables import write_match_template_dataframe
 
-    check_suffix(out, (".csv", ".star"))
+    # Tables are corrected by hand, so an existing one is not replaced unasked.
+    target = output_file(out, (".csv", ".star"), overwrite)
     tables = [
         match_template_results_to_dataframe(
             config,
@@ -74,8 +80,9 @@ def pick(
     ]
     # The columns of tables without rows have no type, so such tables are left out.
     table = pd.concat([part for part in tables if len(part)] or tables[:1], ignore_index=True)
-    (write_star if out.suffix.lower() == ".star" else write_match_template_dataframe)(table, out)
-    echo(f"{plural(len(table), 'particle')} of {plural(len(configs), 'micrograph')} written to {out}")
+    (write_star if target.suffix.lower() == ".star" else write_match_template_dataframe)(table, target)
+    if not quiet:
+        echo(f"{plural(len(table), 'particle')} of {plural(len(configs), 'micrograph')} written to {out}")
 
 
 @click.command("plot-picks", cls=GroupedCommand)
@@ -91,6 +98,8 @@ def pick(
 @click.option("--z-score-cutoff", type=float, help="Cutoff that was given to `pick`, if any.")
 @click.option("--false-positives", type=float, default=1.0, show_default=True, help="Value that was given to `pick`.")
 @click.option("--unrefined", is_flag=True, help="Draw the positions before refinement.")
+@quiet_option
+@debug_option
 def plot_picks(
     table: Path,
     out: Path | None,
@@ -100,6 +109,7 @@ def plot_picks(
     z_score_cutoff: float | None,
     false_positives: float,
     unrefined: bool,
+    quiet: bool,
 ) -> None:
     """Draw a micrograph with its picks beside the histogram of the scores.
 
@@ -127,4 +137,5 @@ def plot_picks(
             false_positives=false_positives,
             use_refined=not unrefined,
         )
-        echo(f"{name} drawn in {file}")
+        if not quiet:
+            echo(f"{name} drawn in {file}")

@@ -63,7 +63,7 @@ def test_commands_and_python_of_the_leopard_em_page_run(
     # "Try it without data": the table holds exactly the true positions.
     position = ["pos_x", "pos_y", "micrograph_path"]
     picked, truth = (
-        set(table[position].itertuples(index=False, name=None)) for table in (pd.read_csv("picks.csv"), names["demo"].truth)
+        set(table[position].itertuples(index=False, name=None)) for table in (pd.read_csv("demo-picks.csv"), names["demo"].truth)
     )
     assert picked == truth
     assert str(names["demo"].total_projections) == re.findall(r"--total-projections (\d+) --false-positives 0\.001`", page)[0]

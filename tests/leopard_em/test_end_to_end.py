@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from cryolike_dask.cli import pick as commands
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.leopard_em.demo_micrographs import FALSE_POSITIVES, DemoMicrographs, write_demo_micrographs
 from cryolike_dask.leopard_em.particles import particles_from_leopard_em
 from cryolike_dask.leopard_em.picking import match_template_results_to_dataframe
@@ -20,6 +20,7 @@ from cryolike_dask.leopard_em.plots import plot_picks
 from cryolike_dask.leopard_em.star import read_star
 from cryolike_dask.leopard_em.tables import read_match_template_dataframe, write_match_template_dataframe
 from cryolike_dask.mrc.boxes import BoxCut, cut_boxes
+from tests.cli.conftest import Cli, cli  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,27 @@ def test_pick_and_plot_picks_write_over_no_file_of_another_format(demo: DemoMicr
         result = run(*arguments, file, "--out", file)
         assert isinstance(result.exception, InputError)
         assert f"{file}: the suffix determines the format, so choose a name that ends with {told}" in str(result.exception)
+
+
+def test_the_pick_command_replaces_a_table_only_if_it_is_told_to(demo: DemoMicrographs, tmp_path: Path) -> None:
+    out = tmp_path / "mine.csv"
+    out.write_text("corrected by hand")
+    result = run("pick", demo.configs[0], "--out", out, "--z-score-cutoff", 50)
+    assert isinstance(result.exception, OutputError)
+    assert str(result.exception).startswith(f"{out} already exists.")
+    assert "--overwrite" in str(result.exception)
+    assert out.read_text() == "corrected by hand"
+    result = run("pick", demo.configs[0], "--out", out, "--z-score-cutoff", 50, "--overwrite", "--quiet")
+    assert result.exit_code == 0
+    assert "written" not in result.output
+    assert len(read_match_template_dataframe(out)) == 0
+
+
+@pytest.mark.parametrize("command", ["pick", "plot-picks"])
+def test_errors_of_pick_and_plot_picks_have_a_traceback_with_debug(command: str, cli: Cli, tmp_path: Path) -> None:  # noqa: F811
+    arguments = (command, tmp_path / "none", "--quiet", *(("--out", tmp_path / "out.csv") if command == "pick" else ()))
+    assert cli(*arguments).exit_code == 2
+    assert isinstance(cli(*arguments, "--debug").exception, InputError)
 
 
 def test_the_plot_command_draws_a_picture_of_each_micrograph(demo: DemoMicrographs, table: Path, tmp_path: Path) -> None:
