@@ -22,7 +22,7 @@ import click
 from cryolike_dask.cli.config_file import configurable
 from cryolike_dask.cli.help import FILE, FOLDER
 from cryolike_dask.cli.main import debug_option, echo, quiet_option
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.filesystem.reading import read_input
 from cryolike_dask.formatting import plural
 from cryolike_dask.options import meanings
@@ -228,9 +228,17 @@ def dask_client(
 
 
 def _address_in(path: Path) -> str:
+    # Dask writes this file, so no advice may name a file of the user as the one for a new scheduler.
+    advice = "Check the path: give the FILE of `dask scheduler --scheduler-file FILE`."
     try:
-        return str(json.loads(read_input(path, "the file of a scheduler", _MOST_SCHEDULER_BYTES))["address"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} is not the file of a Dask scheduler ({error}). Start one with `dask scheduler --scheduler-file {path}`."
-        ) from error
+        content = json.loads(read_input(path, "the file of a scheduler", _MOST_SCHEDULER_BYTES))
+    except FileNotFoundError:
+        raise MissingFileError(f"{path} does not exist. {advice}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}). {advice}") from error
+    except ValueError as error:
+        reason = str(error) if isinstance(error, InputError) else "it is not JSON"
+        raise InputError(f"{path} is not the file of a Dask scheduler ({reason.rstrip('.')}). {advice}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("address"), str):
+        raise InputError(f"{path} is not the file of a Dask scheduler (it has no address). {advice}")
+    return str(content["address"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -148,16 +149,25 @@ def _connect(client: Any) -> Iterator[Any]:
         security = client.security if isinstance(client, Scheduler) else None
         if isinstance(where, str):
             _check_certificate(where, security)
-        try:
-            connected = Client(where, security=security, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise InputError(f"No Dask scheduler answers at {where!r} ({error}). Check the address.") from error
-        with connected:
+        with _new_client(where, security) as connected:
             yield connected
     else:
         raise InputError(
             f"client is of the type {type(client).__name__}: give a distributed Client, a Cluster, or a scheduler's address."
         )
+
+
+def _new_client(where: Any, security: Any) -> Any:
+    from distributed import Client
+
+    try:
+        return Client(where, security=security, set_as_default=False)
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    # The error and reference cycles keep the failed client alive. It must not be deleted later: if that happened while another cluster
+    # starts, distributed would wait forever for a lock of its own. So it is deleted now, and the error is raised without its cause.
+    gc.collect()
+    raise InputError(f"No Dask scheduler answers at {where!r} ({reason}). Check the address.")
 
 
 def _check_certificate(address: str, security: Any) -> None:

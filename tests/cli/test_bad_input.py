@@ -141,6 +141,22 @@ def test_options_out_of_range_are_refused(arguments: list[str], told: str, conve
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("data_particles", "it is not JSON"), ("[1]", "it has no address"), ('{"address": null}', "it has no address")],
+)
+def test_a_file_that_no_scheduler_wrote_is_not_proposed_for_a_new_one(
+    content: str, told: str, convert_star: Cli, tmp_path: Path
+) -> None:
+    table = tmp_path / "mine.star"
+    table.write_text(content)
+    result = convert_star("--scheduler-file", table)
+    assert result.exit_code == 2
+    assert f"{table} is not the file of a Dask scheduler ({told}). Check the path" in result.stderr
+    assert result.stderr.count("mine.star") == 1  # a scheduler that is started with this file writes over it
+    assert table.read_text() == content
+
+
 def test_an_unreadable_parameter_file_is_named(particles: DemoData, convert_star: Cli, tmp_path: Path) -> None:
     particles.params_file.write_text("hello")
     result = convert_star()

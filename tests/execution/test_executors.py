@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,6 +145,22 @@ def test_scheduler_that_does_not_answer_is_named(scattered: ParticleSet, tmp_pat
         pytest.raises(InputError, match=r"No Dask scheduler answers at 'tcp://127\.0\.0\.1:9'"),
     ):
         conversion(scattered, tmp_path / "out").run("tcp://127.0.0.1:9")
+
+
+def test_a_failed_connection_leaves_no_client(scattered: ParticleSet, tmp_path: Path) -> None:
+    import dask
+    from distributed import Client
+
+    def clients() -> set[int]:
+        return {id(found) for found in gc.get_objects() if isinstance(found, Client)}
+
+    before = clients()
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "200ms"}),
+        pytest.raises(InputError, match="No Dask scheduler answers") as raised,
+    ):
+        conversion(scattered, tmp_path / "out").run("tcp://127.0.0.1:9")
+    assert clients() <= before, raised  # even while the error is kept
 
 
 def test_nothing_given_is_changed(scattered: ParticleSet, tmp_path: Path) -> None:
