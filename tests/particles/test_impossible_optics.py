@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cryolike_dask import particles_from_leopard_em
 from cryolike_dask.errors import InputError
+from cryolike_dask.leopard_em.search import MatchOptics
 from cryolike_dask.particles.cryosparc.particles import particles_from_cryosparc
 from cryolike_dask.particles.star.particles import particles_from_paired_star_and_mrc_files, particles_from_star
 from tests.support.cs_files import particle_columns, write_cs
+from tests.support.leopard_em_files import rows_of_page, write_mrc, write_rows
 from tests.support.star_files import OPTICS, PARTICLES, SINGLE, loop, text, with_column, write
 
 IMPOSSIBLE = [
@@ -103,3 +106,63 @@ def test_an_optics_group_without_particles_may_hold_anything(column: str, value:
     table = particles_from_star(write(tmp_path, text(loop("optics", optics), loop("particles", particles))))
     np.testing.assert_array_equal(table["voltage"], [300.0] * 4)
     np.testing.assert_array_equal(table["pixel_size"], [1.31] * 4)
+
+
+# Units that the range of one value does not show
+
+
+def test_defocus_in_micrometres_is_refused_by_every_reader(tmp_path: Path) -> None:
+    star = text(loop("", SINGLE | {"rlnDefocusU": ["0", "1.1", "-2.5", "1"], "rlnDefocusV": ["0", "1", "-2.4", "99"]}))
+    columns = particle_columns(["a.mrc"] * 4, range(4))
+    in_um = {name: columns[name] / np.float32(1e4) for name in ("ctf/df1_A", "ctf/df2_A")}
+    write_mrc(tmp_path / "mic.mrc", np.zeros((64, 64)))
+    rows = rows_of_page(3, micrograph=str(tmp_path / "mic.mrc"))
+    table = write_rows(tmp_path / "um.csv", [row | {"defocus_u": 1.2, "defocus_v": 1.17} for row in rows])
+    readers = {
+        "(row 4) of 'data_' is 1.1 Å": lambda: particles_from_star(write(tmp_path, star)),
+        "particle 1, column ctf/df1_A (and 3 more particles) is 1.5 Å": lambda: particles_from_cryosparc(
+            write_cs(tmp_path / "particles.cs", columns | in_um)
+        ),
+        "um.csv, row 1 (and 2 more rows): defocus_u is 1.2 Å": lambda: particles_from_leopard_em(table, 24),
+        "optics_group: defocus_u is 1.2 Å": lambda: MatchOptics.from_dict(
+            {"label": "a", "pixel_size": 1, "voltage": 300, "defocus_u": 1.2, "defocus_v": 1.1, "astigmatism_angle": 0}
+        ),
+    }
+    for told, reader in readers.items():
+        with pytest.raises(InputError) as caught:
+            reader()
+        assert told in str(caught.value)
+        angstroms = float(told.split()[-2]) * 10_000
+        assert f"it looks like µm ({angstroms:,.0f} Å). Multiply defocus U and V by 10,000" in str(caught.value)
+
+
+@pytest.mark.parametrize("defocus", [["0"] * 4, ["100"] * 4, ["0", "1.1", "15000", "0"], ["1.1", "2", "-100", "1"]])
+def test_a_defocus_near_to_0_is_taken_if_others_are_not(defocus: list[str], tmp_path: Path) -> None:
+    table = SINGLE | {"rlnDefocusU": defocus, "rlnDefocusV": defocus}
+    assert len(particles_from_star(write(tmp_path, text(loop("", table))))) == 4
+
+
+@pytest.mark.parametrize("column", ["ctf/df_angle_rad", "ctf/phase_shift_rad"])
+def test_degrees_in_a_column_of_radians_are_refused(column: str, tmp_path: Path) -> None:
+    columns = particle_columns(["a.mrc"] * 4, range(4))
+    turns = np.array([0, -2 * np.pi, 2 * np.pi, 1], np.float32)
+    np.testing.assert_allclose(
+        particles_from_cryosparc(write_cs(tmp_path / "a.cs", columns | {column: turns}))[
+            "defocus_angle" if "df" in column else "phase_shift"
+        ],
+        turns,
+    )
+    path = write_cs(tmp_path / "b.cs", columns | {column: np.array([0, 45, 90, 1], np.float32)})
+    with pytest.raises(InputError) as caught:
+        particles_from_cryosparc(path)
+    assert str(caught.value).startswith(f"{path}, particle 2, column {column} (and 1 more particle) is 45 rad")
+    assert "it looks like degrees (0.785398 rad)" in str(caught.value)
+
+
+def test_degrees_in_a_pair_said_to_be_in_radians_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, text(loop("", {**SINGLE, "rlnPhaseShift": ["90"] * 4})))
+    pair = [tmp_path / "a.mrcs"], [path]
+    with pytest.raises(InputError, match=r"rlnDefocusAngle in .* is -160.39 rad, .*: it looks like degrees"):
+        particles_from_paired_star_and_mrc_files(*pair, defocus_angle_is_degree=False)
+    with pytest.raises(InputError, match=r"rlnPhaseShift in .* is 90 rad, .*: it looks like degrees \(1.5708 rad\)"):
+        particles_from_paired_star_and_mrc_files(*pair, phase_shift_is_degree=False)

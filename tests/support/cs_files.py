@@ -30,8 +30,8 @@ def ctf_columns(n: int) -> Columns:
         "ctf/amp_contrast": np.full(n, 0.1, np.float32),
         "ctf/df1_A": (15000 + row).astype(np.float32),
         "ctf/df2_A": (14000 + row).astype(np.float32),
-        "ctf/df_angle_rad": (0.01 * row).astype(np.float32),
-        "ctf/phase_shift_rad": (0.02 * row).astype(np.float32),
+        "ctf/df_angle_rad": (0.01 * row % np.pi).astype(np.float32),
+        "ctf/phase_shift_rad": (0.02 * row % np.pi).astype(np.float32),
     }
 
 

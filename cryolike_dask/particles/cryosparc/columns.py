@@ -27,7 +27,6 @@ _CTF = {
     "spherical_aberration": "ctf/cs_mm",
     "voltage": "ctf/accel_kv",
 }
-_CHECKED = {field: name for field, name in _CTF.items() if field != "defocus_angle"}
 _CONTRAST = (
     "ctf/amp_contrast",
     "ctf/ac",
@@ -61,13 +60,13 @@ def fill_ctf(rows: npt.NDArray[np.void], table: CsTable) -> tuple[tuple[str, ...
     _check_spelling(table)
     for field, name in {**_CTF, "amplitude_contrast": contrast}.items():
         rows[field] = finite_floats(table, name)
-    names = {**_CHECKED, "amplitude_contrast": contrast}
-    check_optics({field: rows[field] for field in names}, names, table.where_all)
     warnings = [f"{table.path} has no {what}: they were looked up by uid in {origin}." for what, origin in _joined_columns(table)]
     if _PHASE_SHIFT in table:
         rows["phase_shift"] = finite_floats(table, _PHASE_SHIFT)
     else:
         warnings.append(f"{table.path} has no column {_PHASE_SHIFT}: phase shifts are taken to be 0 (no phase plate).")
+    names = {**_CTF, "amplitude_contrast": contrast} | ({"phase_shift": _PHASE_SHIFT} if _PHASE_SHIFT in table else {})
+    check_optics({field: rows[field] for field in names}, names, table.where_all)
     if "uid" in table:
         rows["uid"] = table["uid"]
     if _GROUP not in table:

@@ -44,6 +44,7 @@ _CHECKED = {
     "defocus_u": "rlnDefocusU",
     "defocus_v": "rlnDefocusV",
 }
+_ANGLES = {"defocus_angle": "rlnDefocusAngle", "phase_shift": "rlnPhaseShift"}
 _VIEWING_ANGLES = {"AngleRot": "angle_rotation", "AngleTilt": "angle_tilt", "AnglePsi": "angle_psi"}
 _PIXEL_SIZE = ("ImagePixelSize", "PixelSize", "DetectorPixelSize", "Magnification", "MicrographPixelSize")
 _IMAGE_SIZE = "ImageSize"
@@ -111,10 +112,11 @@ def particles_from_tables(
         rows[name] = columns.numbers(column)
     for column, (name, default) in _DEFAULTS.items():
         rows[name] = columns.numbers(column) if column in columns else default
-    check_optics({name: rows[name] for name in _CHECKED}, _CHECKED, columns.where_optics)
-    for name, is_degree in (("defocus_angle", defocus_angle_is_degree), ("phase_shift", phase_shift_is_degree)):
-        if is_degree:
-            rows[name] = np.radians(rows[name])
+    in_degrees = {"defocus_angle": defocus_angle_is_degree, "phase_shift": phase_shift_is_degree}
+    checked = _CHECKED | {name: column for name, column in _ANGLES.items() if not in_degrees[name]}
+    check_optics({name: rows[name] for name in checked}, checked, columns.where_optics)
+    for name in (name for name, is_degree in in_degrees.items() if is_degree):
+        rows[name] = np.radians(rows[name])
     optional = (*_DEFAULTS, *_VIEWING_ANGLES, "ImagePixelSize") if geometry else tuple(_DEFAULTS)
     warnings = [
         f"{particles.path}: {suggestion(particles, optics, column)}, which is not used. Rename the column if it has these values."
