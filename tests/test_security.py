@@ -82,7 +82,7 @@ def test_an_archive_of_endless_zeros_costs_no_memory(tmp_path: Path) -> None:
     header = read_header(path)
     images = np.empty((2, 16, 16), dtype=np.float32)
     tracemalloc.start()
-    with ImageFileReader(header) as reader, pytest.raises(InputError, match="more data than its header announces"):
+    with ImageFileReader(header) as reader, pytest.raises(InputError, match="more data than its header states"):
         reader.read(np.arange(2), images)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -1,4 +1,4 @@
-"""`cryolike-dask restack`: writes the images of a conversion as stacks of another size or form."""
+"""`cryolike-dask restack`: writes the images of a conversion as stacks of another size or format."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from cryolike_dask.settings import ConversionSettings
 @quiet_option
 @debug_option
 def restack(source: str, out: str, save_phys: bool, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Write the images of a conversion as stacks of another size or form, without computing them again.
+    """Write the images of a conversion as stacks of another size or format, without computing them again.
 
     IN is the output folder of a conversion, or the path or URL of its Zarr store.
 

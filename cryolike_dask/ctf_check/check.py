@@ -32,7 +32,7 @@ _PHASES = np.radians(np.arange(10, 175, 5))
 """Additional phase shifts to try. Less than 10° in either direction hardly moves a ring."""
 _ABERRATIONS = (0.0, 1.4, 2.0, 2.7)
 """Spherical aberrations to try, mm: those of corrected microscopes, and of lenses in use."""
-_UNITS = ((10.0, "the table stated nm, and Å are needed"), (0.1, "it were 10 times too large"))
+_UNITS = ((10.0, "the table gave nm instead of Å"), (0.1, "the values were 10 times too large"))
 _TOLERATED_PHASE = np.pi / 4
 """Changes of the phase up to this, in radians, hardly move a ring."""
 _LEAST_SIGNIFICANCE = 7.0
@@ -115,8 +115,14 @@ class _Comparison:
     def verdict(self, nothing: CtfCheck, quadrupoles: npt.NDArray[Any] | None) -> CtfCheck:
         """The check `nothing`, filled in."""
         accuracy = math.hypot(ALLOWANCE, max(3 * self.uncertainty, 2 * self._effect_of_background()))
-        fitted = f"{self.best_scale * self.pixel_size:.4g} Å per pixel (recorded {self.pixel_size:.4g} Å, ±{100 * accuracy:.1f}%)"
-        scale = self._model(self.sample.predicted(self.best_scale), f"the pixel size, defocus or voltage: as if at {fitted}")
+        best, recorded_size, percent = (
+            f"{self.best_scale * self.pixel_size:.4g} Å",
+            f"{self.pixel_size:.4g} Å",
+            f"±{100 * accuracy:.1f}%",
+        )
+        fitted = f"{best} per pixel (recorded {recorded_size}, {percent})"
+        as_if = f"the pixel size, defocus or voltage (as if at {best} per pixel instead of {recorded_size}, {percent})"
+        scale = self._model(self.sample.predicted(self.best_scale), as_if)
         phase = self._best_phase()
         units = self._units()
         significance = max(self._significance(model) for model in (scale, phase, *units))
@@ -186,7 +192,7 @@ class _Comparison:
         shift = np.degrees(phase if phase <= np.pi / 2 else phase - np.pi)
         return self._model(
             cosine * np.cos(2 * phase) + sine * np.sin(2 * phase),
-            f"the phase shift: as if it were {shift:+.0f}° from the recorded one",
+            f"the phase shift (as if it were {abs(shift):.0f}° {'more' if shift > 0 else 'less'} than recorded)",
         )
 
     def _units(self) -> list[_Model]:
@@ -197,7 +203,7 @@ class _Comparison:
                 self.sample.predicted(
                     optics=replace(optics, defocus_u=optics.defocus_u * factor, defocus_v=optics.defocus_v * factor)
                 ),
-                f"the unit of the defocus: as if {what}",
+                f"the unit of the defocus (as if {what})",
             )
             for factor, what in _UNITS
         ]
@@ -211,7 +217,7 @@ class _Comparison:
         for aberration in _ABERRATIONS:
             optics = replace(sample.optics, spherical_aberration=np.full(len(sample.optics), aberration))
             if np.abs(phases(optics, edge) - recorded).max() > _TOLERATED_PHASE:
-                yield self._model(sample.predicted(optics=optics), f"the spherical aberration: as if it were {aberration:g} mm")
+                yield self._model(sample.predicted(optics=optics), f"the spherical aberration (as if it were {aberration:g} mm)")
 
     def _better_axis(self, quadrupoles: npt.NDArray[np.complexfloating[Any, Any]]) -> str:
         """A suspect that names another axis of astigmatism, if it fits better than the stated one; else ''."""
@@ -232,7 +238,7 @@ class _Comparison:
             return scores_without(deviations, best.predicted, blocks) - scores_without(deviations, stated.predicted, blocks)
 
         certain = self.jackknife.is_certain(best.score - stated.score, gains_without)
-        return f"the axis of astigmatism: {best.suspect}" if certain else ""
+        return f"the axis of astigmatism ({best.suspect})" if certain else ""
 
     def _significance(self, model: _Model) -> float:
         """The score minus the mean score of shuffled CTFs, in standard deviations of these; 0 if they all have the same score."""

@@ -67,8 +67,8 @@ def unknown(check: CtfCheck, why: str) -> CtfCheck:
 
 
 def misfit(check: CtfCheck, suspects: Sequence[str]) -> CtfCheck:
-    """The check with the verdict 'does not fit', and suspects of the form 'name: what the images show'."""
-    either = "; or ".join(suspects)
+    """The check with the verdict 'does not fit', and suspects of the form 'name (what the images show)'."""
+    either = ", or ".join(suspects)
     return replace(
         check, verdict="does not fit", reason=f"The CTF does not fit the images. Suspects: {either}.", suspects=tuple(suspects)
     )

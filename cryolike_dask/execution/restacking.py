@@ -1,4 +1,4 @@
-"""Stacks of another size or form, made from those of an earlier conversion without its image files and without computing them again."""
+"""Stacks of another size or format, made from those of an earlier conversion without its image files and without computing them again."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def restack(
     overwrite: bool = False,
     progress: ProgressOption = None,
 ) -> ConversionReport:
-    """Write the images of an earlier conversion as stacks of another size or form. The result equals that of a new conversion.
+    """Write the images of an earlier conversion as stacks of another size or format. The result equals that of a new conversion.
 
     Args:
         source: output folder of the earlier conversion, or the path or URL of its Zarr store.

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.formatting import plural
 from cryolike_dask.leopard_em.columns import COLUMNS, MATCH_COLUMNS
 from cryolike_dask.leopard_em.maps import FloatMap, MatchTemplateMaps
 from cryolike_dask.leopard_em.search import MatchTemplateSearch
@@ -105,7 +106,7 @@ def match_template_results_to_dataframe(
     ]
     for line in warnings:
         logger.warning(line)
-    logger.info("%s: %d particles above %.4f", search.source, len(table), cutoff)
+    logger.info("%s: %s above %.4f", search.source, plural(len(table), "particle"), cutoff)
     table.attrs.update({"z_score_cutoff": cutoff, "warnings": warnings})
     return table
 

@@ -132,7 +132,9 @@ def _choose_micrograph(recorded: tuple[str, ...], wanted: str | None, table: str
     matching = [name for name in recorded if wanted is None or wanted in (name, Path(name).name)]
     if len(matching) == 1:
         return matching[0]
-    problem = "has several micrographs" if wanted is None else f"has {len(matching) or 'no'} micrographs {wanted}"
+    problem = (
+        "has several micrographs" if wanted is None else f"has {'several micrographs' if matching else 'no micrograph'} {wanted}"
+    )
     shown = ", ".join(recorded[:10]) + (", ..." if len(recorded) > 10 else "")
     raise InputError(f"{table} {problem}. Name one of {shown}.")
 

@@ -15,7 +15,7 @@ from cryolike_dask.errors import InputError
 
 DAMAGED = "is a damaged archive"
 ENDS_EARLY = "ends too early"
-TOO_LONG = "has more data than its header announces"
+TOO_LONG = "has more data than its header states"
 _Stream: TypeAlias = gzip.GzipFile | bz2.BZ2File
 
 

@@ -169,29 +169,29 @@ def _check_cost(file: ImageFile) -> None:
     """Refuse a compressed file that would unpack to too much; its size on disk says little about that."""
     if file.n_rows * file.n_columns > _MAX_COMPRESSED_PIXELS:
         raise InputError(
-            f"{file.path} is compressed and announces images of {file.n_rows} × {file.n_columns} pixels; compressed ones may have "
+            f"{file.path} is compressed and states images of {file.n_rows} × {file.n_columns} pixels; compressed ones may have "
             f"{_MAX_COMPRESSED_PIXELS:,} at most. Decompress it first."
         )
     if file.data_offset - HEADER_BYTES > _MAX_COMPRESSED_EXTENDED_HEADER:
         raise InputError(
-            f"{file.path} is compressed and announces an extended header of {file.data_offset - HEADER_BYTES:,} bytes; in a compressed "
+            f"{file.path} is compressed and states an extended header of {file.data_offset - HEADER_BYTES:,} bytes; in a compressed "
             f"file it may have {_MAX_COMPRESSED_EXTENDED_HEADER:,} at most. Decompress it first."
         )
 
 
 def _check_size(file: ImageFile) -> None:
-    announced = f"{plural(file.n_images, 'image')} of {file.n_rows} × {file.n_columns} ({file.dtype})"
+    stated = f"{plural(file.n_images, 'image')} of {file.n_rows} × {file.n_columns} ({file.dtype})"
     end = file.data_offset + file.n_images * file.image_bytes
     if file.size < end:
         complete = max(0, (file.size - file.data_offset) // file.image_bytes)
         raise InputError(
-            f"{file.path} is too short: its header announces {announced}, and image {complete + 1} (counted from 1) is missing or "
+            f"{file.path} is too short: its header states {stated}, and image {complete + 1} (counted from 1) is missing or "
             f"cut off after {file.size} bytes. Copy the file again from where it came from."
         )
     if file.size > end:
-        # If the header announces the wrong length of the extended header, reading on would give shifted images.
+        # If the header states the wrong length of the extended header, reading on would give shifted images.
         raise InputError(
-            f"{file.path} is too long: its header announces {announced} after {file.data_offset} bytes, {end} in all, and it has "
+            f"{file.path} is too long: its header states {stated} after {file.data_offset} bytes, {end} in all, and it has "
             f"{file.size}. Write it again; if you are sure that the rest is not needed, cut it off with `truncate -s {end}`."
         )
 

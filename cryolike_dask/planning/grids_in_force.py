@@ -131,7 +131,7 @@ def _fit_to_boxes(
         if small != descriptor.n_pixels and not (settings.downsamples and box == descriptor.n_pixels):
             after = f", {_size(box)} downsampled by {settings.pixel_scale(box):g}" if settings.downsamples else ""
             advice = (
-                f"Make a descriptor with n_pixels {small[0]}"
+                f"Make one for {small[0]} pixels (`cryolike-dask params`), or give none (leave out --params), and one is made that fits"
                 if small[0] == small[1]
                 else f"Make one for images that are not square in Python: ImageDescriptor.from_individual_values({small}, PIXEL_SIZE)"
             )
@@ -148,11 +148,11 @@ def _incomplete_blocks(box: tuple[int, int], path: str, settings: ConversionSett
     over = [edge % factor for edge in box]
     if not any(over) or settings.downsample_type == "fourier":
         return []
-    pixels = f"{over[0]}" if over[0] == over[1] else f"{over[0]} and {over[1]}"
+    pixels = f"{over[0]} pixels of each row and column" if over[0] == over[1] else f"{over[0]} pixels along x and {over[1]} along y"
     return [
-        f"Images of {_size(box)} pixels ({path}) cannot be divided into blocks of {factor} × {factor} pixels: the last {pixels} pixels "
-        "along their two axes are left out, and particles are no longer in the middle. With downsample_type='fourier' (--downsample-type "
-        "fourier), whole images are downsampled."
+        f"Images of {_size(box)} pixels ({path}) cannot be divided into blocks of {factor} × {factor} pixels: the last {pixels} are left "
+        "out, and particles are no longer in the middle. With downsample_type='fourier' (--downsample-type fourier), whole images are "
+        "downsampled."
     ]
 
 

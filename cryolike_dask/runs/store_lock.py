@@ -77,7 +77,7 @@ def release_store_lock(location: str, run_id: str) -> None:
 
 
 def _has_lock(location: str) -> bool:
-    """Whether a lock can be put beside the store, which is not possible if the store is a complete bucket."""
+    """Whether a lock can be put beside the store, which is not possible if the store is an entire bucket."""
     return not is_url(location) or "/" in location.partition("://")[2].strip("/")
 
 

@@ -40,7 +40,7 @@ def _checks(seed: int) -> list[CtfCheck]:
 
 def _line(case: Case, checks: list[CtfCheck]) -> str:
     verdicts = Counter(check.verdict for check in checks)
-    groups = Counter(" + ".join(suspect.partition(":")[0] for suspect in check.suspects) for check in checks if check.suspects)
+    groups = Counter(" + ".join(suspect.partition(" (")[0] for suspect in check.suspects) for check in checks if check.suspects)
     named = "; ".join(f"{group} ({n})" for group, n in groups.most_common())
     uncertainties = [check.uncertainty for check in checks if check.uncertainty is not None]
     typical = f"{100 * sorted(uncertainties)[len(uncertainties) // 2]:.1f}%" if uncertainties else ""

@@ -63,7 +63,7 @@ def test_the_reason_says_in_numbers_what_is_wrong(usual: Simulated) -> None:
     assert check.recorded_pixel_size == pytest.approx(1.65)
     assert check.best_pixel_size == pytest.approx(1.5, rel=0.01)
     assert "at 1." in check.reason
-    assert "recorded 1.65 Å" in check.reason
+    assert "instead of 1.65 Å" in check.reason
     assert check.accuracy is not None
     assert 0.018 <= check.accuracy < 0.03
     assert check.pixel_sizes[np.argmax(check.scores)] == pytest.approx(1.5, rel=0.01)

@@ -99,7 +99,7 @@ def test_a_cluster_of_nothing_but_unusable_workers_is_an_error_that_names_them(c
     code = "import cryolike_dask; cryolike_dask.__version__ = '0.0.1'"
     with process_cluster(1) as (_, client):
         client.run(exec, code, {})
-        with pytest.raises(ConversionError, match=r"None of the 1 worker at .* can work on this run:\n  Worker 0 .*0\.0\.1"):
+        with pytest.raises(ConversionError, match=r"The only worker at .* cannot work on this run:\n  Worker 0 .*0\.0\.1"):
             case.conversion(tmp_path / "out").run(client)
     assert not list((tmp_path / "out").glob("fft/*.pt"))
     case.resume_and_check(tmp_path / "out")

@@ -54,7 +54,7 @@ def test_a_remainder_that_blocks_leave_out_is_reported(tmp_path: Path, kind: str
         line for line in plan_of(particles, params(2, 10.0), downsample_factor=5, downsample_type=kind).warnings if "blocks" in line
     )
     assert "Images of 12 × 12 pixels (" in line
-    assert "blocks of 5 × 5 pixels: the last 2 pixels along their two axes are left out" in line
+    assert "blocks of 5 × 5 pixels: the last 2 pixels of each row and column are left out" in line
     assert "--downsample-type fourier" in line
     for factor in (1, 2, 3, 4, 6):
         plan = plan_of(particles, params(12 // factor, 2.0 * factor), downsample_factor=factor, downsample_type=kind)

@@ -157,7 +157,7 @@ def test_a_pixel_size_that_is_not_stated_for_one_particle_names_it(unstated: flo
     assert "states no pixel size for this particle, but 1.5 Å for others" in message
     assert "pixel_size (--pixel-size)" in message
     path = tmp_path / "particles.cs"
-    told = f"{path}, particle 3, column blob/psize_A is {unstated:g}: the table states no pixel size for 1 particle."
+    told = f"{path}, particle 3: blob/psize_A is {unstated:g}: the table states no pixel size for 1 particle."
     assert told in planned(table, pixel_size=1.5).warnings
 
 

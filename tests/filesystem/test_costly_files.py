@@ -208,7 +208,7 @@ def test_a_compressed_cryosparc_table_that_announces_too_much_is_refused(tmp_pat
     header = json.dumps({"length": 10**12, "dtype": [["uid", "<u8"], ["blob/shape", "<u4", [2]]], "compressed_fields": []}).encode()
     path = tmp_path / "huge.cs"
     path.write_bytes(csdat.MAGIC + struct.pack("<I", len(header)) + header + bytes(100))
-    with pytest.raises(InputError, match=r"huge\.cs announces 1,000,000,000,000 rows of 16 bytes; .* 268 MB at most"):
+    with pytest.raises(InputError, match=r"huge\.cs states 1,000,000,000,000 rows of 16 bytes; .* 268 MB at most"):
         particles_from_cryosparc(path)
 
 
@@ -298,5 +298,5 @@ def test_a_compressed_micrograph_that_would_unpack_to_much_is_refused(tmp_path: 
         for place, value in places.items():
             struct.pack_into("<i", content, place, value)
         (tmp_path / "bomb.mrc.gz").write_bytes(gzip.compress(content))
-        with pytest.raises(InputError, match=rf"bomb\.mrc\.gz is compressed and announces {refusal}"):
+        with pytest.raises(InputError, match=rf"bomb\.mrc\.gz is compressed and states {refusal}"):
             read_header(tmp_path / "bomb.mrc.gz")

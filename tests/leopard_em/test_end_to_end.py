@@ -171,7 +171,7 @@ def test_a_picture_needs_neither_the_map_nor_the_totals(demo: DemoMicrographs, t
 def test_what_cannot_be_drawn_is_named(demo: DemoMicrographs, table: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has several micrographs\. Name one of .*micrograph_0\.mrc"):
         plot_picks(table, tmp_path / "picks.png")
-    with pytest.raises(InputError, match=r"has no micrographs other\.mrc"):
+    with pytest.raises(InputError, match=r"has no micrograph other\.mrc"):
         plot_picks(table, tmp_path / "picks.png", micrograph="other.mrc")
     gone = read_match_template_dataframe(table).assign(micrograph_path="gone.mrc")
     with pytest.raises(InputError, match=r"gone\.mrc does not exist"):

@@ -101,7 +101,7 @@ def test_no_more_is_unpacked_than_was_asked_for(tmp_path: Path, kind: str) -> No
     with ImageFileReader(read_header(path)) as reader:
         tracemalloc.start()
         reader.read(np.arange(19), out[:19])
-        with pytest.raises(InputError, match=r"more data than its header announces: image 20 of 20"):
+        with pytest.raises(InputError, match=r"more data than its header states: image 20 of 20"):
             reader.read(np.array([19]), out[19:])
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

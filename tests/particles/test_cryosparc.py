@@ -181,17 +181,17 @@ def test_pixel_size_of_zero_is_not_stated(tmp_path: Path) -> None:
         ({"ctf__amp_contrast": None}, r"lacks the column ctf/amp_contrast\."),
         ({"blob__idx": None}, "lacks the column blob/idx"),
         ({"blob__psize_A": None, "blob__psize_a": np.ones(3)}, "no column blob/psize_A but one named blob/psize_a"),
-        ({"ctf__df2_A": [1.0, np.nan, 2.0]}, "a.cs, particle 2, column ctf/df2_A is nan, not a finite number"),
-        ({"ctf__accel_kv": [300, 300, -1.0]}, "particle 3, column ctf/accel_kv is -1 kV"),
+        ({"ctf__df2_A": [1.0, np.nan, 2.0]}, "a.cs, particle 2: ctf/df2_A is nan, not a finite number"),
+        ({"ctf__accel_kv": [300, 300, -1.0]}, "particle 3: ctf/accel_kv is -1 kV"),
         ({"ctf__accel_kv": [b"300"] * 3}, "column ctf/accel_kv of .* is of type"),
         ({"ctf__df1_A": np.zeros((3, 2))}, "column ctf/df1_A of .* one per particle"),
         ({"blob__idx": [0.0, 1.0, 2.0]}, "column blob/idx of .* whole numbers"),
-        ({"blob__idx": [0, -1, 2]}, "particle 2, column blob/idx is -1: images are counted from 0"),
-        ({"blob__path": [b"a.mrc", b">", b"b.mrc"]}, "particle 2, column blob/path is b'>'"),
-        ({"blob__path": [b"a.mrc", b"b.mrc", b"\xff.mrc"]}, "particle 3, column blob/path"),
+        ({"blob__idx": [0, -1, 2]}, "particle 2: blob/idx is -1: images are counted from 0"),
+        ({"blob__path": [b"a.mrc", b">", b"b.mrc"]}, "particle 2: blob/path is b'>'"),
+        ({"blob__path": [b"a.mrc", b"b.mrc", b"\xff.mrc"]}, "particle 3: blob/path"),
         ({"blob__path": [b"a.mrc", b"J1/", b"b.mrc"]}, "not the path of a file"),
         ({"blob__path": [1, 2, 3]}, "column blob/path of .* not text"),
-        ({"blob__psize_A": [1.5, 1.5, -2.0]}, "particle 3, column blob/psize_A is -2.0"),
+        ({"blob__psize_A": [1.5, 1.5, -2.0]}, "particle 3: blob/psize_A is -2.0"),
         ({"uid": [0.5, 1.5, 2.5]}, "column uid of .* whole numbers"),
     ],
 )
@@ -220,7 +220,7 @@ def _npy(array: Any) -> bytes:
         (_npy(records(table())[:0]), "no particles"),
         (_npy(records(table()))[:-1], "damaged"),
         (_npy(records(table())) + b"\0", "damaged"),
-        (_npy(records(table())).replace(b"(3,)", b"(2,)"), "damaged.*announces 2 rows"),
+        (_npy(records(table())).replace(b"(3,)", b"(2,)"), "damaged.*states 2 rows"),
         (_npy(records(table())).replace(b"'blob/idx', '<u4'", b"'blob/idx', '>u4'"), "different byte orders"),
         (_npy(records({**table(), "blob/path": np.array(TWO_FILES, dtype=object)})), "Python objects"),
         (b"\x95CSDAT\x04\x00\x00\x00{}}}", "header of .* is damaged"),
@@ -280,13 +280,13 @@ def test_columns_found_nowhere_are_an_error(tmp_path: Path, beside: str) -> None
 def test_value_looked_up_elsewhere_is_blamed_on_the_right_table(tmp_path: Path) -> None:
     path = write_cs(tmp_path / "a.cs", {"uid": uids(3), **blob_columns(TWO_FILES, [4, 0, 2])})
     write_cs(tmp_path / "b_particles.cs", {"uid": uids(3), **ctf_columns(3), "ctf/df1_A": np.array([1, np.inf, 1])})
-    with pytest.raises(InputError, match=r"a.cs, particle 2, column ctf/df1_A \(looked up by uid in .*b_particles.cs\) is inf"):
+    with pytest.raises(InputError, match=r"a.cs, particle 2: ctf/df1_A \(looked up by uid in .*b_particles.cs\) is inf"):
         particles_from_cryosparc(path)
 
 
 def test_escape_characters_of_a_path_are_not_printed(tmp_path: Path) -> None:
     path = write_cs(tmp_path / "a.cs", table(blob__path=[b"J1/a.mrc", b"J1/\x1b[31mred.mrc", b"J1/b.mrc"]))
-    with pytest.raises(InputError, match=r"particle 2, column blob/path is .* which is not a path") as caught:
+    with pytest.raises(InputError, match=r"particle 2: blob/path is .* which is not a path") as caught:
         particles_from_cryosparc(path)
     assert str(caught.value).isprintable()
     assert r"J1/\x1b[31mred.mrc" in str(caught.value)

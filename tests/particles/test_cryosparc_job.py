@@ -178,7 +178,7 @@ def test_rows_behind_a_gap_are_left_out_by_uid(tutorial: Path) -> None:
     [
         ("twice", r"Image 0 \(counted from 0\) of .*batch_000000_restacked.mrc belongs to 2 particles"),
         ("beyond", r"names image 4 \(counted from 0\) of .*batch_000002_restacked.mrc, which has 4 images"),
-        ("missing", "belongs to 0 particles"),
+        ("missing", "belongs to no particles"),
         ("repeated", "same uid twice"),
     ],
 )

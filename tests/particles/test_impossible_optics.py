@@ -74,7 +74,7 @@ def test_values_of_no_microscope_in_a_cryosparc_table(quantity: str, value: floa
     path = cs_with(tmp_path, quantity, value)
     with pytest.raises(InputError) as caught:
         particles_from_cryosparc(path)
-    assert str(caught.value).startswith(f"{path}, particle 2, column {CS[quantity]} is ")
+    assert str(caught.value).startswith(f"{path}, particle 2: {CS[quantity]} is ")
     assert told in str(caught.value)
 
 

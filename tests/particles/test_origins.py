@@ -182,5 +182,5 @@ def test_alignments_that_are_not_finite_are_not_stated(tmp_path: Path) -> None:
     assert np.isnan(read["pose_tilt"]).tolist() == [False, False, True]
     told = [line for line in read.warnings if "not finite" in line]
     assert len(told) == 2
-    assert "particle 2, column alignments3D/shift" in told[0]
-    assert "particle 3, column alignments3D/pose" in told[1]
+    assert "particle 2: alignments3D/shift" in told[0]
+    assert "particle 3: alignments3D/pose" in told[1]

@@ -69,7 +69,7 @@ def named(*names: str) -> str:
 def test_tables_with_optics_and_image_names_are_accepted(tmp_path: Path) -> None:
     star = write(tmp_path, named("1@x/a.mrcs", "000002@x/a.mrcs", "3@x/a.mrcs:mrcs", "4@x/a.mrcs"))
     table = particles_from_paired_star_and_mrc_files([stack(tmp_path, "a.mrcs", 4)], [star])
-    assert [line.partition(" of the tables")[0] for line in table.warnings] == ["rlnImagePixelSize"]
+    assert [line.split(": ")[1].partition(".")[0] for line in table.warnings] == ["rlnImagePixelSize"]
     np.testing.assert_array_equal(table["voltage"], [300, 200, 200, 300])
     np.testing.assert_array_equal(table["index"], [0, 1, 2, 3])
     assert table.files == (str(tmp_path / "a.mrcs"),)
@@ -121,8 +121,8 @@ def test_angles_and_pixel_sizes_that_are_not_used_are_said_once(tmp_path: Path) 
     ]
     table = particles_from_paired_star_and_mrc_files([stack(tmp_path, f"{i}.mrcs", 4) for i in range(3)], stars)
     assert table.warnings == (
-        f"rlnAngleRot and rlnPixelSize of the tables ({stars[0]} is the first) are not used in a paired conversion. `convert star` uses "
-        "them if the tables name their images.",
+        f"A paired conversion does not use these columns of the tables ({stars[0]} is the first): rlnAngleRot, rlnPixelSize. "
+        "`convert star` uses them if the tables name their images.",
     )
 
 

@@ -129,12 +129,15 @@ class ClusterWorkers:
             # The answer of a worker that has left meanwhile is a connection error.
             if answer and not isinstance(answer, OSError):
                 name = self._workers.get(address, {}).get("name", address)
-                self.unusable[address] = f"Worker {name} ({address}) is not used: {answer}."
+                self.unusable[address] = f"Worker {name} ({address}) is not used: {answer.removesuffix('.')}."
         if self._workers and self._workers.keys() <= self.unusable.keys():
             reasons = sorted({self.unusable[address] for address in self._workers})
             more = f"\n  and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+            n_workers = len(self._workers)
+            which = f"None of the {n_workers:,} workers" if n_workers > 1 else "The only worker"
+            can = "can" if n_workers > 1 else "cannot"
             raise ConversionError(
-                f"None of the {plural(len(self._workers), 'worker')} at {self._client.scheduler.address} can work on this run:"
+                f"{which} at {self._client.scheduler.address} {can} work on this run:"
                 + "".join(f"\n  {reason}" for reason in reasons[:3])
                 + more
             )

@@ -68,11 +68,11 @@ def _header(path: str) -> tuple[int, tuple[str, ...]]:
     except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
         raise InputError(f"The header of {path} is damaged ({error}). Copy or export it again.") from error
     if not isinstance(length, int) or length < 0:
-        raise InputError(f"The header of {path} is damaged: it announces {length!r} rows. Copy or export it again.")
+        raise InputError(f"The header of {path} is damaged: it states {length!r} rows. Copy or export it again.")
     if length * row_bytes > most_unpacked_bytes(n_file):
         raise InputError(
-            f"{path} announces {length:,} rows of {row_bytes:,} bytes; a compressed table of {format_bytes(n_file)} may unpack to "
-            f"{format_bytes(most_unpacked_bytes(n_file))} at most. Copy or export it again."
+            f"The header of {path} states {length:,} rows of {row_bytes:,} bytes; a compressed table of {format_bytes(n_file)} may unpack "
+            f"to {format_bytes(most_unpacked_bytes(n_file))} at most. Copy or export it again."
         )
     if length and has_text and last_byte != b"\0":
         # Texts are at the end of the file, each followed by a zero byte. The decoder would accept a text that is cut off.

@@ -159,7 +159,7 @@ def _check_counts(table: CsTable, batches: BatchFiles) -> None:
         files = plural(len(batches.files), "file")
         raise InputError(
             f"{table.path} describes {plural(n_rows, 'image')}, and the {files} in {batches.folder} hold {n_images:,} "
-            f"({count}{more}), so it is not clear which row belongs to which image. Copy the table of these files."
+            f"({count}{more}), so it is not clear which row belongs to which image. Give the table that belongs to these files."
         )
 
 
@@ -212,7 +212,7 @@ def _check_one_row_per_image(
         in_file = int(np.searchsorted(first, image, side="right")) - 1
         path = batches.files[in_file].path
         raise InputError(
-            f"Image {image - int(first[in_file])} (counted from 0) of {path} belongs to {times[image]} particles of {table.path}, "
+            f"Image {image - int(first[in_file])} (counted from 0) of {path} belongs to {times[image] or 'no'} particles of {table.path}, "
             f"by the uids in {other.path}, but must belong to one. Copy the job's tables again."
         )
 

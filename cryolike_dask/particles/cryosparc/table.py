@@ -61,7 +61,7 @@ class CsTable:
     def where(self, row: int, name: str) -> str:
         """How to name a value in a message; the row is counted from 0 here and from 1 in the message."""
         source = f" (looked up by uid in {self.joined[name]})" if name in self.joined else ""
-        return f"{self.path}, particle {row + 1}, column {name}{source}"
+        return f"{self.path}, particle {row + 1}: {name}{source}"
 
     def where_all(self, name: str, rows: npt.NDArray[np.intp]) -> str:
         """The same for values in several rows, of which the first is named."""
@@ -162,7 +162,7 @@ def _read_npy(path: str, beginning: bytes, wanted: Collection[str]) -> tuple[tup
     header_bytes = int.from_bytes(beginning[8:10] if beginning[6] == 1 else beginning[8:12], "little")
     if header_bytes > _MAX_HEADER_BYTES:
         raise InputError(
-            f"{path} announces a header of {header_bytes:,} bytes, but a table may have at most {_MAX_HEADER_BYTES:,}. "
+            f"{path} states a header of {header_bytes:,} bytes, but a table may have at most {_MAX_HEADER_BYTES:,}. "
             "Export the particles from cryoSPARC again."
         )
     try:
@@ -179,7 +179,7 @@ def _read_npy(path: str, beginning: bytes, wanted: Collection[str]) -> tuple[tup
         raise InputError(f"{path} is a numpy array without named columns, not a cryoSPARC table. Give a .cs file.")
     if stored.offset + stored.nbytes != size:
         raise InputError(
-            f"{path} is damaged: its header ({stored.offset} bytes) announces {len(stored)} rows of {stored.dtype.itemsize} bytes, "
+            f"{path} is damaged: its header ({stored.offset} bytes) states {len(stored)} rows of {stored.dtype.itemsize} bytes, "
             f"and the file has {size} bytes. Copy it again from where it came from."
         )
     if len({kind for name in names if (kind := stored.dtype[name].base.str[0]) in "<>"}) > 1:

@@ -105,8 +105,8 @@ def particles_from_paired_star_and_mrc_files(
     warnings = list(table.warnings)
     if unused:
         warnings.append(
-            f"{' and '.join(unused)} of the tables ({next(iter(unused.values()))} is the first) are not used in a paired conversion. "
-            "`convert star` uses them if the tables name their images."
+            f"A paired conversion does not use these columns of the tables ({next(iter(unused.values()))} is the first): "
+            f"{', '.join(unused)}. `convert star` uses them if the tables name their images."
         )
     if others:
         more = f" (the same holds for {plural(len(others) - 1, 'more table')})" if len(others) > 1 else ""
