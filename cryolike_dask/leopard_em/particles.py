@@ -91,7 +91,8 @@ def particles_from_leopard_em(
     recorded = list(dict.fromkeys(name for table in tables for name in table.micrographs))
     paths, found = resolve_image_paths(recorded, folder_micrographs, *(table.path for table in tables))
     resolved = dict(zip(recorded, paths, strict=True))
-    return ParticleTable.concatenate([_particles(table, cut, template_size, use_refined, resolved, found) for table in tables])
+    parts = [_particles(table, cut, template_size, bool(use_refined), resolved, found) for table in tables]
+    return ParticleTable.concatenate(parts)
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,8 @@ def _particles(
 
     groups = _number_optics_groups(rows)
     notes += _differing_pixel_sizes(table, rows) + _unused_aberrations(table)
-    source = Source("leopard-em", table.path, boxes=cut, notes=found)
+    options = {"template_size": template_size, "use_refined": use_refined}
+    source = Source("leopard-em", table.path, boxes=cut, notes=found, options=options)
     return ParticleTable(rows, tuple(files), (source,), optics_groups=groups, warnings=tuple(notes))
 
 

@@ -75,12 +75,14 @@ class Source:
         table: path of the table, for messages and provenance.
         boxes: set if rows are boxes of micrographs instead of complete images of a stack.
         notes: facts for the record, such as 'order not verified' or 'blob/sign is -1'.
+        options: how the table was read, for the record, by the names of the arguments. What they change is in the rows.
     """
 
     kind: str
     table: str
     boxes: BoxCut | None = None
     notes: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)

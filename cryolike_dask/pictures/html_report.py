@@ -9,7 +9,7 @@ import base64
 import io
 import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,7 @@ def _panels(table: ParticleTable) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def _page(plan: Plan, report: ConversionReport) -> str:
-    chosen, usual = settings_in_words(asdict(plan.settings))
+    chosen, usual = settings_in_words(plan.recorded_settings())
     return render(
         "report",
         title=f"Conversion of {plural(report.n_images, 'particle')}",

@@ -112,6 +112,21 @@ class Plan:
         cut, file = self.table.sources[row["source"]].boxes, self._file(int(row["file"]))
         return (cut.size, cut.size) if cut else (file.n_rows, file.n_columns)
 
+    def recorded_settings(self) -> dict[str, Any]:
+        """All settings by their names in Python: those of the run, and for boxes of micrographs those with which they are cut.
+
+        If tables differ in a setting of boxes, its value is the list of their values.
+        """
+        of_boxes = [
+            {"box_size": source.boxes.size, "edge": source.boxes.edge, "invert": source.boxes.invert} | source.options
+            for source in self.table.sources
+            if source.boxes is not None
+        ]
+        values = {name: [settings.get(name) for settings in of_boxes] for settings in of_boxes for name in settings}
+        return asdict(self.settings) | {
+            name: several[0] if several.count(several[0]) == len(several) else several for name, several in values.items()
+        }
+
     def stack_sizes(self) -> npt.NDArray[np.int64]:
         """(n_stacks,) images of each stack."""
         return self.bounds[:, 1] - self.bounds[:, 0]
@@ -148,7 +163,7 @@ class Plan:
             "settings": self.settings.describing_output(),
             "descriptor": asdict(self.descriptor),
             "particles": self.particles,
-            "sources": [asdict(source) for source in self.table.sources],
+            "sources": [_identity_of_source(source) for source in self.table.sources],
             "source_box": list(self.source_box),
         }
 
@@ -156,6 +171,13 @@ class Plan:
     def fingerprint(self) -> str:
         """SHA-256 of `identity`."""
         return fingerprint(self.identity)
+
+
+def _identity_of_source(source: Source) -> dict[str, Any]:
+    """The part of the identity about a table. Options with which it was read are left out, because the rows contain their effect."""
+    values = asdict(source)
+    del values["options"]
+    return values
 
 
 def offset_in_file(offsets: Sequence[int] | npt.NDArray[np.int64], counter: int) -> int | None:

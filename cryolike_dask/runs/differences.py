@@ -15,6 +15,7 @@ from cryolike_dask.planning.plan import Plan
 from cryolike_dask.runs.folder import has_output
 from cryolike_dask.runs.manifest import read_manifest, recorded_inputs
 from cryolike_dask.settings import CHOICE, ConversionSettings
+from cryolike_dask.settings.words import SETTINGS_OF_BOXES
 from cryolike_dask.stacks.checksums import is_sealed
 from cryolike_dask.stacks.files import MANIFEST, published_counters
 
@@ -85,7 +86,7 @@ def _about_tables(old: list[Any], new: list[Any]) -> str:
 
 
 def _chosen_otherwise(recorded: Mapping[str, Any], plan: Plan) -> list[str]:
-    """A line for each setting that chooses particles and has changed."""
+    """A line for each setting that chooses particles or their boxes and has changed."""
     default = ConversionSettings()
     lines = []
     for name in CHOICE:
@@ -93,6 +94,9 @@ def _chosen_otherwise(recorded: Mapping[str, Any], plan: Plan) -> list[str]:
         counts = name != "seed" or plan.settings.sample is not None
         if then != now and counts:
             lines.append(f"settings.{name}: {then!r} there, {now!r} now")
+    for name, now in plan.recorded_settings().items():
+        if name in SETTINGS_OF_BOXES and recorded.get(name, now) != now:
+            lines.append(f"settings.{name}: {recorded[name]!r} there, {now!r} now")
     return lines
 
 

@@ -7,7 +7,6 @@ import logging
 import platform
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -125,7 +124,7 @@ def _content(
         "n_stacks": plan.n_stacks,
         "n_images": plan.n_images,
         "pixel_size_from": plan.pixel_size_from,
-        "settings": asdict(plan.settings),
+        "settings": plan.recorded_settings(),
         "identity": plan.identity,
         "fingerprint": plan.fingerprint,
         "warnings": [*plan.warnings, *warnings],

@@ -9,7 +9,10 @@ from typing import Any
 from cryolike_dask.formatting import plural
 from cryolike_dask.settings import ConversionSettings
 
-_NAMES = {"flag_plots": "plots", "save_phys": "phys", "output_format": "format"}
+SETTINGS_OF_BOXES: dict[str, Any] = {"template_size": None, "edge": "constant", "invert": False, "use_refined": True}
+"""Defaults of the settings with which boxes are cut from micrographs. `box_size`, which is one of them, has none."""
+
+_NAMES = {"flag_plots": "plots", "save_phys": "phys", "output_format": "format", "use_refined": "refined values"}
 """Settings that have another name on the command line."""
 
 _NOT_GIVEN = {
@@ -19,6 +22,7 @@ _NOT_GIVEN = {
     "where": "all particles",
     "ind": "all rows",
     "sample": "all particles",
+    "template_size": "as the table states it",
 }
 """The meaning of settings without a value."""
 
@@ -33,6 +37,8 @@ _IN_WORDS: dict[str, Callable[[Any], str]] = {
     "downsample_to": lambda edge: f"{edge} × {edge} pixels",
     "ind": lambda rows: rows if isinstance(rows, str) else plural(len(rows), "row"),
     "sample": lambda n: plural(n, "particle"),
+    "box_size": lambda edge: f"{edge} × {edge} pixels",
+    "template_size": lambda edge: f"{edge} × {edge} pixels",
 }
 
 
@@ -42,7 +48,7 @@ def settings_in_words(settings: Mapping[str, Any]) -> tuple[dict[str, str], dict
     Args:
         settings: values by their names in Python, all or some.
     """
-    default = asdict(ConversionSettings())
+    default = asdict(ConversionSettings()) | SETTINGS_OF_BOXES
     chosen: dict[str, str] = {}
     usual: dict[str, str] = {}
     for name, value in settings.items():

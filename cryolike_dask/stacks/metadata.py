@@ -104,7 +104,7 @@ def stack_metadata(
         values["stack_start"] = np.int64(stack.file_offset)
         values["stack_end"] = np.int64(stack.file_offset + len(rows))
     values["axes"] = np.str_(stack.settings.axes)
-    values["contrast"] = np.str_(stack.settings.contrast)
+    values["contrast"] = np.str_(_contrast(stack))
     values["apply_origins"] = np.bool_(stack.settings.apply_origins)
     for key, column in ORIGINS.items():
         if not np.isnan(rows[column]).all():
@@ -125,6 +125,15 @@ def stack_metadata(
     values["stack"] = np.int64(stack.counter)
     values["fingerprint"] = np.str_(stack.fingerprint)
     return values
+
+
+def _contrast(stack: StackPlan) -> str:
+    """The option of the run; or 'invert' if all images are inverted as boxes, and 'mixed' if only some of them are."""
+    cuts = [stack.sources[position].boxes for position in np.unique(stack.rows["source"]).tolist()]
+    inverted = [cut is not None and cut.invert for cut in cuts]
+    if not any(inverted):
+        return stack.settings.contrast
+    return "invert" if all(inverted) else "mixed"
 
 
 class StackSums:

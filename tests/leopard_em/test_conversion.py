@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +14,27 @@ import pandas as pd
 import pytest
 import torch
 
-from cryolike_dask import Conversion, ImageDescriptor, InputError, particles_from_leopard_em
+from cryolike_dask import Conversion, ImageDescriptor, InputError, ParticleTable, particles_from_leopard_em
+from cryolike_dask.errors import OutputExistsError
 from cryolike_dask.leopard_em import match_template_results_to_dataframe, write_demo_micrographs, write_match_template_dataframe
 from cryolike_dask.leopard_em.demo_micrographs import FALSE_POSITIVES
+from cryolike_dask.runs.info import describe_output
 from tests.support.leopard_em_files import rows_of_page, write_mrc, write_rows
 
 BOX = 32
 
 
-def conversion(folder: Path, rows: list[dict[str, Any]], edge: Any = "constant", **options: Any) -> Conversion:
+def conversion(
+    folder: Path, rows: list[dict[str, Any]], edge: Any = "constant", of_boxes: dict[str, Any] | None = None, **options: Any
+) -> Conversion:
     """A conversion of these rows of a table, with a micrograph of 60 x 80 pixels. Only headers have been read."""
     rng = np.random.default_rng(2)
     write_mrc(folder / "mic.mrc", rng.normal(size=(60, 80)), 1.1)
-    particles = particles_from_leopard_em(write_rows(folder / "t.csv", rows), BOX, edge=edge, folder_micrographs=folder)
+    particles = particles_from_leopard_em(
+        write_rows(folder / "t.csv", rows), BOX, edge=edge, folder_micrographs=folder, **of_boxes or {}
+    )
     params = ImageDescriptor.from_individual_values(BOX, 1.1, resolution_factor=0.5)
-    return Conversion(particles, params, folder_output=folder / "out", flag_plots=False, **options)
+    return Conversion(particles, params, folder_output=folder / "out", **{"flag_plots": False} | options)
 
 
 def test_stacks_of_the_demonstration_hold_the_boxes_around_the_true_positions(tmp_path: Path) -> None:
@@ -135,3 +143,42 @@ def test_warnings_of_the_reader_are_shown_once(tmp_path: Path, caplog: pytest.Lo
         warnings = conversion(tmp_path, rows).plan.warnings
     (told,) = (record.getMessage() for record in caplog.records if "mag_matrix" in record.getMessage())
     assert told in warnings
+
+
+def test_the_settings_of_boxes_are_recorded_and_shown(tmp_path: Path) -> None:
+    given = {"invert": True, "use_refined": False, "template_size": 24}
+    conversion(tmp_path, rows_of_page(3), "reflect", given).run()
+    info = describe_output(tmp_path / "out")
+    assert {name: info.settings[name] for name in ("box_size", "edge", *given)} == given | {"box_size": BOX, "edge": "reflect"}
+    shown = "box size: 32 × 32 pixels; edge: reflect; invert: yes; template size: 24 × 24 pixels; refined values: no"
+    assert shown in " ".join(str(info).split())
+    # Not part of the identity, so that runs whose manifest does not have them can be continued.
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    boxes = {"size": BOX, "edge": "reflect", "invert": True}
+    table = str(tmp_path / "t.csv")
+    (source,) = manifest["identity"]["sources"]
+    assert source == {"kind": "leopard-em", "table": table, "boxes": boxes, "notes": source["notes"]}
+    assert np.load(tmp_path / "out" / "fft" / "particles_fourier_stack_000000.npz")["contrast"] == "invert"
+
+
+def test_the_report_of_boxes_shows_their_settings(tmp_path: Path) -> None:
+    conversion(tmp_path, rows_of_page(3), of_boxes={"invert": True}, flag_plots=True).run()
+    words = re.sub(r"<[^>]*>|\s+", " ", (tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    for setting in ("box size 32 × 32 pixels", "invert yes", "edge constant", "refined values yes"):
+        assert setting in " ".join(words.split())
+
+
+def test_a_run_that_uses_other_values_of_the_table_is_not_continued(tmp_path: Path) -> None:
+    rows = [row | {"refined_pos_x": row["pos_x"] + 1, "refined_pos_y": row["pos_y"]} for row in rows_of_page(3)]
+    conversion(tmp_path, rows).run()
+    with pytest.raises(OutputExistsError, match=r"\n  settings\.use_refined: True there, False now\n") as raised:
+        conversion(tmp_path, rows, of_boxes={"use_refined": False}, skip_exist=True).run()
+    assert "have changed" not in str(raised.value)
+
+
+def test_the_contrast_of_tables_that_are_inverted_differently_is_mixed(tmp_path: Path) -> None:
+    parts = [conversion(tmp_path, rows_of_page(2), of_boxes={"invert": invert}).plan.table for invert in (True, False)]
+    params = ImageDescriptor.from_individual_values(BOX, 1.1, resolution_factor=0.5)
+    Conversion(ParticleTable.concatenate(parts), params, folder_output=tmp_path / "out", flag_plots=False).run()
+    assert np.load(tmp_path / "out" / "fft" / "particles_fourier_stack_000000.npz")["contrast"] == "mixed"
+    assert describe_output(tmp_path / "out").settings["invert"] == [True, False]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 
 import pytest
 
+from cryolike_dask.particles.inputs import LeopardEMInput
 from cryolike_dask.settings import ConversionSettings
-from cryolike_dask.settings.words import settings_in_words
+from cryolike_dask.settings.words import SETTINGS_OF_BOXES, settings_in_words
 
 
 def test_settings_are_shown_in_words_and_chosen_ones_separately() -> None:
@@ -33,3 +34,9 @@ def test_settings_are_shown_in_words_and_chosen_ones_separately() -> None:
 def test_values_of_any_kind_are_shown(name: str, value: object) -> None:
     chosen, usual = settings_in_words({name: value})
     assert all((chosen | usual).values())
+
+
+def test_defaults_of_settings_of_boxes_are_those_of_their_arguments() -> None:
+    defaults = {option.name: option.default for option in fields(LeopardEMInput) if option.default is not MISSING}
+    assert {name: value for name, value in defaults.items() if name != "folder_micrographs"} == SETTINGS_OF_BOXES
+    assert set(settings_in_words(SETTINGS_OF_BOXES)[1].values()) == {"as the table states it", "constant", "no", "yes"}
