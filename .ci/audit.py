@@ -82,6 +82,9 @@ def needed_at_run_time(package: str) -> list[metadata.Distribution]:
     return [found[name] for name in sorted(found)]
 
 
+_STATED_ELSEWHERE = {"cuda-toolkit": "NVIDIA Proprietary Software"}  # it contains no files, but requires packages that state this
+
+
 def licence(package: metadata.Distribution) -> str:
     """The licence that the package states, in a few words; '' if it states none."""
     stated = package.metadata.get("License-Expression")
@@ -91,7 +94,7 @@ def licence(package: metadata.Distribution) -> str:
     if classifiers:
         return "; ".join(name.rpartition(" :: ")[2] for name in classifiers)
     text = str(package.metadata.get("License") or "").strip()
-    return text.partition("\n")[0].strip()
+    return text.partition("\n")[0].strip() or _STATED_ELSEWHERE.get(package.metadata["Name"], "")
 
 
 def binds(stated: str) -> bool:

@@ -143,6 +143,8 @@ def _connect(client: Any) -> Iterator[Any]:
     if isinstance(client, Client):
         if client.asynchronous:
             raise InputError("client is asynchronous: use `await conversion.run_async(client)` with it.")
+        if client.status in ("closing", "closed"):
+            raise InputError("The client is closed: give one that is connected, such as inside its `with` block.")
         yield client
     elif isinstance(client, str | Scheduler) or hasattr(client, "scheduler_address"):
         where = client.address if isinstance(client, Scheduler) else client

@@ -78,7 +78,7 @@ def restack(
     settings = ConversionSettings.from_options(
         known
         | {
-            "batch_size": batch_size or known["batch_size"],
+            "batch_size": known["batch_size"] if batch_size is None else batch_size,
             "output_format": output_format,
             "zarr_store": zarr_store,
             "save_phys": particles.has_physical if save_phys is None else save_phys,

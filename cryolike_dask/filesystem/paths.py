@@ -23,8 +23,10 @@ def input_path(path: str | os.PathLike[str]) -> Path:
     """The absolute path of an input that a user gives, as `absolute_path` spells it; `~` is expanded.
 
     Raises:
-        InputError: there is no such user.
+        InputError: it is not a path, or there is no such user.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{path!r} is of the type {type(path).__name__}: give a path, as text or as a Path.")
     try:
         return Path(absolute_path(Path(path).expanduser()))
     except RuntimeError as error:

@@ -255,10 +255,16 @@ def _advice(name: str) -> str:
     return _UNREFINED_ADVICE if name.startswith("refined_") else "Correct the table, or remove the row."
 
 
-def _paths(dataframe_files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
-    given = [dataframe_files] if isinstance(dataframe_files, (str, os.PathLike)) else list(dataframe_files)
+def _paths(dataframe_files: Any) -> list[str]:
+    are_several = isinstance(dataframe_files, Iterable) and not isinstance(dataframe_files, (str, bytes, os.PathLike, pd.DataFrame))
+    given = list(dataframe_files) if are_several else [dataframe_files]
     if not given:
         raise InputError("No Leopard-EM table was given. Give the path of at least one CSV table.")
+    if any(isinstance(path, pd.DataFrame) for path in given):
+        raise InputError(
+            "dataframe_files holds a data frame, but the tables of a conversion are read from files. Write it with "
+            "cryolike_dask.leopard_em.write_match_template_dataframe(df, 'picks.csv'), and give the path."
+        )
     paths = [str(input_path(path)) for path in given]
     repeated = sorted({path for path in paths if paths.count(path) > 1})
     if repeated:

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 from cryolike_dask.errors import InputError, check_names_known
 from cryolike_dask.formatting import in_both
 from cryolike_dask.settings.condition import parse_condition
-from cryolike_dask.settings.values import choice, flag, is_whole, one_pixel_size, rows_or_file, without_number
+from cryolike_dask.settings.values import choice, flag, given_path, is_whole, one_pixel_size, rows_or_file, without_number
 
 DownsampleType = Literal["mean", "max", "fourier"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -266,7 +266,7 @@ def field_types() -> dict[str, Any]:
 
 def output_folder(folder: str | Path) -> Path:
     """The absolute path of an output folder; '' means the current directory."""
-    return Path(folder or ".").expanduser().resolve()
+    return given_path("folder_output", folder or ".").resolve()
 
 
 def is_url(location: str) -> bool:

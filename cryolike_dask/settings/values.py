@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterable
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from cryolike_dask.errors import InputError
@@ -76,6 +77,16 @@ def rows_or_file(value: Any) -> str | tuple[int, ...] | None:
             "False for each row, or the path of a file of them."
         )
     return rows
+
+
+def given_path(name: str, value: Any) -> Path:
+    """The path, with `~` expanded."""
+    if not isinstance(value, str | os.PathLike):
+        raise InputError(f"{name} is {value!r}: give a path, as text or as a Path.")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{name} is {value!r}, in the home folder of an unknown user: give the path in full.") from error
 
 
 def is_whole(value: Any) -> bool:

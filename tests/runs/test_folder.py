@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from cryolike_dask.conversion import Conversion
 from cryolike_dask.demo.particles import DemoData, write_demo_particles
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.particles.star.particles import particles_from_star
+from cryolike_dask.runs.folder import HIDDEN_FOLDER, acquire_folder
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +142,31 @@ def test_a_folder_that_cannot_be_written_is_reported(data: DemoData, tmp_path: P
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"out cannot be made: .*/file is a file\. Choose another folder"):
         convert(data, tmp_path / "file" / "out").run()
+
+
+def test_what_a_run_that_was_taken_for_dead_removes_meanwhile_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / HIDDEN_FOLDER).mkdir()
+    (tmp_path / HIDDEN_FOLDER / "scratch").touch()
+
+    def unlink(path: str) -> None:
+        real_unlink(path)  # by the other run
+        real_unlink(path)
+
+    real_unlink = os.unlink
+    monkeypatch.setattr("cryolike_dask.runs.folder.os.unlink", unlink)
+    run = acquire_folder(tmp_path)
+    monkeypatch.undo()
+    assert sorted(path.name for path in run.hidden.iterdir()) == sorted(["lock", run.run_id])
+    run.release()
+
+
+def test_a_run_that_lost_its_folder_does_not_remove_it(tmp_path: Path) -> None:
+    run = acquire_folder(tmp_path / "out")
+    shutil.rmtree(run.hidden)  # as the run that took it over does at its end
+    run.release()
+    assert (tmp_path / "out").is_dir()
+    run = acquire_folder(tmp_path / "other")
+    run.release()
+    assert not (tmp_path / "other").exists()

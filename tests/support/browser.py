@@ -48,7 +48,7 @@ class Browser:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._call("Browser.close")
-        self._socket.close()
+        self._loop.run_until_complete(_close(self._socket))
         assert self._process.stderr is not None
         self._process.stderr.read()  # otherwise a full pipe would block it
         self._process.wait(timeout=30)
@@ -134,6 +134,10 @@ async def _connect(address: str) -> WebSocketClientConnection:
 
 async def _send(socket: WebSocketClientConnection, text: str) -> None:
     await socket.write_message(text)
+
+
+async def _close(socket: WebSocketClientConnection) -> None:
+    socket.close()
 
 
 async def _receive(socket: WebSocketClientConnection) -> str | bytes | None:

@@ -45,7 +45,7 @@ def build_array(plan: Plan, chunks: Chunks) -> Any:
     shape = (plan.n_images, grid.n_shells, grid.n_inplanes)
     try:
         images, *whole = da.core.normalize_chunks((chunks, -1, -1), shape, dtype=dtype)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ArithmeticError) as error:
         raise InputError(
             f"chunks is {chunks!r}: give 'auto', a number of images, or a tuple of such numbers that add up to {plan.n_images}."
         ) from error

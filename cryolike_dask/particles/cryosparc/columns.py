@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.filesystem.paths import input_path
 from cryolike_dask.formatting import plural
 from cryolike_dask.metadata.optics import check_optics
 from cryolike_dask.particles.cryosparc.alignments import ALIGNMENTS
@@ -161,7 +162,7 @@ def fill_images(
     """
     _check_columns(table, BLOB_REQUIRED)
     recorded, code = recorded_paths(table)
-    resolved, notes = resolve_image_paths(recorded, os.fspath(folder), table.path)
+    resolved, notes = resolve_image_paths(recorded, folder if isinstance(folder, str) else input_path(folder), table.path)
     files: dict[str, int] = {}
     position = np.array([files.setdefault(path, len(files)) for path in resolved], dtype=np.int32)
     rows["file"] = position[code]

@@ -42,7 +42,7 @@ def particles_from_cryosparc(file_cs: str | os.PathLike[str], folder_cryosparc: 
         >>> len(particles_from_cryosparc("particles.cs", "mrc"))
         12
     """
-    if not os.fspath(file_cs):
+    if file_cs == "":
         raise InputError("file_cs is empty: give the path of a cryoSPARC .cs file.")
     table = with_ctf(read_cs(file_cs, COLUMNS))
     if not any(name in table for name in BLOB_REQUIRED):

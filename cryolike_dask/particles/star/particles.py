@@ -85,7 +85,7 @@ def particles_from_paired_star_and_mrc_files(
         12
     """
     for name, paths in (("particle_file_list", particle_file_list), ("star_file_list", star_file_list)):
-        if isinstance(paths, str | os.PathLike):
+        if isinstance(paths, str | os.PathLike) or not hasattr(paths, "__len__"):
             raise InputError(f"{name} is one path, {paths!s}: give a list of paths.")
         if not len(paths):
             raise InputError(f"{name} is empty: give at least one MRC file and its STAR file.")
