@@ -137,8 +137,7 @@ class RunFolder:
             # The lock is removed last: until then no other run writes here.
             (hidden / self.lock.name).unlink()
             self.hidden.rmdir()
-        with suppress(OSError):  # the first that is not empty ends it
-            for folder in self.made:
+            for folder in self.made:  # the first that is not empty ends it
                 folder.rmdir()
 
 
@@ -202,10 +201,12 @@ def _remove_contents(folder: Path, keep: str) -> None:
         for entry in entries:
             if entry.name == keep:
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
-            else:
-                os.unlink(entry.path)
+            # A run that was taken for dead may remove its own files at the same time.
+            with suppress(FileNotFoundError):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
 
 
 def prepare_folder(run: RunFolder, plan: Plan) -> None:

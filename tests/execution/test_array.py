@@ -66,7 +66,7 @@ def test_blocks_as_the_caller_wants_them(data: Any, tmp_path: Path, truth: npt.N
     array = conversion(data, tmp_path / "out").to_dask_array(chunks=(1, 40, 1))
     assert array.chunks[0] == (1, 40, 1)
     np.testing.assert_array_equal(array.compute(), truth)
-    for chunks in ((1, 40), "some"):
+    for chunks in ((1, 40), "some", 0):
         with pytest.raises(InputError, match="add up to 42"):
             conversion(data, tmp_path / "out").to_dask_array(chunks=chunks)
 

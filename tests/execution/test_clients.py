@@ -113,3 +113,15 @@ def test_a_task_on_the_only_thread_of_a_cluster_may_convert(
     with threads_cluster() as client:
         assert client.submit(_convert_inside, data, tmp_path / "out", explicitly).result(timeout=60) == 40
     assert stacks(tmp_path / "out") == serial
+
+
+def test_a_closed_client_is_refused(data: Any, tmp_path: Path) -> None:
+    with threads_cluster() as client:
+        pass
+    planned = conversion(data, tmp_path / "out")
+    with pytest.raises(InputError, match="The client is closed: give one that is connected"):
+        planned.run(client)
+    with pytest.raises(InputError, match="The client is closed"):
+        next(iter(planned.stream(client)))
+    with pytest.raises(InputError, match="The client is closed"):
+        asyncio.run(planned.run_async(client))

@@ -127,3 +127,9 @@ def test_the_command(made: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "42 images in 9 stacks" in result.output
     assert len(open_store(tmp_path / "out")) == 42
+
+
+def test_a_batch_size_of_0_is_refused(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"batch_size.* is 0"):
+        restack(made / "pt", tmp_path / "out", batch_size=0)
+    assert not (tmp_path / "out").exists()

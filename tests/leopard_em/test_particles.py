@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cryolike_dask.errors import InputError
@@ -234,3 +235,10 @@ def test_an_empty_table_and_one_given_twice_are_refused(tmp_path: Path) -> None:
     table.write_text(table.read_text().splitlines()[0] + "\n")
     with pytest.raises(InputError, match="holds no particle"):
         particles_from_leopard_em(table, 32)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_data_frame_is_refused_with_the_way_to_write_it(tmp_path: Path, listed: bool) -> None:
+    df = pd.read_csv(write_rows(tmp_path / "t.csv", rows_of_page(2)))
+    with pytest.raises(InputError, match=r"a data frame.*write_match_template_dataframe\(df, 'picks\.csv'\)"):
+        particles_from_leopard_em([df] if listed else df, 16)  # type: ignore[arg-type, list-item]
