@@ -22,6 +22,9 @@ PATHS = ("file", "source")
 READABLE = (*PATHS, "optics_group")
 """Columns that hold positions in a list of names. They are shown as these names, and compared with names."""
 
+TYPED = ("voltage", "spherical_aberration", "amplitude_contrast", "pixel_size")
+"""Columns with numbers that people typed, unlike defocus and angles, which programs computed."""
+
 UNITS = {
     **dict.fromkeys(("defocus_u", "defocus_v", "origin_x", "origin_y", "pixel_size"), "Å"),
     **dict.fromkeys(("defocus_angle", "phase_shift", "angle_rotation", "angle_tilt", "angle_psi"), "rad"),
@@ -57,10 +60,14 @@ class ColumnView:
 def readable_column(table: ParticleTable, name: str) -> npt.NDArray[Any]:
     """(n,) values of a column; for files, tables and optics groups, their names as an array of objects.
 
+    Numbers that people typed are given as `as_typed` has them.
+
     Args:
         table: the particles.
         name: name of the column.
     """
+    if name in TYPED:
+        return as_typed(table.rows[name])
     if name not in READABLE:
         return np.asarray(table.rows[name])
     names = {
@@ -69,6 +76,26 @@ def readable_column(table: ParticleTable, name: str) -> npt.NDArray[Any]:
         "optics_group": [group_name(label) for label in table.optics_groups],
     }[name]
     return np.asarray(np.array([*names, ""], dtype=object)[table.rows[name]])
+
+
+def as_typed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Numbers that a table stored in single precision, as the shortest decimals that stand for them.
+
+    A typed 2.7 is 2.70000004768372 in a cryoSPARC table. The rows keep it so, as CryoLike does, but conditions and STAR files are about
+    the number that was typed.
+
+    Args:
+        values: (n,) numbers; those that single precision cannot hold are returned as they are.
+
+    Example:
+        >>> as_typed(np.array([np.float32(2.7), 2.7, 300.0])).tolist()
+        [2.7, 2.7, 300.0]
+    """
+    distinct, position = np.unique(values, return_inverse=True)
+    with np.errstate(over="ignore"):
+        single = distinct.astype(np.float32)
+    decimal = single.astype(str).astype(np.float64)
+    return np.asarray(np.where(single == distinct, decimal, distinct)[position])
 
 
 def group_name(label: str) -> str:

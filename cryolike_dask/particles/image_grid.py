@@ -14,7 +14,7 @@ from cryolike_dask.formatting import first_few, plural
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.metadata.pixel_sizes import same_pixel_sizes
 from cryolike_dask.mrc.header import ImageFile, scan_headers
-from cryolike_dask.particles.display import group_name
+from cryolike_dask.particles.display import as_typed, group_name
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.settings import ConversionSettings
 
@@ -170,7 +170,11 @@ def _choice_of_one(table: ParticleTable, groups: Sequence[Sequence[str]], sizes:
     if len(set(named)) == len(named) and all(named):
         condition = f"optics_group == '{named[0]}'"
     elif len(np.unique(sizes)) > 1 and np.isfinite(table["pixel_size"]).all():
-        condition = f"pixel_size < {sizes.max():g}"
+        # Between two sizes, because tables round them.
+        smallest = sizes == sizes.min()
+        typed = as_typed(table["pixel_size"])
+        between = (typed[smallest].max() + typed[~smallest].min()) / 2
+        condition = f"pixel_size < {between:.9g}"
     elif table["box_rows"].all():
         condition = f"box_rows == {table['box_rows'][0]}"
     else:

@@ -146,6 +146,23 @@ def test_cryosparc_columns(tmp_path: Path) -> None:
         particles.query("ctf/df1 < 1")
 
 
+def test_numbers_of_single_precision_are_found_as_they_were_typed(tmp_path: Path) -> None:
+    columns = particle_columns(["a.mrc"] * 4, range(4))
+    columns["blob/psize_A"] = np.array([1.06, 1.07, 1.06, 0], np.float32)
+    columns["ctf/cs_mm"] = np.array([2.7, 2.61, 0.01, 2.7], np.float32)
+    particles = particles_from_cryosparc(write_cs(tmp_path / "p.cs", columns))
+    for condition, rows in {
+        "pixel_size == 1.06": [0, 2],
+        "pixel_size >= 1.07": [1],
+        "spherical_aberration in [2.61, 0.01]": [1, 2],
+        "amplitude_contrast == ctf/cs_mm or spherical_aberration >= 2.7": [0, 3],
+        "amplitude_contrast <= 0.1 and voltage == 300": [0, 1, 2, 3],
+    }.items():
+        assert particles.query(condition)["row"].tolist() == rows, condition
+    # As CryoLike has it.
+    assert particles["spherical_aberration"].tolist() == columns["ctf/cs_mm"].astype(float).tolist()
+
+
 def test_a_jobs_columns_are_found_in_the_tables_beside_it_by_uid(tmp_path: Path) -> None:
     n = 12
     columns = particle_columns(["x"] * n, list(range(n)))

@@ -63,6 +63,17 @@ def test_our_reader_gets_back_what_was_written(tmp_path: Path) -> None:
     assert read.optics_groups == ("1 (opticsGroup1)", "2 (opticsGroup2)")
 
 
+def test_numbers_of_single_precision_are_written_as_they_were_typed(tmp_path: Path) -> None:
+    table = particles()
+    table.rows["spherical_aberration"] = np.float32(2.7)
+    table.rows["amplitude_contrast"] = np.float32(0.1)
+    table.rows["amplitude_contrast"][1:] = np.pi / 30
+    write_particles_star(tmp_path / "a.star", table, np.zeros(6, int), np.arange(6), float(np.float32(1.06)), 256)
+    (row, other, _) = starfile.read(tmp_path / "a.star")["optics"].astype(str).to_dict("records")
+    assert (row["rlnSphericalAberration"], row["rlnAmplitudeContrast"], row["rlnImagePixelSize"]) == ("2.7", "0.1", "1.06")
+    assert float(other["rlnAmplitudeContrast"]) == pytest.approx(np.pi / 30, rel=1e-14)
+
+
 def test_starfile_reads_it(tmp_path: Path) -> None:
     table = particles()
     blocks = starfile.read(export(tmp_path / "out.star", table), always_dict=True)

@@ -150,6 +150,21 @@ def test_several_kinds_of_images_are_named_with_a_way_out(tmp_path: Path) -> Non
     assert Conversion(particles_from_star(rounded.star, rounded.mrc), None).plan.descriptor.pixel_size == (1.06, 1.06)
 
 
+@pytest.mark.parametrize("sizes", [[1.05, 1.06], [1.06, 1.07, 1.08], [1.06, 1.060_05, 1.060_15]])
+def test_the_recommended_condition_chooses_one_size(sizes: list[float], tmp_path: Path) -> None:
+    """In one optics group, with the pixel sizes in single precision."""
+    columns = particle_columns(["a.mrc"] * 12, list(range(12)))
+    columns["blob/psize_A"] = np.array(sizes * (12 // len(sizes)), np.float32)
+    write_batches(tmp_path, {"a.mrc": 12})
+    table = particles_from_cryosparc(write_cs(tmp_path / "p.cs", columns), tmp_path)
+    with pytest.raises(InputError) as caught:
+        Conversion(table, None)
+    condition = re.search(r"where=\"(pixel_size < .*?)\"", str(caught.value))
+    assert condition
+    smallest = [size for size in sizes if size <= sizes[0] * 1.0001]
+    assert Conversion(table, None, where=condition[1]).plan.n_images == 12 // len(sizes) * len(smallest)
+
+
 def test_several_boxes_are_named_too(tmp_path: Path) -> None:
     images = write_images(tmp_path, {"a.mrcs": 2}) | write_images(tmp_path, {"b.mrcs": 3}, box=16)
     listed = in_sequence({name: len(values) for name, values in images.items()})

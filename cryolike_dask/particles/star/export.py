@@ -18,6 +18,7 @@ import pandas as pd
 
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.filesystem.pinned import temporary_folder
+from cryolike_dask.particles.display import as_typed
 from cryolike_dask.particles.source_columns import SourceColumns, read_source_columns
 from cryolike_dask.particles.star.quoting import quoted_values
 from cryolike_dask.particles.table import ParticleTable
@@ -132,6 +133,7 @@ def _optics(
     group = values.groupby(list(values), sort=False).ngroup().to_numpy() + 1
     optics = values.drop_duplicates(ignore_index=True)
     of_source = optics.pop("source").to_numpy()
+    optics = pd.DataFrame({name: as_typed(column.to_numpy(dtype=np.float64)) for name, column in optics.items()})
     numbers = np.arange(1, len(optics) + 1)
     names = np.array([others.group_names[source] for source in of_source], dtype=object)
     if "" in names or len(set(names)) < len(names):
