@@ -98,7 +98,7 @@ class ParticleTable:
         sources: tables the particles came from; `rows['source']` points here.
         optics_groups: names of the optics groups; `rows['optics_group']` points here.
         warnings: what the user should know about these inputs.
-        skipped: one line for each row that the user chose to leave out.
+        skipped: one line for each row that is left out because it has no image.
 
     Example:
         >>> from cryolike_dask import particles_from_star

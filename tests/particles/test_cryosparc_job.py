@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cryolike_dask import Conversion, ImageDescriptor
 from cryolike_dask.errors import InputError
 from cryolike_dask.particles.cryosparc.job import particles_from_cryosparc_job
 from cryolike_dask.particles.table import ParticleTable
@@ -62,7 +63,7 @@ def test_tutorial_example_without_restack_stops_at_the_gap(tutorial: Path) -> No
     write_cs(tutorial / "J4_passthrough_particles.cs", passthrough(20))
     particles = particles_from_cryosparc_job("cryosparc", 4)
     assert images_of(particles) == sequence(batches([0, 1, 2], ending="downsample"))
-    assert any("no batch_3_downsample.mrc" in line and "batch_000004_downsample.mrc" in line for line in particles.warnings)
+    assert any("no batch_000003_downsample.mrc" in line and "batch_000004_downsample.mrc" in line for line in particles.warnings)
     assert any("Not read: 1 later file (batch_000004_downsample.mrc)." in line for line in particles.warnings)
     assert any("8 of the 20 rows" in line for line in particles.warnings)
     (tutorial / "restack").rmdir()
@@ -119,7 +120,33 @@ def test_a_longer_table_describes_the_images_with_its_first_rows(tutorial: Path,
     assert images_of(particles) == sequence(batches([0, 1, 2]))
     assert particles["defocus_u"].tolist() == [15000 + i for i in range(12)]
     (line,) = (line for line in particles.warnings if "3 of the 15 rows" in line)
-    assert ("hold 12 images" in line) != (arguments == {"n_images_max": 12})
+    enough = arguments == {"n_images_max": 12}
+    assert ("hold 12 images" in line) != enough
+    table = tutorial / "J4_passthrough_particles.cs"
+    wanted = [f"{table}, particle {n}: {tutorial / 'restack'} has no image of it" for n in (13, 14, 15)]
+    assert list(particles.skipped) == ([] if enough else wanted)
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("is_linked", [True, False])
+def test_a_last_file_that_is_not_there_is_named_and_its_rows_are_listed(padded: bool, is_linked: bool, tmp_path: Path) -> None:
+    """Not an error, because the tutorial converts a table of "at least" as many rows as there are images."""
+    job, names = tmp_path / "J4", batches([0, 1, 2], padded=padded)
+    write_cs(job / "J4_passthrough_particles.cs", passthrough(12))
+    *there, absent = names
+    write_batches(job / "restack", dict.fromkeys(there, 4))
+    if is_linked:
+        images = sequence(names)
+        located = {"uid": uids(12), **blob_columns([f"J4/restack/{name}" for name, _ in images], [i for _, i in images])}
+        write_cs(job / "restacked_particles.cs", located)
+    particles = particles_from_cryosparc_job(tmp_path, 4)
+    line = particles.warnings[-1]
+    assert "4 of the 12 rows" in line
+    assert "the 2 files in" in line
+    assert line.endswith(f"These particles are left out. If the job has a file {absent}, copy it there and convert again.")
+    assert [text.split("particle ")[1].split(":")[0] for text in particles.skipped] == ["9", "10", "11", "12"]
+    plan = Conversion(particles, ImageDescriptor.from_individual_values(8, 1.5)).plan
+    assert (plan.n_images, plan.table.skipped) == (8, particles.skipped)
 
 
 def test_order_of_another_table_is_followed_by_uid(tutorial: Path) -> None:

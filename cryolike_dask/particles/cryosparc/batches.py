@@ -39,8 +39,11 @@ class BatchFiles:
 
     @property
     def missing(self) -> str:
-        """The name of the file that should come next."""
-        return _FILE_NAME.format(number=len(self.files), ending=_KINDS[os.path.basename(self.folder)])
+        """The name of the file that should come next, written as that of the last file."""
+        last = os.path.basename(self.files[-1].path)
+        digits = last.split("_")[1]
+        number = str(len(self.files))
+        return last.replace(digits, number.zfill(len(digits)) if digits.startswith("0") and len(digits) > 1 else number, 1)
 
 
 def find_batches(directory: str) -> BatchFiles:

@@ -104,19 +104,38 @@ def particles_from_cryosparc_job(
         notes, mixed = fill_sign(rows, locations.blob)
         warnings += mixed
         rows = rows[locations.has_image]
+    without_image = np.setdiff1d(np.arange(len(table)), rows["row"])
     rows = rows[:n_images_max]
+    if len(rows) == n_images_max:
+        without_image = without_image[:0]
+        if len(rows) < len(table):
+            warnings.append(_unused(table, len(table) - len(rows), f"n_images_max is {n_images_max}"))
+    warnings += _left_out(table, batches, len(without_image))
+    skipped = tuple(f"{table.path}, particle {row + 1}: {batches.folder} has no image of it" for row in without_image.tolist())
+    files = tuple(file.path for file in batches.files)
+    return ParticleTable(rows, files, (Source("cryosparc-job", table.path, notes=notes),), groups, tuple(warnings), skipped)
+
+
+def _left_out(table: CsTable, batches: BatchFiles, n_without_image: int) -> list[str]:
+    """Warnings about files after a gap in the numbers, and about rows without an image."""
+    lines = []
     if batches.after_gap:
-        warnings.append(
+        lines.append(
             f"{batches.folder} has no {batches.missing}: reading stops there. Not read: {plural(len(batches.after_gap), 'later file')} "
             f"({first_few(batches.after_gap, 5)})."
         )
-    if len(rows) < len(table):
-        n_unused = len(table) - len(rows)
-        held = f"the {plural(len(batches.files), 'file')} in {batches.folder} hold{'s' if len(batches.files) == 1 else ''} "
-        reason = f"n_images_max is {n_images_max}" if len(rows) == n_images_max else f"{held}{plural(batches.n_images, 'image')}"
-        warnings.append(f"{n_unused} of the {len(table)} rows of {table.path} {is_or_are(n_unused)} unused: {reason}.")
-    files = tuple(file.path for file in batches.files)
-    return ParticleTable(rows, files, (Source("cryosparc-job", table.path, notes=notes),), groups, tuple(warnings))
+    if n_without_image:
+        files = plural(len(batches.files), "file")
+        held = f"the {files} in {batches.folder} hold{'s' if len(batches.files) == 1 else ''} {plural(batches.n_images, 'image')}"
+        lines.append(
+            f"{_unused(table, n_without_image, held)} These particles are left out. If the job has a file {batches.missing}, copy it "
+            "there and convert again."
+        )
+    return lines
+
+
+def _unused(table: CsTable, n: int, reason: str) -> str:
+    return f"{n:,} of the {len(table):,} rows of {table.path} {is_or_are(n)} unused: {reason}."
 
 
 def _job_directory(folder: str | os.PathLike[str], job_number: int) -> str:
