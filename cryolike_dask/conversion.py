@@ -14,7 +14,7 @@ from cryolike_dask.errors import CryolikeError, RunStoppedError, output_error
 from cryolike_dask.execution.clients import check_this_process, open_executor, synchronous
 from cryolike_dask.execution.executors.interface import Executor
 from cryolike_dask.execution.executors.serial import SerialExecutor
-from cryolike_dask.execution.run import run_plan
+from cryolike_dask.execution.run import log_ctf_misfit, run_plan
 from cryolike_dask.formatting import plural
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.options import ConversionOptions, takes_options
@@ -255,7 +255,9 @@ class Conversion:
     def _run(
         self, executor: AbstractContextManager[Executor], progress: ProgressOption, stopped: threading.Event | None = None
     ) -> ConversionReport:
-        return run_plan(self.plan, self.folder, executor, progress_from(progress), stopped or threading.Event())
+        report = run_plan(self.plan, self.folder, executor, progress_from(progress), stopped or threading.Event())
+        log_ctf_misfit(report)
+        return report
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         """A token for Dask's caches, equal for conversions that make the same stacks from the same files in the same folder."""

@@ -16,11 +16,12 @@ from cryolike_dask.config import available_cores
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.execution.chunks import convert_chunks
 from cryolike_dask.execution.executors.threads import ThreadExecutor
-from cryolike_dask.execution.run import run_plan
+from cryolike_dask.execution.run import log_ctf_misfit, run_plan
 from cryolike_dask.pictures.stack_plots import plot_stack
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.planning.preflight import CHUNK_BYTES
 from cryolike_dask.progress import NoProgress, Progress
+from cryolike_dask.report import ConversionReport
 from cryolike_dask.runs.steps import check_before_run
 from cryolike_dask.settings import ConversionSettings
 from cryolike_dask.transform.cpu import say_if_compiling
@@ -76,8 +77,9 @@ def _extrapolate(plan: Plan, sample: Plan, scratch: Path) -> float:
     the end, which waits for the disk."""
     part = _select(sample, np.arange(int(sample.bounds[max(1, sample.n_stacks // _STACKS) - 1, 1])))
     _run(_select(sample, np.arange(1)), scratch / "first")  # loads libraries, so that the timed runs need not
-    seconds_of_part = _run(part, scratch / "part")
-    seconds = _run(sample, scratch / "sample")
+    seconds_of_part, _ = _run(part, scratch / "part")
+    seconds, report = _run(sample, scratch / "sample")
+    log_ctf_misfit(report)
     pictures = 0.0
     if plan.settings.flag_plots:
         pictures = _seconds_of_pictures(scratch / "sample") / min(available_cores(), plan.n_stacks)
@@ -93,18 +95,19 @@ def _seconds_of_pictures(folder: Path) -> float:
     return time.perf_counter() - began
 
 
-def _run(plan: Plan, folder: Path) -> float:
+def _run(plan: Plan, folder: Path) -> tuple[float, ConversionReport]:
+    """Seconds, and the report."""
     began = time.perf_counter()
     executor = ThreadExecutor()
     try:
-        run_plan(plan, folder, nullcontext(executor), NoProgress(), threading.Event())
+        report = run_plan(plan, folder, nullcontext(executor), NoProgress(), threading.Event())
     except BaseException as error:
         # The notes say how to continue in the temporary folder, which is removed.
         vars(error).pop("__notes__", None)
         raise
     finally:
         executor.close()
-    return time.perf_counter() - began
+    return time.perf_counter() - began, report
 
 
 def _sample(plan: Plan) -> Plan:

@@ -58,7 +58,6 @@ def run_plan(
         ctf = check_ctf_of_stacks(folder, sorted(outcome.published))
         if ctf is not None and ctf.verdict == "does not fit":
             outcome.warnings.append(ctf.reason)
-            logger.warning("%s", ctf.reason)
         report = replace(make_report(folder, plan, outcome.published, outcome.warnings, time.perf_counter() - began), ctf=ctf)
         page = folder / REPORT
         is_news = report.n_kept < len(report.stacks) or page.is_symlink() or not page.exists()
@@ -66,6 +65,12 @@ def run_plan(
             return report
         with run.exclusive_changes():
             return with_html_report(plan, report)
+
+
+def log_ctf_misfit(report: ConversionReport) -> None:
+    """Warn if the CTF does not fit the images. The runs of a trial are not worth a warning each, so `run_plan` does not warn."""
+    if report.ctf is not None and report.ctf.verdict == "does not fit":
+        logger.warning("%s", report.ctf.reason)
 
 
 @contextmanager

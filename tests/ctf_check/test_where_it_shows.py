@@ -63,6 +63,13 @@ def test_the_command_line_prints_the_verdict_once(cli: Cli, data: DemoData, tmp_
         assert result.output.count("The CTF fits" if not options else "The CTF does not fit") == 1
 
 
+def test_a_dry_run_warns_once_of_a_ctf_that_does_not_fit(cli: Cli, data: DemoData, tmp_path: Path) -> None:  # noqa: F811
+    options = ("--mrc-folder", data.folder_mrc, "--no-plots", "--dry-run", "--pixel-size", "2.3", "--override-pixel-size")
+    result = cli("convert", "star", data.star_file, "--out", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.stderr
+    assert result.output.count("Warning: The CTF does not fit") == 1
+
+
 def test_page_shows_the_check(right: ConversionReport, wrong: ConversionReport) -> None:
     for report in (right, wrong):
         page = (report.folder / "report.html").read_text(encoding="utf-8")

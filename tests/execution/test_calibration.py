@@ -15,10 +15,15 @@ from cryolike_dask import Conversion, InputError, particles_from_star
 from cryolike_dask.errors import OutputError, output_error
 from cryolike_dask.execution import calibration
 from cryolike_dask.planning.plan import Plan
+from cryolike_dask.report import ConversionReport
 from tests.support.conversions import files_of
 from tests.support.particle_sets import BOX, NO_PLOTS, ParticleSet, params, write_particle_set
 
 TIME = re.compile(r"about \S.* on \d+ cores? of this machine")
+
+
+REPORT = ConversionReport(Path(), (), 0, 0.0, 0, (), (), 0, {})
+"""Of a trial that is not run."""
 
 
 def planned(particles: ParticleSet, folder: Path, **options: object) -> Conversion:
@@ -58,10 +63,10 @@ def test_time_grows_with_images_and_pictures_and_not_with_those_tried(tmp_path: 
     monkeypatch.setattr(calibration, "available_cores", lambda: 2)
     tried = []
 
-    def run(plan: Plan, folder: Path) -> float:
+    def run(plan: Plan, folder: Path) -> tuple[float, ConversionReport]:
         """3 s for whatever a run is, 0.1 s for an image, 0.5 s for each picture but the first."""
         tried.append((plan.n_images, plan.n_stacks))
-        return 3.0 + 0.1 * (plan.n_images - 1) + 0.5 * (plan.n_stacks - 1)
+        return 3.0 + 0.1 * (plan.n_images - 1) + 0.5 * (plan.n_stacks - 1), REPORT
 
     monkeypatch.setattr(calibration, "_run", run)
     monkeypatch.setattr(calibration, "_seconds_of_pictures", lambda folder: 1.0)
@@ -85,7 +90,7 @@ def test_time_grows_with_images_and_pictures_and_not_with_those_tried(tmp_path: 
 def test_a_short_run_takes_a_second_in_words_and_in_numbers(
     abc: ParticleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibration, "_run", lambda plan, folder: 0.2)
+    monkeypatch.setattr(calibration, "_run", lambda plan, folder: (0.2, REPORT))
     summary = planned(abc, tmp_path / "out").calibrate()
     assert summary.to_dict()["seconds"] == 1.0
     assert "about 1.0 s on" in str(summary)
@@ -132,7 +137,7 @@ def test_trial_images_are_written_beside_the_output_folder_and_removed(
 ) -> None:
     seen = []
 
-    def run(plan: Plan, folder: Path) -> float:
+    def run(plan: Plan, folder: Path) -> tuple[float, ConversionReport]:
         seen.append(folder.parent.parent)
         return original(plan, folder)
 
