@@ -53,7 +53,8 @@ class Conversion:
 
     Example:
         >>> from cryolike_dask import particles_from_star
-        >>> conversion = Conversion(particles_from_star("particles.star", "mrc"), "params.npz", folder_output="stacks", batch_size=5)
+        >>> particles = particles_from_star("particles.star", "mrc")
+        >>> conversion = Conversion(particles, folder_output="stacks", batch_size=5)
         >>> conversion.plan.n_stacks
         3
         >>> conversion.to_dask_array().shape

@@ -167,7 +167,8 @@ def preview_particles(
 
     Example:
         >>> from cryolike_dask import particles_from_star
-        >>> preview = preview_particles(particles_from_star("particles.star", "mrc"), "params.npz", n_images=4)
+        >>> particles = particles_from_star("particles.star", "mrc")
+        >>> preview = preview_particles(particles, "params.npz", n_images=4)
         >>> preview.save("preview.png")
         >>> preview.descriptor.n_pixels
         (16, 16)

@@ -58,7 +58,8 @@ class ConversionReport:
 
     Example:
         >>> from cryolike_dask import Conversion, particles_from_star
-        >>> report = Conversion(particles_from_star("particles.star", "mrc"), "params.npz", folder_output="stacks").run()
+        >>> particles = particles_from_star("particles.star", "mrc")
+        >>> report = Conversion(particles, folder_output="stacks").run()
         >>> report.stacks[0].fourier.name
         'particles_fourier_stack_000000.pt'
         >>> report.warnings

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from docutils import nodes
+
 import cryolike_dask
 
 project = "cryolike_dask"
@@ -19,6 +21,7 @@ html_css_files = ["guide.css"]
 
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "  # prompts are shown, but not copied
 copybutton_prompt_is_regexp = True
+copybutton_line_continuation_character = "\\"
 copybutton_selector = "div:not(.output) > div.highlight pre"
 
 # Notebooks are stored without outputs, and run when the guide is built.
@@ -51,6 +54,14 @@ def _escaped(line: str) -> str:
     return line.replace("|", r"\|").replace("*", r"\*").replace("_ ", r"\_ ").replace("@", r"\@")
 
 
+def _mark_short(_app: Any, tree: nodes.document, _page: str) -> None:
+    """Give inline code without long words the class 'short', for which the style sheet allows no break at a hyphen."""
+    for code in tree.findall(nodes.literal):
+        if all(len(word) < 40 for word in code.astext().split()):
+            code["classes"].append("short")
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx. Escaping comes before Napoleon, which adds markup."""
     app.connect("autodoc-process-docstring", _plain, priority=100)
+    app.connect("doctree-resolved", _mark_short)

@@ -1,4 +1,5 @@
-"""Checks the layout of the built guide in a browser: no text is cut off at a width of 1,100 pixels, no picture is missing or distorted.
+"""Checks the layout of the built guide in a browser with a width of 1,100 pixels: no text is cut off, no line of code is wrapped, no inline
+code is broken within a word, no picture is missing or distorted.
 
 `make docs` calls it. Without Chromium it only says that nothing was checked.
 """
@@ -19,6 +20,7 @@ from threading import Thread
 
 BUILT = Path(__file__).parent / "_build" / "html"
 WIDTH = 1100  # pixels
+SHORT = 40  # characters of a word; shorter ones must not be broken, as in docs/conf.py
 TIMEOUT = 120.0  # seconds
 BROWSER = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 
@@ -31,6 +33,14 @@ function look(name, page) {
   for (const element of page.querySelectorAll("article :is(pre, table, .table-wrapper, p, li, dt, .output_area)")) {
     if (element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 0) told(element, "cut");
     if (element.getBoundingClientRect().right > right + 4) told(element, "reaches out of the page");
+  }
+  for (const code of page.querySelectorAll("article .highlight pre")) {
+    code.style.whiteSpace = "pre";
+    if (code.scrollWidth > code.clientWidth + 1) told(code, "wrapped line of code");
+    code.style.whiteSpace = "";
+  }
+  for (const word of page.querySelectorAll("article code .pre")) {
+    if (word.textContent.length < SHORT && word.getClientRects().length > 1) told(word, "broken within a word");
   }
   for (const image of page.images) {
     if (image.naturalWidth === 0) { told(image, "missing picture"); continue; }
@@ -59,7 +69,7 @@ class _Guide(SimpleHTTPRequestHandler):
     """Serves the built guide and a page that checks all others, and receives its findings."""
 
     def __init__(self, *request: object, pages: Sequence[str], found: Queue[list[str]], directory: str) -> None:
-        self.looking = LOOK.replace("PAGES", json.dumps(list(pages))).replace("WIDTH", str(WIDTH))
+        self.looking = LOOK.replace("PAGES", json.dumps(list(pages))).replace("WIDTH", str(WIDTH)).replace("SHORT", str(SHORT))
         self.found = found
         super().__init__(*request, directory=directory)  # type: ignore[arg-type]
 

@@ -111,7 +111,8 @@ def browse_particles(
 
     Example:
         >>> from cryolike_dask import particles_from_star
-        >>> page = browse_particles(particles_from_star("particles.star", "mrc"), "contact.html")
+        >>> particles = particles_from_star("particles.star", "mrc")
+        >>> page = browse_particles(particles, "contact.html")
         >>> page.n_shown, page.tile
         (12, (16, 16))
         >>> browse_particles("converted", "stacks.html", where="defocus_u > 0").n_chosen

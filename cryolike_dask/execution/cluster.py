@@ -60,7 +60,7 @@ def local_cluster(
         >>> if __name__ == "__main__":  # worker processes begin by importing the script
         ...     with local_cluster("cpu", n_workers=1) as cluster:
         ...         report = convert_particle_stacks_from_indexed_star_file(
-        ...             "params.npz", "particles.star", "mrc", folder_output="stacks", client=cluster
+        ...             None, "particles.star", "mrc", "stacks", client=cluster
         ...         )
     """
     if n_workers is not None and n_workers < 1:

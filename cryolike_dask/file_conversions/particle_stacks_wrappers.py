@@ -73,7 +73,9 @@ def convert_particle_stacks_from_indexed_star_file(
         InputError, OutputError, ConversionError: see `Conversion`.
 
     Example:
-        >>> report = convert_particle_stacks_from_indexed_star_file("params.npz", "particles.star", "mrc", folder_output="stacks")
+        >>> report = convert_particle_stacks_from_indexed_star_file(
+        ...     "params.npz", "particles.star", "mrc", folder_output="stacks"
+        ... )
         >>> report.n_images
         12
     """
@@ -120,7 +122,7 @@ def convert_particle_stacks_from_paired_star_and_mrc_files(
 
     Example:
         >>> report = convert_particle_stacks_from_paired_star_and_mrc_files(
-        ...     "params.npz", ["A.mrcs", "B.mrcs"], ["A.star", "B.star"], folder_output="stacks"
+        ...     "params.npz", ["A.mrcs", "B.mrcs"], ["A.star", "B.star"], "stacks"
         ... )
         >>> len(report.stacks)
         2
@@ -167,7 +169,9 @@ def convert_particle_stacks_from_indexed_cryosparc_file(
         InputError, OutputError, ConversionError: see `Conversion`.
 
     Example:
-        >>> report = convert_particle_stacks_from_indexed_cryosparc_file("params.npz", "particles.cs", "mrc", folder_output="stacks")
+        >>> report = convert_particle_stacks_from_indexed_cryosparc_file(
+        ...     "params.npz", "particles.cs", "mrc", folder_output="stacks"
+        ... )
         >>> report.n_images
         12
     """
@@ -213,7 +217,9 @@ def convert_particle_stacks_from_cryosparc_job_directory(
         InputError, OutputError, ConversionError: see `Conversion`.
 
     Example:
-        >>> report = convert_particle_stacks_from_cryosparc_job_directory("params.npz", "P3", 42, folder_output="stacks")
+        >>> report = convert_particle_stacks_from_cryosparc_job_directory(
+        ...     "params.npz", "P3", 42, folder_output="stacks"
+        ... )
         >>> report.n_images
         12
     """
@@ -259,7 +265,9 @@ def convert_particle_stacks_from_leopard_em(
 
     Example:
         >>> params = ImageDescriptor.from_individual_values(n_pixels=16, pixel_size=1.1)
-        >>> report = convert_particle_stacks_from_leopard_em(params, "results.csv", box_size=16, invert=True, folder_output="stacks")
+        >>> report = convert_particle_stacks_from_leopard_em(
+        ...     params, "results.csv", box_size=16, invert=True, folder_output="stacks"
+        ... )
         >>> report.n_images
         3
     """

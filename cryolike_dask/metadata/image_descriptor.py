@@ -55,7 +55,7 @@ class ImageDescriptor:
         InputError: a value is out of range, or CryoLike does not know it.
 
     Example:
-        >>> ImageDescriptor.from_individual_values(n_pixels=256, pixel_size=1.06, resolution_factor=0.5).radius_max
+        >>> ImageDescriptor.from_individual_values(256, 1.06, "single", 0.5).radius_max
         32.0
     """
 

@@ -40,7 +40,8 @@ def fourier_to_physical(
     Example:
         >>> from cryolike_dask import ImageDescriptor, load_stack
         >>> stack = load_stack("converted", 0)
-        >>> fourier_to_physical(stack.fourier.numpy(), ImageDescriptor.load("params.npz")).shape
+        >>> descriptor = ImageDescriptor.load("params.npz")
+        >>> fourier_to_physical(stack.fourier.numpy(), descriptor).shape
         (5, 16, 16)
     """
     descriptor = ImageDescriptor.ensure(descriptor)

@@ -15,7 +15,8 @@ import pytest
 from cryolike_dask import load_stack
 from cryolike_dask.leopard_em import write_demo_micrographs
 from tests.cli.conftest import Cli, cli  # noqa: F401
-from tests.docs.test_pages import BLOCK, DOCS, PIXEL_SIZE
+from tests.docs.test_pages import DOCS, PIXEL_SIZE
+from tests.support.pages import BLOCK, commands
 
 SHAPE, TEMPLATE_SIZE = (384, 512), 48
 OF_THE_PAGE = "template_size=512, micrograph_shape=(4096, 4096)"
@@ -39,20 +40,20 @@ def test_commands_and_python_of_the_leopard_em_page_run(
     assert page.count(OF_THE_PAGE) == 1
     blocks = BLOCK.findall(page.replace(OF_THE_PAGE, OF_THE_TEST))
     assert [language for language, _ in blocks].count("python") == 3
-    commands = []
+    run = []
     for language, text in blocks:
         if language == "python":
             exec(compile(text, "leopard-em.md", "exec"), names)
             continue
-        for line in text.splitlines():
-            program, *words = shlex.split(line.removeprefix("$ "))
+        for line in commands(text):
+            program, *words = shlex.split(line)
             assert program == "cryolike-dask", line
             # A shell fills in the names of files.
             arguments = [name for word in words for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
             result = cli(*arguments)
             assert result.exit_code == 0, f"{line}\n{result.output}"
-            commands.append(words[0])
-    assert commands == ["pick", "plot-picks", "params", "convert", "pick", "plot-picks"]
+            run.append(words[0])
+    assert run == ["pick", "plot-picks", "convert", "pick", "plot-picks"]
     assert page.count("cryolike-dask pick ") + page.count("cryolike-dask plot-picks ") == 4
 
     assert len(load_stack("stacks", 0).fourier) == len(searched.truth) == 12

@@ -20,6 +20,7 @@ from cryolike_dask.cli.main import main
 from cryolike_dask.demo.particles import write_demo_particles
 from tests.cli.conftest import Cli, cli  # noqa: F401
 from tests.support import cs_files
+from tests.support.pages import BLOCK, commands
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -29,7 +30,6 @@ OTHERS = ("leopard-em.md", "results.md")
 GUIDE = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
 PAGES = [*GUIDE, ROOT / "CONTRIBUTING.md"]
 RUN = [page for page in PAGES if page.name not in OTHERS and page.parent.name != "gallery"]
-BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 BOX, PIXEL_SIZE = 256, 1.06  # as the pages say
 
 
@@ -85,8 +85,8 @@ def test_commands_and_python_of_a_page_run(
         if language == "python":
             exec(compile(text, page.name, "exec"), names)
             continue
-        for line in text.splitlines():
-            program, *arguments = shlex.split(line.removeprefix("$ "))
+        for line in commands(text):
+            program, *arguments = shlex.split(line)
             assert program == "cryolike-dask", line
             result = cli(*arguments)
             assert result.exit_code == 0, f"{line}\n{result.output}"

@@ -12,8 +12,9 @@ import starfile
 
 from cryolike_dask import collect_results
 from tests.cli.conftest import Cli, cli  # noqa: F401
-from tests.docs.test_pages import BLOCK, DOCS
+from tests.docs.test_pages import DOCS
 from tests.results.conftest import Collected, found  # noqa: F401
+from tests.support.pages import BLOCK, commands
 
 PAGE = (DOCS / "results.md").read_text(encoding="utf-8")
 
@@ -34,8 +35,8 @@ def test_commands_and_python_of_the_results_page_run(
         if language == "python":
             exec(compile(text, "results.md", "exec"), names)
             continue
-        for line in text.splitlines():
-            program, *arguments = shlex.split(line.removeprefix("$ "))
+        for line in commands(text):
+            program, *arguments = shlex.split(line)
             assert program == "cryolike-dask", line
             result = cli(*arguments)
             assert result.exit_code == 0, f"{line}\n{result.output}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,11 @@ from cryolike_dask.simulation.ctf import contrast_transfer
 from cryolike_dask.simulation.phantom import euler_matrices, random_phantom
 from tests.support import cs_files
 from tests.support.cryolike_results import result_file, save
+from tests.support.pages import BLOCK, commands
 from tests.support.s3 import s3_bucket
 
 GALLERY = Path(__file__).resolve().parents[2] / "docs" / "gallery"
 PAGES = sorted(path for path in GALLERY.glob("*.md") if path.name != "index.md")
-BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 BOX, PIXEL_SIZE, BATCH = 64, 2.0, 100
 STRUCTURES = (1, 2)  # the seeds of two molecules
 NOISE = 4.0  # added to particles of two structures, which would otherwise be too easy to distinguish
@@ -77,8 +76,8 @@ def run_page(page: Path, folder: Path) -> dict[str, Any]:
                 exec(compile(text, page.name, "exec"), names)
                 _on_this_machine(names)
                 continue
-            for line in text.splitlines():
-                program, *words = shlex.split(line.removeprefix("$ "))
+            for line in commands(text):
+                program, *words = shlex.split(line)
                 arguments = [name for word in words for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
                 result = CliRunner().invoke(main, arguments)
                 if program != "cryolike-dask" or result.exit_code != 0:

@@ -81,7 +81,8 @@ def particles_from_paired_star_and_mrc_files(
             disagree about the number of images, or a table names its images in another order.
 
     Example:
-        >>> len(particles_from_paired_star_and_mrc_files(["A.mrcs", "B.mrcs"], ["A.star", "B.star"]))
+        >>> mrc, star = ["A.mrcs", "B.mrcs"], ["A.star", "B.star"]
+        >>> len(particles_from_paired_star_and_mrc_files(mrc, star))
         12
     """
     for name, paths in (("particle_file_list", particle_file_list), ("star_file_list", star_file_list)):
