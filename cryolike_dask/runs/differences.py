@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from cryolike_dask.errors import OutputExistsError
 from cryolike_dask.formatting import plural
 from cryolike_dask.planning.headers import FILE_IS_MISSING
-from cryolike_dask.planning.input_files import changed_inputs
+from cryolike_dask.planning.input_files import InputRecord, changed_inputs, list_inputs
 from cryolike_dask.planning.plan import Plan
 from cryolike_dask.runs.folder import has_output
 from cryolike_dask.runs.manifest import read_manifest, recorded_inputs
@@ -51,6 +51,7 @@ def differences(manifest: Mapping[str, Any], plan: Plan) -> list[str]:
     changed = _compare(manifest.get("identity", {}), json.loads(json.dumps(plan.identity)))
     if "particles" in changed:
         others = _chosen_otherwise(manifest.get("settings", {}), plan)
+        others += _moved_files(manifest.get("inputs", []), plan)
         others += _missing_files(manifest.get("skipped", []), plan.table.skipped)
         if others or _REORDERING & set(changed):
             del changed["particles"]
@@ -98,6 +99,21 @@ def _chosen_otherwise(recorded: Mapping[str, Any], plan: Plan) -> list[str]:
         if name in SETTINGS_OF_BOXES and recorded.get(name, now) != now:
             lines.append(f"settings.{name}: {recorded[name]!r} there, {now!r} now")
     return lines
+
+
+def _moved_files(then: list[InputRecord], plan: Plan) -> list[str]:
+    """A line if the image files are the same ones at other paths. These are part of the digest of the particles."""
+    now = list_inputs(plan, {})
+    pairs = list(zip(then, now, strict=False))
+    if len(then) != len(now) or any(_name_and_state(old) != _name_and_state(new) for old, new in pairs):
+        return []
+    moved = [(old["path"], new["path"]) for old, new in pairs if old["path"] != new["path"]]
+    lines = [f"the same image files were at other paths: {old!r} there, {new!r} now" for old, new in moved[:1]]
+    return [f"{line}. Move them back with their table, or make a link to the folder at its earlier path" for line in lines]
+
+
+def _name_and_state(file: InputRecord) -> tuple[str, int, int]:
+    return PurePath(file["path"]).name, file["size"], file["mtime_ns"]
 
 
 def _missing_files(skipped_then: list[str], skipped_now: tuple[str, ...]) -> list[str]:

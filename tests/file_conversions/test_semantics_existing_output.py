@@ -128,6 +128,30 @@ def test_resuming_refuses_other_particles(tmp_path: Path) -> None:
         convert(particles, batch_size=4, skip_exist=True)
 
 
+def test_resuming_says_that_image_files_were_moved_and_continues_through_a_link(tmp_path: Path) -> None:
+    particles = write_particle_set(tmp_path / "P3", ABC)
+    options: dict[str, Any] = {"batch_size": 4, "skip_exist": True, **NO_PLOTS}
+
+    def run(project: str) -> int:
+        star, mrc = tmp_path / project / particles.star.name, tmp_path / project / particles.mrc.name
+        return convert_particle_stacks_from_indexed_star_file(params(), star, mrc, folder_output=tmp_path / "out", **options).n_kept
+
+    assert run("P3") == 0
+    (tmp_path / "P3").rename(tmp_path / "P4")
+    file = next(iter(ABC))
+    with pytest.raises(OutputError) as caught:
+        run("P4")
+    then, now = (str(tmp_path / project / particles.mrc.name / file) for project in ("P3", "P4"))
+    assert f"the same image files were at other paths: {then!r} there, {now!r} now. Move them back with" in str(caught.value)
+    assert "have changed" not in str(caught.value)
+    (tmp_path / "P3").symlink_to("P4")
+    assert run("P3") == len(read_stacks(tmp_path / "out"))
+    # Files of the same names that are not the same ones are not called moved.
+    (tmp_path / "P4" / particles.mrc.name / file).touch()
+    with pytest.raises(OutputError, match="the particles in the table have changed"):
+        run("P4")
+
+
 def test_resuming_takes_the_same_table_and_folder_spelt_in_another_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     particles = write_particle_set(tmp_path, ABC)
     (tmp_path / "sub").mkdir()
