@@ -29,6 +29,22 @@ _TOMOGRAPHY = ("Tomo", "CoordinateZ", "CenteredCoordinateZ")
 Blocks = Mapping[str, Iterable[str]]
 """The columns of each block, by its name without 'data_'; the columns may begin with 'rln'."""
 
+STAR, CRYOSPARC, LEOPARD_EM = "a STAR file", "a cryoSPARC table (.cs)", "a CSV table of Leopard-EM"
+_IMAGES = "an image file (MRC)"
+_INSTEAD = {
+    STAR: "use `convert star` (particles_from_star)",
+    CRYOSPARC: "use `convert cryosparc` (particles_from_cryosparc)",
+    LEOPARD_EM: "use `convert leopard-em` (particles_from_leopard_em)",
+    _IMAGES: "check the order of the paths",
+}
+"""What to do with each kind of file."""
+_BEGINNINGS = {
+    STAR: re.compile(rb"(?:\xef\xbb\xbf)?(?:[ \t]*(?:#[^\n]*)?\r?\n)*data_"),
+    CRYOSPARC: re.compile(rb"\x93NUMPY|\x95CSDAT"),
+    LEOPARD_EM: re.compile(rb"[^\n]*,pos_x,[^\n]*,defocus_u,"),
+    _IMAGES: re.compile(rb".{208}MAP[ \x00]", re.DOTALL),
+}
+
 _HTML = (b"<!doctype html", b"<html", b"<head")
 
 
@@ -47,6 +63,18 @@ def foreign_content(first_bytes: bytes) -> str | None:
     if first_bytes.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_HTML):
         return "an HTML page, not data (perhaps a log-in page, or the error of a failed download): download it again"
     return None
+
+
+def other_input(first_bytes: bytes, expected: str, instead: str = "") -> str | None:
+    """The kind of a file that another conversion reads, as a phrase that completes 'the file is ...'; None for other files.
+
+    Args:
+        first_bytes: the beginning of the file, of which 4096 bytes are looked at.
+        expected: `STAR`, `CRYOSPARC` or `LEOPARD_EM`.
+        instead: what to do; by default, the command that converts the file.
+    """
+    kind = next((kind for kind, beginning in _BEGINNINGS.items() if beginning.match(first_bytes[:4096])), expected)
+    return None if kind == expected else f"{kind}, not {expected}: {instead or _INSTEAD[kind]}"
 
 
 def utf16_advice(first_bytes: bytes) -> str | None:

@@ -18,13 +18,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError, MissingFileError, OutputError
-from cryolike_dask.filesystem.file_kind import foreign_content, utf16_advice
+from cryolike_dask.filesystem.file_kind import LEOPARD_EM, foreign_content, other_input, utf16_advice
 from cryolike_dask.filesystem.reading import open_input
 from cryolike_dask.formatting import first_few, plural
 from cryolike_dask.leopard_em.columns import COLUMNS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 
 _WHAT = "a CSV table"
 _MAX_COLUMNS_SHOWN = 60
+_INSTEAD = "give the CSV table that Leopard-EM or `cryolike-dask pick` wrote"
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 # Larger whole numbers are not exact in float64, and cannot be positions in a micrograph.
 _MAX_EXACT_INTEGER = 2.0**53
 
@@ -227,8 +229,8 @@ def and_more_rows(bad: npt.NDArray[np.int64]) -> str:
 def _read_header_line(file: Path) -> list[str]:
     try:
         with open_input(file, _WHAT) as binary:
-            start = binary.read(256)
-        foreign = foreign_content(start) or utf16_advice(start)
+            start = binary.read(4096)
+        foreign = foreign_content(start) or other_input(start, LEOPARD_EM, _INSTEAD) or utf16_advice(start[:256])
         if foreign:
             raise InputError(f"{file} is {foreign}.")
         with io.TextIOWrapper(open_input(file, _WHAT), encoding="utf-8-sig", newline="") as stream:
@@ -239,6 +241,12 @@ def _read_header_line(file: Path) -> list[str]:
         raise InputError(f"The table {file} cannot be read: {error.strerror or error}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{file} is not a CSV table: {error}. Give a match-template or refined table of Leopard-EM.") from error
+    separator = next((name for sign, name in _OTHER_SEPARATORS.items() if len(names) == 1 and sign in names[0]), None)
+    if separator is not None:
+        raise InputError(
+            f"{file}: its columns are separated by {separator}, as spreadsheets write them in some languages. Save it with commas between "
+            "the columns and points in the numbers."
+        )
     repeated = sorted(name for name, times in Counter(names).items() if name and times > 1)
     if repeated:
         raise InputError(f"{file} has more than one column named {first_few(repeated)}. Keep one of them.")

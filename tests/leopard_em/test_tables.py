@@ -94,7 +94,10 @@ def test_an_empty_table_keeps_its_columns(tmp_path: Path) -> None:
         (b"\xff\xfe\x00pos_x\xff", "UTF-16 text"),
         (b"pos_x,pos_y,pos_x\n1,2,3\n", "more than one column named pos_x"),
         (b"pos_x,pos_y\n1,2\n3,4,5\n", "line 3"),
-        (b"pos_x;pos_y\n1;2\n", "lacks the columns"),
+        (b"pos_x;pos_y\n1;2\n", "its columns are separated by semicolons"),
+        (b"\xef\xbb\xbf;pos_x;pos_y\r\n0;1,5;2,5\r\n", "Save it with commas between the columns and points in the numbers."),
+        (b"pos_x\tpos_y\n1\t2\n", "its columns are separated by tabs"),
+        (b"# version 30001\n\ndata_optics\n\nloop_\n", "STAR file, not a CSV table of Leopard-EM: give the CSV table"),
     ],
 )
 def test_a_file_that_is_no_such_table_is_named(tmp_path: Path, content: bytes, message: str) -> None:

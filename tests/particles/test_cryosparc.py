@@ -214,7 +214,7 @@ def _npy(array: Any) -> bytes:
         (b"", "empty"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "Git LFS pointer"),
         (b"<!DOCTYPE html><html></html>", "HTML page"),
-        (b"data_\nloop_\n", "not a cryoSPARC table: it begins with b'data_"),
+        (b"x\ndata_\nloop_\n", "not a cryoSPARC table: it begins with b'x"),
         (_npy(np.zeros(3)), "without named columns"),
         (_npy(records(table()).reshape(3, 1)), "without named columns"),
         (_npy(records(table())[:0]), "no particles"),

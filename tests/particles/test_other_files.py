@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cryolike_dask import particles_from_leopard_em
 from cryolike_dask.errors import InputError
 from cryolike_dask.particles.cryosparc.particles import particles_from_cryosparc
 from cryolike_dask.particles.star.particles import particles_from_paired_star_and_mrc_files, particles_from_star
 from tests.support.cs_files import ctf_columns, particle_columns, records, uids, write_cs
+from tests.support.leopard_em_files import rows_of_page, write_rows
+from tests.support.mrc_files import pack_mrc
 from tests.support.star_files import OPTICS, SINGLE, Table, loop, pairs, text, with_column, without_column, write
 
 OPTICS_OF_TOMOGRAPHY: Table = {
@@ -220,3 +223,35 @@ def test_paths_as_python_objects_are_not_called_damage(tmp_path: Path) -> None:
     assert f"{path} stores its paths as Python objects" in message
     assert "cryosparc-tools" in message
     assert "damaged" not in message
+
+
+def test_an_input_of_another_conversion_is_named_with_its_command(tmp_path: Path) -> None:
+    star = write(tmp_path, "# Created by a program\r\n\r\n" + text(loop("", SINGLE)))
+    cs = write_cs(tmp_path / "a.cs", particle_columns(["a.mrc"] * 2, range(2)))
+    csv = write_rows(tmp_path / "a.csv", rows_of_page(1))
+    images = tmp_path / "a.mrcs"
+    images.write_bytes(pack_mrc(np.zeros((2, 8, 8)), 2))
+    cases: list[tuple[Callable[[Path], object], Path, str]] = [
+        (
+            particles_from_star,
+            cs,
+            "is a cryoSPARC table (.cs), not a STAR file: use `convert cryosparc` (particles_from_cryosparc).",
+        ),
+        (particles_from_star, csv, "is a CSV table of Leopard-EM, not a STAR file: use `convert leopard-em`"),
+        (particles_from_star, images, "is an image file (MRC), not a STAR file: check the order of the paths."),
+        (lambda path: particles_from_paired_star_and_mrc_files([star], [path]), images, "is an image file (MRC), not a STAR file"),
+        (particles_from_cryosparc, star, "is a STAR file, not a cryoSPARC table (.cs): use `convert star` (particles_from_star)."),
+        (particles_from_cryosparc, images, "is an image file (MRC), not a cryoSPARC table"),
+        (lambda path: particles_from_leopard_em(path, 16), star, "`cryolike-dask pick` wrote."),
+    ]
+    for read, given, told in cases:
+        with pytest.raises(InputError) as caught:
+            read(given)
+        assert str(caught.value).startswith(f"{given} is ")
+        assert told in str(caught.value)
+
+
+def test_places_in_micrographs_are_not_taken_for_a_half_of_a_pair(tmp_path: Path) -> None:
+    picks = without_column(SINGLE, "rlnImageName") | {"rlnMicrographName": ["m.mrc"] * 4, "rlnCoordinateX": ["9"] * 4}
+    message = refusal(write(tmp_path, text(loop("", picks))))
+    assert "or, for picks of Leopard-EM, the CSV table (`convert leopard-em`)" in message

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, MissingFileError
-from cryolike_dask.filesystem.file_kind import cryosparc_group, foreign_content
+from cryolike_dask.filesystem.file_kind import CRYOSPARC, cryosparc_group, foreign_content, other_input
 from cryolike_dask.filesystem.paths import input_path
 from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, open_input
 from cryolike_dask.formatting import plural
@@ -83,7 +83,7 @@ def read_cs(path: str | os.PathLike[str], wanted: Collection[str]) -> CsTable:
         raise MissingFileError(f"The cryoSPARC table {file} does not exist. Check the path.") from None
     except OSError as error:
         raise InputError(f"The cryoSPARC table {file} cannot be read: {error}.") from error
-    foreign = foreign_content(start)
+    foreign = foreign_content(start) or other_input(start, CRYOSPARC)
     if foreign:
         raise InputError(f"{file} is {foreign}.")
     if start.startswith(CSDAT_MAGIC):

@@ -176,10 +176,16 @@ def _images(
 ) -> tuple[tuple[str, ...], npt.NDArray[np.intp], npt.NDArray[np.int64], tuple[str, ...]]:
     """Image files, the position of each particle's file among them, its index in the file, counted from 0, and notes."""
     if "ImageName" not in particles:
+        if {"MicrographName", "CoordinateX"} <= {column.removeprefix("rln") for column in particles.columns}:
+            advice = (
+                "The table says where particles are in micrographs: give the particles.star of their extraction, or, for picks of "
+                "Leopard-EM, the CSV table (`convert leopard-em`)."
+            )
+        else:
+            advice = "Give an indexed STAR file, or convert it paired with its MRC file."
         raise InputError(
             other_kind_of_table(particles.path, particles.columns)
-            or f"{particles.path}: rlnImageName is missing in 'data_{particles.block}', so rows cannot be matched with images. Give "
-            "an indexed STAR file, or convert it paired with its MRC file."
+            or f"{particles.path}: rlnImageName is missing in 'data_{particles.block}', so rows cannot be matched with images. {advice}"
         )
     names = particles.text("ImageName")
     numbers = [name.partition("@")[0] for name in names]

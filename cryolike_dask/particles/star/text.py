@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, MissingFileError
-from cryolike_dask.filesystem.file_kind import cryosparc_group, foreign_content, utf16_advice
+from cryolike_dask.filesystem.file_kind import STAR, cryosparc_group, foreign_content, other_input, utf16_advice
 from cryolike_dask.filesystem.reading import read_input
 from cryolike_dask.formatting import first_few, plural
 
@@ -28,7 +28,6 @@ _SPACE, _TAB, _NEWLINE, _DELETE = b" \t\n\x7f"
 _FOREIGN = {
     b"\x1f\x8b": "compressed: decompress it with gunzip first",
     b"BZh": "compressed: decompress it with bunzip2 first",
-    b"\x93NUMPY": "a cryoSPARC table (.cs), not a STAR file: convert it as such",
 }
 _OF_GROUP = "convert the one of its tables that has the images (blob/path) as a cryoSPARC table:"
 _HASH, _EMPTY = b"\x01", b"\x02"
@@ -253,18 +252,19 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
     by_magic = next((what for magic, what in _FOREIGN.items() if content.startswith(magic)), None)
-    if (what := foreign_content(content[:512]) or by_magic or utf16_advice(content[:512])) is not None:
+    start = content[:4096]
+    if (what := foreign_content(start) or by_magic or other_input(start, STAR) or utf16_advice(start[:512])) is not None:
         raise InputError(f"{path} is {what}.")
     if (tables := cryosparc_group(content)) is not None:
         raise InputError(f"{path} is a cryoSPARC result group (.csg), not a STAR file: {_OF_GROUP} {', '.join(tables)}.")
     content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
     if not content.isascii():
         _check_utf8(path, content)
-    for start in range(0, len(content), _CHUNK_BYTES):
-        part = np.frombuffer(content, np.uint8)[start : start + _CHUNK_BYTES]
+    for first in range(0, len(content), _CHUNK_BYTES):
+        part = np.frombuffer(content, np.uint8)[first : first + _CHUNK_BYTES]
         strange = np.flatnonzero(((part < _SPACE) & (part != _NEWLINE) & (part != _TAB)) | (part == _DELETE))
         if len(strange):
-            position = start + int(strange[0])
+            position = first + int(strange[0])
             line = content.count(b"\n", 0, position) + 1
             raise InputError(
                 f"{path}: line {line} holds the control character 0x{content[position]:02X}: the file is damaged, or not text."
