@@ -7,6 +7,7 @@ import re
 import textwrap
 import time
 from collections.abc import Sequence
+from typing import Any
 
 # Control characters except line feeds and tabs, marks that change the writing direction, other line breaks, and lone surrogates.
 _ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -84,6 +85,11 @@ def format_file_state(n_bytes: int, mtime_ns: int) -> str:
     """State of a file: '1,024 bytes of 2026-01-31 12:00:00.000000000'."""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(mtime_ns // 10**9))
     return f"{n_bytes:,} bytes of {when}.{mtime_ns % 10**9:09d}"
+
+
+def array_kind(array: Any) -> str:
+    """Type and shape of an array or tensor: 'complex64, 5 × 17 × 32'."""
+    return f"{str(array.dtype).removeprefix('torch.')}, {' × '.join(map(str, array.shape))}"
 
 
 def entry(name: str, text: str, indent: int) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from cryolike_dask import Conversion, ImageDescriptor, InputError, load_stack, particles_from_star
+from cryolike_dask import Conversion, ImageDescriptor, InputError, load_stack, open_store, particles_from_star, restack
 from cryolike_dask.demo.particles import write_demo_particles
+from cryolike_dask.leopard_em import MatchTemplateMaps, write_demo_micrographs
+from cryolike_dask.leopard_em.maps import map_paths
 from tests.support.markup import Elements
 
 
@@ -18,16 +21,21 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     table = particles_from_star(data.star_file, data.folder_mrc)
     conversion = Conversion(table, data.params_file, folder_output=folder / "out", batch_size=4)
     report = conversion.run()
+    restack(folder / "out", folder / "zarr", output_format="zarr")
+    demo = write_demo_micrographs(folder / "demo", n_micrographs=2, n_particles=3, shape=(128, 160))
     return {
         "descriptor": ImageDescriptor.load(data.params_file),
         "conversion": conversion,
         "report": report,
         "stack": load_stack(folder / "out", 0),
+        "store": open_store(folder / "zarr"),
+        "demo": demo,
+        "maps": MatchTemplateMaps.read(map_paths(folder / "demo" / "match_0")),
         "folder": folder / "out",
     }
 
 
-@pytest.mark.parametrize("name", ["descriptor", "conversion", "report", "stack"])
+@pytest.mark.parametrize("name", ["descriptor", "conversion", "report", "stack", "store", "demo", "maps"])
 def test_a_repr_names_the_class_and_has_neither_arrays_nor_long_lines(shown: dict[str, Any], name: str) -> None:
     text = repr(shown[name]).replace(str(shown["folder"]), "OUT").replace(str(shown["folder"].parent), "IN")
     first, *lines = text.splitlines()
@@ -61,6 +69,27 @@ def test_a_stack_says_what_is_in_it(shown: dict[str, Any]) -> None:
     lines = repr(shown["stack"]).splitlines()
     assert lines[:3] == ["<LoadedStack: 4 images>", "fourier   complex64, 4 × 17 × 32", "physical  float32, 4 × 16 × 16"]
     assert "defocusU" in repr(shown["stack"])
+
+
+def test_a_store_says_what_is_in_it(shown: dict[str, Any]) -> None:
+    store = shown["store"]
+    lines = repr(store).splitlines()
+    assert lines[0] == "<ParticleStore: 6 images>"
+    assert lines[2:4] == ["fourier   complex64, 6 × 17 × 32", "physical  float32, 6 × 16 × 16"]
+    assert "defocusU" in repr(store)
+    assert repr(replace(store, complete=False)).startswith("<ParticleStore: 6 images, of a run that is not complete>")
+    assert "complex64, 6 × 17 × 32" in Elements(store._repr_html_()).words
+
+
+def test_maps_and_simulated_micrographs_say_how_large_they_are(shown: dict[str, Any]) -> None:
+    assert repr(shown["maps"]).startswith("<MatchTemplateMaps: 81 × 113 positions>\nmaps      mip, scaled_mip, ")
+    lines = repr(shown["demo"]).splitlines()
+    assert lines[:3] == [
+        "<DemoMicrographs: 2 micrographs>",
+        "truth     6 particles",
+        "template  48 × 48 pixels, 72 projections",
+    ]
+    assert lines[3:] == [f"configs   {shown['demo'].configs[0]}", f"          {shown['demo'].configs[1]}"]
 
 
 def test_a_notebook_shows_the_same_of_a_stack(shown: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 import yaml
 
 from cryolike_dask.errors import InputError
+from cryolike_dask.formatting import entry, plural
 from cryolike_dask.leopard_em.maps import MAP_NAMES, MatchTemplateMaps, map_paths, write_map
 from cryolike_dask.simulation.ctf import contrast_transfer
 from cryolike_dask.simulation.phantom import Phantom, euler_matrices, random_orientations, random_phantom
@@ -37,7 +38,7 @@ FALSE_POSITIVES = 0.001  # per micrograph, for a cutoff that noise does not reac
 SCORE = 11.0  # z-score of a particle without noise: well above the cutoff, while the positions around it are well below
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DemoMicrographs:
     """The demonstration micrographs, and their content.
 
@@ -55,6 +56,15 @@ class DemoMicrographs:
     truth: pd.DataFrame
     template_size: int
     total_projections: int
+
+    def __repr__(self) -> str:
+        parts = {
+            "truth": plural(len(self.truth), "particle"),
+            "template": f"{self.template_size} × {self.template_size} pixels, {plural(self.total_projections, 'projection')}",
+            "configs": "\n".join(map(str, self.configs)),
+        }
+        lines = [entry(name, text, 10) for name, text in parts.items()]
+        return "\n".join([f"<DemoMicrographs: {plural(len(self.micrographs), 'micrograph')}>", *lines])
 
 
 def write_demo_micrographs(

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.filesystem.pinned import temporary_folder
+from cryolike_dask.formatting import entry
 from cryolike_dask.mrc.header import read_header
 
 FloatMap = npt.NDArray[np.float32]
@@ -24,7 +25,7 @@ _RELATIVE_TOLERANCE = 1e-4
 _CHUNK_PIXELS = 1 << 18  # few enough for the arrays of a comparison to fit in the cache
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MatchTemplateMaps:
     """The best results of a search at each position; all maps have the same shape.
 
@@ -57,6 +58,9 @@ class MatchTemplateMaps:
                     f"The statistics map {name} has the shape {values.shape} and mip has {self.mip.shape}. "
                     "The maps of one search are two-dimensional and have the same shape."
                 )
+
+    def __repr__(self) -> str:
+        return f"<MatchTemplateMaps: {self.shape[0]} × {self.shape[1]} positions>\n" + entry("maps", ", ".join(MAP_NAMES), 10)
 
     @classmethod
     def read(cls, paths: Mapping[str, str | Path]) -> MatchTemplateMaps:

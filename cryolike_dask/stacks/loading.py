@@ -15,7 +15,7 @@ import numpy as np
 
 from cryolike_dask.errors import InputError, lost_file_error
 from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, open_archive, open_input
-from cryolike_dask.formatting import entry, plural
+from cryolike_dask.formatting import array_kind, entry, plural
 from cryolike_dask.html import render
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ZARR_NAME, is_url
@@ -57,15 +57,10 @@ class LoadedStack:
 
     def _parts(self) -> dict[str, str]:
         return {
-            "fourier": _kind(self.fourier),
-            "physical": "not saved" if self.physical is None else _kind(self.physical),
+            "fourier": array_kind(self.fourier),
+            "physical": "not saved" if self.physical is None else array_kind(self.physical),
             "metadata": ", ".join(self.metadata),
         }
-
-
-def _kind(images: torch.Tensor) -> str:
-    """'complex64, 5 × 17 × 32'."""
-    return f"{str(images.dtype).removeprefix('torch.')}, {' × '.join(map(str, images.shape))}"
 
 
 def load_stack(folder: str | Path, counter: int, most: int | None = None, *, zarr_store: str = "") -> LoadedStack:

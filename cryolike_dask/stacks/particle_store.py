@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.filesystem.reading import existing_folder
+from cryolike_dask.formatting import array_kind, entry, plural
+from cryolike_dask.html import render
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.settings import ZARR_NAME, is_url
 from cryolike_dask.stacks.checksums import is_sealed
@@ -18,7 +20,7 @@ from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.zarr_store import COLUMNS, store_attributes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ParticleStore:
     """The complete stacks of a Zarr store, read lazily.
 
@@ -43,11 +45,29 @@ class ParticleStore:
     files: tuple[str, ...]
     complete: bool
     fingerprint: str
-    identity: dict[str, Any] = field(repr=False)
+    identity: dict[str, Any]
     images_per_stack: int
 
     def __len__(self) -> int:
         return int(self.fourier.shape[0])
+
+    def __repr__(self) -> str:
+        lines = [entry(name, text, 10) for name, text in self._parts().items()]
+        return "\n".join([f"<ParticleStore: {self._summary()}>", *lines])
+
+    def _repr_html_(self) -> str:
+        return render("table", caption=f"ParticleStore: {self._summary()}", rows=self._parts(), warnings=None)
+
+    def _summary(self) -> str:
+        return plural(len(self), "image") + ("" if self.complete else ", of a run that is not complete")
+
+    def _parts(self) -> dict[str, str]:
+        return {
+            "location": self.location,
+            "fourier": array_kind(self.fourier),
+            "physical": "not saved" if self.physical is None else array_kind(self.physical),
+            "columns": ", ".join(self.columns),
+        }
 
 
 def open_store(location: str | Path) -> ParticleStore:
