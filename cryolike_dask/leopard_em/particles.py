@@ -14,6 +14,7 @@ import pandas as pd
 
 from cryolike_dask.errors import InputError
 from cryolike_dask.filesystem.paths import input_path
+from cryolike_dask.formatting import in_both
 from cryolike_dask.leopard_em.columns import OPTICS_COLUMNS
 from cryolike_dask.leopard_em.refined import choose_columns
 from cryolike_dask.leopard_em.tables import and_more_rows, check_columns, integers, numbers, read_csv_table
@@ -44,7 +45,7 @@ _REQUIRED = (
 )
 _OPTIONAL = ("particle_index", "pos_x_img", "pos_y_img")
 _ABERRATIONS = ("even_zernikes", "odd_zernikes", "mag_matrix")
-_UNREFINED_ADVICE = "Correct the table, or set use_refined to False to use the positions and angles before refinement."
+_UNREFINED_ADVICE = "Correct the table, or use the positions and angles before refinement (use_refined=False, --unrefined)."
 
 # Larger than any micrograph, and small enough that adding a box size cannot overflow.
 _MAX_POSITION = 2**31
@@ -85,7 +86,8 @@ def particles_from_leopard_em(
         raise InputError(f"edge is {edge!r}: choose one of {', '.join(map(repr, get_args(EdgeMode)))}.")
     if template_size is not None and not (_is_whole(template_size) and 0 < template_size <= _LARGEST_BOX):
         raise InputError(
-            f"template_size is {template_size!r}: give the template's edge length in pixels, a whole number up to {_LARGEST_BOX:,}."
+            f"{in_both('template_size')} is {template_size!r}: give the template's edge length in pixels, a whole number up to "
+            f"{_LARGEST_BOX:,}."
         )
     tables = [_read(path) for path in _paths(dataframe_files)]
     recorded = list(dict.fromkeys(name for table in tables for name in table.micrographs))
@@ -201,11 +203,13 @@ def _template_sizes(table: _Table, given: int | None, notes: list[str]) -> Any:
             row = min(differing)
             notes.append(
                 f"{table.path}, row {row + 1}: the positions in the image imply a template of another size than "
-                f"template_size={given}, which is used."
+                f"template_size={given} (--template-size), which is used."
             )
         return given
     if "y" not in distances:
-        raise InputError(f"{table.path} lacks the column pos_y_img, which gives the size of the template. Give template_size.")
+        raise InputError(
+            f"{table.path} lacks the column pos_y_img, which gives the size of the template. Give {in_both('template_size')}."
+        )
     half_size = distances["y"]
     bad = np.flatnonzero((half_size <= 0) | (distances.get("x", half_size) != half_size))
     if len(bad):
@@ -214,8 +218,8 @@ def _template_sizes(table: _Table, given: int | None, notes: list[str]) -> Any:
             f"pos_{axis}_img - pos_{axis} is {distance[row]}" for axis, distance in sorted(distances.items())
         )
         raise InputError(
-            f"{table.path}, row {row + 1}: {distances_text}, but both must be half the template's edge length. Give template_size, or "
-            f"correct the table."
+            f"{table.path}, row {row + 1}: {distances_text}, but both must be half the template's edge length. Give "
+            f"{in_both('template_size')}, or correct the table."
         )
     return 2 * half_size
 
@@ -275,7 +279,8 @@ def _paths(dataframe_files: Any) -> list[str]:
 def _box_size(value: int) -> int:
     if not (_is_whole(value) and 2 <= value <= _LARGEST_BOX):
         raise InputError(
-            f"box_size is {value!r}: give the edge length of the boxes in pixels, a whole number between 2 and {_LARGEST_BOX:,}."
+            f"{in_both('box_size')} is {'not given' if value is None else repr(value)}: give the edge length of the boxes in pixels, a "
+            f"whole number between 2 and {_LARGEST_BOX:,}."
         )
     return int(value)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.formatting import plural
+from cryolike_dask.formatting import in_both, plural
 from cryolike_dask.leopard_em.columns import COLUMNS, MATCH_COLUMNS
 from cryolike_dask.leopard_em.maps import FloatMap, MatchTemplateMaps
 from cryolike_dask.leopard_em.search import MatchTemplateSearch
@@ -41,12 +41,15 @@ def gaussian_noise_z_score_cutoff(n_pixels: int, total_projections: int, false_p
     """
     from scipy.special import erfcinv
 
-    for name, value in (("n_pixels", n_pixels), ("total_projections", total_projections), ("false_positives", false_positives)):
+    counts = {"n_pixels": n_pixels, in_both("total_projections"): total_projections, in_both("false_positives"): false_positives}
+    for name, value in counts.items():
         if not (math.isfinite(value) and value > 0):
             raise InputError(f"{name} is {value!r}: it must be a positive number.")
     fraction = 2.0 * false_positives / (float(n_pixels) * float(total_projections))
     if fraction >= 2:
-        raise InputError(f"false_positives is {false_positives:g}, more than the {n_pixels * total_projections:,} correlations.")
+        raise InputError(
+            f"{in_both('false_positives')} is {false_positives:g}, more than the {n_pixels * total_projections:,} correlations."
+        )
     return math.sqrt(2.0) * float(erfcinv(fraction))
 
 
@@ -89,7 +92,9 @@ def match_template_results_to_dataframe(
         total_projections = search.total_projections
     _check_options(search, total_projections, z_score_cutoff, mask_radius, pick_on)
     if template_size is not None and not _is_whole(template_size):
-        raise InputError(f"template_size is {template_size!r}: give the template's edge length in pixels, a whole number.")
+        raise InputError(
+            f"{in_both('template_size')} is {template_size!r}: give the template's edge length in pixels, a whole number."
+        )
     all_maps = MatchTemplateMaps.read(search.maps)
     size = search.template_size(all_maps.shape) if template_size is None else template_size
     maps = all_maps.cropped_to_valid(size, search.micrograph_shape())
@@ -147,17 +152,17 @@ def _check_options(
     if total_projections is None and z_score_cutoff is None:
         raise InputError(
             f"{search.source}: the cutoff needs the number of projections that were searched, but there is no total_projections in "
-            "match_template_result, where Leopard-EM saves it after a search. Give total_projections (orientations times defocus values), "
-            "or z_score_cutoff itself."
+            "match_template_result, where Leopard-EM saves it after a search. Give their number, orientations "
+            f"times defocus values (total_projections, --total-projections), or the cutoff itself (z_score_cutoff, --z-score-cutoff)."
         )
     if total_projections is not None and not (_is_whole(total_projections) and total_projections > 0):
         raise InputError(
-            f"total_projections is {total_projections!r}: give orientations times defocus values, a whole number above 0."
+            f"{in_both('total_projections')} is {total_projections!r}: give orientations times defocus values, a whole number above 0."
         )
     if z_score_cutoff is not None and not math.isfinite(z_score_cutoff):
-        raise InputError(f"z_score_cutoff is {z_score_cutoff!r}: give a finite number.")
+        raise InputError(f"{in_both('z_score_cutoff')} is {z_score_cutoff!r}: give a finite number.")
     if not (math.isfinite(mask_radius) and mask_radius >= 0):
-        raise InputError(f"mask_radius is {mask_radius!r}: give a distance in pixels, 0 or more.")
+        raise InputError(f"{in_both('mask_radius')} is {mask_radius!r}: give a distance in pixels, 0 or more.")
     if pick_on not in get_args(PickOn):
         raise InputError(f"pick_on is {pick_on!r}: choose one of {', '.join(map(repr, get_args(PickOn)))}.")
 
@@ -179,7 +184,7 @@ def _positions_above(scores: FloatMap, cutoff: float) -> tuple[npt.NDArray[np.in
         if n_found > _MAX_CANDIDATES:
             raise InputError(
                 f"More than {_MAX_CANDIDATES:,} positions are above the cutoff {cutoff:.4g}, so it is within the noise. Give a "
-                "higher z_score_cutoff, or fewer false_positives."
+                f"higher {in_both('z_score_cutoff')}, or fewer {in_both('false_positives')}."
             )
     return np.concatenate([rows for rows, _ in found]), np.concatenate([columns for _, columns in found]), not_finite
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cryolike_dask.errors import InputError, OutputError
-from cryolike_dask.formatting import plural
+from cryolike_dask.formatting import in_both, plural
 from cryolike_dask.leopard_em.maps import FloatMap, read_map
 from cryolike_dask.leopard_em.picking import gaussian_noise_z_score_cutoff
 from cryolike_dask.leopard_em.refined import choose_columns
@@ -102,7 +102,7 @@ def plot_picks(
     """
     for option, value in (("diameter", diameter), ("z_score_cutoff", z_score_cutoff)):
         if value is not None and not (math.isfinite(value) and value > 0):
-            raise InputError(f"{option} is {value!r}: give a positive number, or leave it out.")
+            raise InputError(f"{in_both(option)} is {value!r}: give a positive number, or leave it out.")
     df, name = _read_table(table)
     chosen = _choose_micrograph(picked_micrographs(df), micrograph, name)
     picks_here = df[df["micrograph_path"].astype(str) == chosen]

@@ -12,6 +12,7 @@ import yaml
 
 from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.filesystem.limited_yaml import load_yaml
+from cryolike_dask.formatting import in_both
 from cryolike_dask.leopard_em.columns import OPTICS_COLUMNS
 from cryolike_dask.leopard_em.maps import MAP_NAMES
 from cryolike_dask.metadata.optics import check_optics
@@ -157,7 +158,9 @@ class MatchTemplateSearch:
         try:
             return read_header(str(Path(self.template_path).expanduser())).n_columns
         except InputError as error:
-            raise InputError(f"{self.source}: the size of the template is not known ({error}) Give template_size.") from error
+            raise InputError(
+                f"{self.source}: the size of the template is not known ({error}) Give {in_both('template_size')}."
+            ) from error
 
 
 def _section(content: Any, name: str) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryolike_dask.errors import InputError
-from cryolike_dask.formatting import first_few, plural
+from cryolike_dask.formatting import first_few, in_both, plural
 from cryolike_dask.particles.display import PATHS, READABLE, is_stated, readable_column, suggest_columns
 from cryolike_dask.particles.own_columns import OwnColumns, numbers_of
 from cryolike_dask.particles.table import ParticleTable
@@ -113,7 +113,7 @@ class _Evaluation:
             return values
         if not isinstance(operand, Column):
             raise InputError(
-                f"where compares a column of numbers with the text {operand!r}: write a number, without quotation marks."
+                f"{in_both('where')} compares a column of numbers with the text {operand!r}: write a number, without quotation marks."
             )
         if operand.name in READABLE:
             names = [text.rpartition("/")[2] if operand.name in PATHS else text for text in values.tolist()]

@@ -312,7 +312,7 @@ def test_fault_16_counts_are_compared_before_anything_is_written(tmp_path: Path)
 
 def test_fault_17_lists_of_unequal_length_and_empty_ones_are_refused(tmp_path: Path) -> None:
     arguments = write_pairs(tmp_path, {"a.mrcs": 3, "b.mrcs": 3})
-    with pytest.raises(InputError, match="has 2 files and star_file_list has 1"):
+    with pytest.raises(InputError, match=r"has 2 files and star_file_list \(--star\) has 1"):
         convert_particle_stacks_from_paired_star_and_mrc_files(
             params(), arguments["particle_file_list"], arguments["star_file_list"][:1]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import mrcfile
@@ -137,6 +138,37 @@ def test_errors_of_pick_and_plot_picks_have_a_traceback_with_debug(command: str,
     assert isinstance(cli(*arguments, "--debug").exception, InputError)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("convert", "leopard-em", "TABLE"), "--box-size is not given: give the edge length"),
+        (("convert", "leopard-em", "TABLE", "--box-size", 64, "--template-size", 0), "--template-size is 0: give"),
+        (("convert", "leopard-em", "TABLE", "--box-size", 64, "--where", "voltage == '300'"), "--where compares a column"),
+        (("convert", "paired", "--star", "a", "--star", "b", "--mrc", "c"), "--mrc has 1 file and --star has 2: each"),
+        (("pick", "CONFIG"), "times defocus values (--total-projections), or the cutoff itself (--z-score-cutoff)."),
+        (("pick", "CONFIG", "--total-projections", 0), "--total-projections is 0: give"),
+        (("pick", "CONFIG", "--total-projections", 72, "--false-positives", 0), "--false-positives is 0.0: it"),
+        (("pick", "CONFIG", "--z-score-cutoff", "nan"), "--z-score-cutoff is nan: give"),
+        (("plot-picks", "TABLE", "--diameter", -3), "--diameter is -3.0: give"),
+    ],
+    ids=str,
+)
+def test_messages_of_commands_name_options_as_they_are_typed(
+    arguments: tuple[object, ...],
+    told: str,
+    cli: Cli,  # noqa: F811
+    demo: DemoMicrographs,
+    table: Path,
+    tmp_path: Path,
+) -> None:
+    given = [{"TABLE": table, "CONFIG": demo.configs[0]}.get(str(word), word) for word in arguments]
+    result = cli(*given, "--out", tmp_path / ("out.csv" if given[0] == "pick" else "out.png"))
+    assert result.exit_code == 2
+    assert told in result.stderr
+    error = result.stderr[result.stderr.index("Error:") :]
+    assert not re.search(r"(box|template)_size|false_pos|z_score|file_list", error)
+
+
 def test_the_plot_command_draws_a_picture_of_each_micrograph(demo: DemoMicrographs, table: Path, tmp_path: Path) -> None:
     result = run("plot-picks", table, "--out", tmp_path / "picks.png")
     assert result.exit_code == 0, result.output
@@ -176,7 +208,7 @@ def test_what_cannot_be_drawn_is_named(demo: DemoMicrographs, table: Path, tmp_p
     gone = read_match_template_dataframe(table).assign(micrograph_path="gone.mrc")
     with pytest.raises(InputError, match=r"gone\.mrc does not exist"):
         plot_picks(gone, tmp_path / "picks.png")
-    with pytest.raises(InputError, match="diameter is -3"):
+    with pytest.raises(InputError, match=r"diameter \(--diameter\) is -3"):
         plot_picks(table, tmp_path / "picks.png", diameter=-3)
     with pytest.raises(InputError, match="holds no particle"):
         plot_picks(gone.iloc[:0], tmp_path / "picks.png")

@@ -212,12 +212,12 @@ def test_two_micrographs_of_one_name_do_not_collapse_in_a_folder(tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"box_size": 0}, "box_size is 0"),
-        ({"box_size": 32.5}, "box_size is 32.5"),
-        ({"box_size": 10**19}, "box_size is 10000000000000000000"),
-        ({"template_size": 10**19}, "template_size is 10000000000000000000"),
+        ({"box_size": 0}, r"box_size \(--box-size\) is 0"),
+        ({"box_size": 32.5}, r"box_size \(--box-size\) is 32.5"),
+        ({"box_size": 10**19}, r"box_size \(--box-size\) is 10000000000000000000"),
+        ({"template_size": 10**19}, r"template_size \(--template-size\) is 10000000000000000000"),
         ({"edge": "wrap"}, "edge is 'wrap': choose one of 'constant', 'reflect', 'replicate', 'error'"),
-        ({"template_size": -3}, "template_size is -3"),
+        ({"template_size": -3}, r"template_size \(--template-size\) is -3"),
         ({"dataframe_files": []}, "No Leopard-EM table was given"),
         ({"dataframe_files": "missing.csv"}, "missing.csv does not exist"),
     ],

@@ -205,7 +205,7 @@ def test_projections_are_counted_by_a_saved_configuration(tmp_path: Path) -> Non
 
 
 def test_a_configuration_saved_before_the_search_has_no_number_of_projections(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="Give total_projections"):
+    with pytest.raises(InputError, match="total_projections, --total-projections"):
         match_template_results_to_dataframe(saved(tmp_path, total_projections=0))
     with pytest.raises(InputError, match=r"match\.yaml: match_template_result: total_projections is 'many'"):
         match_template_results_to_dataframe(saved(tmp_path, total_projections="many"))
@@ -262,14 +262,14 @@ def test_without_totals_or_cutoff_the_user_is_asked_for_one(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"z_score_cutoff": None, "total_projections": 0}, "total_projections is 0"),
-        ({"z_score_cutoff": None, "total_projections": 2.5}, "total_projections is 2.5"),
-        ({"z_score_cutoff": float("nan")}, "z_score_cutoff is nan"),
-        ({"z_score_cutoff": None, "total_projections": 10, "false_positives": 0}, "false_positives is 0"),
+        ({"z_score_cutoff": None, "total_projections": 0}, r"total_projections \(--total-projections\) is 0"),
+        ({"z_score_cutoff": None, "total_projections": 2.5}, r"total_projections \(--total-projections\) is 2.5"),
+        ({"z_score_cutoff": float("nan")}, r"z_score_cutoff \(--z-score-cutoff\) is nan"),
+        ({"z_score_cutoff": None, "total_projections": 10, "false_positives": 0}, r"false_positives \(--false-positives\) is 0"),
         ({"z_score_cutoff": None, "total_projections": 10, "false_positives": 1e9}, "more than the 20,000 correlations"),
-        ({"mask_radius": -1}, "mask_radius is -1"),
+        ({"mask_radius": -1}, r"mask_radius \(--mask-radius\) is -1"),
         ({"pick_on": "psi"}, "pick_on is 'psi': choose one of 'scaled_mip', 'mip'"),
-        ({"template_size": 12.0}, "template_size is 12.0"),
+        ({"template_size": 12.0}, r"template_size \(--template-size\) is 12.0"),
         ({"template_size": 13}, "give maps of that size, or of 39 × 49"),
         ({"template_size": 100}, "does not fit a micrograph"),
     ],

@@ -147,7 +147,7 @@ def test_missing_mrc_files_are_left_to_planning(tmp_path: Path) -> None:
 
 
 def test_lists_that_cannot_be_paired(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="particle_file_list has 2 files and star_file_list has 1"):
+    with pytest.raises(InputError, match=r"particle_file_list \(--mrc\) has 2 files and star_file_list \(--star\) has 1"):
         particles_from_paired_star_and_mrc_files(["a.mrcs", "b.mrcs"], ["a.star"])
     with pytest.raises(InputError, match="particle_file_list is empty"):
         particles_from_paired_star_and_mrc_files([], [])

@@ -92,8 +92,8 @@ def particles_from_paired_star_and_mrc_files(
             raise InputError(f"{name} is empty: give at least one MRC file and its STAR file.")
     if len(particle_file_list) != len(star_file_list):
         raise InputError(
-            f"particle_file_list has {plural(len(particle_file_list), 'file')} and star_file_list has {len(star_file_list)}: each MRC file "
-            "needs its own STAR file, in the same order."
+            f"particle_file_list (--mrc) has {plural(len(particle_file_list), 'file')} and star_file_list (--star) has "
+            f"{len(star_file_list)}: each MRC file needs its own STAR file, in the same order."
         )
     unused: dict[str, str] = {}
     others: list[str] = []
