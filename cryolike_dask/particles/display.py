@@ -104,13 +104,15 @@ def group_name(label: str) -> str:
     return match[1] if match else label
 
 
-def suggest_columns(name: str, known: Sequence[str]) -> str:
+def suggest_columns(name: str, table: ParticleTable, others: Sequence[str]) -> str:
     """A hint for a message about a column that does not exist.
 
     Args:
         name: the name that was given.
-        known: names of the columns that exist.
+        table: the particles, whose columns without a value are not suggested.
+        others: names of the columns of its source tables.
     """
+    known = list(dict.fromkeys([*(column for column in table.columns if is_stated(table, column)), *others]))
     in_small_letters = {other.lower(): other for other in reversed(known)}
     close = get_close_matches(name.lower(), in_small_letters, n=3)
     if close:

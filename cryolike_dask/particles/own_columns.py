@@ -87,7 +87,7 @@ def read_column(table: ParticleTable, name: str) -> npt.NDArray[Any]:
     own = OwnColumns(table)
     values = own.read([name]).get(name)
     if values is None:
-        raise InputError(f"There is no column {name}. {suggest_columns(name, [*table.columns, *own.names()])}")
+        raise InputError(f"There is no column {name}. {suggest_columns(name, table, own.names())}")
     try:
         return numbers_of(values) if values.dtype == object else values
     except ValueError:

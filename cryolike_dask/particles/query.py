@@ -66,7 +66,7 @@ class _Evaluation:
         for column, values in self._columns.items():
             if _is_text(values) and (values == name).any():
                 return f"It is a value of {column}: put it in quotation marks, as {name!r}."
-        return suggest_columns(name, [*self._table.columns, *self._own.names()])
+        return suggest_columns(name, self._table, self._own.names())
 
     def _is_stated(self, name: str) -> bool:
         values = self._columns[name]

@@ -144,6 +144,12 @@ def test_cryosparc_columns(tmp_path: Path) -> None:
         particles.query("alignments3D/pose < 1")
     with pytest.raises(InputError, match=r"Did you mean ctf/df1_A"):
         particles.query("ctf/df1 < 1")
+    with pytest.raises(InputError, match=r"no column psi_of_3D_error\. There are (.*)\.$") as caught:
+        particles.query("psi_of_3D_error < 100")
+    listed = str(caught.value).partition("There are ")[2].removesuffix(".").split(", ")
+    assert len(set(listed)) == len(listed)
+    assert {"defocus_u", "uid", "ctf/df1_A"} <= set(listed)
+    assert not {"origin_x", "angle_tilt", "b_factor", "scale_factor", "top"} & set(listed)
 
 
 def test_numbers_of_single_precision_are_found_as_they_were_typed(tmp_path: Path) -> None:
