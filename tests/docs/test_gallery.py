@@ -89,12 +89,14 @@ def results(names: Names, _table: pd.DataFrame) -> None:
 
 def stream(names: Names, table: pd.DataFrame) -> None:
     assert names["defocus"].tolist() == table["rlnDefocusU"].tolist()
-    frequency, zero = names["frequency"][names["shown"]], names["first_zero"]
-    # At the first zero of the CTF, the mean of the rows has its minimum.
-    far = slice(-60, None)
-    ring = (frequency > 0.045) & (frequency < 0.075)
-    darkest = frequency[ring][names["relative"][far].mean(axis=0)[ring].argmin()]
-    assert darkest == pytest.approx(zero[far].mean(), rel=0.1)
+    # Along the line of the first zero of the CTF, the picture is darker than on both sides of it, from top to bottom.
+    relative, distance = names["relative"], names["frequency"][names["shown"]] / names["first_zero"][:, None] - 1
+    for rows in np.array_split(np.arange(len(relative)), 4):
+        near, lower, higher = (
+            relative[rows][(distance[rows] > low) & (distance[rows] < high)].mean()
+            for low, high in ((-0.05, 0.05), (-0.25, -0.15), (0.15, 0.25))
+        )
+        assert near < 0.75 * min(lower, higher), (rows[0], near, lower, higher)
 
 
 SHOWS: dict[str, Callable[[Names, pd.DataFrame], None]] = {
