@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import CryolikeError, InputError
 from cryolike_dask.filesystem.reading import existing_folder
 from cryolike_dask.formatting import array_kind, entry, plural
 from cryolike_dask.html import render
@@ -74,7 +74,7 @@ def open_store(location: str | Path) -> ParticleStore:
     """Open the Zarr store of a conversion by its path or URL, or by the output folder that holds it.
 
     Raises:
-        InputError: there is no such store.
+        InputError: there is no such store, or it cannot be read.
 
     Example:
         >>> from cryolike_dask import restack
@@ -89,10 +89,10 @@ def open_store(location: str | Path) -> ParticleStore:
     resolved = (
         str(location) if is_url(str(location)) else str(existing_folder(location, "a Zarr store, or the folder that holds it"))
     )
-    attributes = store_attributes(open_object_store(resolved))
+    attributes = _attributes_of(resolved)
     if attributes is None:
         resolved = f"{resolved}/{ZARR_NAME}"
-        attributes = store_attributes(open_object_store(resolved))
+        attributes = _attributes_of(resolved)
     if attributes is None:
         raise InputError(f"{location} holds no Zarr store of a conversion: give the store, or the folder that holds it.")
     if not is_sealed(attributes):
@@ -120,3 +120,14 @@ def open_store(location: str | Path) -> ParticleStore:
         identity=attributes["identity"],
         images_per_stack=attributes["images_per_stack"],
     )
+
+
+def _attributes_of(location: str) -> dict[str, Any] | None:
+    """As `store_attributes`. A place that cannot be read is wrong input."""
+    try:
+        return store_attributes(open_object_store(location))
+    except CryolikeError:
+        raise
+    except OSError as error:
+        what = str(error) if location in str(error) else f"{location} cannot be read ({error})"
+        raise InputError(f"{what}. Check the address, and whether you may read it.") from error

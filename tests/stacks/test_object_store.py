@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from cryolike_dask.cli.main import main
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.execution.restacking import restack
 from cryolike_dask.progress import NoProgress
@@ -124,3 +127,11 @@ def test_an_unreachable_store_is_reported_and_the_folder_not_locked(data: Any, t
     assert f"s3://bucket/particles.zarr cannot be reached ({wanted}: " in result.stderr
     assert "Traceback" not in result.stderr
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_a_store_that_cannot_be_read_is_wrong_input(tmp_path: Path) -> None:
+    location = "http://127.0.0.1:9/particles.zarr"
+    result = CliRunner().invoke(main, ["restack", location, str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert re.search(rf"{location} cannot be read \(.*\)\. Check the address, and whether you may read it\.", result.stderr)
+    assert not (tmp_path / "out").exists()
