@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.formatting import in_both, plural
 from cryolike_dask.leopard_em.columns import COLUMNS, MATCH_COLUMNS
 from cryolike_dask.leopard_em.maps import FloatMap, MatchTemplateMaps
@@ -95,9 +95,15 @@ def match_template_results_to_dataframe(
         raise InputError(
             f"{in_both('template_size')} is {template_size!r}: give the template's edge length in pixels, a whole number."
         )
-    all_maps = MatchTemplateMaps.read(search.maps)
-    size = search.template_size(all_maps.shape) if template_size is None else template_size
-    maps = all_maps.cropped_to_valid(size, search.micrograph_shape())
+    try:
+        all_maps = MatchTemplateMaps.read(search.maps)
+        size = search.template_size(all_maps.shape) if template_size is None else template_size
+        maps = all_maps.cropped_to_valid(size, search.micrograph_shape())
+    except MissingFileError as error:
+        raise MissingFileError(
+            f"{search.source} names {', '.join(error.missing)}, which does not exist. Correct the paths there, or copy the files.",
+            error.missing,
+        ) from None
     scores = getattr(maps, pick_on)
     if z_score_cutoff is not None:
         cutoff = float(z_score_cutoff)

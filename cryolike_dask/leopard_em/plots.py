@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cryolike_dask.errors import InputError, OutputError
+from cryolike_dask.errors import InputError, MissingFileError, OutputError
 from cryolike_dask.formatting import in_both, plural
 from cryolike_dask.leopard_em.maps import FloatMap, read_map
 from cryolike_dask.leopard_em.picking import gaussian_noise_z_score_cutoff
 from cryolike_dask.leopard_em.refined import choose_columns
 from cryolike_dask.leopard_em.tables import check_columns, numbers, read_csv_table
-from cryolike_dask.particles.image_paths import resolve_image_paths
+from cryolike_dask.particles.image_paths import give_folder, resolve_image_paths
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,7 +107,12 @@ def plot_picks(
     chosen = _choose_micrograph(picked_micrographs(df), micrograph, name)
     picks_here = df[df["micrograph_path"].astype(str) == chosen]
     ((file,), _) = resolve_image_paths([chosen], folder_micrographs, name)
-    image = read_map(file)
+    try:
+        image = read_map(file)
+    except MissingFileError as error:
+        raise MissingFileError(
+            f"{name}: the micrograph {file} does not exist. {give_folder(['leopard-em'])}.", error.missing
+        ) from None
     column, _ = choose_columns(picks_here, name, use_refined=use_refined)
     template_size = int(2 * (numbers(picks_here, "pos_y_img", name)[0] - numbers(picks_here, "pos_y", name)[0]))
     map_scores = _map_scores(picks_here, image.shape, template_size)

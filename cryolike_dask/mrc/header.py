@@ -77,9 +77,7 @@ def read_header(path: str | os.PathLike[str]) -> ImageFile:
     try:
         return _read_header(os.fspath(path))
     except (FileNotFoundError, NotADirectoryError):
-        raise MissingFileError(
-            f"The image file {path} does not exist. Check the path, or give the folder that holds the file."
-        ) from None
+        raise MissingFileError(f"The image file {path} does not exist. Check the path.", [os.fspath(path)]) from None
 
 
 def scan_headers(paths: Sequence[str], n_threads: int = 16) -> list[ImageFile | None]:

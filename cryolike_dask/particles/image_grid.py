@@ -15,6 +15,7 @@ from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.metadata.pixel_sizes import same_pixel_sizes
 from cryolike_dask.mrc.header import ImageFile, scan_headers
 from cryolike_dask.particles.display import as_typed, group_name
+from cryolike_dask.particles.image_paths import give_folder
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.settings import ConversionSettings
 
@@ -122,9 +123,10 @@ def _headers(table: ParticleTable, needed: npt.NDArray[np.bool_]) -> Headers:
     found = dict(zip(used, scan_headers([table.files[position] for position in used]), strict=True))
     missing = [table.files[position] for position in used if found[position] is None]
     if missing:
+        kinds = [source.kind for source in table.sources]
         raise MissingFileError(
             f"The table does not state box and pixel size of all images, and {plural(len(missing), 'image file')} cannot be found: "
-            f"{first_few(missing, 3)}. Give the folder that holds the images, or box and pixel size.",
+            f"{first_few(missing, 3)}. {give_folder(kinds)}, or state box and pixel size.",
             missing,
         )
     return [found.get(position) for position in range(len(table.files))]

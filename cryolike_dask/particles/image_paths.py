@@ -19,6 +19,12 @@ from cryolike_dask.filesystem.reading import existing_folder
 logger = logging.getLogger(__name__)
 
 _LOOKED_AT_IN_TURN = 16
+_FOLDERS = {
+    "star": "folder_mrc (--mrc-folder)",
+    "cryosparc": "folder_cryosparc (--mrc-folder)",
+    "leopard-em": "folder_micrographs (--micrograph-folder)",
+}
+"""The option of each kind of table that says where its images are; other kinds have none."""
 _THREADS = 16  # a network file system answers many requests in about the time of one
 
 
@@ -115,6 +121,18 @@ def _rules(folder: str | Path, names: str, tables: Sequence[str | Path]) -> list
 
 def _by_name_in(directory: str) -> Callable[[str], str]:
     return lambda path: os.path.join(directory, os.path.basename(path))
+
+
+def give_folder(kinds: Iterable[str]) -> str:
+    """Advice for images that cannot be found: the option that says where they are.
+
+    Args:
+        kinds: of the tables that name them, as in `Source.kind`.
+    """
+    options = {_FOLDERS.get(kind, "") for kind in kinds}
+    option = options.pop() if len(options) == 1 else ""
+    named = f"{option}, the folder" if option else "the folder"
+    return f"Give {named} that holds the images, or the one in which the recorded paths start"
 
 
 def has_control_characters(path: str) -> bool:

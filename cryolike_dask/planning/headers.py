@@ -11,6 +11,7 @@ import numpy as np
 from cryolike_dask.errors import MissingFileError
 from cryolike_dask.formatting import first_few, is_or_are, plural
 from cryolike_dask.mrc.header import ImageFile, scan_headers
+from cryolike_dask.particles.image_paths import give_folder
 from cryolike_dask.particles.table import ParticleTable
 from cryolike_dask.planning.checks import table_names
 from cryolike_dask.settings import ConversionSettings
@@ -82,7 +83,7 @@ def _check_none_missing(table: ParticleTable, headers: dict[int, ImageFile | Non
     else:
         what = (
             f"{table_names(table)}: {plural(len(missing), 'image file')} named there cannot be found (first for particle "
-            f"{int(table['row'][first]) + 1}). Give the folder that holds the images, or the one in which the recorded paths start"
+            f"{int(table['row'][first]) + 1}). {give_folder(kinds)}"
         )
     names = "".join(f"\n  {path}" for path in paths[:_MAX_LISTED])
     more = f"\n  and {len(paths) - _MAX_LISTED:,} more: --debug lists all" if len(paths) > _MAX_LISTED else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,16 @@ import pytest
 from cryolike_dask import (
     Conversion,
     ConversionError,
+    ParticleTable,
     convert_particle_stacks_from_indexed_star_file,
+    particles_from_cryosparc,
     particles_from_paired_star_and_mrc_files,
+    particles_from_star,
     verify_output,
 )
 from cryolike_dask.errors import MissingFileError
 from tests.support.conversions import convert, files_of, refused
+from tests.support.cs_files import particle_columns, write_cs
 from tests.support.independent_reader import read_stacks
 from tests.support.particle_sets import (
     ABC,
@@ -38,6 +43,14 @@ def test_missing_files_are_all_listed(tmp_path: Path) -> None:
         (particles.mrc / name).unlink()
     message = refused(particles, "2 image files", "particle 1", "A.mrcs", "C.mrcs", "on_missing='skip'")
     assert "B.mrcs" not in message
+    assert (
+        "Give folder_mrc (--mrc-folder), the folder that holds the images, or the one in which the recorded paths start" in message
+    )
+    cs = particles_from_cryosparc(write_cs(tmp_path / "a.cs", particle_columns(["gone.mrc"] * 2, range(2), BOX)))
+    both = ParticleTable.concatenate([cs, particles_from_star(particles.star)])
+    for table, told in ((cs, "Give folder_cryosparc (--mrc-folder), the folder that"), (both, "Give the folder that")):
+        with pytest.raises(MissingFileError, match=re.escape(told)):
+            Conversion(table, params(), mixed_optics="split")
 
 
 def test_missing_files_are_skipped_and_reported_on_request(tmp_path: Path) -> None:

@@ -206,7 +206,9 @@ def test_what_cannot_be_drawn_is_named(demo: DemoMicrographs, table: Path, tmp_p
     with pytest.raises(InputError, match=r"has no micrograph other\.mrc"):
         plot_picks(table, tmp_path / "picks.png", micrograph="other.mrc")
     gone = read_match_template_dataframe(table).assign(micrograph_path="gone.mrc")
-    with pytest.raises(InputError, match=r"gone\.mrc does not exist"):
+    with pytest.raises(
+        InputError, match=r"the micrograph .*gone\.mrc does not exist\. Give folder_micrographs \(--micrograph-folder\)"
+    ):
         plot_picks(gone, tmp_path / "picks.png")
     with pytest.raises(InputError, match=r"diameter \(--diameter\) is -3"):
         plot_picks(table, tmp_path / "picks.png", diameter=-3)

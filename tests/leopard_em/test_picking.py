@@ -291,7 +291,7 @@ def test_maps_of_another_micrograph_are_refused(tmp_path: Path) -> None:
         ({"match_template_result": None}, "no section match_template_result"),
         ({"match_template_result": {"mip_path": "a.mrc"}}, "scaled_mip_path is not given"),
         ({"optics_group": {"pixel_size": 1.0}}, "optics_group has no voltage"),
-        ({"micrograph_path": "missing.mrc"}, "missing.mrc does not exist"),
+        ({"micrograph_path": "missing.mrc"}, r"match.yaml names .*missing.mrc, which does not exist. Correct the paths there"),
     ],
 )
 def test_an_incomplete_configuration_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
