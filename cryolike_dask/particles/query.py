@@ -106,6 +106,9 @@ class _Evaluation:
         if not isinstance(operand, Column):
             return operand
         values = self._columns[operand.name]
+        if operand.name.endswith("/path") and _is_text(values) and isinstance(other, str) and not other.startswith(">"):
+            # cryoSPARC writes '>' before paths within a project.
+            values = np.array([path.removeprefix(">") for path in values.tolist()], dtype=object)
         return _ends_of_paths(values, other) if operand.name in PATHS and isinstance(other, str) else values
 
     def _as_numbers(self, operand: Operand, values: Any, other: Any) -> Any:
@@ -127,8 +130,9 @@ class _Evaluation:
             return numbers_of(values)
         except ValueError:
             row = next(i for i, text in enumerate(values) if text and not _is_number(text))
+            advice = "Correct the table." if any(map(_is_number, values)) else "Compare it with text in quotes."
             raise InputError(
-                f"{self._table.where(row)}: {operand.name} is {values[row]!r}, which is not a number. Compare it with text in quotes."
+                f"{self._table.where(row)}: {operand.name} is {values[row]!r}, which is not a number. {advice}"
             ) from None
 
 

@@ -136,6 +136,8 @@ def test_cryosparc_columns(tmp_path: Path) -> None:
         "ctf/df1_A < 15012": raw["ctf/df1_A"] < 15012,
         "ctf/amp_contrast == 0.1 and alignments3D/split in [0, 2]": raw["alignments3D/split"] != 1,
         "blob/path == '>J1/a.mrc'": raw["blob/path"] == b">J1/a.mrc",
+        "blob/path in ['J1/a.mrc', '>J2/b.mrc']": raw["blob/path"] == b">J1/a.mrc",
+        "'J1/b.mrc' != blob/path": raw["blob/path"] == b">J1/a.mrc",
         f"uid == {int(uids(n)[7])} or uid in [{int(uids(n)[9])}, 3, -1]": raw["uid"].isin([uids(n)[7], uids(n)[9]]),
         "optics_group == 'exposure group 3' and defocus_u > 15003.5": raw["ctf/df1_A"] > 15003.5,
     }.items():
@@ -192,6 +194,12 @@ def test_columns_of_leopard_em(tmp_path: Path) -> None:
     }.items():
         assert 0 < wanted.sum() < 6
         np.testing.assert_array_equal(particles.query(condition)["row"], np.flatnonzero(wanted), err_msg=condition)
+    rows[2]["scaled_mip"] = "#DIV/0!"  # of a spreadsheet
+    particles = particles_from_leopard_em(write_rows(tmp_path / "t.csv", rows), 16)
+    with pytest.raises(InputError, match=r"particle 3 .*: scaled_mip is '#DIV/0!', which is not a number\. Correct the table\."):
+        particles.query("scaled_mip > 7.6")
+    with pytest.raises(InputError, match=r"template_path is 'template\.mrc', which is not a number\. Compare it with text in quotes\."):
+        particles.query("template_path > 7.6")
 
 
 def test_pairs_are_one_table(tmp_path: Path) -> None:
