@@ -198,7 +198,9 @@ def test_columns_of_leopard_em(tmp_path: Path) -> None:
     particles = particles_from_leopard_em(write_rows(tmp_path / "t.csv", rows), 16)
     with pytest.raises(InputError, match=r"particle 3 .*: scaled_mip is '#DIV/0!', which is not a number\. Correct the table\."):
         particles.query("scaled_mip > 7.6")
-    with pytest.raises(InputError, match=r"template_path is 'template\.mrc', which is not a number\. Compare it with text in quotes\."):
+    with pytest.raises(
+        InputError, match=r"template_path is 'template\.mrc', which is not a number\. Compare it with text in quotes\."
+    ):
         particles.query("template_path > 7.6")
 
 
