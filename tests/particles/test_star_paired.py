@@ -126,6 +126,16 @@ def test_angles_and_pixel_sizes_that_are_not_used_are_said_once(tmp_path: Path) 
     )
 
 
+def test_the_same_images_in_two_pairs_are_a_warning(tmp_path: Path) -> None:
+    star = write(tmp_path, text(loop("", PLAIN)))
+    a, b = stack(tmp_path, "a.mrcs", 4), stack(tmp_path, "b.mrcs", 4)
+    table = particles_from_paired_star_and_mrc_files([a, b, tmp_path / "." / "a.mrcs"], [star] * 3)
+    assert len(table) == 12
+    (line,) = table.warnings
+    assert line.startswith(f"{a} is given more than once in particle_file_list (--mrc)")
+    assert particles_from_paired_star_and_mrc_files([a, b], [star] * 2).warnings == ()
+
+
 def test_optics_groups_of_different_tables_stay_apart(tmp_path: Path) -> None:
     stars = [write(tmp_path, text(loop("", with_column(PLAIN, "rlnVoltage", volts))), f"{volts}.star") for volts in ("300", "200")]
     table = particles_from_paired_star_and_mrc_files([stack(tmp_path, "a.mrcs", 4), stack(tmp_path, "b.mrcs", 4)], stars)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import pandas as pd
 from cryolike_dask.errors import InputError
 from cryolike_dask.filesystem.file_kind import other_kind_of_table, tomography_columns
 from cryolike_dask.filesystem.paths import input_path
-from cryolike_dask.formatting import plural
+from cryolike_dask.formatting import first_few, is_or_are, plural
 from cryolike_dask.mrc.reader import read_header
 from cryolike_dask.options import described_by
 from cryolike_dask.particles.image_paths import resolve_image_paths
@@ -104,6 +105,12 @@ def particles_from_paired_star_and_mrc_files(
         ]
     )
     warnings = list(table.warnings)
+    times = Counter(str(input_path(path)) for path in particle_file_list)
+    if repeated := [path for path, n in times.items() if n > 1]:
+        warnings.append(
+            f"{first_few(repeated, 5)} {is_or_are(len(repeated))} given more than once in particle_file_list (--mrc): all images of each "
+            "pair are converted. Remove the repeated pairs if they are a mistake."
+        )
     if unused:
         warnings.append(
             f"A paired conversion does not use these columns of the tables ({next(iter(unused.values()))} is the first): "
