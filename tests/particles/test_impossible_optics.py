@@ -120,7 +120,7 @@ def test_defocus_in_micrometres_is_refused_by_every_reader(tmp_path: Path) -> No
     table = write_rows(tmp_path / "um.csv", [row | {"defocus_u": 1.2, "defocus_v": 1.17} for row in rows])
     readers = {
         "(row 4) of 'data_' is 1.1 Å": lambda: particles_from_star(write(tmp_path, star)),
-        "particle 1, column ctf/df1_A (and 3 more particles) is 1.5 Å": lambda: particles_from_cryosparc(
+        "particle 1: ctf/df1_A (and 3 more particles) is 1.5 Å": lambda: particles_from_cryosparc(
             write_cs(tmp_path / "particles.cs", columns | in_um)
         ),
         "um.csv, row 1 (and 2 more rows): defocus_u is 1.2 Å": lambda: particles_from_leopard_em(table, 24),
@@ -155,7 +155,7 @@ def test_degrees_in_a_column_of_radians_are_refused(column: str, tmp_path: Path)
     path = write_cs(tmp_path / "b.cs", columns | {column: np.array([0, 45, 90, 1], np.float32)})
     with pytest.raises(InputError) as caught:
         particles_from_cryosparc(path)
-    assert str(caught.value).startswith(f"{path}, particle 2, column {column} (and 1 more particle) is 45 rad")
+    assert str(caught.value).startswith(f"{path}, particle 2: {column} (and 1 more particle) is 45 rad")
     assert "it looks like degrees (0.785398 rad)" in str(caught.value)
 
 
