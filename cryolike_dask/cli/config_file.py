@@ -64,7 +64,7 @@ def repeating_command(context: click.Context) -> str:
     for parameter in context.command.params:
         value = context.params.get(str(parameter.name))
         if isinstance(parameter, click.Argument):
-            words += [str(one) for one in (value if isinstance(value, tuple) else (value,))]
+            words += [str(one) for one in (value if isinstance(value, tuple) else (value,)) if one is not None]
         elif isinstance(parameter, click.Option) and _is_given(context, parameter) and parameter.name != "skip_exist":
             words += _words(parameter, value)
     return f"cd {shlex.quote(os.getcwd())} && {shlex.join(words)}"

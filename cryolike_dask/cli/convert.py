@@ -12,7 +12,7 @@ from cryolike_dask.cli.config_file import repeating_command
 from cryolike_dask.cli.help import GroupedCommand
 from cryolike_dask.cli.main import LazyGroup, debug_option, echo, loading_libraries
 from cryolike_dask.cli.options import conversion_options, dask_client, input_arguments
-from cryolike_dask.errors import MissingFileError
+from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.file_conversions.inputs import read_particles
 from cryolike_dask.particles.inputs import (
     CryosparcInput,
@@ -21,6 +21,7 @@ from cryolike_dask.particles.inputs import (
     PairedInput,
     ParticleInput,
     StarInput,
+    job_of,
 )
 
 if TYPE_CHECKING:
@@ -88,16 +89,25 @@ def cryosparc(**options: Any) -> None:
 
 
 @convert.command("cryosparc-job", cls=GroupedCommand, short_help="Convert the particles of a cryoSPARC job directory.")
-@input_arguments(CryosparcJobInput, folder_cryosparc="FOLDER", job_number="JOB")
+@input_arguments(CryosparcJobInput, folder_cryosparc="FOLDER", job_number="[JOB]")
 @conversion_options
-def cryosparc_job(**options: Any) -> None:
-    """Convert the restacked or downsampled images of a cryoSPARC job, FOLDER/J<JOB>.
+def cryosparc_job(folder_cryosparc: str, job_number: int | None, **options: Any) -> None:
+    """Convert the restacked or downsampled images of a cryoSPARC job, FOLDER/J<JOB>. Without JOB, FOLDER is the directory of the job.
 
     \b
-    Example, for the directory P3/J42:
+    Examples, for the directory P3/J42:
       cryolike-dask convert cryosparc-job P3 42 --out stacks
+      cryolike-dask convert cryosparc-job P3/J42 --out stacks
     """
-    _convert(CryosparcJobInput, options)
+    if job_number is None:
+        job = job_of(folder_cryosparc)
+        if job is None:
+            raise InputError(
+                f"{folder_cryosparc} does not have the name of a job directory, such as P3/J42. Give the folder that holds the job "
+                "directory and the number of the job, such as `P3 42`."
+            )
+        folder_cryosparc, job_number = str(job.folder_cryosparc), job.job_number
+    _convert(CryosparcJobInput, options | {"folder_cryosparc": folder_cryosparc, "job_number": job_number})
 
 
 @convert.command("leopard-em", cls=GroupedCommand, short_help="Convert boxes of micrographs from Leopard-EM tables.")

@@ -68,5 +68,14 @@ class Folder(click.Path):
         return [CompletionItem(incomplete, type="dir")]
 
 
+class JobNumber(click.types.IntParamType):
+    """The number of a cryoSPARC job, given as 42 or J42."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.ParamType`."""
+        number: Any = str(value).removeprefix("J")
+        return super().convert(number, param, ctx)
+
+
 FILE: Any = click.Path()
 FOLDER: Any = Folder()

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import click
 
 from cryolike_dask.cli.config_file import configurable
-from cryolike_dask.cli.help import FILE, FOLDER
+from cryolike_dask.cli.help import FILE, FOLDER, JobNumber
 from cryolike_dask.cli.main import debug_option, echo, quiet_option
 from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.filesystem.reading import read_input
@@ -100,11 +100,13 @@ def input_arguments(described: type, **positional: str) -> Callable[[Command], C
 
     Args:
         described: the dataclass that describes the input.
-        positional: the fields that are positional arguments, and their names in the help.
+        positional: the fields that are positional arguments, and their names in the help, in brackets if they can be left out.
     """
     kinds = get_type_hints(described)
     arguments = [
-        click.argument(name, metavar=shown, type=_type(name, kinds[name]), nargs=-1 if shown.endswith("...") else 1, required=True)
+        click.argument(
+            name, metavar=shown, type=_type(name, kinds[name]), nargs=-1 if shown.endswith("...") else 1, required=shown[0] != "["
+        )
         for name, shown in positional.items()
     ]
     named = [described_option(described, field.name) for field in fields(described) if field.name not in positional]
@@ -117,6 +119,8 @@ def _type(name: str, kind: Any) -> Any:
         return click.Choice(get_args(kind))
     if name.startswith("folder_"):
         return FOLDER
+    if name == "job_number":
+        return JobNumber()
     if _METAVARS.get(name, "").startswith("FILE") or Path in _parts(kind) or name == "zarr_store":
         return FILE
     return next((number for number in (int, float) if kind in (number, number | None)), str)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,11 +13,11 @@ from cryolike_dask.cli.options import described_option
 from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.particles.inputs import (
     CryosparcInput,
-    CryosparcJobInput,
     LeopardEMInput,
     PairedInput,
     ParticleInput,
     StarInput,
+    job_of,
 )
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -56,7 +55,7 @@ def input_of_table(
     path = Path(table).expanduser()
     if not path.exists():
         raise MissingFileError(f"{table} does not exist. Check the path.")
-    job = re.fullmatch(r"J(\d+)", path.resolve().name)
+    job = job_of(path)
     kind = "job" if path.is_dir() and job else path.suffix.lower()
     if particle_file is not None and kind != ".star":
         raise InputError(f"--mrc gives the images of a STAR file, but {table} is not one.")
@@ -69,7 +68,7 @@ def input_of_table(
     if kind == ".cs":
         return CryosparcInput(table, folder)
     if job and kind == "job":
-        return CryosparcJobInput(path.resolve().parent, int(job[1]))
+        return job
     if kind == ".csv":
         if box_size is None:
             raise InputError(

@@ -6,10 +6,12 @@ reads nothing and imports nothing large, because the help of the command line ne
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
+from cryolike_dask.filesystem.paths import input_path
 from cryolike_dask.mrc.boxes import EdgeMode
 
 
@@ -94,6 +96,13 @@ class LeopardEMInput:
     invert: bool = False
     use_refined: bool = True
     folder_micrographs: str | Path = ""
+
+
+def job_of(directory: str | Path) -> CryosparcJobInput | None:
+    """The job whose directory this is, such as P3/J42; None if it does not have the name of one."""
+    path = input_path(directory)
+    number = re.fullmatch(r"J(\d+)", path.name)
+    return CryosparcJobInput(path.parent, int(number[1])) if number else None
 
 
 ParticleInput = StarInput | PairedInput | CryosparcInput | CryosparcJobInput | LeopardEMInput

@@ -296,13 +296,25 @@ def test_published_particles_are_converted(cli: Cli, source: str, tmp_path: Path
     assert fourier(tmp_path / "out", 0).shape == (7, 33, 640)
 
 
-def test_a_cryosparc_job_directory_is_converted(cli: Cli, tmp_path: Path) -> None:
+@pytest.mark.parametrize("spelt", ["job 2", "job J2", "job/J2", "job/J2/"])
+def test_a_cryosparc_job_directory_is_converted(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelt: str) -> None:
+    write_job(tmp_path / "job")
+    monkeypatch.chdir(tmp_path)
     result = cli(
-        *("convert", "cryosparc-job", write_job(tmp_path / "job"), "2", "--params", params_file("single")),
+        *("convert", "cryosparc-job", *spelt.split(), "--params", params_file("single")),
         *("--out", tmp_path / "out", "--batch-size", "4", "--n-stacks-max", "2", "--no-plots", "--json"),
     )
     assert result.exit_code == 0, result.output
     assert [stack["n_images"] for stack in json.loads(result.stdout)["stacks"]] == [4, 4]
+    command = json.loads((tmp_path / "out" / "manifest.json").read_text())["command"]
+    assert f"cryolike-dask convert cryosparc-job {spelt.replace('J2', '2') if ' ' in spelt else spelt} --params" in command
+
+
+@pytest.mark.parametrize("spelt", ["P3", "P3 x", "P3 J"])
+def test_a_cryosparc_job_without_its_number_is_refused(cli: Cli, tmp_path: Path, spelt: str) -> None:
+    result = cli("convert", "cryosparc-job", *spelt.split(), "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert ("P3 does not have the name of a job directory" if spelt == "P3" else "is not a valid integer") in result.stderr
 
 
 def test_leopard_em_tables_are_converted(cli: Cli, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cryolike_dask import Conversion, ImageDescriptor
+from cryolike_dask import Conversion, ImageDescriptor, particles_from_cryosparc
 from cryolike_dask.errors import InputError
 from cryolike_dask.particles.cryosparc.job import particles_from_cryosparc_job
 from cryolike_dask.particles.table import ParticleTable
@@ -270,7 +270,12 @@ def test_broken_image_file_is_named(tutorial: Path) -> None:
 def test_layout_that_is_not_a_job_is_explained(tutorial: Path) -> None:
     for arguments, message in [
         (("cryosparc", 5), r"J5 does not exist; in .*cryosparc there are J4"),
-        (("nowhere", 4), "there is no job directory at all"),
+        (("nowhere", 4), r"The folder .*nowhere, which should hold the job directory J4, does not exist"),
+        (("cryosparc/J4/restack", 4), "there is no job directory at all"),
+        (
+            ("cryosparc/J4", 4),
+            r"J4 has the name of the job directory itself: give the folder that holds it, .*cryosparc, and the number 4",
+        ),
         (("cryosparc", -1), "job_number is -1"),
         (("cryosparc", "J4"), "job_number is 'J4'"),
         (("cryosparc", True), "job_number is True"),
@@ -298,3 +303,11 @@ def test_missing_parts_of_a_job_are_named(tutorial: Path) -> None:
     (tutorial / "J4_passthrough_particles.cs").rename(tutorial / "restacked_particles.cs")
     with pytest.raises(InputError, match=r"no table .*J4_passthrough_particles.cs.*restacked_particles.cs"):
         particles_from_cryosparc_job("cryosparc", 4)
+
+
+def test_a_job_directory_given_as_a_table_is_told_how_to_be_converted(tutorial: Path) -> None:
+    told = rf"`cryolike-dask convert cryosparc-job {tutorial.parent.resolve()} 4`"
+    with pytest.raises(InputError, match=rf"J4 is the directory of a job\. To convert the restacked .* use {told}"):
+        particles_from_cryosparc(tutorial)
+    with pytest.raises(InputError, match=rf"lacks the image columns .*Put the job's other .*{told}"):
+        particles_from_cryosparc(tutorial / "J4_passthrough_particles.cs")

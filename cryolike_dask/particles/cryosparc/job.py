@@ -144,7 +144,16 @@ def _job_directory(folder: str | os.PathLike[str], job_number: int) -> str:
     parent = input_path(folder)
     directory = parent / f"J{job_number}"
     if not directory.is_dir():
-        others = sorted(path.name for path in parent.glob("J*") if path.is_dir()) if parent.is_dir() else []
+        if not parent.is_dir():
+            raise MissingFileError(
+                f"The folder {parent}, which should hold the job directory J{job_number}, does not exist. Check the path."
+            )
+        if parent.name == directory.name:
+            raise MissingFileError(
+                f"{parent} has the name of the job directory itself: give the folder that holds it, {parent.parent}, and the number "
+                f"{job_number}."
+            )
+        others = sorted(path.name for path in parent.glob("J*") if path.is_dir())
         there = f"there are {first_few(others, 5)}" if others else "there is no job directory at all"
         raise MissingFileError(
             f"The job directory {directory} does not exist; in {parent} {there}. Check the folder and the number of the job."

@@ -18,6 +18,7 @@ from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, open_input
 from cryolike_dask.formatting import plural
 from cryolike_dask.particles.cryosparc.csdat import MAGIC as CSDAT_MAGIC
 from cryolike_dask.particles.cryosparc.csdat import read_csdat
+from cryolike_dask.particles.inputs import job_of
 
 _NPY_MAGIC = b"\x93NUMPY"
 _MAX_HEADER_BYTES = (
@@ -76,6 +77,8 @@ def read_cs(path: str | os.PathLike[str], wanted: Collection[str]) -> CsTable:
         InputError: the file is missing, is not a cryoSPARC table, is damaged, or holds no particles.
     """
     file = str(input_path(path))
+    if os.path.isdir(file) and (advice := _as_job(file)):
+        raise InputError(f"{file} is the directory of a job.{advice}")
     try:
         with open_input(file, "a .cs file") as stream:
             start = stream.read(_LARGEST_GROUP)
@@ -145,6 +148,18 @@ def join_columns_by_uid(table: CsTable, names: Collection[str], required: Iterab
     raise InputError(
         f"{table.path} lacks {what} ({', '.join(required)}), and no other particle table in its folder has them for all of its "
         f"particles{beside}. Put the job's other .cs files beside it, or export the particles from cryoSPARC again."
+        f"{_as_job(os.path.dirname(table.path))}"
+    )
+
+
+def _as_job(directory: str) -> str:
+    """A sentence on how to convert the directory of a job; '' if it does not have the name of one."""
+    job = job_of(directory)
+    if job is None:
+        return ""
+    return (
+        f" To convert the restacked or downsampled images of the job, use `cryolike-dask convert cryosparc-job {job.folder_cryosparc} "
+        f"{job.job_number}` (in Python, particles_from_cryosparc_job)."
     )
 
 
