@@ -132,7 +132,7 @@ def _convert(kind: type[ParticleInput], options: dict[str, Any]) -> None:
         start_fork_server()  # imports the libraries of the workers while this process reads tables
     with loading_libraries():
         from cryolike_dask.conversion import Conversion
-        from cryolike_dask.execution.clients import check_this_process
+        from cryolike_dask.execution.clients import check_scheduler, check_this_process
 
     source = kind(**{field.name: options.pop(field.name) for field in fields(kind)})
     running = {name: options.pop(name) for name in ("workers", "scheduler", "scheduler_file")}
@@ -147,6 +147,9 @@ def _convert(kind: type[ParticleInput], options: dict[str, Any]) -> None:
     if dry_run:
         if running["scheduler"] is running["scheduler_file"] is None:
             check_this_process(conversion.settings.device, None if running["workers"] else page)
+        else:
+            with dask_client(**running) as address:
+                check_scheduler(address)
         _show_plan(conversion, as_json, quiet)
         return
     with dask_client(**running, device=conversion.settings.device, quiet=quiet) as client:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from cryolike_dask.cli.help import FOLDER, GroupedCommand
 from cryolike_dask.cli.main import debug_option, echo, quiet_option
+from cryolike_dask.errors import InputError
 from cryolike_dask.filesystem.output_file import check_suffix, output_file
 from cryolike_dask.formatting import plural
 
@@ -64,6 +66,7 @@ def pick(
     from cryolike_dask.leopard_em.star import write_star
     from cryolike_dask.leopard_em.tables import write_match_template_dataframe
 
+    _check_one_cutoff()
     # Tables are corrected by hand, so an existing one is not replaced unasked.
     target = output_file(out, (".csv", ".star"), overwrite)
     tables = [
@@ -83,6 +86,18 @@ def pick(
     (write_star if target.suffix.lower() == ".star" else write_match_template_dataframe)(table, target)
     if not quiet:
         echo(f"{plural(len(table), 'particle')} of {plural(len(configs), 'micrograph')} written to {out}")
+
+
+def _check_one_cutoff() -> None:
+    """Refuse two ways of saying what the cutoff is, of which one would be ignored."""
+    context = click.get_current_context()
+    given = [
+        name for name in ("z_score_cutoff", "false_positives") if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    if len(given) > 1:
+        raise InputError(
+            "--z-score-cutoff is the cutoff itself, and --false-positives serves to compute it: give only one of them."
+        )
 
 
 @click.command("plot-picks", cls=GroupedCommand)
@@ -117,6 +132,7 @@ def plot_picks(
     """
     from cryolike_dask.leopard_em import plots
 
+    _check_one_cutoff()
     target = out or table.with_suffix(".png")
     check_suffix(target, (".png",))
     wanted = micrographs or plots.picked_micrographs(table)

@@ -76,6 +76,16 @@ def check_this_process(device: Device, performance_report: str | Path | None = N
         ) from error
 
 
+def check_scheduler(address: str) -> None:
+    """Check that a scheduler answers.
+
+    Raises:
+        InputError: it does not.
+    """
+    with _connect(address):
+        pass
+
+
 @contextmanager
 def _performance_report(client: Any, file: str | Path | None) -> Iterator[None]:
     if file is None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, lost_file_error
 from cryolike_dask.filesystem.reading import existing_folder
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.mrc.boxes import BoxCut
@@ -83,7 +83,10 @@ def _from_folder(folder: Path, manifest: dict[str, Any]) -> StoredParticles:
     files: dict[str, int] = {}
     parts, pixel_size, zeroed = [], [], []
     for counter in range(manifest["n_stacks"]):
-        metadata = read_metadata(StackPaths(folder, counter).metadata)
+        path = StackPaths(folder, counter).metadata
+        if not path.exists():
+            raise lost_file_error(path)
+        metadata = read_metadata(path)
         rows = new_rows(int(metadata["n_images"]))
         for key, column in PER_IMAGE.items():
             if metadata[key].size:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import InputError, MissingFileError
 from cryolike_dask.filesystem.reading import UNREADABLE_ARRAY, read_array_file
 from cryolike_dask.formatting import plural
 from cryolike_dask.grids.viewing_sphere import viewing_directions
@@ -58,9 +58,14 @@ def open_templates(source: str | Path) -> Templates:
         source: CryoLike's folder of templates, with the parameter file in it, or the parameter file.
 
     Raises:
-        InputError: there is no parameter file, or there are several and none has a usual name.
+        MissingFileError: there is nothing at the path.
+        InputError: there is no parameter file in the folder, or there are several and none has a usual name.
     """
     path = Path(source).expanduser().resolve()
+    if not path.exists():
+        raise MissingFileError(
+            f"{path} does not exist. Give the folder of the templates, or the parameter file they were made with."
+        )
     if not path.is_dir():
         return Templates(path, _load(path), None)
     found = sorted(path.glob("*.npz"))

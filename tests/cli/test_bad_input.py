@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import dask
 import pytest
 
 from cryolike_dask.cli.main import as_typed
@@ -226,3 +227,11 @@ def test_an_error_names_the_option_of_the_command_line(particles: DemoData, tmp_
     result = cli("convert", "star", particles.star_file, *options)
     assert result.exit_code == 2
     assert result.stderr.startswith("Error: --sample is 100, but ")
+
+
+def test_a_dry_run_does_not_approve_of_a_scheduler_that_does_not_answer(convert_star: Cli) -> None:
+    with dask.config.set({"distributed.comm.timeouts.connect": "200ms"}):
+        result = convert_star("--dry-run", "--scheduler", "tcp://127.0.0.1:9")
+    assert result.exit_code == 2
+    assert "No Dask scheduler answers at 'tcp://127.0.0.1:9'" in result.stderr
+    assert "This is the plan" not in result.stdout

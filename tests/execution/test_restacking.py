@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,11 @@ def test_a_batch_size_of_0_is_refused(made: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"batch_size.* is 0"):
         restack(made / "pt", tmp_path / "out", batch_size=0)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_complete_run_whose_metadata_were_lost_is_to_be_continued(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "pt", tmp_path / "pt")
+    lost = tmp_path / "pt" / "fft" / "particles_fourier_stack_000002.npz"
+    lost.unlink()
+    with pytest.raises(InputError, match=rf"{lost} does not exist, although its stack should be complete\. .*--skip-exist"):
+        restack(tmp_path / "pt", tmp_path / "out", batch_size=5)

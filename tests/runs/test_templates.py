@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from cryolike_dask import Conversion, ImageDescriptor, InputError, particles_from_star, verify_output
+from cryolike_dask.errors import MissingFileError
 from cryolike_dask.runs.templates import open_templates
 from tests.cli.conftest import Cli, cli  # noqa: F401
 from tests.support.particle_sets import ParticleSet, params
@@ -150,3 +151,10 @@ def test_the_command_exits_with_1_where_they_do_not_fit(stacks: Path, tmp_path: 
     told = json.loads(cli("verify", stacks, "--templates", tmp_path / "other.npz", "--json").stdout)
     assert len(told["problems"]) == 1
     assert cli("verify", stacks, "--templates", tmp_path / "nothing.npz").exit_code == 2
+
+
+def test_a_missing_folder_of_templates_is_not_called_a_parameter_file(tmp_path: Path) -> None:
+    with pytest.raises(
+        MissingFileError, match=r"nope does not exist\. Give the folder of the templates, or the parameter file they"
+    ):
+        open_templates(tmp_path / "nope")
