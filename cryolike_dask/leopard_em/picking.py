@@ -152,6 +152,30 @@ def find_peaks(
     return order[kept]
 
 
+def warn_of_scores_elsewhere(
+    scores: FloatMap, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64], cutoff: float, micrograph: str
+) -> None:
+    """Warn if there are scores above a cutoff that no pick suppresses, as if the particles had been picked with another cutoff.
+
+    Args:
+        scores: (H, W) map.
+        rows, columns: (k,) positions of the picks in the map.
+        cutoff: as it is drawn.
+        micrograph: its name, for the message.
+    """
+    from scipy.spatial import cKDTree
+
+    above = np.argwhere(scores > np.float32(cutoff))
+    distance, _ = cKDTree(np.stack([rows, columns], axis=1)).query(above)
+    elsewhere = above[distance >= _MASK_RADIUS]
+    if len(elsewhere):
+        logger.warning(
+            "%s: scores of up to %.2f, above the cutoff of %.2f, are not in the table, as if picked with another cutoff or mask "
+            "radius. Its cutoff is drawn if you give z_score_cutoff (--z-score-cutoff) or false_positives (--false-positives) as then.",
+            *(micrograph, scores[tuple(elsewhere.T)].max(), cutoff),
+        )
+
+
 def _check_options(
     search: MatchTemplateSearch, total_projections: Any, z_score_cutoff: Any, mask_radius: float, pick_on: str
 ) -> None:

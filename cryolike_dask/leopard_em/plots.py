@@ -19,7 +19,7 @@ import pandas as pd
 from cryolike_dask.errors import InputError, MissingFileError, OutputError
 from cryolike_dask.formatting import in_both, plural
 from cryolike_dask.leopard_em.maps import FloatMap, read_map
-from cryolike_dask.leopard_em.picking import gaussian_noise_z_score_cutoff
+from cryolike_dask.leopard_em.picking import gaussian_noise_z_score_cutoff, warn_of_scores_elsewhere
 from cryolike_dask.leopard_em.refined import choose_columns
 from cryolike_dask.leopard_em.tables import check_columns, numbers, read_csv_table
 from cryolike_dask.particles.image_paths import give_folder, resolve_image_paths
@@ -116,13 +116,16 @@ def plot_picks(
     column, _ = choose_columns(picks_here, name, use_refined=use_refined)
     template_size = int(2 * (numbers(picks_here, "pos_y_img", name)[0] - numbers(picks_here, "pos_y", name)[0]))
     map_scores = _map_scores(picks_here, image.shape, template_size)
+    cutoff = _cutoff(picks_here, image.shape, template_size, z_score_cutoff, false_positives)
+    if map_scores is not None and cutoff is not None:
+        warn_of_scores_elsewhere(map_scores, numbers(picks_here, "pos_y", name), numbers(picks_here, "pos_x", name), cutoff, chosen)
     picks = _Picks(
         x=numbers(picks_here, column["pos_x_img"], name),
         y=numbers(picks_here, column["pos_y_img"], name),
         scores=numbers(picks_here, "scaled_mip", name),
         diameter=float(diameter or max(template_size, 2)),
-        cutoff=_cutoff(picks_here, image.shape, template_size, z_score_cutoff, false_positives),
-        map_scores=map_scores,
+        cutoff=cutoff,
+        map_scores=None if map_scores is None else map_scores[np.isfinite(map_scores)],
     )
     _draw(image, picks, Path(chosen).name, float(numbers(picks_here, column["pixel_size"], name)[0]), Path(out_png).expanduser())
 
@@ -144,13 +147,12 @@ def _choose_micrograph(recorded: tuple[str, ...], wanted: str | None, table: str
     raise InputError(f"{table} {problem}. Name one of {shown}.")
 
 
-def _map_scores(picks_here: pd.DataFrame, shape: tuple[int, ...], template_size: int) -> npt.NDArray[np.float32] | None:
+def _map_scores(picks_here: pd.DataFrame, shape: tuple[int, ...], template_size: int) -> FloatMap | None:
     path = picks_here["scaled_mip_path"].iloc[0] if "scaled_mip_path" in picks_here else None
     if not isinstance(path, str) or not Path(path).expanduser().exists():
         logger.info("The map of scores %s does not exist: the histogram shows only the picks.", path)
         return None
-    scores: FloatMap = read_map(path)[: shape[0] - template_size + 1, : shape[1] - template_size + 1]
-    return scores[np.isfinite(scores)]
+    return read_map(path)[: shape[0] - template_size + 1, : shape[1] - template_size + 1]
 
 
 def _cutoff(

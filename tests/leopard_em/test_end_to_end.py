@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
@@ -178,6 +179,20 @@ def test_the_plot_command_draws_a_picture_of_each_micrograph(demo: DemoMicrograp
     one = run("plot-picks", table, "--out", tmp_path / "one.png", "--micrograph", "micrograph_1.mrc")
     assert one.exit_code == 0
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "picks_micrograph_1.png").read_bytes()
+
+
+def test_a_cutoff_that_was_not_that_of_the_picks_is_told(
+    demo: DemoMicrographs, table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    picks = read_match_template_dataframe(table)
+    picks = picks[picks["micrograph_path"] == str(demo.micrographs[0])]
+    plot_picks(picks, tmp_path / "as-picked.png", false_positives=FALSE_POSITIVES)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    # As if the strongest had been missed.
+    plot_picks(picks.iloc[1:], tmp_path / "missed.png", false_positives=FALSE_POSITIVES)
+    (warning,) = (record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING)
+    assert f"scores of up to {picks['scaled_mip'].iloc[0]:.2f}, above the cutoff of " in warning
+    assert "(--false-positives)" in warning
 
 
 def test_circles_are_drawn_around_the_picks(demo: DemoMicrographs, table: Path, tmp_path: Path) -> None:
