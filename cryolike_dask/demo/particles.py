@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -10,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from cryolike_dask.errors import InputError
+from cryolike_dask.errors import CryolikeError, InputError, OutputError
 from cryolike_dask.metadata.image_descriptor import ImageDescriptor
 from cryolike_dask.progress import Progress, ProgressOption
 from cryolike_dask.progress_bars import showing
@@ -70,6 +71,7 @@ def write_demo_particles(
 
     Raises:
         InputError: a number is out of range.
+        OutputError: the folder cannot be written.
     """
     if n_files < 1 or n_images < n_files:
         raise InputError(f"{n_images} images cannot fill {n_files} files: give at least one image per file, and at least one file.")
@@ -78,19 +80,31 @@ def write_demo_particles(
     data = DemoData(star_file=root / "particles.star", folder_mrc=root / "mrc", params_file=root / "params.npz")
     rng = np.random.default_rng(seed)
     phantom, particles = random_phantom(0.42 * box * pixel_size, rng), _random_particles(n_images, n_files, rng)
-    data.folder_mrc.mkdir(parents=True, exist_ok=True)
-    stacks = [data.folder_mrc / _stack_name(number) for number in range(n_files)]
-    for stack in stacks:
-        stack.unlink(missing_ok=True)  # images of an earlier table
-    # Before the images: `run_demo` recognises the folder of an interrupted demo by the table.
-    _write_star(data.star_file, particles[rng.permutation(n_images)], box, pixel_size)
-    descriptor.save(data.params_file, overwrite=True)
-    with showing(progress) as shown:
-        for number, stack in enumerate(stacks):
-            members, before = particles[particles["file"] == number], int((particles["file"] < number).sum())
-            images = _simulate(members, phantom, box, pixel_size, np.random.default_rng((seed, number)))
-            _write_stack(stack, len(members), box, pixel_size, _with_progress(images, before, n_images, shown))
+    with _errors_that_name(root):
+        data.folder_mrc.mkdir(parents=True, exist_ok=True)
+        stacks = [data.folder_mrc / _stack_name(number) for number in range(n_files)]
+        for stack in stacks:
+            stack.unlink(missing_ok=True)  # images of an earlier table
+        # Before the images, so that the table of an interrupted demo lists no images of an earlier one.
+        _write_star(data.star_file, particles[rng.permutation(n_images)], box, pixel_size)
+        descriptor.save(data.params_file, overwrite=True)
+        with showing(progress) as shown:
+            for number, stack in enumerate(stacks):
+                members, before = particles[particles["file"] == number], int((particles["file"] < number).sum())
+                images = _simulate(members, phantom, box, pixel_size, np.random.default_rng((seed, number)))
+                _write_stack(stack, pixel_size, _with_progress(images, before, n_images, shown))
     return data
+
+
+@contextmanager
+def _errors_that_name(folder: Path) -> Iterator[None]:
+    """Errors of the system become OutputErrors."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, CryolikeError):
+            raise
+        raise OutputError(f"{folder} cannot be written: {error.strerror or error}. Make room, or choose another folder.") from error
 
 
 def _with_progress(images: Iterator[_Images], done: int, total: int, progress: Progress) -> Iterator[_Images]:
@@ -171,17 +185,15 @@ def _transfer(box: int, pixel_size: float, defocus_u: _Values, defocus_v: _Value
     )
 
 
-def _write_stack(path: Path, n: int, box: int, pixel_size: float, chunks: Iterator[npt.NDArray[np.float32]]) -> None:
+def _write_stack(path: Path, pixel_size: float, chunks: Iterator[_Images]) -> None:
     import mrcfile
 
-    with mrcfile.new_mmap(path, shape=(n, box, box), mrc_mode=2, overwrite=True) as mrc:
-        first = 0
-        for images in chunks:
-            mrc.data[first : first + len(images)] = images
-            first += len(images)
+    # In memory first: on a full disk, writing to a mapped file would end the process without a word.
+    stack = np.concatenate(list(chunks))
+    with mrcfile.new(path, overwrite=True) as mrc:
+        mrc.set_data(stack)
         mrc.set_image_stack()
         mrc.voxel_size = pixel_size
-        mrc.update_header_stats()
 
 
 def _write_star(path: Path, particles: npt.NDArray[np.void], box: int, pixel_size: float) -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_MARK = ".cryolike-dask-demo"
+"""The file by which a folder is recognised that a demo may replace. Names such as particles/particles.star are those of users, too."""
+
 
 @dataclass(frozen=True)
 class DemoResult:
@@ -97,6 +100,12 @@ def _demo_folder(folder: str | Path) -> Path:
     root = Path(folder).expanduser().resolve()
     if root.is_file():
         raise OutputError(f"{root} is a file: give a folder for the demo.")
-    if any(map(Path.is_file, root.rglob("*"))) and not (root / "particles" / "particles.star").exists():
+    mark = root / _MARK
+    if any(map(Path.is_file, root.rglob("*"))) and not mark.exists():
         raise OutputError(f"{root} is not empty and was not written by an earlier demo: give another folder.")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    except OSError as error:
+        raise OutputError(f"{root} cannot be written: {error.strerror or error}. Choose another folder.") from error
     return root

@@ -49,7 +49,7 @@ def _check_free_space(folder: Path, n_bytes: int, existing: tuple[str, ...]) -> 
     if needed > free:
         raise OutputError(
             f"{folder} has {format_bytes(free)} free, but the stacks need {format_bytes(needed)}. Free some space, choose another folder, "
-            "leave out the physical images (save_phys=False, --no-phys), or lower resolution_factor or n_inplanes."
+            "leave out the physical images (save_phys=False, --no-phys), or choose a lower resolution_factor for the grid."
         )
 
 

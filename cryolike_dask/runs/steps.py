@@ -29,7 +29,16 @@ from cryolike_dask.settings import is_url, store_location
 from cryolike_dask.stacks.checksums import crc32_of_file
 from cryolike_dask.stacks.complete import find_complete_stack
 from cryolike_dask.stacks.durable import replace_durably
-from cryolike_dask.stacks.files import LEFTOVER, PARAMS_FILE, STAGED, STAR_FILE, StackPaths, published_counters, unpublish
+from cryolike_dask.stacks.files import (
+    LEFTOVER,
+    PARAMS_FILE,
+    STAGED,
+    STAR_FILE,
+    StackPaths,
+    leftover_counters,
+    published_counters,
+    unpublish,
+)
 from cryolike_dask.stacks.object_store import open_object_store
 from cryolike_dask.stacks.receipt import StackReceipt
 from cryolike_dask.stacks.writer import install_leftovers, remove_staged, remove_unpublished
@@ -221,9 +230,10 @@ def make_report(
 def _find_complete(folder: Path, plan: Plan, progress: Progress) -> dict[int, StackReceipt]:
     """The receipts of the stacks that an earlier run left complete. Visible stacks behind the first gap are staged again."""
     complete: dict[int, StackReceipt] = {}
-    for counter in range(plan.n_stacks):
-        if StackPaths(folder, counter).metadata.exists():
-            progress.step("Checking existing stacks", counter, plan.n_stacks)
+    # A run of many stacks, few of which exist, does not look for each of them.
+    existing = sorted(k for k in {*published_counters(folder), *leftover_counters(folder)} if k < plan.n_stacks)
+    for number, counter in enumerate(existing):
+        progress.step("Checking existing stacks", number, len(existing))
         receipt = find_complete_stack(plan.stack(counter), folder, logger.info)
         if receipt is not None:
             complete[counter] = receipt

@@ -182,7 +182,15 @@ def conversion_folder(folder: str | Path) -> Path:
 
 def published_counters(folder: Path) -> list[int]:
     """Counters of the visible stacks, ascending."""
-    suffix = ".npz"
-    names = (p.name for p in (folder / "fft").glob(f"{_FOURIER}*{suffix}"))
-    digits = (name[len(_FOURIER) : -len(suffix)] for name in names)
+    return _counters(folder, _FOURIER, ".npz")
+
+
+def leftover_counters(folder: Path) -> list[int]:
+    """Counters of the stacks that earlier runs have staged, ascending. `mark_staged_as_leftover` comes first."""
+    return _counters(folder, f".{_FOURIER}", f".npz.{LEFTOVER}{STAGED}")
+
+
+def _counters(folder: Path, before: str, after: str) -> list[int]:
+    """The numbers between these parts of the names of files in `fft`, ascending."""
+    digits = (path.name[len(before) : -len(after)] for path in (folder / "fft").glob(f"{before}*{after}"))
     return sorted(int(text) for text in digits if text.isascii() and text.isdigit())

@@ -118,7 +118,7 @@ def open_store(location: str | Path) -> ParticleStore:
         complete=attributes["status"] == "complete",
         fingerprint=attributes["fingerprint"],
         identity=attributes["identity"],
-        images_per_stack=attributes["images_per_stack"],
+        images_per_stack=attributes["images_a_stack"],
     )
 
 

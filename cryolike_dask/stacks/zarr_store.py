@@ -118,7 +118,7 @@ def begin_store(plan: Plan, folder: Path, n_kept: int, continues: bool) -> None:
         "identity": plan.identity,
         "n_images": plan.n_images,
         "n_stacks": plan.n_stacks,
-        "images_per_stack": plan.settings.batch_size,
+        "images_a_stack": plan.settings.batch_size,
         "committed_stacks": n_kept,
         "committed_images": int(plan.bounds[n_kept - 1, 1]) if n_kept else 0,
         "status": "running",

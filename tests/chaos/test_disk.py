@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,15 @@ def test_a_disk_that_becomes_read_only_is_reported_and_the_run_continues(case: C
     assert n_visible(out) == 5
     remount("rw")
     case.resume_and_check(out)
+
+
+def test_a_demo_on_a_full_disk_says_so(small_disk: Path) -> None:
+    fill(small_disk, leave=200_000)
+    # In a process of its own, because writing to a mapped file on a full disk would end it.
+    command = [sys.executable, "-m", "cryolike_dask", "demo", str(small_disk / "demo")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "demo/particles cannot be written: No space left on device. Make room" in ended.stderr
 
 
 def test_lost_permission_is_reported_and_the_run_continues(case: Case, out: Path) -> None:

@@ -135,8 +135,7 @@ def test_a_demo_with_another_table_keeps_no_image_of_the_one_before(tmp_path: Pa
         write_demo_particles(tmp_path, n_images=9, box=16, progress=Interrupting())
     table = particles_from_star(tmp_path / "particles.star", tmp_path / "mrc")
     assert len(table) == 9
-    (begun,) = (tmp_path / "mrc").iterdir()  # still without images, which a conversion refuses
-    assert not mrcfile.read(begun).any()
+    assert list((tmp_path / "mrc").iterdir()) == []
 
 
 def test_demo_refuses_a_folder_with_other_files(tmp_path: Path) -> None:
@@ -144,3 +143,12 @@ def test_demo_refuses_a_folder_with_other_files(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="not empty"):
         run_demo(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_of_the_user_is_not_taken_for_that_of_a_demo(tmp_path: Path) -> None:
+    table = tmp_path / "project" / "particles" / "particles.star"
+    table.parent.mkdir(parents=True)
+    table.write_text("months of work", encoding="utf-8")
+    with pytest.raises(OutputError, match="was not written by an earlier demo"):
+        run_demo(tmp_path / "project", n_images=6, box=16)
+    assert table.read_text(encoding="utf-8") == "months of work"

@@ -15,6 +15,7 @@ from cryolike_dask.demo.particles import DemoData, write_demo_particles
 from cryolike_dask.errors import InputError, OutputError
 from cryolike_dask.particles.star.particles import particles_from_star
 from cryolike_dask.runs.folder import HIDDEN_FOLDER, acquire_folder
+from cryolike_dask.stacks.complete import find_complete_stack
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +161,23 @@ def test_what_a_run_that_was_taken_for_dead_removes_meanwhile_does_not_matter(
     monkeypatch.undo()
     assert sorted(path.name for path in run.hidden.iterdir()) == sorted(["lock", run.run_id])
     run.release()
+
+
+def test_a_run_that_continues_looks_only_for_stacks_of_which_there_are_files(
+    data: DemoData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert(data, tmp_path / "out", batch_size=1, n_stacks_max=4).run()
+    (tmp_path / "out" / "fft" / "particles_fourier_stack_000001.npz").unlink()
+    looked_for = []
+
+    def find(stack: Any, *arguments: Any) -> Any:
+        looked_for.append(stack.counter)
+        return find_complete_stack(stack, *arguments)
+
+    monkeypatch.setattr("cryolike_dask.runs.steps.find_complete_stack", find)
+    report = convert(data, tmp_path / "out", batch_size=1, skip_exist=True).run()
+    assert (len(report.stacks), report.n_kept) == (12, 3)
+    assert looked_for == [0, 2, 3]
 
 
 def test_a_run_that_lost_its_folder_does_not_remove_it(tmp_path: Path) -> None:

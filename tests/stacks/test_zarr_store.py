@@ -57,6 +57,8 @@ def test_zarr_itself_reads_the_numbers_of_the_pt_files(data: Any, truth: Arrays,
     assert (group["voltage"][:] == truth["voltage"]).all()
     np.testing.assert_array_equal(group["files"][:][group["file"][:]].tolist(), truth["files"])
     assert dict(group.attrs)["cryolike_dask"]["committed_images"] == N
+    # The name is part of the format: stores that exist must stay readable.
+    assert dict(group.attrs)["cryolike_dask"]["images_a_stack"] == BATCH
 
 
 def test_shards_are_those_that_zarr_writes(data: Any, truth: Arrays, tmp_path: Path) -> None:
